@@ -1,0 +1,42 @@
+#pragma once
+// The agents of all worker pods as the rest of the controller sees them. The real one is a Beast client on one thread; the
+// simulator's answers in virtual time.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "crds/contract/assignment.h"
+#include "crds/contract/state.h"
+
+namespace trainyard::agents {
+
+/// An agent to poll, and what it should be told. The key is the job key of crds/contract/signature.h.
+struct Target {
+  std::string pod_uid;
+  std::string address;  // pod IP:port
+  std::string key;
+  std::optional<contract::Assignment> assignment;  // nothing: poll only
+  bool operator==(const Target&) const = default;
+};
+
+/// What was learnt of an agent since the last time.
+struct Observation {
+  std::string pod_uid;
+  std::optional<contract::State> state;  // nothing: it did not answer
+  std::string error;                     // why not: "connect to 10.244.1.7:8471: timed out", "signature does not verify"
+};
+using ObservationSink = std::function<void(Observation)>;
+
+/// Level-based: the caller says which agents there are and what each should do; the implementation polls them (one long poll each),
+/// PUTs an assignment whenever it differs from the last one that this pod accepted, and backs off from those that do not answer.
+class AgentApi {
+ public:
+  virtual ~AgentApi() = default;
+  /// Replaces the set of targets; a pod that is not in it any more is not polled any more. Called on the brain; does not block.
+  virtual void set_targets(std::map<std::string, Target> by_pod_uid) = 0;
+};
+
+}  // namespace trainyard::agents

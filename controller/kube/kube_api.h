@@ -1,0 +1,79 @@
+#pragma once
+// The API server as the rest of the controller sees it: blocking requests, and batches of what a watch saw. Paths, objects and
+// errors are Kubernetes' own, so that a fake behaves as the server does and not as some caller expects.
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace trainyard::kube {
+
+using Json = nlohmann::json;
+
+enum class Method { kGet, kPost, kPut, kPatch, kDelete };
+
+/// One request. `path` is whole: /api/v1/namespaces/default/pods/x. A PATCH carries its content type:
+/// application/apply-patch+yaml (server-side apply, JSON is YAML), application/merge-patch+json.
+struct Request {
+  Method method = Method::kGet;
+  std::string path;
+  std::map<std::string, std::string> query;  // fieldManager, force, dryRun, fieldValidation, limit, continue, …
+  Json body;                                 // null: none
+  std::string content_type = "application/json";
+  std::chrono::milliseconds timeout{30'000};
+};
+
+/// The answer. A transport failure has status 0 and its cause in `message`. For an error, `reason` and `message` are those of the
+/// server's metav1.Status, and `retry_after` its header.
+struct Response {
+  int status = 0;
+  Json body;
+  std::string reason;
+  std::string message;
+  std::optional<std::chrono::seconds> retry_after;
+
+  bool ok() const { return status >= 200 && status < 300; }
+  bool is_not_found() const { return status == 404; }
+  bool is_already_exists() const { return status == 409 && reason == "AlreadyExists"; }
+  bool is_conflict() const { return status == 409 && reason != "AlreadyExists"; }
+  /// Worth trying again unchanged: no answer, 429, or 5xx.
+  bool is_temporary() const { return status == 0 || status == 429 || status >= 500; }
+};
+
+/// Blocking; called from hands, several at a time. Retries nothing but what is safe and short (429 and a refused connection, a few
+/// times); everything else is the caller's decision.
+class KubeApi {
+ public:
+  virtual ~KubeApi() = default;
+  virtual Response perform(const Request& request) = 0;
+};
+
+/// What is listed and watched: `path` is that of the collection over all namespaces (/apis/trainyard.dev/v1alpha1/trainingjobs).
+struct WatchTarget {
+  std::string path;
+  std::string label_selector;
+};
+
+enum class EventType { kAdded, kModified, kDeleted };
+struct WatchEvent {
+  EventType type = EventType::kModified;
+  Json object;
+};
+
+/// What one list or one read of a watch's stream brought. `relisted`: the events (all kAdded) are the whole collection: what the
+/// receiver holds and does not find there is gone. After a start, a 410 or a lost stream, the first batch is relisted.
+struct WatchBatch {
+  std::size_t target = 0;  // index of the WatchTarget
+  bool relisted = false;
+  std::vector<WatchEvent> events;
+  std::string resource_version;
+};
+using WatchSink = std::function<void(WatchBatch)>;
+
+}  // namespace trainyard::kube

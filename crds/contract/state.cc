@@ -1,0 +1,38 @@
+#include "crds/contract/state.h"
+
+namespace trainyard::contract {
+namespace {
+
+/// The last `bytes` bytes of `text`, from the start of a UTF-8 character on, with a sign that something was cut.
+std::string tail(const std::string& text, std::size_t bytes) {
+  if (text.size() <= bytes) return text;
+  std::size_t from = text.size() - bytes;
+  while (from < text.size() && (static_cast<unsigned char>(text[from]) & 0xC0) == 0x80) ++from;
+  return "..." + text.substr(from);
+}
+
+std::size_t size_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace).size(); }
+
+}  // namespace
+
+Failure trimmed(Failure failure, std::size_t bytes) {
+  while (size_of(encode(failure)) > bytes && failure.lastLines.size() > 4) failure.lastLines.erase(failure.lastLines.begin());
+  for (std::size_t limit = 512; size_of(encode(failure)) > bytes && limit >= 16; limit /= 2) {
+    for (auto& line : failure.lastLines) line = tail(line, limit);
+    failure.message = tail(failure.message, limit);
+  }
+  if (size_of(encode(failure)) > bytes) failure.lastLines.clear();
+  return failure;
+}
+
+std::string termination_message(State state) {
+  constexpr std::size_t kLimit = 4096;
+  if (size_of(encode(state)) > kLimit) state.notices.clear();
+  if (state.failure && size_of(encode(state)) > kLimit) {
+    const std::size_t rest = size_of(encode(state)) - size_of(encode(*state.failure));
+    state.failure = trimmed(*state.failure, kLimit - rest);
+  }
+  return encode(state).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace trainyard::contract

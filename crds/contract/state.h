@@ -1,0 +1,126 @@
+#pragma once
+// What an agent answers: GET /v1/state?after=<version>&waitSeconds=<n> answers at once when its version differs from `after`, else
+// when it changes, or after n seconds (at most 30). The same JSON, trimmed, is the container's termination message.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "crds/contract/job.h"
+
+namespace trainyard::contract {
+
+enum class AgentPhase {
+  kIdle,       // no assignment yet, or one without ranks
+  kStarting,   // ranks of this generation were started; no step done yet
+  kRunning,    // at least one step was done
+  kStopped,    // stopAfter was obeyed (or SIGTERM): every rank ended with exit code kStoppedExitCode
+  kSucceeded,  // every rank ended with exit code 0: all steps are done
+  kFailed      // a rank ended otherwise; all ranks of this agent are gone; `failure` says why. A higher generation starts anew
+};
+constexpr auto enum_names(AgentPhase) {
+  return std::to_array<std::string_view>({"Idle", "Starting", "Running", "Stopped", "Succeeded", "Failed"});
+}
+
+// A rank's exit codes. Everything else, and every signal, is a crash.
+inline constexpr int kFinishedExitCode = 0;
+inline constexpr int kUserErrorExitCode = 2;   // the manifest, the data or the volumes are at fault: a restart can't help
+inline constexpr int kStoppedExitCode = 75;    // stopped as asked, after the checkpoint (EX_TEMPFAIL)
+inline constexpr int kPeerLostExitCode = 76;   // a collective failed because of another rank: not the first cause
+inline constexpr int kEngineErrorExitCode = 70;  // an exception of the engine (EX_SOFTWARE)
+
+/// A checkpoint that was asked for by an assignment's checkpointRequest.
+struct Checkpointed {
+  std::int64_t request = 0;
+  std::int64_t step = 0;
+  bool durable = false;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("request", self.request);
+    field("step", self.step);
+    field("durable", self.durable);
+  }
+  bool operator==(const Checkpointed&) const = default;
+};
+
+/// Something a user should hear of though training goes on: `CheckpointCorrupt`, `CheckpointFailed`, `Resumed`. Becomes an event.
+struct Notice {
+  std::int64_t number = 0;  // 1, 2, … within a pod: an event is made once a number
+  bool warning = false;
+  std::string reason;
+  std::string message;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("number", self.number);
+    field("warning", self.warning);
+    field("reason", self.reason);
+    field("message", self.message);
+  }
+  bool operator==(const Notice&) const = default;
+};
+
+struct State {
+  std::int64_t version = 0;  // grows with every change, within a pod
+  std::string podUid;
+  std::int64_t generation = 0;  // the assignment's; 0: none yet
+  AgentPhase phase = AgentPhase::kIdle;
+  std::optional<Progress> progress;  // only from the agent of the reporting rank
+  std::optional<CheckpointStatus> checkpoint;
+  std::optional<Checkpointed> checkpointed;
+  std::optional<Failure> failure;
+  bool secondary = false;  // `failure` only follows another rank's (kPeerLostExitCode): look for the first cause elsewhere
+  std::vector<Notice> notices;  // the last 16
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("version", self.version);
+    field("podUid", self.podUid);
+    field("generation", self.generation);
+    field("phase", self.phase);
+    field("progress", self.progress);
+    field("checkpoint", self.checkpoint);
+    field("checkpointed", self.checkpointed);
+    field("failure", self.failure);
+    field("secondary", self.secondary);
+    field("notices", self.notices);
+  }
+  bool operator==(const State&) const = default;
+};
+
+/// The failure with its message and last lines shortened until its JSON has at most `bytes` bytes (the status and a termination
+/// message hold 4,096); the end of a message and of the lines is kept, since causes stand at the end.
+Failure trimmed(Failure failure, std::size_t bytes = 4096);
+/// The state as a termination message: at most 4,096 bytes of JSON, notices dropped first.
+std::string termination_message(State state);
+
+/// What a rank writes to file descriptor 3, one JSON object a line.
+enum class ReportKind { kProgress, kCheckpoint, kNotice, kFailure };
+constexpr auto enum_names(ReportKind) {
+  return std::to_array<std::string_view>({"Progress", "Checkpoint", "Notice", "Failure"});
+}
+inline constexpr int kReportDescriptor = 3;
+
+struct Report {
+  ReportKind kind = ReportKind::kProgress;
+  std::optional<Progress> progress;            // Progress: after every step, from one rank of the job
+  std::optional<CheckpointStatus> checkpoint;  // Checkpoint: it is durable
+  std::optional<std::int64_t> request;         // Checkpoint: the request that it answers
+  std::optional<Notice> notice;                // Notice; the agent gives it its number
+  std::optional<Failure> failure;              // Failure: class, reason and message; the agent adds the rest
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("kind", self.kind);
+    field("progress", self.progress);
+    field("checkpoint", self.checkpoint);
+    field("request", self.request);
+    field("notice", self.notice);
+    field("failure", self.failure);
+  }
+  bool operator==(const Report&) const = default;
+};
+
+}  // namespace trainyard::contract

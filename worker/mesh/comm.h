@@ -1,0 +1,40 @@
+#pragma once
+// Communication between the ranks of one group, as the engine sees it. Gloo on CPU, NCCL on GPUs, and LocalComm, in which N ranks
+// are N threads of one process. All calls are collective: every rank of the group makes the same calls in the same order, with
+// tensors of equal shape and type. All calls return when the result is in place (on a GPU: in the order of the current stream).
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+namespace trainyard::mesh {
+
+/// Another rank of the group is gone or does not answer: not this rank's fault. The rank ends with kPeerLostExitCode.
+class PeerLost : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+enum class ReduceOp { kSum, kMax };
+
+class Comm {
+ public:
+  virtual ~Comm() = default;
+  virtual std::int32_t rank() const = 0;  // within the group
+  virtual std::int32_t size() const = 0;
+  /// In place, over all ranks of the group.
+  virtual void all_reduce(at::Tensor& tensor, ReduceOp op) = 0;
+  /// `out` has one tensor a rank, in rank order.
+  virtual void all_gather(std::vector<at::Tensor>& out, const at::Tensor& in) = 0;
+  virtual void broadcast(at::Tensor& tensor, std::int32_t root) = 0;
+  /// Point to point; the other end calls the opposite with the same tag.
+  virtual void send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) = 0;
+  virtual void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) = 0;
+  virtual void barrier() = 0;
+};
+
+}  // namespace trainyard::mesh
