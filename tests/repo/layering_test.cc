@@ -62,7 +62,7 @@ std::string without_comments(const std::string& text) {
   return std::regex_replace(text, std::regex(R"(//[^\n]*)"), "");
 }
 
-std::string relative(const fs::path& path) { return fs::relative(path, kRoot).string(); }
+std::string from_root(const fs::path& path) { return fs::relative(path, kRoot).string(); }
 
 std::string folder_of(const std::string& path) { return path.substr(0, path.find('/', path.find('/') + 1)); }
 
@@ -72,7 +72,7 @@ TEST(Layering, EveryIncludeStandsInTheTable) {
   const std::regex include(R"re(#include "([^"]+)")re");
   for (const std::string top : {"crds", "controller", "worker"}) {
     for (const auto& file : sources_below(top)) {
-      const std::string name = relative(file), folder = folder_of(name);
+      const std::string name = from_root(file), folder = folder_of(name);
       if (file.filename() == "main.cc") continue;
       ASSERT_TRUE(table.contains(folder)) << folder << " is not in the table of docs/architecture.md";
       const std::string text = read(file);
@@ -92,7 +92,7 @@ TEST(Layering, DecidingAndPlanningArePure) {
     for (const auto& file : sources_below(folder)) {
       const std::string text = without_comments(read(file));
       std::smatch match;
-      EXPECT_FALSE(std::regex_search(text, match, impure)) << relative(file) << " has " << match.str();
+      EXPECT_FALSE(std::regex_search(text, match, impure)) << from_root(file) << " has " << match.str();
     }
   }
 }
@@ -101,7 +101,7 @@ TEST(Layering, TimeAndThreadsAreHandedIn) {
   const std::regex forbidden(R"(_clock::now\(\)|std::j?thread\b|sleep_(for|until)|random_device|std::async)");
   const std::set<std::string> exempt = {"controller/kube", "controller/agents", "controller/observe"};
   for (const auto& file : sources_below("controller")) {
-    const std::string name = relative(file);
+    const std::string name = from_root(file);
     if (file.filename() == "main.cc" || exempt.contains(folder_of(name))) continue;
     const std::string text = without_comments(read(file));
     std::smatch match;
@@ -112,7 +112,7 @@ TEST(Layering, TimeAndThreadsAreHandedIn) {
 TEST(Layering, CpprestStaysInTheSourcesOfKube) {
   for (const std::string top : {"crds", "controller", "worker"}) {
     for (const auto& file : sources_below(top)) {
-      const std::string name = relative(file);
+      const std::string name = from_root(file);
       if (read(file).find("#include <cpprest/") == std::string::npos) continue;
       EXPECT_EQ(folder_of(name), "controller/kube") << name;
       EXPECT_EQ(file.extension(), ".cc") << name << ": cpprest belongs into sources, not into headers";
@@ -125,8 +125,8 @@ TEST(Layering, HeadersGuardThemselvesAndUseNoNamespace) {
     for (const auto& file : sources_below(top)) {
       if (file.extension() != ".h") continue;
       const std::string text = read(file);
-      EXPECT_TRUE(text.starts_with("#pragma once\n")) << relative(file);
-      EXPECT_EQ(text.find("\nusing namespace"), std::string::npos) << relative(file);
+      EXPECT_TRUE(text.starts_with("#pragma once\n")) << from_root(file);
+      EXPECT_EQ(text.find("\nusing namespace"), std::string::npos) << from_root(file);
     }
   }
 }
