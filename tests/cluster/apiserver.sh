@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A real kube-apiserver and etcd on loopback, for integration tests that need no nodes: a CRD's schema, admission,
-# watches, RBAC, server-side apply. No controller runs: nothing collects owned objects, finishes deleting a namespace, or
-# makes service accounts. So the admission plugin that wants a pod's service account to exist is off.
+# watches, RBAC, server-side apply. No controller runs: nothing collects owned objects, finishes deleting a namespace,
+# fills the roles admin, edit and view, or makes service accounts. So the admission plugin that wants a pod's service
+# account to exist is off.
 #
 #   apiserver.sh [--port PORT] [-- FLAG_OF_KUBE_APISERVER...]
 #
@@ -21,7 +22,7 @@ while [ $# -gt 0 ]; do
     *) echo "usage: apiserver.sh [--port PORT] [-- FLAG_OF_KUBE_APISERVER...]" >&2; exit 2 ;;
   esac
 done
-for program in etcd kube-apiserver kubectl; do
+for program in etcd kube-apiserver; do
   [ -x "$bin/$program" ] || { echo "apiserver.sh: no $program: run .ci/setup-kubernetes api first" >&2; exit 1; }
 done
 
@@ -33,7 +34,8 @@ dir=$(mktemp -d "${TMPDIR:-/tmp}/trainyard-apiserver.XXXXXX")
 servers=()
 finish() {
   trap '' INT TERM
-  [ ${#servers[@]} = 0 ] || kill -9 "${servers[@]}" 2> /dev/null || true   # nothing here is worth a slow goodbye
+  exec 2> /dev/null             # else the shell reports each that it ended
+  [ ${#servers[@]} = 0 ] || kill -9 "${servers[@]}" || true   # nothing here is worth a slow goodbye
   wait
   rm -rf "$dir"
 }
@@ -75,9 +77,10 @@ cat <&3 > /dev/null &
 servers+=($!)
 exec 3<&-
 
-alive() { kill -0 "${servers[@]}" 2> /dev/null; }
+alive() { for pid in "${servers[@]}"; do kill -0 "$pid" 2> /dev/null || return 1; done; }
+ask() { curl -s --max-time 2 --cacert pki/ca.crt --cert pki/admin.crt --key pki/admin.key "https://127.0.0.1:$port$1"; }
 deadline=$((SECONDS + 60))
-until [ "$("$bin/kubectl" --kubeconfig=kubeconfig get --raw /readyz 2> /dev/null)" = ok ]; do
+until [ "$(ask /readyz)" = ok ]; do
   if ! alive || [ $SECONDS -gt $deadline ]; then
     echo "apiserver.sh: the API server did not come up (or standard input was closed):" >&2
     tail -n 5 etcd.log apiserver.log >&2

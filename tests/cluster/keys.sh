@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Keys and kubeconfig files of a throw-away cluster, in the current folder. Source it. Used by up.sh and apiserver.sh.
 # All keys are on the curve P-256, which takes milliseconds where RSA takes seconds.
 
