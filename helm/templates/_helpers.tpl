@@ -1,0 +1,32 @@
+{{- define "trainyard.fullname" -}}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else }}{{ $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}{{ end }}{{ end }}
+{{- end }}
+
+{{- define "trainyard.selector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{- define "trainyard.labels" -}}
+{{ include "trainyard.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "trainyard.serviceAccount" -}}
+{{ default (include "trainyard.fullname" .) .Values.serviceAccount.name }}
+{{- end }}
+
+{{- define "trainyard.keySecret" -}}
+{{ default (printf "%s-controller-key" (include "trainyard.fullname" .)) .Values.controllerKey.existingSecret }}
+{{- end }}
+
+{{- define "trainyard.topologyLevels" -}}
+{{- $levels := list }}{{ range .Values.topologyLevels }}{{ $levels = append $levels (printf "%s=%s" .name .label) }}{{ end }}
+{{- join "," $levels }}
+{{- end }}
