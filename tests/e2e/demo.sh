@@ -26,36 +26,9 @@ step() {
   fi
 }
 
-load_images() {
-  local machine name
-  for machine in $(machines | grep -v '^cp$'); do
-    for name in controller worker; do
-      if [ "$(cat "$DIR/$machine/loaded-$name" 2> /dev/null)" != "$(cat build/images/fingerprint)" ]; then
-        load "$machine" "build/images/$name.tar"
-        cp build/images/fingerprint "$DIR/$machine/loaded-$name"
-      fi
-    done
-  done
-}
-
-install_chart() {
-  cp crds/trainingjob.yaml helm/files/trainingjob.yaml
-  helm upgrade --install trainyard helm --namespace trainyard-system --create-namespace --wait --timeout 120s \
-    --set image.repository="${controller_image%:*}" --set image.tag="${controller_image##*:}" \
-    --set worker.image.repository="${worker_image%:*}" --set worker.image.tag="${worker_image##*:}"
-  [ "$cluster" != local ] || kubectl -n trainyard-system rollout restart deployment > /dev/null
-  kubectl -n trainyard-system rollout status deployment --timeout 120s
-}
-
 apply_job() {
   kubectl delete trainingjob "$job" --ignore-not-found --wait --timeout 60s
-  if [ "$cluster" = local ]; then
-    rm -rf "$DIR/volumes/checkpoints"
-    mkdir -p "$DIR/volumes"
-    mkdir -m 1777 "$DIR/volumes/checkpoints"
-    sed "s|/path/on/the/nodes/corpus|$PWD/corpus|; s|/path/on/the/nodes/checkpoints|$DIR/volumes/checkpoints|" \
-      crds/examples/dictionary-tiny-volumes.yaml | kubectl apply -f -
-  fi
+  [ "$cluster" != local ] || make_volumes
   kubectl apply -f crds/examples/dictionary-tiny.yaml
 }
 
@@ -81,14 +54,15 @@ case $cluster in
     step "Making the images" .ci/images
     step "Unpacking the corpus" .ci/corpus
     step "Starting a cluster of two nodes" tests/cluster/up.sh
-    # shellcheck source=tests/cluster/lib.sh
-    . tests/cluster/lib.sh
-    controller_image=trainyard.test/controller:dev worker_image=trainyard.test/worker:dev
+    . tests/e2e/lib.sh
     step "Loading the images into the nodes" load_images ;;
   existing)
     : "${CONTROLLER_IMAGE:?say where your cluster finds the image made by: docker build --target controller}"
     : "${WORKER_IMAGE:?say where your cluster finds the image made by: docker build --target worker}"
-    controller_image=$CONTROLLER_IMAGE worker_image=$WORKER_IMAGE ;;
+    kubeconfig=${KUBECONFIG:-$HOME/.kube/config}
+    .ci/setup kubernetes  # for kubectl and helm
+    . tests/e2e/lib.sh
+    export KUBECONFIG=$kubeconfig ;;
   *) echo "TRAINYARD_CLUSTER is local or existing, not $cluster" >&2; exit 2 ;;
 esac
 step "Installing the chart" install_chart
