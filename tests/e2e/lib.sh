@@ -35,6 +35,6 @@ make_volumes() {
   rm -rf "$DIR/volumes/checkpoints"
   mkdir -p "$DIR/volumes"
   mkdir -m 1777 "$DIR/volumes/checkpoints"
-  sed "s|/path/on/the/nodes/corpus|$PWD/corpus|; s|/path/on/the/nodes/checkpoints|$DIR/volumes/checkpoints|" \
+  sed "s|/var/lib/trainyard/corpus|$PWD/corpus|; s|/var/lib/trainyard/checkpoints|$DIR/volumes/checkpoints|" \
     crds/examples/dictionary-tiny-volumes.yaml | kubectl apply -f -
 }
