@@ -89,4 +89,7 @@ until [ "$(ask /readyz)" = ok ]; do
   sleep 0.05
 done
 echo "KUBECONFIG=$dir/kubeconfig"
-wait -n || true
+wait -n 2> /dev/null || true
+for name in etcd apiserver; do
+  kill -0 "$(cat $name.pid)" 2> /dev/null || echo "apiserver.sh: $name ended: $(tail -n 1 $name.log)" >&2
+done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Ends the cluster and takes away all that it made, and then looks whether anything is left: exit status 1 if so. It ends
-# only the PID 1s that power_on noted, which take every process, mount and pod network of their machine with them.
+# the PID 1s that power_on noted, which take every process, mount and pod network of their machine with them.
 # With --keep, the logs stay in $DIR.logs.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -12,8 +12,9 @@ for machine in $(machines); do
   ! pid=$(init_pid "$machine") || namespaces+=("$(readlink "/proc/$pid/ns/pid")")
 done
 for machine in $(machines); do power_off "$machine"; done
-for machine in $(machines) sw; do
-  [ ! -e "/run/netns/trainyard-$machine" ] || ip netns del "trainyard-$machine"
+for namespace in $(ip netns list | awk '/^trainyard-/ {print $1}'); do
+  for pid in $(ip netns pids "$namespace"); do kill -9 "$pid"; done   # of a machine whose start was cut short
+  ip netns del "$namespace"
 done
 ip link del trainyard0 2> /dev/null       # the host's routes go with it
 if [ -z "$(ls /run/netns 2> /dev/null)" ]; then

@@ -4,7 +4,7 @@
 # shellcheck disable=SC2034  # many names are for those who source this
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BIN=$(readlink -f "$HERE/../../.tools/kubernetes")/bin
-DIR=${TRAINYARD_CLUSTER_DIR:-${TMPDIR:-/tmp}/trainyard-cluster}
+DIR=$(realpath -m "${TRAINYARD_CLUSTER_DIR:-${TMPDIR:-/tmp}/trainyard-cluster}")
 IMAGES=$DIR/images                   # what every node loads when it starts: *.tar
 
 # A running cluster remembers what it was started with.

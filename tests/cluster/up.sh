@@ -153,13 +153,15 @@ power_on cp
 # ---- nodes
 # make_cgroup MACHINE: one of its own in every hierarchy, below which its kubelet keeps all pods.
 make_cgroup() {
-  local root group
+  local root group controller
   for root in $(cgroup_roots); do
     root=${root%/}
     mkdir -p "$root/trainyard/$1"
     if [ -e "$root/cgroup.subtree_control" ]; then   # version 2: hand every controller down
       for group in "$root" "$root/trainyard"; do
-        sed 's/[^ ]*/+&/g' "$group/cgroup.controllers" > "$group/cgroup.subtree_control"
+        for controller in $(cat "$group/cgroup.controllers"); do
+          echo "+$controller" > "$group/cgroup.subtree_control" || echo "no cgroup controller $controller"
+        done
       done
     elif [ -e "$root/cpuset.cpus" ]; then            # version 1: a new cpuset is empty, and then nothing may run in it
       for group in "$root/trainyard" "$root/trainyard/$1"; do
