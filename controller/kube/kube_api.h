@@ -67,7 +67,8 @@ struct WatchEvent {
 };
 
 /// What one list or one read of a watch's stream brought. `relisted`: the events (all kAdded) are the whole collection: what the
-/// receiver holds and does not find there is gone. After a start, a 410 or a lost stream, the first batch is relisted.
+/// receiver holds and does not find there is gone. After a start, a 410, or when the server was away, the first batch is relisted; a
+/// stream that ended or broke otherwise goes on where it was.
 struct WatchBatch {
   std::size_t target = 0;  // index of the WatchTarget
   bool relisted = false;

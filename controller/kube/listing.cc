@@ -1,0 +1,60 @@
+#include "controller/kube/listing.h"
+
+namespace trainyard::kube {
+namespace {
+
+std::string string_at(const Json& object, const char* key) {
+  const auto at = object.find(key);
+  return at != object.end() && at->is_string() ? at->get<std::string>() : "";
+}
+
+/// Moves a page's items over. False when the answer is no list.
+bool take_page(Json page, Listing& listing, std::string& continue_token) {
+  const auto metadata = page.find("metadata"), items = page.find("items");
+  if (metadata == page.end() || !metadata->is_object() || items == page.end()) return false;
+  listing.resource_version = string_at(*metadata, "resourceVersion");
+  continue_token = string_at(*metadata, "continue");
+  std::string kind = string_at(page, "kind");
+  if (kind.ends_with("List")) kind.resize(kind.size() - 4);
+  const std::string api_version = string_at(page, "apiVersion");
+  if (items->is_null()) return true;  // Go's spelling of an empty list
+  for (auto& item : *items) {
+    if (!item.is_object()) continue;
+    if (!item.contains("kind")) item["kind"] = kind;
+    if (!item.contains("apiVersion")) item["apiVersion"] = api_version;
+    listing.items.push_back(std::move(item));
+  }
+  return true;
+}
+
+}  // namespace
+
+ListResult list_all(KubeApi& api, const WatchTarget& target, std::size_t page_limit) {
+  Request request{.path = target.path};
+  if (!target.label_selector.empty()) request.query["labelSelector"] = target.label_selector;
+  request.query["limit"] = std::to_string(page_limit);
+  ListResult result;
+  while (true) {
+    Response page = api.perform(request);
+    if (page.status == 410 && request.query.contains("continue")) {
+      request.query.erase("continue");
+      request.query.erase("limit");
+      result.listing = {};
+      continue;
+    }
+    if (!page.ok()) {
+      result.failure = std::move(page);
+      return result;
+    }
+    std::string continue_token;
+    if (!take_page(std::move(page.body), result.listing, continue_token)) {
+      result.failure.message = "GET " + target.path + ": the answer is no Kubernetes list: is this the API server?";
+      return result;
+    }
+    result.failure.status = page.status;
+    if (continue_token.empty()) return result;
+    request.query["continue"] = continue_token;
+  }
+}
+
+}  // namespace trainyard::kube
