@@ -1,0 +1,97 @@
+#pragma once
+// Saves and loads the training's state, sharded over the ranks. Saving goes on beside the training: start() copies the rank's shards
+// to host memory, a helper thread writes them, and poll(), called between steps, moves the ranks together from phase to phase:
+//
+//   start ── write shards, fsync (all ranks) ── poll: all done ── manifest, rename, fsync, prune (rank 0) ── poll: durable
+//
+// Loading finds the newest checkpoint that is whole and right, of any layout, and gives each rank the boxes that it holds now.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "crds/contract/job.h"
+#include "crds/contract/user_error.h"
+#include "worker/checkpoint/tensor_shard.h"
+#include "worker/checkpoint/storage.h"
+#include "worker/mesh/comm.h"
+
+namespace trainyard::checkpoint {
+
+/// What a job must have in common with a checkpoint to go on from it: the model, and what the data order depends on. Everything else
+/// (layout, batch size, steps, learning rate, precision) may change between resumes.
+contract::Json identity_of(const contract::TrainingJobSpec& spec);
+
+struct Options {
+  std::string path;             // spec.checkpoint.path
+  std::int32_t keep = 3;        // spec.checkpoint.keep
+  std::string job;              // namespace/name
+  std::string job_uid;
+  std::int64_t generation = 0;  // of the gang
+  contract::Json layout;        // the degrees, for people who read the manifest
+  contract::Json identity;      // identity_of(spec)
+  at::Device device = at::kCPU; // where collectives of `world` need their tensors: CUDA for NCCL
+};
+
+/// Everything a resume needs that is not a tensor goes into `state`: cursor, counters, seed. It must be equal on all ranks.
+struct Snapshot {
+  std::int64_t step = 0;
+  contract::Json state;
+  std::vector<TensorShard> shards;
+  std::optional<std::int64_t> request;  // the assignment's checkpointRequest that this answers
+};
+
+/// How a save ended; equal on all ranks.
+struct Saved {
+  std::int64_t step = 0;
+  std::optional<std::int64_t> request;
+  contract::CheckpointStatus status;  // of a durable one
+  std::string failure;                // empty: durable. Else "write /checkpoints/…: No space left on device", and nothing is left of it
+  double blocked_seconds = 0.0;       // this rank's training thread: staging, and waiting for the save before
+};
+
+struct Loaded {
+  std::int64_t step = 0;
+  contract::Json state;
+  std::string path;
+  std::vector<std::string> skipped;  // newer checkpoints that are corrupt, one message each: "… ; went back to step 100"
+};
+
+/// Lives on the training thread; every call but blocked time is collective over `world`: all ranks call, in the same order.
+class Checkpointer {
+ public:
+  Checkpointer(Options options, mesh::Comm& world, Storage& storage);
+  /// Abandons a save that was not finished: its temporary directory is left to the next generation.
+  ~Checkpointer();
+  Checkpointer(const Checkpointer&) = delete;
+  Checkpointer& operator=(const Checkpointer&) = delete;
+
+  /// Once, before load() and start(): proves that all ranks see one folder, takes it for this generation and removes what crashed
+  /// writers left. Throws UserError (CheckpointsNotShared, CheckpointsNotWritable) on all ranks.
+  void open();
+
+  /// Loads the newest checkpoint that is whole into the shards' tensors, all of which must be in it. Nothing when there is none at all.
+  /// Throws UserError on all ranks: CheckpointOfAnotherJob when the identity differs, CheckpointsCorrupt when there are some but none
+  /// is right; the tensors' contents are undefined then.
+  std::optional<Loaded> load(const std::vector<TensorShard>& shards);
+
+  /// Starts to save. While another save is under way, waits for that first and returns how it ended.
+  std::optional<Saved> start(const Snapshot& snapshot);
+  /// Between steps: moves a save on, and returns how it ended when it did. One small reduction while a save is under way, else nothing.
+  std::optional<Saved> poll();
+  /// Waits for the save that is under way, if there is one.
+  std::optional<Saved> finish();
+  bool saving() const;
+
+ private:
+  class Save;
+  Options options_;
+  mesh::Comm& world_;
+  Storage& storage_;
+  std::unique_ptr<Save> save_;
+};
+
+}  // namespace trainyard::checkpoint

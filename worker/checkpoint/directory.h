@@ -1,0 +1,47 @@
+#pragma once
+// The folder that holds a job's checkpoints: which there are, how one becomes visible, which are removed.
+//
+//   <path>/step-00000100/              complete, since it has its name only from the moment that it is
+//   <path>/.step-00000150-g3.tmp/      being written by generation 3, or left by its crash
+//   <path>/.owner                      the generation that may write
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "worker/checkpoint/storage.h"
+
+namespace trainyard::checkpoint {
+
+/// A view of the folder; holds no state. Errors are StorageErrors.
+class Directory {
+ public:
+  Directory(Storage& storage, std::filesystem::path path) : storage_(storage), path_(std::move(path)) {}
+
+  const std::filesystem::path& path() const { return path_; }
+  Storage& storage() const { return storage_; }
+  std::filesystem::path of_step(std::int64_t step) const;
+  std::filesystem::path temporary(std::int64_t step, std::int64_t generation) const;
+  /// The steps of all checkpoints, ascending.
+  std::vector<std::int64_t> steps() const;
+
+  /// Gives the temporary directory its name, and makes that durable. One that bears the name already, which then is known to be
+  /// corrupt, is replaced.
+  void commit(std::int64_t step, std::int64_t generation);
+  /// Keeps `keep` checkpoints up to `newest`. Later ones are removed too: the training went back behind them because they are corrupt.
+  void prune(std::int64_t newest, std::int32_t keep);
+  /// Removes what crashed writers of this and of earlier generations left.
+  void remove_leftovers(std::int64_t generation);
+
+  /// Takes the folder for `owner` (`uid/generation`); a writer of another generation that is still alive finds out before it commits.
+  void take(const std::string& owner);
+  /// Empty when nobody ever took it.
+  std::string owner() const;
+
+ private:
+  Storage& storage_;
+  std::filesystem::path path_;
+};
+
+}  // namespace trainyard::checkpoint

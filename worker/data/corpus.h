@@ -1,0 +1,62 @@
+#pragma once
+// One entry of data.train or data.validation as a stream of tokens: a file, or a directory whose files are read as one, in the order
+// of their names. Files are mapped, not read: opening a corpus of a terabyte costs nothing, and ranks of one node share the pages.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "crds/contract/job.h"
+#include "crds/contract/user_error.h"
+
+namespace trainyard::data {
+
+/// A file's bytes, mapped read-only. The file must not shrink while it is mapped.
+class MappedFile {
+ public:
+  /// Throws std::system_error when the file cannot be opened or mapped.
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const unsigned char> bytes() const { return bytes_; }
+
+ private:
+  std::span<const unsigned char> bytes_;
+};
+
+/// Immutable; any thread may read.
+class Corpus {
+ public:
+  /// `field` names the source in messages: `data.train[0]`. Formats: Text gives each byte as a token (0 to 255); UInt16 and UInt32 are
+  /// little-endian token files without a header, as docs/formats.md says. In a directory, names that begin with a dot and empty files
+  /// are left out. Throws UserError, with all problems at once, when there is nothing at the path, nothing in it, it cannot be read, or
+  /// a token file ends within a token.
+  Corpus(std::string field, const contract::Source& source, std::int64_t vocabulary_size);
+
+  std::int64_t num_tokens() const { return num_tokens_; }
+  /// The tokens from `first` on. Throws UserError, with file and offset, at a token that is not below the vocabulary's size: only what
+  /// is read is checked, since a check of everything would read a terabyte before the first step.
+  void read(std::int64_t first, std::span<std::int64_t> out) const;
+
+ private:
+  struct File {
+    std::filesystem::path path;
+    std::unique_ptr<MappedFile> mapped;
+    std::int64_t first_token = 0;
+    std::int64_t num_tokens = 0;
+  };
+  void read_file(const File& file, std::int64_t first, std::span<std::int64_t> out) const;
+
+  std::string field_;
+  std::int64_t token_bytes_ = 1;
+  std::int64_t vocabulary_size_ = 0;
+  std::int64_t num_tokens_ = 0;
+  std::vector<File> files_;
+};
+
+}  // namespace trainyard::data

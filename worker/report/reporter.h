@@ -1,0 +1,57 @@
+#pragma once
+// What a rank says to its agent: one JSON object a line on file descriptor 3 (contract::Report). Where nobody opened that descriptor,
+// as when a person starts the program by hand, it prints lines for people to stderr.
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <thread>
+
+#include "crds/contract/state.h"
+
+namespace trainyard::report {
+
+/// Called by the training thread, which never waits for the pipe: a helper thread writes. Of progress only the newest is kept while
+/// the pipe is full; of notices and checkpoints the newest 64; a failure is never dropped.
+class Reporter {
+ public:
+  /// Writes to contract::kReportDescriptor when it is open, else for people to stderr. Does not close either.
+  Reporter();
+  /// For tests: `json` false writes for people.
+  Reporter(int descriptor, bool json);
+  /// As close().
+  ~Reporter();
+  Reporter(const Reporter&) = delete;
+  Reporter& operator=(const Reporter&) = delete;
+
+  void progress(contract::Progress progress);
+  /// A checkpoint is durable; `request` is the one that it answers.
+  void checkpoint(contract::CheckpointStatus checkpoint, std::optional<std::int64_t> request = std::nullopt);
+  void notice(bool warning, std::string reason, std::string message);
+  void failure(contract::Failure failure);
+  /// Writes what is left, for 5 seconds at most if the agent does not read, and stops. Later reports are dropped.
+  void close();
+
+ private:
+  void add(contract::Report report);
+  void run();
+  bool write_line(const std::string& line);
+
+  const int descriptor_;
+  const bool json_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<contract::Report> queue_;
+  std::optional<contract::Report> progress_;  // behind everything in queue_
+  bool closed_ = false;
+  std::jthread writer_;
+};
+
+/// One line for people.
+std::string to_text(const contract::Report& report);
+
+}  // namespace trainyard::report
