@@ -57,7 +57,8 @@ void wrong_type(const std::string& path, const char* wanted, const Json& found, 
   problems.push_back({path, std::string("must be ") + wanted + ", and is " + found.dump()});
 }
 
-void wrong_name(const std::string& path, const std::string& found, std::vector<std::string> known, std::vector<Problem>& problems) {
+void wrong_name(const std::string& path, const std::string& found, std::vector<std::string> known,
+                std::vector<Problem>& problems) {
   problems.push_back({path, "\"" + found + "\" is not one of: " + listed(known) + did_you_mean(found, known)});
 }
 
@@ -77,7 +78,8 @@ bool whole_number(const std::string& path, const Json& found, std::int64_t low, 
     return false;
   }
   if (out >= low && out <= high) return true;
-  problems.push_back({path, "must lie in " + std::to_string(low) + " .. " + std::to_string(high) + ", and is " + std::to_string(out)});
+  problems.push_back(
+      {path, "must lie in " + std::to_string(low) + " .. " + std::to_string(high) + ", and is " + std::to_string(out)});
   return false;
 }
 

@@ -8,7 +8,8 @@ Degrees degrees(const TrainingJobSpec& spec) {
   const auto& parallelism = spec.parallelism;
   Degrees out{.pp = parallelism.pipeline, .dp = 1, .cp = parallelism.context, .ep = parallelism.expert, .tp = parallelism.tensor};
   const std::int64_t others = std::int64_t{out.pp} * out.cp * out.tp;
-  out.dp = parallelism.data.value_or(others > 0 ? static_cast<std::int32_t>(std::max<std::int64_t>(1, world_size(spec) / others)) : 1);
+  out.dp =
+      parallelism.data.value_or(others > 0 ? static_cast<std::int32_t>(std::max<std::int64_t>(1, world_size(spec) / others)) : 1);
   return out;
 }
 

@@ -24,8 +24,8 @@ std::string hex(const unsigned char* bytes, std::size_t size) {
 std::string hmac(std::string_view key, std::string_view text) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned int size = 0;
-  if (HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(text.data()), text.size(),
-           digest.data(), &size) == nullptr) {
+  if (HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(text.data()),
+           text.size(), digest.data(), &size) == nullptr) {
     throw std::runtime_error("HMAC-SHA256 failed");
   }
   return hex(digest.data(), size);

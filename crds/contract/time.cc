@@ -60,7 +60,8 @@ std::optional<Time> parse_rfc3339(std::string_view text) {
   if (text[4] != '-' || text[7] != '-' || (text[10] != 'T' && text[10] != 't') || text[13] != ':' || text[16] != ':') {
     return std::nullopt;
   }
-  const year_month_day date{year{year_number}, month{static_cast<unsigned>(month_number)}, day{static_cast<unsigned>(day_number)}};
+  const year_month_day date{year{year_number}, month{static_cast<unsigned>(month_number)},
+                            day{static_cast<unsigned>(day_number)}};
   if (!date.ok() || hour > 23 || minute > 59 || second > 60) return std::nullopt;
   std::size_t at = 19;
   std::int64_t fraction = 0;

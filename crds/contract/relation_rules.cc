@@ -1,0 +1,141 @@
+#include <algorithm>
+#include <string_view>
+
+#include "crds/contract/rules.h"
+
+namespace trainyard::contract {
+namespace {
+
+using std::to_string;
+
+std::int64_t replica_size(const Parallelism& parallelism) {
+  return std::int64_t{parallelism.tensor} * parallelism.pipeline * parallelism.context;
+}
+
+/// workers.count x processes a worker, as in the schema; wide, since nobody has checked the factors.
+std::int64_t ranks_of(const TrainingJobSpec& spec) {
+  return std::int64_t{spec.workers.count} * spec.workers.processesPerWorker.value_or(std::max(1, spec.workers.gpusPerWorker));
+}
+
+/// Whether no factor is so far out of range, which check_values() reports, that a product of 64 bits would overflow.
+bool can_multiply(const Parallelism& parallelism) {
+  constexpr std::int32_t kLargest = 1'100;  // its cube, times 32 bits, fits
+  return std::max({parallelism.tensor, parallelism.pipeline, parallelism.context}) <= kLargest &&
+         std::min({parallelism.tensor, parallelism.pipeline, parallelism.context}) > -kLargest;
+}
+
+void check_degrees(const TrainingJobSpec& spec, Findings& findings) {
+  const auto& parallelism = spec.parallelism;
+  if (!can_multiply(parallelism)) return;
+  const std::int64_t ranks = ranks_of(spec), replica = replica_size(parallelism);
+  if (parallelism.data) {
+    const std::int64_t product = replica * std::int64_t{*parallelism.data};
+    findings.expect(product == ranks, "spec.parallelism.data",
+                    "tensor x pipeline x context x data is " + to_string(product) +
+                        ", and workers.count x processes a worker is " + to_string(ranks) +
+                        "; make them equal, or leave data out to take what remains of the ranks");
+  } else {
+    findings.expect(replica < 1 || ranks % replica == 0, "spec.parallelism",
+                    "tensor x pipeline x context is " + to_string(replica) +
+                        ", which does not divide the number of ranks, workers.count x processes a worker, " + to_string(ranks) +
+                        "; change one of them");
+  }
+}
+
+void check_batch(const TrainingJobSpec& spec, Findings& findings) {
+  if (!can_multiply(spec.parallelism)) return;
+  const std::int64_t ranks = ranks_of(spec), replica = replica_size(spec.parallelism), micro = spec.parallelism.microBatchSize;
+  if (micro < 1 || replica < 1 || ranks < 1 || ranks % replica != 0) return;
+  if (spec.parallelism.data && *spec.parallelism.data * replica != ranks) return;
+  const std::int64_t data = ranks / replica, batch = spec.training.globalBatchSize;
+  findings.expect(batch % (data * micro) == 0, "spec.training.globalBatchSize",
+                  "must be a multiple of data x microBatchSize, here " + to_string(data) + " x " + to_string(micro) + " = " +
+                      to_string(data * micro) + ", and is " + to_string(batch));
+}
+
+void check_heads(const ModelSize& size, Findings& findings) {
+  const std::string at = "spec.model.size.";
+  if (size.heads >= 1) {
+    const bool divides = size.hiddenSize % size.heads == 0;
+    findings.expect(divides, at + "hiddenSize",
+                    "must be a multiple of heads, " + to_string(size.heads) + ", and is " + to_string(size.hiddenSize));
+    findings.expect(!divides || size.hiddenSize / size.heads % 2 == 0, at + "hiddenSize",
+                    "must give heads of an even width, since rotary position embedding turns pairs; hiddenSize / heads is " +
+                        to_string(size.hiddenSize / size.heads));
+  }
+  if (size.keyValueHeads.value_or(0) >= 1) {
+    findings.expect(size.heads % *size.keyValueHeads == 0, at + "keyValueHeads",
+                    "must divide heads, " + to_string(size.heads) + ", and is " + to_string(*size.keyValueHeads));
+  }
+}
+
+void check_cuts(const Parallelism& parallelism, const ModelSize& size, Findings& findings) {
+  const auto divides = [&](std::string_view name, std::int32_t value) {
+    if (parallelism.tensor < 1) return;
+    findings.expect(
+        value % parallelism.tensor == 0, "spec.parallelism.tensor",
+        "tensor " + to_string(parallelism.tensor) + " does not divide model.size." + std::string(name) + " " + to_string(value));
+  };
+  divides("heads", size.heads);
+  if (size.keyValueHeads) divides("keyValueHeads", *size.keyValueHeads);
+  divides("feedForwardSize", size.feedForwardSize);
+  divides("vocabularySize", size.vocabularySize);
+  findings.expect(size.layers < 1 || parallelism.pipeline <= size.layers, "spec.parallelism.pipeline",
+                  "pipeline " + to_string(parallelism.pipeline) + " exceeds model.size.layers " + to_string(size.layers) +
+                      "; every stage needs a layer");
+}
+
+bool reads_text(const Data& data) {
+  const auto is_text = [](const Source& source) { return source.format == SourceFormat::kText; };
+  return std::any_of(data.train.begin(), data.train.end(), is_text) ||
+         std::any_of(data.validation.begin(), data.validation.end(), is_text);
+}
+
+void check_model(const TrainingJobSpec& spec, Findings& findings) {
+  const auto& model = spec.model;
+  findings.expect(model.preset.has_value() + model.size.has_value() + model.path.has_value() == 1, "spec.model",
+                  "must have exactly one of preset, size and path");
+  if (!model.size) return;
+  check_heads(*model.size, findings);
+  check_cuts(spec.parallelism, *model.size, findings);
+  findings.expect(
+      model.size->vocabularySize >= 256 || spec.data.tokenizer.kind != TokenizerKind::kBytes || !reads_text(spec.data),
+      "spec.model.size.vocabularySize",
+      "must be at least 256, since data.tokenizer.kind Bytes makes 256 kinds of token of a text");
+}
+
+void check_training(const Training& training, Findings& findings) {
+  findings.expect(training.steps.has_value() + training.epochs.has_value() + training.tokens.has_value() == 1, "spec.training",
+                  "must have exactly one of steps, epochs and tokens");
+  const auto& schedule = training.learningRateSchedule;
+  const std::string at = "spec.training.learningRateSchedule.";
+  if (training.steps) {
+    findings.expect(
+        schedule.warmupSteps < *training.steps, at + "warmupSteps",
+        "must be below training.steps, " + to_string(*training.steps) + ", and is " + to_string(schedule.warmupSteps));
+  }
+  findings.expect(schedule.minimum <= training.optimizer.learningRate, at + "minimum", "must not exceed optimizer.learningRate");
+  findings.expect(schedule.name != ScheduleName::kConstant || schedule.minimum <= 0, at + "minimum",
+                  "has no meaning for the schedule Constant; leave it out");
+}
+
+}  // namespace
+
+std::vector<Problem> check_relations(const TrainingJobSpec& spec) {
+  Findings findings;
+  const auto& workers = spec.workers;
+  findings.expect(
+      !workers.processesPerWorker || workers.gpusPerWorker < 1 || *workers.processesPerWorker == workers.gpusPerWorker,
+      "spec.workers.processesPerWorker",
+      "must equal gpusPerWorker, " + to_string(workers.gpusPerWorker) +
+          ", since a process drives one GPU; leave it out to get that");
+  check_degrees(spec, findings);
+  check_batch(spec, findings);
+  check_model(spec, findings);
+  check_training(spec.training, findings);
+  findings.expect(!spec.evaluation || !spec.data.validation.empty(), "spec.data.validation",
+                  "must have at least one source, since evaluation is set; add one, or leave evaluation out");
+  return findings.take();
+}
+
+}  // namespace trainyard::contract

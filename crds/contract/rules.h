@@ -1,0 +1,33 @@
+#pragma once
+// The rules of crds/trainingjob.yaml in C++, behind validate.h. Fields and messages are the schema's, word for word, so that a user
+// reads the same whether the API server refuses a manifest or `trainyard-worker run` does.
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "crds/contract/job.h"
+
+namespace trainyard::contract {
+
+/// Collects problems, in the order in which they are found.
+class Findings {
+ public:
+  /// Adds a problem with `field` unless `holds`.
+  void expect(bool holds, std::string field, std::string message) {
+    if (!holds) problems_.push_back({std::move(field), std::move(message)});
+  }
+  std::vector<Problem> take() { return std::move(problems_); }
+
+ private:
+  std::vector<Problem> problems_;
+};
+
+/// What is wrong with single values: out of range, or not supported yet.
+std::vector<Problem> check_values(const TrainingJobSpec& spec);
+
+/// What does not fit together: degrees and ranks, batch and micro-batch, the model and how it is cut, exactly one of. A value that
+/// check_values() refuses is left out of account where it would make no sense.
+std::vector<Problem> check_relations(const TrainingJobSpec& spec);
+
+}  // namespace trainyard::contract

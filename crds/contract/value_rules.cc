@@ -1,0 +1,269 @@
+#include <algorithm>
+#include <cstdio>
+#include <string_view>
+
+#include "crds/contract/rules.h"
+
+namespace trainyard::contract {
+namespace {
+
+std::string text_of(double number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.15g", number);
+  return text;
+}
+
+/// The checks that OpenAPI knows, with the messages of the API server.
+class Values : public Findings {
+ public:
+  template <class Number>
+  void at_least(const std::string& field, Number value, double low) {
+    expect(static_cast<double>(value) >= low, field, "should be greater than or equal to " + text_of(low));
+  }
+  template <class Number>
+  void at_most(const std::string& field, Number value, double high) {
+    expect(static_cast<double>(value) <= high, field, "should be less than or equal to " + text_of(high));
+  }
+  template <class Number>
+  void within(const std::string& field, Number value, double low, double high) {
+    at_least(field, value, low);
+    at_most(field, value, high);
+  }
+  void above_zero(const std::string& field, double value) { expect(value > 0, field, "should be greater than 0"); }
+  void below_one(const std::string& field, double value) { expect(value < 1, field, "should be less than 1"); }
+  void length(const std::string& field, std::string_view text, std::size_t low, std::size_t high) {
+    // Characters of UTF-8, not bytes: those that do not continue another.
+    const auto size =
+        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+    expect(static_cast<std::size_t>(size) >= low, field, "should be at least " + std::to_string(low) + " chars long");
+    expect(static_cast<std::size_t>(size) <= high, field, "may not be more than " + std::to_string(high) + " bytes");
+  }
+  void items(const std::string& field, std::size_t size, std::size_t low, std::size_t high) {
+    expect(size >= low, field, "should have at least " + std::to_string(low) + " items");
+    expect(size <= high, field, "must have at most " + std::to_string(high) + " items");
+  }
+  /// A value that the API has and the engine does not, yet: never ignored.
+  void unsupported(bool is_asked_for, const std::string& field, const std::string& what,
+                   const std::string& instead = "leave it out") {
+    expect(!is_asked_for, field, what + " is not supported yet; " + instead);
+  }
+};
+
+/// As the regular expression ^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9._/-]+$.
+bool has_domain(std::string_view name) {
+  const auto lower = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  const auto slash = name.find('/');
+  if (slash == std::string_view::npos || slash == 0 || slash + 1 == name.size()) return false;
+  const auto domain = name.substr(0, slash), rest = name.substr(slash + 1);
+  return lower(domain.front()) && lower(domain.back()) &&
+         std::all_of(domain.begin(), domain.end(), [&](char c) { return lower(c) || c == '-' || c == '.'; }) &&
+         std::all_of(rest.begin(), rest.end(), [&](char c) {
+           return lower(c) || (c >= 'A' && c <= 'Z') || std::string_view("._/-").find(c) != std::string_view::npos;
+         });
+}
+
+void check_top(const TrainingJobSpec& spec, Values& is) {
+  is.unsupported(spec.engine == Engine::kCustom, "spec.engine", "engine Custom", "use Trainyard");
+  is.unsupported(spec.dryRun, "spec.dryRun", "dryRun");
+  is.length("spec.managedBy", spec.managedBy, 0, 63);
+  is.expect(has_domain(spec.managedBy), "spec.managedBy", "must be a name with a domain, as in trainyard.dev/controller");
+  if (spec.queue) is.length("spec.queue", *spec.queue, 1, 253);
+  is.unsupported(spec.queue.has_value(), "spec.queue", "queue");
+  if (spec.priorityClassName) is.length("spec.priorityClassName", *spec.priorityClassName, 1, 253);
+  is.unsupported(spec.priorityClassName.has_value(), "spec.priorityClassName", "priorityClassName");
+}
+
+void check_workers(const Workers& workers, Values& is) {
+  const std::string at = "spec.workers.";
+  is.within(at + "count", workers.count, 1, 20000);
+  if (workers.minCount) is.within(at + "minCount", *workers.minCount, 1, 20000);
+  is.unsupported(workers.minCount && *workers.minCount != workers.count, at + "minCount", "minCount other than count");
+  is.within(at + "spares", workers.spares, 0, 1000);
+  is.unsupported(workers.spares > 0, at + "spares", "spares above 0");
+  is.within(at + "gpusPerWorker", workers.gpusPerWorker, 0, 64);
+  is.length(at + "gpuResourceName", workers.gpuResourceName, 0, 253);
+  is.expect(has_domain(workers.gpuResourceName), at + "gpuResourceName", "must be a name with a domain, as in nvidia.com/gpu");
+  if (workers.processesPerWorker) is.within(at + "processesPerWorker", *workers.processesPerWorker, 1, 256);
+  if (workers.threadsPerProcess) is.within(at + "threadsPerProcess", *workers.threadsPerProcess, 1, 1024);
+  is.expect(workers.templ.is_object(), at + "template", "must be of type object");
+}
+
+void check_parallelism(const Parallelism& parallelism, Values& is) {
+  const std::string at = "spec.parallelism.";
+  is.within(at + "tensor", parallelism.tensor, 1, 1024);
+  is.within(at + "pipeline", parallelism.pipeline, 1, 1024);
+  is.within(at + "context", parallelism.context, 1, 1024);
+  is.unsupported(parallelism.context > 1, at + "context", "context above 1");
+  is.within(at + "expert", parallelism.expert, 1, 1024);
+  is.unsupported(parallelism.expert > 1, at + "expert", "expert above 1");
+  if (parallelism.data) is.within(at + "data", *parallelism.data, 1, 1e6);
+  is.unsupported(parallelism.sequence, at + "sequence", "sequence");
+  is.within(at + "microBatchSize", parallelism.microBatchSize, 1, 1e6);
+  const auto& schedule = parallelism.pipelineSchedule;
+  is.unsupported(schedule.name != PipelineScheduleName::kOneForwardOneBackward, at + "pipelineSchedule.name",
+                 "pipelineSchedule.name " + std::string(name_of(schedule.name)), "use OneForwardOneBackward");
+  is.within(at + "pipelineSchedule.virtualStages", schedule.virtualStages, 1, 64);
+  is.unsupported(schedule.virtualStages > 1, at + "pipelineSchedule.virtualStages", "virtualStages above 1");
+  const auto& zero = parallelism.zero;
+  is.within(at + "zero.stage", zero.stage, 0, 3);
+  is.unsupported(zero.stage > 0, at + "zero.stage", "zero.stage above 0");
+  is.unsupported(zero.shardGroup == ShardGroup::kNode, at + "zero.shardGroup", "zero.shardGroup Node");
+  is.unsupported(zero.offload.parameters, at + "zero.offload.parameters", "zero.offload.parameters");
+  is.unsupported(zero.offload.optimizer, at + "zero.offload.optimizer", "zero.offload.optimizer");
+}
+
+void check_model(const Model& model, Values& is) {
+  const std::string at = "spec.model.";
+  is.unsupported(model.architecture == Architecture::kDeepSeekV3, at + "architecture", "architecture DeepSeekV3", "use Llama");
+  if (model.preset) is.length(at + "preset", *model.preset, 1, 253);
+  is.unsupported(model.preset.has_value(), at + "preset", "preset", "use size");
+  if (model.path) is.length(at + "path", *model.path, 1, 1024);
+  is.unsupported(model.path.has_value(), at + "path", "path", "use size");
+  if (!model.size) return;
+  const auto& size = *model.size;
+  is.within(at + "size.layers", size.layers, 1, 10000);
+  is.within(at + "size.hiddenSize", size.hiddenSize, 2, 1e6);
+  is.within(at + "size.heads", size.heads, 1, 1e5);
+  if (size.keyValueHeads) is.within(at + "size.keyValueHeads", *size.keyValueHeads, 1, 1e5);
+  is.within(at + "size.feedForwardSize", size.feedForwardSize, 1, 1e7);
+  is.within(at + "size.vocabularySize", size.vocabularySize, 2, 1e7);
+  is.above_zero(at + "size.ropeTheta", size.ropeTheta);
+  is.above_zero(at + "size.normEpsilon", size.normEpsilon);
+  is.at_most(at + "size.normEpsilon", size.normEpsilon, 1);
+}
+
+void check_path(const std::string& field, const std::string& path, Values& is) {
+  is.length(field, path, 0, 1024);
+  is.expect(path.starts_with('/'), field, "must be an absolute path in the worker's container, as in /data");
+}
+
+void check_sources(const std::string& at, const std::vector<Source>& sources, std::size_t fewest, Values& is) {
+  is.items(at, sources.size(), fewest, 64);
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    const std::string here = at + "[" + std::to_string(i) + "]";
+    check_path(here + ".path", sources[i].path, is);
+    is.above_zero(here + ".weight", sources[i].weight);
+    const bool is_repeated = std::any_of(sources.begin(), sources.begin() + static_cast<std::ptrdiff_t>(i),
+                                         [&](const Source& earlier) { return earlier.path == sources[i].path; });
+    is.expect(!is_repeated, here, "Duplicate value: the path " + sources[i].path + " is there twice; use weight");
+  }
+}
+
+void check_curriculum(const Curriculum& curriculum, Values& is) {
+  const std::string at = "spec.data.curriculum";
+  is.unsupported(true, at, "curriculum");
+  is.items(at + ".stages", curriculum.stages.size(), 0, 32);
+  for (std::size_t i = 0; i < curriculum.stages.size(); ++i) {
+    const auto& stage = curriculum.stages[i];
+    const std::string here = at + ".stages[" + std::to_string(i) + "].";
+    if (stage.untilEpoch) is.above_zero(here + "untilEpoch", *stage.untilEpoch);
+    if (stage.untilStep) is.at_least(here + "untilStep", *stage.untilStep, 1);
+    if (stage.untilTokens) is.at_least(here + "untilTokens", *stage.untilTokens, 1);
+    is.within(here + "sequenceLength", stage.sequenceLength, 1, 1e7);
+  }
+}
+
+void check_data(const Data& data, Values& is) {
+  const std::string at = "spec.data.";
+  check_sources(at + "train", data.train, 1, is);
+  check_sources(at + "validation", data.validation, 0, is);
+  is.unsupported(data.tokenizer.kind == TokenizerKind::kFile, at + "tokenizer.kind", "tokenizer.kind File",
+                 "use Bytes, or token files (format UInt16 or UInt32)");
+  if (data.tokenizer.path) is.length(at + "tokenizer.path", *data.tokenizer.path, 0, 1024);
+  is.unsupported(data.tokenizer.path.has_value(), at + "tokenizer.path", "tokenizer.path");
+  is.within(at + "sequenceLength", data.sequenceLength, 1, 1e7);
+  if (data.curriculum) check_curriculum(*data.curriculum, is);
+}
+
+void check_optimizer(const Optimizer& optimizer, Values& is) {
+  const std::string at = "spec.training.optimizer.";
+  is.above_zero(at + "learningRate", optimizer.learningRate);
+  is.at_most(at + "learningRate", optimizer.learningRate, 1);
+  is.within(at + "weightDecay", optimizer.weightDecay, 0, 1);
+  is.at_least(at + "beta1", optimizer.beta1, 0);
+  is.below_one(at + "beta1", optimizer.beta1);
+  is.at_least(at + "beta2", optimizer.beta2, 0);
+  is.below_one(at + "beta2", optimizer.beta2);
+  is.above_zero(at + "epsilon", optimizer.epsilon);
+  is.at_most(at + "epsilon", optimizer.epsilon, 1);
+}
+
+void check_training(const Training& training, Values& is) {
+  const std::string at = "spec.training.";
+  if (training.steps) is.at_least(at + "steps", *training.steps, 1);
+  if (training.epochs) is.above_zero(at + "epochs", *training.epochs);
+  if (training.tokens) is.at_least(at + "tokens", *training.tokens, 1);
+  is.within(at + "globalBatchSize", training.globalBatchSize, 1, 1e7);
+  is.at_least(at + "seed", training.seed, 0);
+  check_optimizer(training.optimizer, is);
+  const auto& schedule = training.learningRateSchedule;
+  is.unsupported(schedule.name == ScheduleName::kWarmupStableDecay, at + "learningRateSchedule.name",
+                 "learningRateSchedule.name WarmupStableDecay", "use Cosine, Linear or Constant");
+  is.at_least(at + "learningRateSchedule.warmupSteps", schedule.warmupSteps, 0);
+  is.within(at + "learningRateSchedule.minimum", schedule.minimum, 0, 1);
+  if (training.gradientClipping) is.above_zero(at + "gradientClipping.maxNorm", training.gradientClipping->maxNorm);
+  const auto compute = training.precision.compute;
+  is.unsupported(compute != ComputePrecision::kFP32 && compute != ComputePrecision::kBF16, at + "precision.compute",
+                 "precision.compute " + std::string(name_of(compute)), "use BF16 or FP32");
+  is.unsupported(training.precision.fp8.has_value(), at + "precision.fp8", "precision.fp8");
+  const auto& recompute = training.activationCheckpointing;
+  is.unsupported(recompute.mode != RecomputeMode::kNone, at + "activationCheckpointing.mode",
+                 "activationCheckpointing.mode " + std::string(name_of(recompute.mode)));
+  is.unsupported(recompute.offload, at + "activationCheckpointing.offload", "activationCheckpointing.offload");
+}
+
+void check_failure_rules(const std::vector<FailureRule>& rules, Values& is) {
+  const std::string at = "spec.lifecycle.failurePolicy.rules";
+  is.unsupported(!rules.empty(), at, "failurePolicy.rules");
+  is.items(at, rules.size(), 0, 20);
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    const std::string here = at + "[" + std::to_string(i) + "].";
+    is.items(here + "onExitCodes", rules[i].onExitCodes.size(), 0, 32);
+    for (std::size_t j = 0; j < rules[i].onExitCodes.size(); ++j) {
+      is.within(here + "onExitCodes[" + std::to_string(j) + "]", rules[i].onExitCodes[j], 0, 255);
+    }
+    is.items(here + "onSignals", rules[i].onSignals.size(), 0, 32);
+    for (std::size_t j = 0; j < rules[i].onSignals.size(); ++j) {
+      is.length(here + "onSignals[" + std::to_string(j) + "]", rules[i].onSignals[j], 0, 32);
+    }
+    if (rules[i].onMessage) is.length(here + "onMessage", *rules[i].onMessage, 0, 1024);
+  }
+}
+
+void check_lifecycle(const Lifecycle& lifecycle, Values& is) {
+  const std::string at = "spec.lifecycle.";
+  is.within(at + "maxRestarts", lifecycle.maxRestarts, 0, 1e6);
+  if (lifecycle.activeDeadlineSeconds) is.at_least(at + "activeDeadlineSeconds", *lifecycle.activeDeadlineSeconds, 1);
+  if (lifecycle.ttlSecondsAfterFinished) is.at_least(at + "ttlSecondsAfterFinished", *lifecycle.ttlSecondsAfterFinished, 0);
+  is.at_least(at + "startTimeoutSeconds", lifecycle.startTimeoutSeconds, 1);
+  if (lifecycle.hangTimeoutSeconds) is.at_least(at + "hangTimeoutSeconds", *lifecycle.hangTimeoutSeconds, 1);
+  is.unsupported(lifecycle.hangTimeoutSeconds.has_value(), at + "hangTimeoutSeconds", "hangTimeoutSeconds");
+  is.within(at + "checkpointGraceSeconds", lifecycle.checkpointGraceSeconds, 0, 86400);
+  check_failure_rules(lifecycle.failurePolicy.rules, is);
+}
+
+}  // namespace
+
+std::vector<Problem> check_values(const TrainingJobSpec& spec) {
+  Values is;
+  check_top(spec, is);
+  check_workers(spec.workers, is);
+  if (spec.placement.pack) is.length("spec.placement.pack.level", spec.placement.pack->level, 1, 63);
+  check_parallelism(spec.parallelism, is);
+  check_model(spec.model, is);
+  check_data(spec.data, is);
+  check_training(spec.training, is);
+  if (spec.evaluation) {
+    is.at_least("spec.evaluation.everySteps", spec.evaluation->everySteps, 1);
+    if (spec.evaluation->batches) is.at_least("spec.evaluation.batches", *spec.evaluation->batches, 1);
+  }
+  if (spec.checkpoint) {
+    check_path("spec.checkpoint.path", spec.checkpoint->path, is);
+    if (spec.checkpoint->everySteps) is.at_least("spec.checkpoint.everySteps", *spec.checkpoint->everySteps, 1);
+    is.within("spec.checkpoint.keep", spec.checkpoint->keep, 1, 1000);
+  }
+  check_lifecycle(spec.lifecycle, is);
+  return is.take();
+}
+
+}  // namespace trainyard::contract

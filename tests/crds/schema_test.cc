@@ -1,0 +1,215 @@
+// crds/trainingjob.yaml and the types of crds/contract/job.h are the same: every object is walked in both at once.
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "crds/contract/job.h"
+#include "crds/contract/validate.h"
+#include "tests/crds/yaml.h"
+
+namespace trainyard::crd_test {
+namespace {
+
+using namespace trainyard::contract;
+
+std::set<std::string> strings(const Json& schema, const char* name) {
+  const auto found = schema.find(name);
+  return found == schema.end() ? std::set<std::string>{} : found->get<std::set<std::string>>();
+}
+
+/// Adds a line to `differences` for each place where the schema is not the type's.
+class Comparison {
+ public:
+  template <class T>
+  void compare(const Json& schema, const std::string& path, bool in_status) {
+    if constexpr (Optional<T>) {
+      compare<typename T::value_type>(schema, path, in_status);
+    } else if constexpr (Described<T>) {
+      expect_type(schema, path, "object", "");
+      compare_fields<T>(schema, path, in_status);
+    } else if constexpr (Vector<T>) {
+      expect_type(schema, path, "array", "");
+      compare<typename T::value_type>(schema.value("items", Json::object()), path + "[]", in_status);
+    } else if constexpr (NamedEnum<T>) {
+      expect_type(schema, path, "string", "");
+      const auto names = enum_names(T{});
+      expect(schema.value("enum", Json()) == Json(std::vector<std::string>(names.begin(), names.end())), path,
+             "other enum values");
+    } else if constexpr (std::is_same_v<T, Json>) {
+      expect_type(schema, path, "object", "");
+      expect(schema.value("x-kubernetes-preserve-unknown-fields", false), path, "prunes fields that the program keeps");
+    } else if constexpr (std::is_same_v<T, bool>) {
+      expect_type(schema, path, "boolean", "");
+    } else if constexpr (std::is_integral_v<T>) {
+      expect_type(schema, path, "integer", sizeof(T) == 4 ? "int32" : "int64");
+    } else if constexpr (std::is_floating_point_v<T>) {
+      expect_type(schema, path, "number", "");
+    } else {
+      expect_type(schema, path, "string", schema.value("format", "") == "date-time" ? "date-time" : "");
+    }
+  }
+  std::string differences() const { return differences_; }
+  int num_fields() const { return num_fields_; }
+
+ private:
+  template <class T>
+  void compare_fields(const Json& schema, const std::string& path, bool in_status) {
+    const Json properties = schema.value("properties", Json::object());
+    const auto required = strings(schema, "required");
+    std::set<std::string> described;
+    T value;
+    T::describe(value, [&](const char* name, const auto& field) {
+      using Field = std::remove_cvref_t<decltype(field)>;
+      described.insert(name);
+      const std::string here = path + "." + name;
+      if (!properties.contains(name)) return expect(false, here, "is not in the schema");
+      ++num_fields_;
+      const Json& property = properties[name];
+      compare<Field>(property, here, in_status);
+      if (in_status) {
+        expect(!property.contains("default"), here, "a status has no defaults");
+      } else {
+        compare_presence(field, property, required.contains(name), here);
+      }
+    });
+    for (const auto& item : properties.items())
+      expect(described.contains(item.key()), path + "." + item.key(), "is not in the type");
+    for (const auto& name : required) expect(described.contains(name), path + "." + name, "is required and not in the type");
+  }
+
+  /// A field of the spec is required, or has the type's default, or may be left out and is empty then. Exactly one of these.
+  template <class Field>
+  void compare_presence(const Field& field, const Json& property, bool is_required, const std::string& path) {
+    const bool may_be_absent = Optional<Field> || Vector<Field> || std::is_same_v<Field, Json>;
+    const auto found = property.find("default");
+    if (is_required || (may_be_absent && found == property.end())) {
+      expect(found == property.end(), path, "is required and has a default");
+      expect(!is_required || !Optional<Field>, path, "is required in the schema and optional in the type");
+    } else if (found == property.end()) {
+      expect(false, path, "is neither required, nor optional, nor has it a default");
+    } else if constexpr (Described<Field>) {
+      expect(*found == Json::object(), path, "the default of an object must be {}, so that its fields have theirs");
+    } else if constexpr (!Optional<Field>) {
+      expect(*found == encode(field), path,
+             "the default is " + found->dump() + " in the schema and " + encode(field).dump() + " here");
+    }
+  }
+
+  void expect_type(const Json& schema, const std::string& path, const std::string& type, const std::string& format) {
+    expect(schema.value("type", "") == type, path, "is no " + type);
+    expect(schema.value("format", "") == format, path, "has not the format '" + format + "'");
+  }
+  void expect(bool holds, const std::string& path, const std::string& what) {
+    if (!holds) differences_ += path + ": " + what + "\n";
+  }
+
+  std::string differences_;
+  int num_fields_ = 0;
+};
+
+TEST(Schema, OfTheSpecIsThatOfTheType) {
+  Comparison comparison;
+  comparison.compare<TrainingJobSpec>(load_schema().at("properties").at("spec"), "spec", false);
+  EXPECT_EQ(comparison.differences(), "");
+  EXPECT_GT(comparison.num_fields(), 100);
+}
+
+TEST(Schema, OfTheStatusIsThatOfTheType) {
+  Comparison comparison;
+  comparison.compare<TrainingJobStatus>(load_schema().at("properties").at("status"), "status", true);
+  EXPECT_EQ(comparison.differences(), "");
+  EXPECT_GT(comparison.num_fields(), 50);
+}
+
+TEST(Schema, RequiresNothingOfAStatusButWhatKubernetesRequiresOfAnyCondition) {
+  Json status = load_schema().at("properties").at("status");
+  Json& conditions = status["properties"]["conditions"]["items"];
+  EXPECT_EQ(strings(conditions, "required"),
+            (std::set<std::string>{"type", "status", "lastTransitionTime", "reason", "message"}));
+  conditions.erase("required");
+  EXPECT_EQ(status.dump().find("\"required\""), std::string::npos);
+}
+
+/// Calls `visit(path, schema)` for the schema of every property and list item below.
+template <class Visit>
+void walk(const Json& schema, const std::string& path, const Visit& visit) {
+  if (const auto properties = schema.find("properties"); properties != schema.end()) {
+    for (const auto& item : properties->items()) {
+      const std::string here = path.empty() ? item.key() : path + "." + item.key();
+      if (here == "metadata") continue;  // the API server's own
+      visit(here, item.value());
+      walk(item.value(), here, visit);
+    }
+  }
+  if (const auto items = schema.find("items"); items != schema.end()) {
+    visit(path + "[]", *items);
+    walk(*items, path + "[]", visit);
+  }
+}
+
+TEST(Schema, HasProseOnEveryField) {
+  walk(load_schema(), "", [](const std::string& path, const Json& schema) {
+    const std::string prose = schema.value("description", "");
+    EXPECT_GT(prose.size(), path.ends_with("[]") ? 5u : 10u) << path;
+    EXPECT_TRUE(prose.ends_with('.') || prose.ends_with(')')) << path << ": no whole sentence: " << prose;
+  });
+}
+
+TEST(Schema, NamesItsDefaultsInTheProse) {
+  // Not those of whole objects and empty strings: only what a reader would have to look up.
+  walk(load_schema(), "", [](const std::string& path, const Json& schema) {
+    const auto found = schema.find("default");
+    if (found == schema.end() || found->is_object()) return;
+    const std::string prose = schema.value("description", "");
+    EXPECT_TRUE(prose.find("default") != std::string::npos || schema.value("enum", Json::array()).size() == 1 ||
+                path == "spec.dryRun" || path == "spec.parallelism.sequence")
+        << path;
+  });
+}
+
+TEST(Schema, BoundsEveryStringAndListOfTheSpecForTheCostOfRules) {
+  walk(load_schema().at("properties").at("spec"), "spec", [](const std::string& path, const Json& schema) {
+    const std::string type = schema.value("type", "");
+    if (type == "string") {
+      EXPECT_TRUE(schema.contains("maxLength") || schema.contains("enum")) << path;
+    }
+    if (type == "array") {
+      EXPECT_TRUE(schema.contains("maxItems")) << path;
+      EXPECT_TRUE(schema.contains("x-kubernetes-list-type")) << path;
+    }
+  });
+}
+
+TEST(Schema, GivesEveryRuleAMessage) {
+  int rules = 0;
+  const auto check = [&](const std::string& path, const Json& schema) {
+    for (const auto& rule : schema.value("x-kubernetes-validations", Json::array())) {
+      ++rules;
+      const std::string message = rule.value("message", "");
+      EXPECT_GT(message.size(), 10u) << path << ": " << rule.at("rule");
+      const bool is_refusal = message.find("is not supported yet") != std::string::npos || message.starts_with("may not change");
+      EXPECT_EQ(rule.value("reason", "FieldValueInvalid"), is_refusal ? "FieldValueForbidden" : "FieldValueInvalid") << path;
+    }
+  };
+  check("", load_schema());
+  walk(load_schema(), "", check);
+  EXPECT_GT(rules, 60);
+}
+
+TEST(Schema, IsSmallEnoughForClientSideApply) {
+  EXPECT_LT(std::filesystem::file_size(TRAINYARD_SOURCE_DIR "/crds/trainingjob.yaml"), 200'000u);
+}
+
+TEST(Names, OfTheResourceAreThoseOfTheType) {
+  const Json spec = load("crds/trainingjob.yaml").at("spec");
+  EXPECT_EQ(spec.at("group"), kGroup);
+  EXPECT_EQ(spec.at("versions").at(0).at("name"), kVersion);
+  EXPECT_EQ(spec.at("names").at("kind"), kKind);
+  EXPECT_EQ(spec.at("names").at("plural"), kPlural);
+}
+
+}  // namespace
+}  // namespace trainyard::crd_test
