@@ -57,7 +57,7 @@ void wrong_type(const std::string& path, const char* wanted, const Json& found, 
   problems.push_back({path, std::string("must be ") + wanted + ", and is " + found.dump()});
 }
 
-void wrong_name(const std::string& path, const std::string& found, std::vector<std::string> known,
+void wrong_name(const std::string& path, const std::string& found, const std::vector<std::string>& known,
                 std::vector<Problem>& problems) {
   problems.push_back({path, "\"" + found + "\" is not one of: " + listed(known) + did_you_mean(found, known)});
 }

@@ -60,9 +60,13 @@ struct IsMap<std::map<std::string, T>> : std::true_type {};
 }  // namespace detail
 
 template <class T>
-concept Described = requires(T& value) { T::describe(value, detail::AnyVisitor{}); };
+concept Described = requires(T& value) {
+  T::describe(value, detail::AnyVisitor{});
+};
 template <class T>
-concept NamedEnum = std::is_enum_v<T> && requires(T value) { enum_names(value); };
+concept NamedEnum = std::is_enum_v<T> && requires(T value) {
+  enum_names(value);
+};
 template <class T>
 concept Optional = detail::IsOptional<T>::value;
 template <class T>
@@ -90,7 +94,8 @@ namespace detail {
 void unknown_field(const std::string& path, const std::string& name, const std::vector<std::string>& known,
                    std::vector<Problem>& problems);
 void wrong_type(const std::string& path, const char* wanted, const Json& found, std::vector<Problem>& problems);
-void wrong_name(const std::string& path, const std::string& found, std::vector<std::string> known, std::vector<Problem>& problems);
+void wrong_name(const std::string& path, const std::string& found, const std::vector<std::string>& known,
+                std::vector<Problem>& problems);
 /// False, with a problem, where `found` is no whole number that fits [low, high].
 bool whole_number(const std::string& path, const Json& found, std::int64_t low, std::int64_t high, std::int64_t& out,
                   std::vector<Problem>& problems);

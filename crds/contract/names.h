@@ -15,10 +15,10 @@ inline constexpr std::string_view kManagedByLabel = "app.kubernetes.io/managed-b
 inline constexpr std::string_view kManagedByValue = "trainyard";
 inline constexpr std::string_view kFieldManager = "trainyard-controller";
 
-inline constexpr std::string_view kContainerName = "worker";     // the container of the template that trains
-inline constexpr std::string_view kPortName = "trainyard";       // the agent's container port
-inline constexpr std::uint16_t kAgentPort = 8471;                // HTTP: /v1/state, /v1/assignment, /metrics, /healthz
-inline constexpr std::uint16_t kRendezvousPort = 29500;          // rank 0's TCPStore, at its pod's IP; torchrun's default
+inline constexpr std::string_view kContainerName = "worker";  // the container of the template that trains
+inline constexpr std::string_view kPortName = "trainyard";    // the agent's container port
+inline constexpr std::uint16_t kAgentPort = 8471;             // HTTP: /v1/state, /v1/assignment, /metrics, /healthz
+inline constexpr std::uint16_t kRendezvousPort = 29500;       // rank 0's TCPStore, at its pod's IP; torchrun's default
 inline constexpr std::string_view kKeyVolume = "trainyard-key";
 inline constexpr std::string_view kKeyPath = "/var/run/secrets/trainyard.dev/key";  // the job key, 64 hexadecimal digits
 

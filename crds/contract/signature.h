@@ -15,11 +15,11 @@ inline constexpr const char* kNonceHeader = "Trainyard-Nonce";
 inline constexpr const char* kSignatureHeader = "Trainyard-Signature";
 
 struct SignedMessage {
-  std::string_view method;   // GET, PUT
-  std::string_view target;   // /v1/state?after=3&waitSeconds=30
+  std::string_view method;  // GET, PUT
+  std::string_view target;  // /v1/state?after=3&waitSeconds=30
   std::string_view pod_uid;
-  std::string_view nonce;    // 32 hexadecimal digits
-  std::int32_t status = 0;   // of a reply, as 200; 0 in a request
+  std::string_view nonce;   // 32 hexadecimal digits
+  std::int32_t status = 0;  // of a reply, as 200; 0 in a request
   std::string_view body;
 };
 

@@ -25,9 +25,9 @@ constexpr auto enum_names(AgentPhase) {
 
 // A rank's exit codes. Everything else, and every signal, is a crash.
 inline constexpr int kFinishedExitCode = 0;
-inline constexpr int kUserErrorExitCode = 2;   // the manifest, the data or the volumes are at fault: a restart can't help
-inline constexpr int kStoppedExitCode = 75;    // stopped as asked, after the checkpoint (EX_TEMPFAIL)
-inline constexpr int kPeerLostExitCode = 76;   // a collective failed because of another rank: not the first cause
+inline constexpr int kUserErrorExitCode = 2;     // the manifest, the data or the volumes are at fault: a restart can't help
+inline constexpr int kStoppedExitCode = 75;      // stopped as asked, after the checkpoint (EX_TEMPFAIL)
+inline constexpr int kPeerLostExitCode = 76;     // a collective failed because of another rank: not the first cause
 inline constexpr int kEngineErrorExitCode = 70;  // an exception of the engine (EX_SOFTWARE)
 
 /// A checkpoint that was asked for by an assignment's checkpointRequest.
@@ -71,7 +71,7 @@ struct State {
   std::optional<CheckpointStatus> checkpoint;
   std::optional<Checkpointed> checkpointed;
   std::optional<Failure> failure;
-  bool secondary = false;  // `failure` only follows another rank's (kPeerLostExitCode): look for the first cause elsewhere
+  bool secondary = false;       // `failure` only follows another rank's (kPeerLostExitCode): look for the first cause elsewhere
   std::vector<Notice> notices;  // the last 16
 
   template <class Self, class Visitor>
@@ -98,9 +98,7 @@ std::string termination_message(State state);
 
 /// What a rank writes to file descriptor 3, one JSON object a line.
 enum class ReportKind { kProgress, kCheckpoint, kNotice, kFailure };
-constexpr auto enum_names(ReportKind) {
-  return std::to_array<std::string_view>({"Progress", "Checkpoint", "Notice", "Failure"});
-}
+constexpr auto enum_names(ReportKind) { return std::to_array<std::string_view>({"Progress", "Checkpoint", "Notice", "Failure"}); }
 inline constexpr int kReportDescriptor = 3;
 
 struct Report {

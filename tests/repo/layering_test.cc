@@ -58,9 +58,7 @@ std::vector<fs::path> sources_below(const std::string& folder) {
   return files;
 }
 
-std::string without_comments(const std::string& text) {
-  return std::regex_replace(text, std::regex(R"(//[^\n]*)"), "");
-}
+std::string without_comments(const std::string& text) { return std::regex_replace(text, std::regex(R"(//[^\n]*)"), ""); }
 
 std::string from_root(const fs::path& path) { return fs::relative(path, kRoot).string(); }
 
