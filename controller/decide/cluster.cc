@@ -1,0 +1,124 @@
+#include "controller/decide/cluster.h"
+
+#include <utility>
+
+namespace trainyard::decide {
+namespace {
+
+template <class Map, class Key>
+auto* find_in(Map& map, const Key& key) {
+  const auto found = map.find(key);
+  return found == map.end() ? nullptr : &found->second;
+}
+
+/// Where a pod takes up room: on its node, or on the one that kube-scheduler empties for it.
+const std::string& place_of(const Pod& pod) { return pod.node.empty() ? pod.nominated_node : pod.node; }
+
+std::int64_t is_running(const Job& job) { return job.status.phase == contract::Phase::kRunning ? 1 : 0; }
+
+}  // namespace
+
+void Cluster::put(Node node) {
+  std::string name = node.name;
+  nodes_.insert_or_assign(std::move(name), std::move(node));
+}
+
+void Cluster::put(Pod pod) {
+  if (const auto* old = this->pod(pod.key)) {
+    discount(*old);
+    if (old->uid != pod.uid) agents_.erase(old->uid);
+  }
+  count(pod);
+  ObjectKey key = pod.key;
+  pods_.insert_or_assign(std::move(key), std::move(pod));
+}
+
+void Cluster::put(Job job) {
+  if (const auto* old = this->job(job.key)) num_running_jobs_ -= is_running(*old);
+  num_running_jobs_ += is_running(job);
+  ObjectKey key = job.key;
+  jobs_.insert_or_assign(std::move(key), std::move(job));
+}
+
+void Cluster::erase_node(const std::string& name) { nodes_.erase(name); }
+
+void Cluster::erase_pod(const ObjectKey& key) {
+  const auto found = pods_.find(key);
+  if (found == pods_.end()) return;
+  discount(found->second);
+  agents_.erase(found->second.uid);
+  pods_.erase(found);
+}
+
+void Cluster::erase_job(const ObjectKey& key) {
+  const auto found = jobs_.find(key);
+  if (found == jobs_.end()) return;
+  num_running_jobs_ -= is_running(found->second);
+  const std::string uid = found->second.uid;
+  std::erase_if(template_checks_, [&uid](const auto& item) { return item.first.first == uid; });
+  jobs_.erase(found);
+}
+
+void Cluster::put_agent(const std::string& pod_uid, AgentView view) { agents_.insert_or_assign(pod_uid, std::move(view)); }
+
+void Cluster::erase_agent(const std::string& pod_uid) { agents_.erase(pod_uid); }
+
+void Cluster::put_template_check(const std::string& job_uid, const std::string& template_hash, TemplateCheck check) {
+  template_checks_.insert_or_assign({job_uid, template_hash}, std::move(check));
+}
+
+const Node* Cluster::node(const std::string& name) const { return find_in(nodes_, name); }
+const Pod* Cluster::pod(const ObjectKey& key) const { return find_in(pods_, key); }
+const Job* Cluster::job(const ObjectKey& key) const { return find_in(jobs_, key); }
+const AgentView* Cluster::agent(const std::string& pod_uid) const { return find_in(agents_, pod_uid); }
+const TemplateCheck* Cluster::template_check(const std::string& job_uid, const std::string& template_hash) const {
+  return find_in(template_checks_, std::pair{job_uid, template_hash});
+}
+
+std::vector<const Pod*> Cluster::pods_of(const Job& job) const {
+  std::vector<const Pod*> out;
+  const auto* keys = find_in(pods_by_job_, job.key);
+  if (keys == nullptr) return out;
+  for (const auto& key : *keys) {
+    const Pod& pod = pods_.at(key);
+    if (pod.worker->job_uid == job.uid) out.push_back(&pod);
+  }
+  return out;
+}
+
+std::vector<const Pod*> Cluster::pods_on(const std::string& node) const {
+  std::vector<const Pod*> out;
+  const auto* use = find_in(use_, node);
+  if (use == nullptr) return out;
+  for (const auto& key : use->pods) out.push_back(&pods_.at(key));
+  return out;
+}
+
+const Resources& Cluster::used_on(const std::string& node) const {
+  static const Resources kNothing;
+  const auto* use = find_in(use_, node);
+  return use == nullptr ? kNothing : use->used;
+}
+
+void Cluster::count(const Pod& pod) {
+  if (pod.worker) pods_by_job_[{pod.key.ns, pod.worker->job}].insert(pod.key);
+  if (pod.is_finished() || place_of(pod).empty()) return;
+  auto& use = use_[place_of(pod)];
+  use.used += pod.requests;
+  use.pods.insert(pod.key);
+}
+
+void Cluster::discount(const Pod& pod) {
+  if (pod.worker) {
+    const auto found = pods_by_job_.find({pod.key.ns, pod.worker->job});
+    found->second.erase(pod.key);
+    if (found->second.empty()) pods_by_job_.erase(found);
+  }
+  if (pod.is_finished() || place_of(pod).empty()) return;
+  const auto found = use_.find(place_of(pod));
+  found->second.used -= pod.requests;
+  found->second.pods.erase(pod.key);
+  if (found->second.pods.empty()) use_.erase(found);
+}
+
+}  // namespace trainyard::decide

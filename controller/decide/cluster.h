@@ -1,0 +1,191 @@
+#pragma once
+// What the controller believes: plain values that the cache fills in from watches and agents, and that schedule() and plan_job()
+// decide on. Nothing else is remembered anywhere, so a controller that starts anew decides as the last one did.
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "controller/decide/resources.h"
+#include "crds/contract/fields.h"
+#include "crds/contract/job.h"
+#include "crds/contract/state.h"
+#include "crds/contract/time.h"
+
+namespace trainyard::decide {
+
+using contract::Json;
+using contract::Time;
+
+struct ObjectKey {
+  std::string ns, name;
+  auto operator<=>(const ObjectKey&) const = default;
+};
+/// namespace/name.
+inline std::string to_text(const ObjectKey& key) { return key.ns + "/" + key.name; }
+
+struct Taint {
+  std::string key, value, effect;  // NoSchedule, PreferNoSchedule, NoExecute
+  bool operator==(const Taint&) const = default;
+};
+
+struct Node {
+  std::string name;
+  std::map<std::string, std::string> labels;
+  Resources allocatable;  // with "pods"
+  std::vector<Taint> taints;
+  bool unschedulable = false;  // cordoned
+  bool ready = false;          // the condition Ready is True
+  Time ready_since{};          // lastTransitionTime of that condition
+  bool operator==(const Node&) const = default;
+};
+
+enum class PodPhase { kPending, kRunning, kSucceeded, kFailed, kUnknown };
+constexpr auto enum_names(PodPhase) {
+  return std::to_array<std::string_view>({"Pending", "Running", "Succeeded", "Failed", "Unknown"});
+}
+
+/// What only pods of our jobs have: label kJobLabel, and a controlling owner reference of kind TrainingJob.
+struct WorkerPod {
+  std::string job;                 // its name; the namespace is the pod's
+  std::string job_uid;             // of the owner reference
+  std::int32_t worker = 0;         // kWorkerLabel
+  std::int64_t generation = 0;     // kGenerationLabel: the gang's when the pod was made
+  std::string template_hash;       // kTemplateHashAnnotation
+  std::string ip;                  // status.podIP; empty: none yet
+  bool container_running = false;  // of the container kContainerName, or the only one: state.running is there
+  std::string waiting_reason;      // its state.waiting: ErrImagePull, CreateContainerError, …
+  std::string waiting_message;
+  std::optional<std::int32_t> exit_code;     // its state.terminated
+  std::string exit_reason;                   // OOMKilled, Error, Completed
+  std::optional<Time> exited_at;             // state.terminated.finishedAt
+  std::optional<contract::State> last_word;  // its termination message, where that is a State
+  std::string reason;                        // status.reason: OutOfcpu, UnexpectedAdmissionError, NodeAffinity, Evicted, …
+  std::string message;                       // status.message
+  std::string unscheduled_message;           // of the condition PodScheduled, where it is False (binding: Scheduler)
+  bool operator==(const WorkerPod&) const = default;
+};
+
+struct Pod {
+  ObjectKey key;
+  std::string uid;
+  std::string node;            // spec.nodeName; empty: not bound
+  std::string nominated_node;  // status.nominatedNodeName: kube-scheduler is making room for it there
+  PodPhase phase = PodPhase::kPending;
+  Resources requests;  // pod_requests(spec), counted even while it is being deleted: its processes may still run
+  Time created{};
+  std::optional<Time> deletion_time;  // metadata.deletionTimestamp: deleted, and the time at which its grace is over
+  std::optional<WorkerPod> worker;    // nothing: not one of ours
+  bool is_finished() const { return phase == PodPhase::kSucceeded || phase == PodPhase::kFailed; }
+  bool operator==(const Pod&) const = default;
+};
+
+struct Job {
+  ObjectKey key;
+  std::string uid;
+  std::string resource_version;
+  std::int64_t generation = 0;  // metadata.generation: grows with each change of the spec
+  Time created{};
+  bool deleting = false;
+  contract::TrainingJobSpec spec;
+  contract::TrainingJobStatus status;
+  std::vector<contract::Problem> problems;  // of decoding: what this controller can't read of the spec
+  Time status_written{};  // when this controller last wrote the status; the epoch where it has not since it started
+  bool operator==(const Job&) const = default;
+};
+
+/// What is known of a pod's agent.
+struct AgentView {
+  std::optional<contract::State> state;  // its last answer
+  bool reachable = false;                // the last try was answered
+  Time since{};                          // when `reachable` became what it is; of a pod never reached: when the first try failed
+  std::string error;                     // of the last try, where it was not answered
+  std::int64_t events_made = 0;          // the highest number among its notices that became an event
+  bool operator==(const AgentView&) const = default;
+};
+
+/// What the API server said to the dry run of worker 0's pod.
+struct TemplateCheck {
+  bool accepted = false;
+  std::string message;  // why not
+  bool operator==(const TemplateCheck&) const = default;
+};
+
+/// A level of the network's topology: nodes with the same value of the label are one domain. Domains of a narrower level lie inside
+/// those of the wider.
+struct TopologyLevel {
+  std::string name;   // "rack"; spec.placement.pack.level names it
+  std::string label;  // "topology.example.com/rack"
+  bool operator==(const TopologyLevel&) const = default;
+};
+
+struct Settings {
+  std::vector<TopologyLevel> topology_levels;   // from the widest to the narrowest
+  std::string default_image;                    // of worker containers whose template names none
+  std::string controller_namespace;             // for the NetworkPolicy that a condition asks for
+  std::chrono::seconds status_interval{5};      // progress is copied to a status at most so often …
+  double status_writes_per_second = 20;         // … and less often when all running jobs together would write more than this
+  std::chrono::seconds agent_silence_told{15};  // an agent that can't be reached is named in a condition after so long,
+  std::chrono::seconds agent_lost{120};         // and its pod replaced after so long,
+  std::chrono::seconds node_lost{10};           // or after so long where its node is not ready either
+  std::chrono::seconds rejecting_node_avoided{30};  // no pods go to a node so long after its kubelet rejected one
+  bool operator==(const Settings&) const = default;
+};
+
+/// All of it, with the indexes that 100,000 pods need. The cache calls the changing half, on the brain thread.
+class Cluster {
+ public:
+  Settings settings;
+
+  void put(Node node);
+  void put(Pod pod);
+  void put(Job job);
+  void erase_node(const std::string& name);
+  void erase_pod(const ObjectKey& key);  // and what is known of its agent
+  void erase_job(const ObjectKey& key);  // and its template checks
+  void put_agent(const std::string& pod_uid, AgentView view);
+  void erase_agent(const std::string& pod_uid);
+  void put_template_check(const std::string& job_uid, const std::string& template_hash, TemplateCheck check);
+
+  const std::map<std::string, Node>& nodes() const { return nodes_; }
+  const std::map<ObjectKey, Pod>& pods() const { return pods_; }
+  const std::map<ObjectKey, Job>& jobs() const { return jobs_; }
+  const Node* node(const std::string& name) const;
+  const Pod* pod(const ObjectKey& key) const;
+  const Job* job(const ObjectKey& key) const;
+  /// Nothing where the agent was never asked.
+  const AgentView* agent(const std::string& pod_uid) const;
+  const TemplateCheck* template_check(const std::string& job_uid, const std::string& template_hash) const;
+  /// The worker pods that carry the job's name and whose owner has its UID, by name.
+  std::vector<const Pod*> pods_of(const Job& job) const;
+  /// The pods that are bound to the node, or nominated for it, and are not finished.
+  std::vector<const Pod*> pods_on(const std::string& node) const;
+  /// What those pods take, added up.
+  const Resources& used_on(const std::string& node) const;
+  /// Jobs whose status has the phase Running.
+  std::int64_t num_running_jobs() const { return num_running_jobs_; }
+
+ private:
+  struct Use {
+    Resources used;
+    std::set<ObjectKey> pods;
+  };
+  void count(const Pod& pod);
+  void discount(const Pod& pod);
+
+  std::map<std::string, Node> nodes_;
+  std::map<ObjectKey, Pod> pods_;
+  std::map<ObjectKey, Job> jobs_;
+  std::map<std::string, AgentView> agents_;
+  std::map<std::pair<std::string, std::string>, TemplateCheck> template_checks_;  // by job UID and template hash
+  std::map<std::string, Use> use_;                                                // by node
+  std::map<ObjectKey, std::set<ObjectKey>> pods_by_job_;
+  std::int64_t num_running_jobs_ = 0;
+};
+
+}  // namespace trainyard::decide

@@ -1,0 +1,135 @@
+#include "controller/decide/resources.h"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+
+#include "controller/decide/quantity.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::Json;
+using contract::Problem;
+
+std::int64_t saturated_sum(std::int64_t a, std::int64_t b) {
+  std::int64_t sum = 0;
+  if (!__builtin_add_overflow(a, b, &sum)) return sum;
+  return a > 0 ? std::numeric_limits<std::int64_t>::max() : std::numeric_limits<std::int64_t>::min();
+}
+
+auto position_of(auto& entries, std::string_view name) {
+  return std::lower_bound(entries.begin(), entries.end(), name,
+                          [](const auto& entry, std::string_view n) { return entry.first < n; });
+}
+
+const Json& member(const Json& json, const char* name) {
+  static const Json null;
+  const auto found = json.is_object() ? json.find(name) : json.end();
+  return json.is_object() && found != json.end() ? *found : null;
+}
+
+/// Requests of one container; where a limit has no request, the limit, as the API server fills it in.
+Resources container_requests(const Json& container, const std::string& path, std::vector<Problem>& problems) {
+  const Json& resources = member(container, "resources");
+  Resources out = read_resources(member(resources, "requests"), path + ".resources.requests", problems);
+  const Resources limits = read_resources(member(resources, "limits"), path + ".resources.limits", problems);
+  const Json& requests = member(resources, "requests");
+  for (const auto& [name, amount] : limits.entries()) {
+    if (!requests.is_object() || !requests.contains(name)) out.set(name, amount);
+  }
+  return out;
+}
+
+/// What the init containers need at their worst moment; `sidecars` grows by those that stay.
+Resources init_requests(const Json& containers, Resources& sidecars, std::vector<Problem>& problems) {
+  Resources worst;
+  if (!containers.is_array()) return worst;
+  for (std::size_t i = 0; i < containers.size(); ++i) {
+    Resources now = container_requests(containers[i], "spec.initContainers[" + std::to_string(i) + "]", problems);
+    if (member(containers[i], "restartPolicy") == "Always") {
+      sidecars += now;
+      now = sidecars;
+    } else {
+      now += sidecars;
+    }
+    worst.raise_to(now);
+  }
+  return worst;
+}
+
+}  // namespace
+
+Resources::Resources(std::initializer_list<Entry> entries) {
+  for (const auto& [name, amount] : entries) set(name, amount);
+}
+
+std::int64_t Resources::operator[](std::string_view name) const {
+  const auto at = position_of(entries_, name);
+  return at != entries_.end() && at->first == name ? at->second : 0;
+}
+
+std::int64_t& Resources::amount_of(std::string_view name) {
+  auto at = position_of(entries_, name);
+  if (at == entries_.end() || at->first != name) at = entries_.insert(at, {std::string(name), 0});
+  return at->second;
+}
+
+void Resources::set(std::string_view name, std::int64_t amount) { amount_of(name) = amount; }
+
+Resources& Resources::operator+=(const Resources& other) {
+  for (const auto& [name, amount] : other.entries_) {
+    auto& mine = amount_of(name);
+    mine = saturated_sum(mine, amount);
+  }
+  return *this;
+}
+
+Resources& Resources::operator-=(const Resources& other) {
+  for (const auto& [name, amount] : other.entries_) {
+    auto& mine = amount_of(name);
+    mine = saturated_sum(mine, -amount);
+  }
+  return *this;
+}
+
+void Resources::raise_to(const Resources& other) {
+  for (const auto& [name, amount] : other.entries_) {
+    auto& mine = amount_of(name);
+    mine = std::max(mine, amount);
+  }
+}
+
+Resources read_resources(const Json& list, const std::string& path, std::vector<Problem>& problems) {
+  Resources out;
+  if (!list.is_object()) return out;
+  for (const auto& item : list.items()) {
+    const Json& value = item.value();
+    const auto amount = value.is_string()   ? parse_quantity(item.key(), value.get_ref<const std::string&>())
+                        : value.is_number() ? parse_quantity(item.key(), value.dump())
+                                            : std::nullopt;
+    if (amount) {
+      out.set(item.key(), *amount);
+    } else {
+      problems.push_back({path + "." + item.key(), "is no quantity: " + value.dump() + "; write for example 500m, 2 or 1.5Gi"});
+    }
+  }
+  return out;
+}
+
+Resources pod_requests(const Json& pod_spec, std::vector<Problem>& problems) {
+  Resources sidecars;
+  const Resources init = init_requests(member(pod_spec, "initContainers"), sidecars, problems);
+  Resources out = sidecars;
+  if (const Json& containers = member(pod_spec, "containers"); containers.is_array()) {
+    for (std::size_t i = 0; i < containers.size(); ++i) {
+      out += container_requests(containers[i], "spec.containers[" + std::to_string(i) + "]", problems);
+    }
+  }
+  out.raise_to(init);
+  out += read_resources(member(pod_spec, "overhead"), "spec.overhead", problems);
+  out.set(kPods, 1);
+  return out;
+}
+
+}  // namespace trainyard::decide
