@@ -1,0 +1,96 @@
+#include "worker/agent/agent_command.h"
+
+#include <csignal>
+#include <fstream>
+#include <optional>
+#include <stdexcept>
+
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+
+#include "crds/contract/names.h"
+#include "worker/agent/agent.h"
+#include "worker/agent/agent_service.h"
+#include "worker/agent/cgroup.h"
+#include "worker/agent/http_server.h"
+#include "worker/agent/log.h"
+
+namespace trainyard::agent {
+namespace {
+
+namespace asio = boost::asio;
+
+std::string read_key(const std::string& path) {
+  std::ifstream file(path);
+  std::string key;
+  file >> key;
+  if (key.size() != 64 || key.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    throw std::runtime_error("read the job key from " + path +
+                             ": there are no 64 hexadecimal digits there; the controller mounts the job's Secret at this place");
+  }
+  return key;
+}
+
+void check_rank_program(const std::string& path) {
+  if (::access(path.c_str(), X_OK) != 0) {
+    throw std::runtime_error("the rank program " + path +
+                             " is not there or cannot be executed; say where it is with --rank-program");
+  }
+}
+
+/// To the pod's log: one write a line, so that lines of several ranks do not mix.
+void pass_through(std::int32_t rank, std::string_view line) {
+  const std::string text = "[rank " + std::to_string(rank) + "] " + std::string(line) + "\n";
+  [[maybe_unused]] const auto written = ::write(STDOUT_FILENO, text.data(), text.size());
+}
+
+}  // namespace
+
+int run_agent(const AgentCommand& command) {
+  const std::string key = read_key(command.key_file);
+  check_rank_program(command.rank_program);
+  std::signal(SIGPIPE, SIG_IGN);
+  // In a pod this is process 1 and reaps orphans anyhow; elsewhere the kernel has to be told.
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+
+  asio::io_context io(1);
+  int exit_code = 0;
+  std::optional<AgentService> service;
+  AgentOptions options;
+  options.worker = {.pod_uid = command.pod_uid, .bind_address = command.pod_ip, .node = command.node, .cpus = usable_cpus()};
+  options.limits.grace = command.grace;
+  options.rank_program = command.rank_program;
+  options.termination_log = command.termination_log;
+  options.reap_orphans = true;
+  std::optional<Agent> agent;
+  agent.emplace(io, options,
+                Agent::Callbacks{.log_line = pass_through,
+                                 .published =
+                                     [&] {
+                                       if (service) service->published();
+                                     },
+                                 .ended =
+                                     [&](int code) {
+                                       exit_code = code;
+                                       io.stop();
+                                     }});
+  service.emplace(io, *agent, key);
+  HttpServer server(io, command.address, command.port, [&](const HttpRequest& request, HttpServer::Respond respond) {
+    service->handle(request, std::move(respond));
+  });
+  asio::signal_set stop(io, SIGTERM, SIGINT);
+  stop.async_wait([&](auto error, int signal) {
+    if (error) return;
+    log_info("asked to end", {{"signal", signal_name(signal)}, {"graceSeconds", command.grace.count()}});
+    agent->terminate();
+  });
+  log_info("agent serves", {{"address", command.address}, {"port", server.port()}, {"podUid", command.pod_uid}});
+  io.run();
+  log_info("agent ends", {{"phase", std::string(contract::name_of(agent->state().phase))}, {"exitCode", exit_code}});
+  return exit_code;
+}
+
+}  // namespace trainyard::agent

@@ -1,0 +1,321 @@
+#include "worker/agent/agent_core.h"
+
+#include <algorithm>
+#include <csignal>
+#include <set>
+#include <utility>
+
+namespace trainyard::agent {
+namespace {
+
+using contract::AgentPhase;
+using contract::Assignment;
+using std::chrono::milliseconds;
+
+std::vector<contract::Problem> problems_of(const Assignment& assignment) {
+  std::vector<contract::Problem> problems;
+  if (assignment.jobUid.empty()) problems.push_back({"jobUid", "must not be empty"});
+  if (assignment.generation < 1) problems.push_back({"generation", "must be at least 1"});
+  std::set<std::int32_t> seen;
+  for (const auto rank : assignment.ranks) {
+    if (rank < 0 || rank >= assignment.worldSize) {
+      problems.push_back({"ranks", std::to_string(rank) + " is outside 0.." + std::to_string(assignment.worldSize - 1)});
+    }
+    if (!seen.insert(rank).second) problems.push_back({"ranks", std::to_string(rank) + " occurs twice"});
+  }
+  const auto& at = assignment.rendezvous;
+  if (!assignment.ranks.empty() && (at.host.empty() || at.port < 1 || at.port > 65535)) {
+    problems.push_back({"rendezvous", "needs a host and a port from 1 to 65535"});
+  }
+  return problems;
+}
+
+/// What an amendment of the same generation must be, or must not have changed.
+std::vector<contract::Problem> contradictions(const Assignment& had, const Assignment& wanted) {
+  std::vector<contract::Problem> problems;
+  Assignment same = wanted;
+  same.checkpointRequest = had.checkpointRequest;
+  same.stopAfter = had.stopAfter;
+  same.release = had.release;
+  if (same != had) problems.push_back({"generation", std::to_string(had.generation) + " is already here with another content"});
+  if (wanted.checkpointRequest < had.checkpointRequest) {
+    problems.push_back({"checkpointRequest", "may only grow; it is " + std::to_string(had.checkpointRequest) + " here"});
+  }
+  if (had.stopAfter && (!wanted.stopAfter || *wanted.stopAfter < *had.stopAfter)) {
+    problems.push_back({"stopAfter", "may not be taken back; it is " + std::to_string(*had.stopAfter) + " here"});
+  }
+  if (had.release && !wanted.release) problems.push_back({"release", "may not be taken back"});
+  return problems;
+}
+
+Answer refusal(unsigned status, const std::string& message) { return {.status = status, .message = message, .actions = {}}; }
+
+}  // namespace
+
+AgentCore::AgentCore(Worker worker, Limits limits) : worker_(std::move(worker)), limits_(limits) {
+  state_.version = 1;
+  state_.podUid = worker_.pod_uid;
+}
+
+Answer AgentCore::assign(const Assignment& assignment, Now now) {
+  if (const auto problems = problems_of(assignment); !problems.empty()) {
+    return refusal(400, "the assignment makes no sense:\n" + contract::to_text(problems));
+  }
+  if (assignment_) {
+    if (assignment.jobUid != assignment_->jobUid) {
+      return refusal(409, "this worker belongs to the job with UID " + assignment_->jobUid + ", not " + assignment.jobUid);
+    }
+    if (assignment.generation < assignment_->generation) {
+      return refusal(409, "generation " + std::to_string(assignment.generation) + " is lower than " +
+                              std::to_string(assignment_->generation) + ", which this worker has");
+    }
+    if (assignment.generation == assignment_->generation) return amend(assignment);
+  }
+  if (terminating_) return refusal(409, "this worker has been told to end; it takes no new generation");
+  Answer answer;
+  adopt(assignment, now, answer.actions);
+  return answer;
+}
+
+Answer AgentCore::amend(const Assignment& assignment) {
+  if (const auto problems = contradictions(*assignment_, assignment); !problems.empty()) {
+    return refusal(409, contract::to_text(problems));
+  }
+  if (assignment == *assignment_) return {};
+  const contract::RankControl before = control();
+  assignment_ = assignment;
+  Answer answer;
+  if (control() != before) send_control(answer.actions);
+  if (assignment.release) {
+    kill_ranks(answer.actions);
+    maybe_exit(answer.actions);
+  }
+  return answer;
+}
+
+void AgentCore::adopt(const Assignment& assignment, Now now, Actions& actions) {
+  assignment_ = assignment;
+  failure_.reset();
+  failure_is_secondary_ = false;
+  exit_at_.reset();
+  unpublished_progress_.reset();
+  state_.generation = assignment.generation;
+  state_.phase = assignment.ranks.empty() ? AgentPhase::kIdle : AgentPhase::kStarting;
+  state_.progress.reset();
+  state_.checkpointed.reset();
+  state_.failure.reset();
+  state_.secondary = false;
+  kill_ranks(actions);
+  if (!any_alive()) start_ranks(actions);
+  publish(now, actions);
+  maybe_exit(actions);
+}
+
+void AgentCore::start_ranks(Actions& actions) {
+  ranks_.clear();
+  ranks_generation_ = assignment_->generation;
+  if (assignment_->release || terminating_) return;
+  const auto& spec = assignment_->spec;
+  const auto here = static_cast<std::int32_t>(assignment_->ranks.size());
+  for (std::int32_t i = 0; i < here; ++i) {
+    contract::RankConfig config;
+    config.jobUid = assignment_->jobUid;
+    config.generation = assignment_->generation;
+    config.rank = assignment_->ranks[i];
+    config.localRank = i;
+    config.worldSize = assignment_->worldSize;
+    config.threads = spec.workers.threadsPerProcess.value_or(std::max(1, worker_.cpus / here));
+    config.rendezvous = assignment_->rendezvous;
+    config.bindAddress = worker_.bind_address;
+    config.spec = spec;
+    ranks_[config.rank].alive = true;
+    ++ranks_started_;
+    actions.emplace_back(StartRank{.config = std::move(config), .control = control()});
+  }
+}
+
+void AgentCore::kill_ranks(Actions& actions) {
+  for (auto& [rank, record] : ranks_) {
+    if (!record.alive || record.killed) continue;
+    record.killed = true;
+    actions.emplace_back(KillRank{rank});
+  }
+}
+
+void AgentCore::send_control(Actions& actions) const {
+  if (!ranks_are_current()) return;  // those that are to start get it as their second line
+  for (const auto& [rank, record] : ranks_) {
+    if (record.alive && !record.killed) actions.emplace_back(SendControl{.rank = rank, .control = control()});
+  }
+}
+
+contract::RankControl AgentCore::control() const {
+  if (last_wish_) return *last_wish_;
+  return {.checkpointRequest = assignment_->checkpointRequest, .stopAfter = assignment_->stopAfter};
+}
+
+Actions AgentCore::reported(std::int32_t rank, const contract::Report& report, Now now) {
+  Actions actions;
+  const auto record = ranks_.find(rank);
+  // An older generation's words would be read as the new one's.
+  if (!ranks_are_current() || record == ranks_.end()) return actions;
+  switch (report.kind) {
+    case contract::ReportKind::kProgress: {
+      if (!report.progress) break;
+      unpublished_progress_ = report.progress;
+      const bool first = state_.phase == AgentPhase::kStarting;
+      if (first) state_.phase = AgentPhase::kRunning;
+      if (first || now.uptime - published_at_ >= limits_.progress_interval) publish(now, actions);
+      break;
+    }
+    case contract::ReportKind::kCheckpoint:
+      if (!report.checkpoint) break;
+      state_.checkpoint = report.checkpoint;
+      if (report.request) {
+        state_.checkpointed =
+            contract::Checkpointed{.request = *report.request, .step = report.checkpoint->step, .durable = true};
+      }
+      publish(now, actions);
+      break;
+    case contract::ReportKind::kNotice:
+      if (!report.notice) break;
+      state_.notices.push_back(*report.notice);
+      state_.notices.back().number = ++last_notice_;
+      if (state_.notices.size() > 16) state_.notices.erase(state_.notices.begin());
+      publish(now, actions);
+      break;
+    case contract::ReportKind::kFailure:
+      // Told on together with the exit that follows.
+      record->second.reported = report.failure;
+      break;
+  }
+  return actions;
+}
+
+Actions AgentCore::exited(const std::vector<RankExit>& exits, Now now) {
+  for (const auto& exit : exits) note_exit(exit, now);
+  Actions actions;
+  if (failure_) kill_ranks(actions);
+  if (!any_alive()) all_ended(now, actions);
+  return actions;
+}
+
+void AgentCore::note_exit(const RankExit& exit, Now now) {
+  const auto found = ranks_.find(exit.rank);
+  if (found == ranks_.end() || !found->second.alive) return;
+  RankRecord& record = found->second;
+  record.alive = false;
+  if (exit.signal == 0 && exit.could_not_start.empty()) record.exit_code = exit.exit_code;
+  const bool own_kill = record.killed && exit.signal == SIGKILL;
+  const ExitKind kind = kind_of(exit);
+  if (!ranks_are_current() || own_kill || kind == ExitKind::kFinished || kind == ExitKind::kStopped) return;
+  ++ranks_failed_;
+  const bool secondary = kind == ExitKind::kPeerLost;
+  if (failure_ && (secondary || !failure_is_secondary_)) return;  // the first cause stays, unless it only followed another
+  failure_ = failure_of(exit, record.reported, worker_, assignment_->worker, now.wall);
+  failure_is_secondary_ = secondary;
+}
+
+void AgentCore::all_ended(Now now, Actions& actions) {
+  if (!assignment_) return;
+  if (!ranks_are_current()) {
+    start_ranks(actions);
+    return maybe_exit(actions);
+  }
+  if (ranks_.empty() || state_.phase == AgentPhase::kFailed || state_.phase == AgentPhase::kSucceeded ||
+      state_.phase == AgentPhase::kStopped) {
+    return maybe_exit(actions);
+  }
+  const auto ended_with = [this](int code) {
+    return std::all_of(ranks_.begin(), ranks_.end(), [code](const auto& item) { return item.second.exit_code == code; });
+  };
+  kill_at_.reset();
+  if (failure_) {
+    state_.phase = AgentPhase::kFailed;
+    state_.failure = failure_;
+    state_.secondary = failure_is_secondary_;
+  } else if (ended_with(contract::kFinishedExitCode)) {
+    state_.phase = AgentPhase::kSucceeded;
+  } else {
+    state_.phase = AgentPhase::kStopped;  // as asked, or killed since the job's outcome was already written
+  }
+  if (state_.phase != AgentPhase::kFailed) exit_at_ = now.uptime + limits_.linger;
+  publish(now, actions);
+  maybe_exit(actions);
+}
+
+void AgentCore::maybe_exit(Actions& actions) {
+  if (any_alive() || (!terminating_ && !(assignment_ && assignment_->release))) return;
+  actions.emplace_back(Exit{state_.phase == AgentPhase::kFailed ? 1 : 0});
+}
+
+Actions AgentCore::terminate(Now now) {
+  Actions actions;
+  if (terminating_) return actions;
+  terminating_ = true;
+  if (!any_alive()) {
+    maybe_exit(actions);
+    return actions;
+  }
+  if (!ranks_are_current()) {
+    // The last generation is dying and the next has not begun: there is nothing to keep.
+    state_.phase = AgentPhase::kStopped;
+    publish(now, actions);
+    return actions;
+  }
+  kill_at_ = now.uptime + limits_.grace;
+  if (!control().stopAfter) {
+    const std::int64_t request = assignment_->checkpointRequest + 1;
+    last_wish_ = contract::RankControl{.checkpointRequest = request, .stopAfter = request};
+    send_control(actions);
+  }
+  return actions;
+}
+
+Actions AgentCore::tick(Now now) {
+  Actions actions;
+  if (unpublished_progress_ && now.uptime - published_at_ >= limits_.progress_interval) publish(now, actions);
+  if (kill_at_ && now.uptime >= *kill_at_) {
+    kill_at_.reset();
+    failure_ = contract::Failure{.failureClass = contract::FailureClass::kInfrastructure,
+                                 .worker = assignment_->worker,
+                                 .reason = "GraceExceeded",
+                                 .message =
+                                     "the worker was told to end (SIGTERM), but its ranks had not written a checkpoint and "
+                                     "stopped after " +
+                                     std::to_string(limits_.grace.count() / 1000) +
+                                     " s, so they were killed; raise lifecycle.checkpointGraceSeconds",
+                                 .at = contract::to_rfc3339(now.wall)};
+    failure_is_secondary_ = false;
+    kill_ranks(actions);
+  }
+  if (exit_at_ && now.uptime >= *exit_at_ && !any_alive()) {
+    exit_at_.reset();
+    actions.emplace_back(Exit{0});
+  }
+  return actions;
+}
+
+std::optional<milliseconds> AgentCore::deadline() const {
+  std::optional<milliseconds> next;
+  const auto consider = [&next](std::optional<milliseconds> at) {
+    if (at && (!next || *at < *next)) next = at;
+  };
+  if (unpublished_progress_) consider(published_at_ + limits_.progress_interval);
+  consider(kill_at_);
+  consider(exit_at_);
+  return next;
+}
+
+void AgentCore::publish(Now now, Actions& actions) {
+  if (unpublished_progress_) state_.progress = std::exchange(unpublished_progress_, std::nullopt);
+  ++state_.version;
+  published_at_ = now.uptime;
+  actions.emplace_back(Publish{});
+}
+
+bool AgentCore::any_alive() const {
+  return std::any_of(ranks_.begin(), ranks_.end(), [](const auto& item) { return item.second.alive; });
+}
+
+}  // namespace trainyard::agent

@@ -1,0 +1,125 @@
+#pragma once
+// What an agent does, as a state machine without processes, sockets or clocks: events come in as calls, what is to be done goes out as
+// actions. agent.h performs them. Every rule of crds/contract/assignment.h and state.h that an agent keeps is kept here.
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "crds/contract/assignment.h"
+#include "crds/contract/state.h"
+#include "worker/agent/rank_exit.h"
+
+namespace trainyard::agent {
+
+struct Limits {
+  std::chrono::milliseconds grace{110'000};          // from SIGTERM until ranks that still run are killed
+  std::chrono::milliseconds linger{60'000};          // so long the state is served after the ranks ended well, unless released
+  std::chrono::milliseconds progress_interval{500};  // progress alone makes a new version at most so often; all else at once
+};
+
+/// `uptime` never goes back and counts for deadlines; `wall` is what people read.
+struct Now {
+  std::chrono::milliseconds uptime{0};
+  contract::Time wall{};
+};
+
+struct StartRank {
+  contract::RankConfig config;
+  contract::RankControl control;  // its second line of input
+  bool operator==(const StartRank&) const = default;
+};
+/// SIGKILL to the rank's process group. The exit comes back as an event.
+struct KillRank {
+  std::int32_t rank = 0;
+  bool operator==(const KillRank&) const = default;
+};
+struct SendControl {
+  std::int32_t rank = 0;
+  contract::RankControl control;
+  bool operator==(const SendControl&) const = default;
+};
+/// state() has a new version: answer those who wait for one.
+struct Publish {
+  bool operator==(const Publish&) const = default;
+};
+/// The agent ends; state() is its last word.
+struct Exit {
+  int code = 0;
+  bool operator==(const Exit&) const = default;
+};
+using Action = std::variant<StartRank, KillRank, SendControl, Publish, Exit>;
+using Actions = std::vector<Action>;
+
+/// How an assignment was taken: 200, 400 (it makes no sense) or 409 (it is older than, or contradicts, the one that is there).
+struct Answer {
+  unsigned status = 200;
+  std::string message;
+  Actions actions;
+};
+
+class AgentCore {
+ public:
+  AgentCore(Worker worker, Limits limits);
+
+  Answer assign(const contract::Assignment& assignment, Now now);
+  /// A line that a rank wrote to its report descriptor.
+  Actions reported(std::int32_t rank, const contract::Report& report, Now now);
+  /// Ranks that were reaped. Those found at the same moment come together, so that the first cause is told from what follows it.
+  Actions exited(const std::vector<RankExit>& exits, Now now);
+  /// SIGTERM: ranks are asked for a checkpoint and to stop, and are killed when the grace is over.
+  Actions terminate(Now now);
+  /// To be called at deadline(); early calls do no harm.
+  Actions tick(Now now);
+  std::optional<std::chrono::milliseconds> deadline() const;
+
+  /// Changes only with a Publish.
+  const contract::State& state() const { return state_; }
+  std::int64_t ranks_started() const { return ranks_started_; }
+  std::int64_t ranks_failed() const { return ranks_failed_; }
+
+ private:
+  struct RankRecord {
+    bool alive = false;
+    bool killed = false;                        // by this agent: its SIGKILL is no evidence
+    std::optional<int> exit_code;               // where it ended by itself
+    std::optional<contract::Failure> reported;  // what it said of its own end
+  };
+
+  Answer amend(const contract::Assignment& assignment);
+  void adopt(const contract::Assignment& assignment, Now now, Actions& actions);
+  void start_ranks(Actions& actions);
+  void kill_ranks(Actions& actions);
+  void send_control(Actions& actions) const;
+  void note_exit(const RankExit& exit, Now now);
+  void all_ended(Now now, Actions& actions);
+  void maybe_exit(Actions& actions);
+  void publish(Now now, Actions& actions);
+  bool any_alive() const;
+  bool ranks_are_current() const { return assignment_ && ranks_generation_ == assignment_->generation; }
+  contract::RankControl control() const;
+
+  Worker worker_;
+  Limits limits_;
+  contract::State state_;
+  std::optional<contract::Assignment> assignment_;
+  std::map<std::int32_t, RankRecord> ranks_;  // those started last; of an older generation until all of them are gone
+  std::int64_t ranks_generation_ = 0;
+  std::optional<contract::RankControl> last_wish_;  // after SIGTERM, in place of the assignment's
+  std::optional<contract::Failure> failure_;        // the first cause so far; in the state once all ranks are gone
+  bool failure_is_secondary_ = false;
+  bool terminating_ = false;
+  std::optional<contract::Progress> unpublished_progress_;
+  std::chrono::milliseconds published_at_{0};
+  std::optional<std::chrono::milliseconds> exit_at_;
+  std::optional<std::chrono::milliseconds> kill_at_;
+  std::int64_t last_notice_ = 0;
+  std::int64_t ranks_started_ = 0;
+  std::int64_t ranks_failed_ = 0;
+};
+
+}  // namespace trainyard::agent
