@@ -15,8 +15,8 @@
 
 #include "crds/contract/job.h"
 #include "crds/contract/user_error.h"
-#include "worker/checkpoint/tensor_shard.h"
 #include "worker/checkpoint/storage.h"
+#include "worker/checkpoint/tensor_shard.h"
 #include "worker/mesh/comm.h"
 
 namespace trainyard::checkpoint {
@@ -26,14 +26,14 @@ namespace trainyard::checkpoint {
 contract::Json identity_of(const contract::TrainingJobSpec& spec);
 
 struct Options {
-  std::string path;             // spec.checkpoint.path
-  std::int32_t keep = 3;        // spec.checkpoint.keep
-  std::string job;              // namespace/name
+  std::string path;       // spec.checkpoint.path
+  std::int32_t keep = 3;  // spec.checkpoint.keep
+  std::string job;        // namespace/name
   std::string job_uid;
-  std::int64_t generation = 0;  // of the gang
-  contract::Json layout;        // the degrees, for people who read the manifest
-  contract::Json identity;      // identity_of(spec)
-  at::Device device = at::kCPU; // where collectives of `world` need their tensors: CUDA for NCCL
+  std::int64_t generation = 0;   // of the gang
+  contract::Json layout;         // the degrees, for people who read the manifest
+  contract::Json identity;       // identity_of(spec)
+  at::Device device = at::kCPU;  // where collectives of `world` need their tensors: CUDA for NCCL
 };
 
 /// Everything a resume needs that is not a tensor goes into `state`: cursor, counters, seed. It must be equal on all ranks.
@@ -49,8 +49,8 @@ struct Saved {
   std::int64_t step = 0;
   std::optional<std::int64_t> request;
   contract::CheckpointStatus status;  // of a durable one
-  std::string failure;                // empty: durable. Else "write /checkpoints/…: No space left on device", and nothing is left of it
-  double blocked_seconds = 0.0;       // this rank's training thread: staging, and waiting for the save before
+  std::string failure;  // empty: durable. Else "write /checkpoints/…: No space left on device", and nothing is left of it
+  double blocked_seconds = 0.0;  // this rank's training thread: staging, and waiting for the save before
 };
 
 struct Loaded {

@@ -11,23 +11,9 @@
 
 #include "crds/contract/job.h"
 #include "crds/contract/user_error.h"
+#include "worker/data/mapped_file.h"
 
 namespace trainyard::data {
-
-/// A file's bytes, mapped read-only. The file must not shrink while it is mapped.
-class MappedFile {
- public:
-  /// Throws std::system_error when the file cannot be opened or mapped.
-  explicit MappedFile(const std::filesystem::path& path);
-  ~MappedFile();
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-
-  std::span<const unsigned char> bytes() const { return bytes_; }
-
- private:
-  std::span<const unsigned char> bytes_;
-};
 
 /// Immutable; any thread may read.
 class Corpus {

@@ -18,8 +18,8 @@ struct SampleRange {
 /// The micro-batches of one data rank, in order. Micro-batch i of data rank r is number r·(micro-batches a rank) + i of the global
 /// batch, whatever the layout: data ranks own contiguous blocks, and micro-batches are contiguous within them.
 struct MicroBatches {
-  std::int64_t first_number = 0;     // the global number of ranges[0]
-  std::int64_t total = 0;            // of all data ranks
+  std::int64_t first_number = 0;  // the global number of ranges[0]
+  std::int64_t total = 0;         // of all data ranks
   std::vector<SampleRange> ranges;
 };
 

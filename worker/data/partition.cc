@@ -1,0 +1,38 @@
+#include "worker/data/partition.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace trainyard::data {
+
+MicroBatches micro_batches(std::int64_t global_batch, std::int32_t data_degree, std::int32_t data_rank,
+                           std::int64_t micro_batch) {
+  if (data_degree < 1 || micro_batch < 1 || global_batch < 1 || global_batch % (data_degree * micro_batch) != 0) {
+    throw std::invalid_argument("a global batch of " + std::to_string(global_batch) + " does not divide into micro-batches of " +
+                                std::to_string(micro_batch) + " on " + std::to_string(data_degree) + " data ranks");
+  }
+  if (data_rank < 0 || data_rank >= data_degree) throw std::invalid_argument("the data rank is outside the data degree");
+  const std::int64_t per_rank = global_batch / data_degree / micro_batch;
+  MicroBatches out{.first_number = data_rank * per_rank, .total = data_degree * per_rank, .ranges = {}};
+  for (std::int64_t i = 0; i < per_rank; ++i) {
+    out.ranges.push_back({.first = (out.first_number + i) * micro_batch, .count = micro_batch});
+  }
+  return out;
+}
+
+std::int64_t planned_steps(const contract::Training& training, std::int64_t samples_per_epoch, std::int32_t sequence_length) {
+  if (training.steps) return *training.steps;
+  const std::int64_t batch = training.globalBatchSize;
+  if (training.epochs) {
+    const double samples = *training.epochs * static_cast<double>(samples_per_epoch);
+    return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(samples / static_cast<double>(batch))));
+  }
+  if (training.tokens) {
+    const std::int64_t step_tokens = batch * sequence_length;
+    return std::max<std::int64_t>(1, (*training.tokens + step_tokens - 1) / step_tokens);
+  }
+  throw std::invalid_argument("a training needs one of steps, epochs and tokens");
+}
+
+}  // namespace trainyard::data
