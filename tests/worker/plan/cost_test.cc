@@ -1,0 +1,71 @@
+#include "worker/plan/cost.h"
+
+#include <gtest/gtest.h>
+
+namespace trainyard::plan {
+namespace {
+
+contract::ModelSize llama3_8b() {
+  return {.layers = 32, .hiddenSize = 4096, .heads = 32, .keyValueHeads = 8, .feedForwardSize = 14336, .vocabularySize = 128256};
+}
+contract::ModelSize llama3_70b() {
+  return {.layers = 80, .hiddenSize = 8192, .heads = 64, .keyValueHeads = 8, .feedForwardSize = 28672, .vocabularySize = 128256};
+}
+
+TEST(NumParameters, OfLlama3AreThePublishedOnes) {
+  EXPECT_EQ(num_parameters(llama3_8b()), 8'030'261'248);
+  EXPECT_EQ(num_parameters(llama3_70b()), 70'553'706'496);
+}
+
+TEST(NumParameters, CountATiedHeadOnce) {
+  auto tied = llama3_8b();
+  tied.tieEmbeddings = true;
+  EXPECT_EQ(num_parameters(llama3_8b()) - num_parameters(tied), 128256LL * 4096);
+}
+
+// NVIDIA publishes both tokens/s and TFLOP/s a GPU for these runs (Megatron Bridge, docs/performance-summary): our count of operations
+// must explain one by the other.
+TEST(FlopsPerToken, ExplainPublishedThroughputs) {
+  EXPECT_NEAR(14'451 * flops_per_token(llama3_8b(), 8192) / 1e12, 744, 0.744);
+  EXPECT_NEAR(1'602 * flops_per_token(llama3_70b(), 8192) / 1e12, 719, 0.719 * 1.1);
+}
+
+contract::TrainingJobSpec job(contract::ComputePrecision precision) {
+  contract::TrainingJobSpec spec;
+  spec.model.size = llama3_8b();
+  spec.data.sequenceLength = 4096;
+  spec.training.globalBatchSize = 8;
+  spec.training.precision.compute = precision;
+  return spec;
+}
+
+TEST(BytesPerRank, AreSixteenAParameterInFullPrecisionAndEighteenInBf16) {
+  const std::int64_t parameters = num_parameters(llama3_8b());
+  for (const auto& [precision, bytes_each] :
+       {std::pair{contract::ComputePrecision::kFP32, 16}, {contract::ComputePrecision::kBF16, 18}}) {
+    const auto bytes = bytes_per_rank(job(precision), 0);
+    EXPECT_EQ(bytes.total() - bytes.activations, parameters * bytes_each);
+  }
+}
+
+TEST(BytesPerRank, FallWithTensorAndPipelineParallelism) {
+  auto spec = job(contract::ComputePrecision::kBF16);
+  const auto whole = bytes_per_rank(spec, 0);
+  spec.workers.count = 8;
+  spec.parallelism.tensor = 8;
+  const auto eighth = bytes_per_rank(spec, 0);
+  EXPECT_NEAR(static_cast<double>(eighth.parameters), static_cast<double>(whole.parameters) / 8, 1e6);  // norms stay whole
+  spec.parallelism.tensor = 1;
+  spec.parallelism.pipeline = 8;
+  for (std::int32_t stage = 0; stage < 8; ++stage) EXPECT_LT(bytes_per_rank(spec, stage).parameters, whole.parameters / 5);
+}
+
+TEST(BytesPerRank, FirstStagesKeepMoreMicroBatchesInFlight) {
+  auto spec = job(contract::ComputePrecision::kBF16);
+  spec.workers.count = 4;
+  spec.parallelism.pipeline = 4;
+  EXPECT_GT(bytes_per_rank(spec, 0).activations, 2 * bytes_per_rank(spec, 2).activations * 9 / 10);
+}
+
+}  // namespace
+}  // namespace trainyard::plan

@@ -1,0 +1,52 @@
+#include "worker/plan/stages.h"
+
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+namespace trainyard::plan {
+namespace {
+
+contract::ModelSize model(std::int32_t layers, std::int32_t vocabulary = 256) {
+  return {.layers = layers, .hiddenSize = 64, .heads = 4, .feedForwardSize = 192, .vocabularySize = vocabulary};
+}
+
+TEST(SplitLayers, GivesEveryLayerToOneStageAndEveryStageALayer) {
+  for (std::int32_t layers = 1; layers <= 32; ++layers) {
+    for (std::int32_t num_stages = 1; num_stages <= std::min(8, layers); ++num_stages) {
+      const auto stages = split_layers(model(layers), num_stages);
+      ASSERT_EQ(stages.size(), static_cast<std::size_t>(num_stages));
+      EXPECT_EQ(stages.front().first, 0);
+      EXPECT_EQ(stages.back().last, layers);
+      for (std::size_t i = 0; i < stages.size(); ++i) {
+        EXPECT_LT(stages[i].first, stages[i].last);
+        EXPECT_TRUE(i == 0 || stages[i].first == stages[i - 1].last);
+      }
+    }
+  }
+}
+
+TEST(SplitLayers, IsEvenWhereTheHeadIsSmall) {
+  EXPECT_EQ(split_layers(model(4, 1), 2), (std::vector<LayerRange>{{0, 2}, {2, 4}}));
+  EXPECT_EQ(split_layers(model(5, 1), 2), (std::vector<LayerRange>{{0, 3}, {3, 5}}));
+}
+
+TEST(SplitLayers, TakesLayersOffTheStageOfALargeHead) {
+  // A head of 1,600 x 64 elements costs as much as two layers of 4·64·64 + 3·64·192.
+  const auto stages = split_layers(model(10, 1664), 4);
+  EXPECT_EQ(stages, (std::vector<LayerRange>{{0, 3}, {3, 6}, {6, 9}, {9, 10}}));
+}
+
+TEST(SplitLayers, RefusesMoreStagesThanLayers) {
+  EXPECT_THROW(split_layers(model(2), 3), std::invalid_argument);
+  EXPECT_THROW(split_layers(model(2), 0), std::invalid_argument);
+}
+
+TEST(StageOf, FindsTheStageThatHasTheLayer) {
+  const auto stages = split_layers(model(8, 1), 4);
+  for (std::int32_t layer = 0; layer < 8; ++layer) EXPECT_EQ(stage_of(stages, layer), layer / 2);
+  EXPECT_THROW(stage_of(stages, 8), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace trainyard::plan

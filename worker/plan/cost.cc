@@ -1,0 +1,60 @@
+#include "worker/plan/cost.h"
+
+#include <algorithm>
+
+#include "worker/plan/parameters.h"
+#include "worker/plan/stages.h"
+
+namespace trainyard::plan {
+
+std::int32_t key_value_heads(const contract::ModelSize& size) { return size.keyValueHeads.value_or(size.heads); }
+
+std::int32_t head_width(const contract::ModelSize& size) { return size.hiddenSize / size.heads; }
+
+double layer_matmul_parameters(const contract::ModelSize& size) {
+  const double width = size.hiddenSize, key_value_width = double{1} * key_value_heads(size) * head_width(size);
+  return 2 * width * width + 2 * width * key_value_width + 3 * width * size.feedForwardSize;
+}
+
+double head_matmul_parameters(const contract::ModelSize& size) { return double{1} * size.vocabularySize * size.hiddenSize; }
+
+double flops_per_token(const contract::ModelSize& size, std::int32_t sequence_length) {
+  const double matmul = size.layers * layer_matmul_parameters(size) + head_matmul_parameters(size);
+  const double attention = double{1} * sequence_length * size.layers * size.hiddenSize;
+  return 6 * matmul + 6 * attention;
+}
+
+std::int64_t num_parameters(const contract::ModelSize& size) {
+  std::int64_t total = 0;
+  for (const auto& parameter : llama_parameters(size, split_layers(size, 1))) total += num_elements(parameter.shape);
+  return total;
+}
+
+RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  const auto& size = spec.model.size.value();
+  const auto& parallelism = spec.parallelism;
+  const auto stages = split_layers(size, parallelism.pipeline);
+  std::int64_t elements = 0;
+  for (const auto& parameter : llama_parameters(size, stages)) {
+    if (parameter.is_on(stage)) elements += num_elements(box_of(parameter, parallelism.tensor, 0).sizes);
+  }
+  const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
+  RankBytes bytes{.parameters = elements * (full ? 4 : 2),
+                  .master = full ? 0 : elements * 4,
+                  .gradients = elements * 4,
+                  .optimizer = elements * 8};
+  const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
+  const std::int64_t tp = parallelism.tensor;
+  const std::int64_t per_token = 12LL * size.hiddenSize + 4LL * key_value_heads(size) * head_width(size) / tp +
+                                 8LL * size.feedForwardSize / tp + 4LL * size.heads / tp;
+  const std::int64_t replicas = contract::degrees(spec).dp * std::int64_t{parallelism.microBatchSize};
+  const std::int64_t micro_batches =
+      std::max<std::int64_t>(1, spec.training.globalBatchSize / std::max<std::int64_t>(1, replicas));
+  const std::int64_t in_flight = std::min<std::int64_t>(parallelism.pipeline - stage, micro_batches);
+  const auto& range = stages.at(static_cast<std::size_t>(stage));
+  bytes.activations = in_flight * tokens * per_token * (range.last - range.first) * (full ? 2 : 1);
+  if (stage == parallelism.pipeline - 1) bytes.activations += tokens * (size.vocabularySize / tp) * 4 * 3;
+  return bytes;
+}
+
+}  // namespace trainyard::plan

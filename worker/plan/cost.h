@@ -1,0 +1,45 @@
+#pragma once
+// What training a model costs, from its sizes alone: floating-point operations a token, and bytes a rank.
+// Letters: L layers, D model width, A query heads, G key-value heads, H head width, F feed-forward width, V vocabulary, T tokens.
+
+#include <cstdint>
+
+#include "crds/contract/job.h"
+#include "crds/contract/layout.h"
+
+namespace trainyard::plan {
+
+/// keyValueHeads, or heads where it is left out.
+std::int32_t key_value_heads(const contract::ModelSize& size);
+/// D / A.
+std::int32_t head_width(const contract::ModelSize& size);
+
+/// Parameters of one layer that are multiplied with every token: D·A·H + 2·D·G·H + A·H·D + 3·D·F.
+double layer_matmul_parameters(const contract::ModelSize& size);
+/// V·D: the head, tied or not. The embedding is a look-up.
+double head_matmul_parameters(const contract::ModelSize& size);
+
+/// Floating-point operations of forward and backward for one token of a sequence of `sequence_length`: 6 for each matmul parameter
+/// (2 forward, 4 backward), and 6·T·L·A·H for causal attention, which looks at half of the T x T pairs. Recomputation is not counted.
+/// Source: Narayanan et al., arXiv:2104.04473, appendix, with the causal half.
+double flops_per_token(const contract::ModelSize& size, std::int32_t sequence_length);
+
+/// All parameters of the model: the global number of elements; a tied head counts once.
+std::int64_t num_parameters(const contract::ModelSize& size);
+
+struct RankBytes {
+  std::int64_t parameters = 0;  // what forward and backward read: FP32 or BF16; in BF16 the FP32 master stands under `master`
+  std::int64_t master = 0;
+  std::int64_t gradients = 0;    // FP32 sums
+  std::int64_t optimizer = 0;    // AdamW's two moments in FP32
+  std::int64_t activations = 0;  // of the micro-batches in flight, without recomputation
+  std::int64_t total() const { return parameters + master + gradients + optimizer + activations; }
+  bool operator==(const RankBytes&) const = default;
+};
+
+/// The bytes that the busiest tensors of pipeline stage `stage` take on each of its ranks. Activations are an estimate: the tensors
+/// that autograd keeps a layer and token, T·B·(12·D + 4·G·H + 8·F/tp + 4·A) bytes at 2 bytes an element; source: Korthikanti et al.,
+/// arXiv:2205.05198, section 4, for SwiGLU and grouped queries, plus the logits of the last stage in FP32 three times.
+RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage);
+
+}  // namespace trainyard::plan

@@ -1,0 +1,80 @@
+#include "worker/plan/parameters.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <stdexcept>
+
+#include "worker/plan/cost.h"
+
+namespace trainyard::plan {
+namespace {
+
+constexpr std::int64_t kRows = 0;     // column-parallel in Megatron's words: the outputs are cut
+constexpr std::int64_t kColumns = 1;  // row-parallel: the inputs are cut, and the outputs summed
+
+Parameter matrix(std::string name, std::int64_t rows, std::int64_t columns, std::int64_t split_dim, std::int32_t stage,
+                 Initial initial = Initial::kNormal) {
+  return {.name = std::move(name),
+          .shape = {rows, columns},
+          .initial = initial,
+          .decays = true,
+          .split_dim = split_dim,
+          .stages = {stage}};
+}
+
+Parameter norm(std::string name, std::int64_t width, std::int32_t stage) {
+  return {
+      .name = std::move(name), .shape = {width}, .initial = Initial::kOnes, .decays = false, .split_dim = {}, .stages = {stage}};
+}
+
+void append_layer(std::vector<Parameter>& out, const contract::ModelSize& size, std::int32_t layer, std::int32_t stage) {
+  const std::string at = "model.layers." + std::to_string(layer) + ".";
+  const std::int64_t width = size.hiddenSize, feed_forward = size.feedForwardSize;
+  const std::int64_t key_value_width = std::int64_t{key_value_heads(size)} * head_width(size);
+  out.push_back(norm(at + "input_layernorm.weight", width, stage));
+  out.push_back(matrix(at + "self_attn.q_proj.weight", width, width, kRows, stage));
+  out.push_back(matrix(at + "self_attn.k_proj.weight", key_value_width, width, kRows, stage));
+  out.push_back(matrix(at + "self_attn.v_proj.weight", key_value_width, width, kRows, stage));
+  out.push_back(matrix(at + "self_attn.o_proj.weight", width, width, kColumns, stage, Initial::kResidualNormal));
+  out.push_back(norm(at + "post_attention_layernorm.weight", width, stage));
+  out.push_back(matrix(at + "mlp.gate_proj.weight", feed_forward, width, kRows, stage));
+  out.push_back(matrix(at + "mlp.up_proj.weight", feed_forward, width, kRows, stage));
+  out.push_back(matrix(at + "mlp.down_proj.weight", width, feed_forward, kColumns, stage, Initial::kResidualNormal));
+}
+
+}  // namespace
+
+bool Parameter::is_on(std::int32_t stage) const { return std::find(stages.begin(), stages.end(), stage) != stages.end(); }
+
+std::vector<Parameter> llama_parameters(const contract::ModelSize& size, const std::vector<LayerRange>& stages) {
+  const auto last = static_cast<std::int32_t>(stages.size()) - 1;
+  std::vector<Parameter> out;
+  auto embedding = matrix("model.embed_tokens.weight", size.vocabularySize, size.hiddenSize, kRows, 0);
+  if (size.tieEmbeddings && last > 0) embedding.stages.push_back(last);
+  out.push_back(std::move(embedding));
+  for (std::int32_t layer = 0; layer < size.layers; ++layer) append_layer(out, size, layer, stage_of(stages, layer));
+  out.push_back(norm("model.norm.weight", size.hiddenSize, last));
+  if (!size.tieEmbeddings) out.push_back(matrix("lm_head.weight", size.vocabularySize, size.hiddenSize, kRows, last));
+  std::sort(out.begin(), out.end(), [](const Parameter& a, const Parameter& b) { return a.name < b.name; });
+  return out;
+}
+
+Box box_of(const Parameter& parameter, std::int32_t tp, std::int32_t tp_rank) {
+  Box box{.offsets = std::vector<std::int64_t>(parameter.shape.size(), 0), .sizes = parameter.shape};
+  if (tp == 1 || !parameter.split_dim) return box;
+  const auto dim = static_cast<std::size_t>(*parameter.split_dim);
+  if (box.sizes[dim] % tp != 0) {
+    throw std::invalid_argument("cut " + parameter.name + ": dimension " + std::to_string(dim) + " of size " +
+                                std::to_string(box.sizes[dim]) + " does not divide by tensor " + std::to_string(tp));
+  }
+  box.sizes[dim] /= tp;
+  box.offsets[dim] = box.sizes[dim] * tp_rank;
+  return box;
+}
+
+std::int64_t num_elements(const std::vector<std::int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>{});
+}
+
+}  // namespace trainyard::plan

@@ -1,0 +1,52 @@
+#pragma once
+// The parameters of a Llama: names and shapes as Hugging Face has them, who owns them, how tensor parallelism cuts them. The model,
+// its initial values, the optimizer and the checkpoints all go by this one table.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "crds/contract/job.h"
+#include "worker/plan/stages.h"
+
+namespace trainyard::plan {
+
+/// How a parameter starts; values are functions of (seed, name, global index of the element), see worker/model/initial_values.h.
+enum class Initial {
+  kNormal,          // normal, standard deviation 0.02
+  kResidualNormal,  // normal, 0.02 / sqrt(2 · layers): the outputs that are added to the residual stream, as GPT-2 does
+  kOnes             // the weights of norms
+};
+
+struct Parameter {
+  std::string name;                 // model.layers.0.self_attn.q_proj.weight
+  std::vector<std::int64_t> shape;  // of the whole tensor, as in a checkpoint
+  Initial initial = Initial::kNormal;
+  bool decays = true;  // weight decay: matrices decay, norms do not
+  std::optional<std::int64_t>
+      split_dim;                     // the dimension that tensor parallelism cuts into equal parts; nothing: whole on each rank
+  std::vector<std::int32_t> stages;  // who holds it, its owner first; two for a tied embedding in a pipeline
+
+  bool is_on(std::int32_t stage) const;
+  std::int32_t owner() const { return stages.front(); }
+  bool operator==(const Parameter&) const = default;
+};
+
+/// A rectangular part of a tensor: one offset and one size a dimension.
+struct Box {
+  std::vector<std::int64_t> offsets;
+  std::vector<std::int64_t> sizes;
+  bool operator==(const Box&) const = default;
+};
+
+/// All parameters of the model, in name order (that of std::string). With tieEmbeddings there is no lm_head.weight: the head is
+/// model.embed_tokens.weight, which the last stage then holds too.
+std::vector<Parameter> llama_parameters(const contract::ModelSize& size, const std::vector<LayerRange>& stages);
+
+/// The part of `parameter` that rank `tp_rank` of `tp` holds. Throws std::invalid_argument where the dimension does not divide.
+Box box_of(const Parameter& parameter, std::int32_t tp, std::int32_t tp_rank);
+
+std::int64_t num_elements(const std::vector<std::int64_t>& shape);
+
+}  // namespace trainyard::plan
