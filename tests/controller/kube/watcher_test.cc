@@ -213,7 +213,7 @@ TEST(Watcher, ListsAgainAfterTheServerWasAway) {
 
   const auto port = server->port();
   server.reset();
-  EXPECT_NE(troubles.take().value_or("").find("could not connect"), std::string::npos);
+  EXPECT_NE(troubles.take().value_or(""), "");
   server.emplace(lists, port);
 
   const auto again = batches.take();
