@@ -113,6 +113,7 @@ struct AgentView {
 struct TemplateCheck {
   bool accepted = false;
   std::string message;  // why not
+  Time at{};            // when it was asked; a refusal is asked about again after Settings::template_retry
   bool operator==(const TemplateCheck&) const = default;
 };
 
@@ -133,6 +134,9 @@ struct Settings {
   std::chrono::seconds agent_silence_told{15};  // an agent that can't be reached is named in a condition after so long,
   std::chrono::seconds agent_lost{120};         // and its pod replaced after so long,
   std::chrono::seconds node_lost{10};           // or after so long where its node is not ready either
+  std::chrono::seconds template_retry{60};  // a refused template may have become acceptable: a quota, a missing ServiceAccount
+  std::chrono::seconds secondary_wait{10};  // so long the first cause is waited for when only failures that follow one are known
+  std::chrono::seconds silence_told{600};   // no step for so long is told in the condition Progressing
   std::chrono::seconds rejecting_node_avoided{30};  // no pods go to a node so long after its kubelet rejected one
   bool operator==(const Settings&) const = default;
 };
