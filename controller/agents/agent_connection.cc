@@ -1,0 +1,179 @@
+#include "controller/agents/agent_connection.h"
+
+#include <charconv>
+#include <optional>
+#include <utility>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+
+#include "crds/contract/signature.h"
+
+namespace trainyard::agents {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using tcp = asio::ip::tcp;
+
+constexpr std::uint64_t kReplyLimit = 1024 * 1024;
+
+std::optional<tcp::endpoint> parse_endpoint(const std::string& address) {
+  const std::size_t colon = address.rfind(':');
+  if (colon == std::string::npos) return std::nullopt;
+  std::string host = address.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  std::uint16_t port = 0;
+  const char* end = address.data() + address.size();
+  const auto parsed = std::from_chars(address.data() + colon + 1, end, port);
+  boost::system::error_code error;
+  const auto ip = asio::ip::make_address(host, error);
+  if (error || parsed.ec != std::errc() || parsed.ptr != end || port == 0) return std::nullopt;
+  return tcp::endpoint(ip, port);
+}
+
+std::string text_of(const beast::error_code& error) {
+  if (error == beast::error::timeout) return "timed out";
+  if (error == http::error::end_of_stream) return "the connection was closed";
+  return error.message();
+}
+
+}  // namespace
+
+struct AgentConnection::Impl : std::enable_shared_from_this<Impl> {
+  Impl(asio::io_context& context, Peer given) : io(context), peer(std::move(given)) {}
+
+  void begin() {
+    nonce = contract::fresh_nonce();
+    request = {};
+    request.version(11);
+    request.method_string(exchange.method);
+    request.target(exchange.target);
+    request.set(http::field::host, peer.address);
+    request.set(contract::kNonceHeader, nonce);
+    request.set(contract::kSignatureHeader, contract::sign(peer.key, {.method = exchange.method,
+                                                                      .target = exchange.target,
+                                                                      .pod_uid = peer.pod_uid,
+                                                                      .nonce = nonce,
+                                                                      .body = exchange.body}));
+    if (!exchange.body.empty()) request.set(http::field::content_type, "application/json");
+    request.body() = exchange.body;
+    request.prepare_payload();
+    reused = stream.has_value();
+    if (reused) return write();
+    connect();
+  }
+
+  void connect() {
+    const auto endpoint = parse_endpoint(peer.address);
+    if (!endpoint) {
+      asio::post(io, [self = shared_from_this()] { self->fail("connect to " + self->peer.address + ": this is no IP:port"); });
+      return;
+    }
+    stream.emplace(io);
+    buffer.clear();
+    stream->expires_after(exchange.connect_timeout);
+    stream->async_connect(*endpoint, [self = shared_from_this(), mine = ++attempt](auto error) {
+      if (mine != self->attempt) return;
+      if (error) return self->fail("connect to " + self->peer.address + ": " + text_of(error));
+      boost::system::error_code ignored;
+      self->stream->socket().set_option(tcp::no_delay(true), ignored);
+      self->stream->socket().set_option(asio::socket_base::keep_alive(true), ignored);
+      self->write();
+    });
+  }
+
+  void write() {
+    stream->expires_after(exchange.reply_timeout);
+    http::async_write(*stream, request, [self = shared_from_this(), mine = ++attempt](auto error, std::size_t) {
+      if (mine != self->attempt) return;
+      if (error) return self->broken(error);
+      self->read();
+    });
+  }
+
+  void read() {
+    parser.emplace();
+    parser->body_limit(kReplyLimit);
+    http::async_read(*stream, buffer, *parser, [self = shared_from_this(), mine = ++attempt](auto error, std::size_t) {
+      if (mine != self->attempt) return;
+      if (error) return self->broken(error);
+      self->finish();
+    });
+  }
+
+  /// The agent may close an idle connection just when the next request goes out: that is nobody's failure.
+  void broken(const beast::error_code& error) {
+    const bool nothing_read = !parser || !parser->got_some();
+    const bool retry = reused && nothing_read && error != beast::error::timeout;
+    drop();
+    if (!retry) return fail(exchange.method + " " + exchange.target + " at " + peer.address + ": " + text_of(error));
+    begin();
+  }
+
+  void finish() {
+    const auto& reply = parser->get();
+    stream->expires_never();
+    Outcome outcome{.error = {}, .status = reply.result_int(), .body = reply.body()};
+    const std::string signature(reply[contract::kSignatureHeader]);
+    const bool verifies = contract::verify(peer.key,
+                                           {.method = exchange.method,
+                                            .target = exchange.target,
+                                            .pod_uid = peer.pod_uid,
+                                            .nonce = nonce,
+                                            .status = static_cast<std::int32_t>(outcome.status),
+                                            .body = outcome.body},
+                                           signature);
+    if (!verifies && outcome.status != 401) {
+      drop();
+      return fail(exchange.method + " " + exchange.target + " at " + peer.address + ": the reply's signature does not verify");
+    }
+    if (reply.need_eof()) drop();
+    parser.reset();
+    std::exchange(done, nullptr)(std::move(outcome));
+  }
+
+  void fail(const std::string& error) {
+    drop();
+    if (done) std::exchange(done, nullptr)({.error = error});
+  }
+
+  void drop() {
+    ++attempt;
+    parser.reset();
+    stream.reset();
+  }
+
+  asio::io_context& io;
+  const Peer peer;
+  std::optional<beast::tcp_stream> stream;
+  beast::flat_buffer buffer;
+  Exchange exchange;
+  Done done;
+  std::string nonce;
+  http::request<http::string_body> request;
+  std::optional<http::response_parser<http::string_body>> parser;
+  bool reused = false;
+  std::uint64_t attempt = 0;  // a handler of a connection that was dropped meanwhile finds another number here
+};
+
+AgentConnection::AgentConnection(asio::io_context& io, Peer peer) : impl_(std::make_shared<Impl>(io, std::move(peer))) {}
+
+AgentConnection::~AgentConnection() { close(); }
+
+void AgentConnection::exchange(Exchange exchange, Done done) {
+  impl_->exchange = std::move(exchange);
+  impl_->done = std::move(done);
+  impl_->begin();
+}
+
+void AgentConnection::close() {
+  impl_->done = nullptr;
+  impl_->drop();
+}
+
+}  // namespace trainyard::agents
