@@ -4,6 +4,7 @@
 # Every job is the same little training under Canonical reduction, so that all of them must end with the same loss, whatever happens.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
+export NODES=${NODES:-3}  # a worker takes more than half a node: one each, and one node to spare
 . tests/e2e/lib.sh
 passed=0 failed=0
 only=" $* "
@@ -146,12 +147,12 @@ test_an_image_that_cannot_be_pulled_is_named_in_a_condition() {
 }
 
 test_a_template_that_the_api_server_refuses_is_not_accepted() {
-  start bad-template 's/cpu: 100m/cpu: 100x/' && within 20 is False condition bad-template Accepted status > /dev/null &&
+  start bad-template 's/cpu: 1100m/cpu: 100x/' && within 20 is False condition bad-template Accepted status > /dev/null &&
     has "template" condition bad-template Accepted message
 }
 
 test_a_request_that_no_node_can_ever_hold_says_so() {
-  start too-big 's/cpu: 100m/cpu: "5000"/' && within 20 has cpu condition too-big Placed message && is Pending field too-big phase
+  start too-big 's/cpu: 1100m/cpu: "5000"/' && within 20 has cpu condition too-big Placed message && is Pending field too-big phase
 }
 
 test_suspend_checkpoints_first_and_resume_goes_on() {
