@@ -34,6 +34,16 @@ http::client::http_client_config config_of(const Credentials& credentials, std::
   return config;
 }
 
+/// cpprestsdk hands the host to the resolver as it stands in the URI, and the resolver wants no brackets around IPv6; it takes what
+/// follows the last colon as the port, so that https://fd00::1:6443 is understood.
+std::string address_of(const std::string& server) {
+  const auto open = server.find('['), close = server.find(']');
+  if (open == std::string::npos || close == std::string::npos || close < open) return server;
+  const std::string rest = server.substr(close + 1);
+  const std::string port = rest.starts_with(':') ? "" : server.starts_with("https") ? ":443" : ":80";
+  return server.substr(0, open) + server.substr(open + 1, close - open - 1) + port + rest;
+}
+
 std::optional<std::chrono::seconds> retry_after_of(const http::http_headers& headers) {
   const auto at = headers.find("Retry-After");
   if (at == headers.end() || at->second.empty() || at->second.find_first_not_of("0123456789") != std::string::npos)
@@ -116,7 +126,7 @@ struct Connection::Impl {
   Flights flights;
 
   Impl(const Credentials& given, std::chrono::milliseconds idle_timeout)
-      : credentials(given), client(given.server, config_of(given, idle_timeout)) {}
+      : credentials(given), client(address_of(given.server), config_of(given, idle_timeout)) {}
 
   http::http_request encode(const Request& request) {
     http::http_request out(name_of(request.method));

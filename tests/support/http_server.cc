@@ -19,12 +19,17 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using tcp = boost::asio::ip::tcp;
 
-int listen_on(unsigned short port) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+int listen_on(unsigned short port, bool ipv6) {
+  const int fd = ::socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int on = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  sockaddr_in address{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(fd, 64) != 0) {
+  sockaddr_in loopback{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
+  sockaddr_in6 loopback6{};
+  loopback6.sin6_family = AF_INET6;
+  loopback6.sin6_port = htons(port);
+  loopback6.sin6_addr = in6addr_loopback;
+  const auto* address = ipv6 ? reinterpret_cast<sockaddr*>(&loopback6) : reinterpret_cast<sockaddr*>(&loopback);
+  if (::bind(fd, address, ipv6 ? sizeof loopback6 : sizeof loopback) != 0 || ::listen(fd, 64) != 0) {
     ::close(fd);
     throw std::runtime_error("listen on port " + std::to_string(port) + " of loopback failed");
   }
@@ -32,10 +37,10 @@ int listen_on(unsigned short port) {
 }
 
 unsigned short port_of(int fd) {
-  sockaddr_in address{};
+  sockaddr_in6 address{};  // the port stands at the same place in both families
   socklen_t length = sizeof address;
   ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-  return ntohs(address.sin_port);
+  return ntohs(address.sin6_port);
 }
 
 std::string lower(std::string text) {
@@ -127,8 +132,10 @@ class HttpServer::Connection : public HttpReply {
   std::jthread thread_;
 };
 
-HttpServer::HttpServer(Handler handler, unsigned short port)
-    : handler_(std::move(handler)), listener_(listen_on(port)), port_(port_of(listener_)), acceptor_([this] { accept_all(); }) {}
+HttpServer::HttpServer(Handler handler, unsigned short port, bool ipv6)
+    : handler_(std::move(handler)), ipv6_(ipv6), listener_(listen_on(port, ipv6)), port_(port_of(listener_)), acceptor_([this] {
+        accept_all();
+      }) {}
 
 HttpServer::~HttpServer() {
   {
@@ -155,7 +162,7 @@ void HttpServer::accept_all() {
 }
 
 unsigned short unused_port() {
-  const int fd = listen_on(0);
+  const int fd = listen_on(0, false);
   const unsigned short port = port_of(fd);
   ::close(fd);
   return port;

@@ -41,13 +41,13 @@ class HttpReply {
 class HttpServer {
  public:
   using Handler = std::function<void(const HttpSeen&, HttpReply&)>;
-  explicit HttpServer(Handler handler, unsigned short port = 0);
+  explicit HttpServer(Handler handler, unsigned short port = 0, bool ipv6 = false);
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
   unsigned short port() const { return port_; }
-  std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+  std::string url() const { return (ipv6_ ? "http://[::1]:" : "http://127.0.0.1:") + std::to_string(port_); }
   /// Every request, before its handler runs.
   Inbox<HttpSeen>& seen() { return seen_; }
 
@@ -56,6 +56,7 @@ class HttpServer {
   void accept_all();
 
   const Handler handler_;
+  const bool ipv6_;
   Inbox<HttpSeen> seen_;
   int listener_ = -1;
   unsigned short port_ = 0;

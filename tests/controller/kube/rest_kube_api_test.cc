@@ -188,6 +188,17 @@ TEST(RestKubeApi, FollowsNoRedirect) {
   EXPECT_EQ(other.seen().size(), 0u) << "the token went to somebody else";
 }
 
+TEST(RestKubeApi, ReachesAnIpv6Address) {
+  std::optional<HttpServer> server;
+  try {
+    server.emplace([](const HttpSeen&, HttpReply& reply) { reply.send(200, "{}"); }, 0, /*ipv6=*/true);
+  } catch (const std::runtime_error&) {
+    GTEST_SKIP() << "this machine has no IPv6 on loopback";
+  }
+  const Response response = RestKubeApi(reaching(server->url())).perform({.path = "/x"});
+  EXPECT_EQ(response.status, 200) << response.message;
+}
+
 TEST(RestKubeApi, ABadCertificateIsReportedAtTheStart) {
   Credentials credentials = reaching("https://127.0.0.1:1");
   credentials.authority_pem = "nonsense";
