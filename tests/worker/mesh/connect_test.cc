@@ -1,0 +1,129 @@
+// Real Gloo over loopback, the ranks as threads: each has its own store client, sockets and groups, as a process has.
+#include "worker/mesh/connect.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <functional>
+#include <optional>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+namespace trainyard::mesh {
+namespace {
+
+std::int32_t free_port() {
+  const int probe = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof at;
+  EXPECT_EQ(bind(probe, reinterpret_cast<sockaddr*>(&at), length), 0);
+  EXPECT_EQ(getsockname(probe, reinterpret_cast<sockaddr*>(&at), &length), 0);
+  close(probe);
+  return ntohs(at.sin_port);
+}
+
+contract::RankConfig config_of(std::int32_t rank, std::int32_t world_size, std::int32_t port) {
+  contract::RankConfig config;
+  config.jobUid = "uid";
+  config.generation = 1;
+  config.rank = rank;
+  config.worldSize = world_size;
+  config.rendezvous = {.host = "127.0.0.1", .port = port};
+  config.bindAddress = "127.0.0.1";
+  config.spec.workers.count = world_size;
+  config.spec.lifecycle.startTimeoutSeconds = 30;
+  config.spec.lifecycle.hangTimeoutSeconds = 30;
+  return config;
+}
+
+void connect_ranks(std::int32_t world_size, const std::function<void(contract::RankConfig&)>& edit,
+                   const std::function<void(Mesh&)>& body) {
+  const std::int32_t port = free_port();
+  std::vector<std::jthread> threads;
+  for (std::int32_t rank = 0; rank < world_size; ++rank) {
+    threads.emplace_back([&, rank] {
+      auto config = config_of(rank, world_size, port);
+      edit(config);
+      try {
+        const auto mesh = connect(config);
+        body(*mesh);
+      } catch (const std::exception& error) {
+        ADD_FAILURE() << "rank " << rank << ": " << error.what();
+      }
+    });
+  }
+}
+
+TEST(Connect, AWorldOfOneNeedsNoNetwork) {
+  auto config = config_of(0, 1, 1);
+  const auto mesh = connect(config);
+  at::Tensor one = at::ones({1});
+  mesh->world().all_reduce(one, ReduceOp::kSum);
+  EXPECT_EQ(one.item<float>(), 1);
+}
+
+TEST(Connect, FourRanksReduceGatherAndPassOnOverGloo) {
+  connect_ranks(
+      4, [](auto& config) { config.spec.parallelism.pipeline = 2; },
+      [](Mesh& mesh) {
+        for (const auto type : {at::kFloat, at::kDouble, at::kLong, at::kBFloat16}) {
+          at::Tensor sum = at::full({5}, mesh.rank() + 1, type);
+          mesh.world().all_reduce(sum, ReduceOp::kSum);
+          EXPECT_TRUE(at::equal(sum, at::full({5}, 10, type))) << type;
+        }
+        std::vector<at::Tensor> out{at::empty({1}), at::empty({1})};
+        mesh.data().all_gather(out, at::full({1}, double{1} * mesh.at().dp));
+        EXPECT_EQ(out[1].item<float>(), 1);
+        // Both send before they receive, more than sockets hold.
+        const std::int32_t other = 1 - mesh.at().pp;
+        at::Tensor received = at::empty({1 << 20});
+        mesh.activations().send(at::full({1 << 20}, double{1} * mesh.at().pp), other, 0);
+        mesh.activations().receive(received, other, 0);
+        EXPECT_EQ(received[7].item<float>(), other);
+        mesh.world().barrier();
+      });
+}
+
+TEST(Connect, AnswersARankThatLeftWithPeerLost) {
+  std::optional<std::string> message;
+  connect_ranks(
+      2, [](auto&) {},
+      [&](Mesh& mesh) {
+        mesh.world().barrier();
+        if (mesh.rank() == 1) return;  // its sockets close
+        try {
+          mesh.data().barrier();
+        } catch (const PeerLost& error) {
+          message = error.what();
+        }
+      });
+  ASSERT_TRUE(message);
+  EXPECT_EQ(message->rfind("Gloo all_reduce among 2 ranks, as rank 0: ", 0), 0u) << *message;
+}
+
+TEST(Connect, SaysThatGpusNeedABuildWithCuda) {
+#ifndef TRAINYARD_CUDA
+  auto config = config_of(0, 1, 1);
+  config.spec.workers.gpusPerWorker = 1;
+  EXPECT_THROW(connect(config), std::runtime_error);
+#endif
+}
+
+TEST(Connect, SaysWhereItCouldNotListen) {
+  auto config = config_of(0, 2, free_port());
+  config.bindAddress = "203.0.113.1";  // not an address of this machine
+  try {
+    connect(config);
+    FAIL();
+  } catch (const std::exception& error) {
+    EXPECT_NE(std::string(error.what()).find("listen for the other ranks at 203.0.113.1:"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace trainyard::mesh

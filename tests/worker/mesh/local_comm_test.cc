@@ -1,0 +1,109 @@
+#include "worker/mesh/local_comm.h"
+
+#include <stdexcept>
+
+#include <gtest/gtest.h>
+
+#include "tests/worker/mesh/ranks.h"
+
+namespace trainyard::mesh {
+namespace {
+
+contract::Layout ranks(std::int32_t dp) { return contract::Layout({.dp = dp}, dp); }
+
+TEST(LocalComm, AllReduceAddsAndTakesTheLargest) {
+  run_ranks(ranks(4), [](Mesh& mesh) {
+    for (int round = 0; round < 20; ++round) {
+      at::Tensor sum = at::full({3}, mesh.rank() + round);
+      mesh.world().all_reduce(sum, ReduceOp::kSum);
+      EXPECT_TRUE(at::equal(sum, at::full({3}, 6 + 4 * round)));
+      at::Tensor most = at::full({1}, mesh.rank(), at::kLong);
+      mesh.world().all_reduce(most, ReduceOp::kMax);
+      EXPECT_EQ(most.item<std::int64_t>(), 3);
+    }
+  });
+}
+
+TEST(LocalComm, GathersInRankOrder) {
+  run_ranks(ranks(3), [](Mesh& mesh) {
+    std::vector<at::Tensor> out(3);
+    for (auto& tensor : out) tensor = at::empty({2});
+    mesh.world().all_gather(out, at::full({2}, mesh.rank()));
+    for (int rank = 0; rank < 3; ++rank) EXPECT_TRUE(at::equal(out[static_cast<std::size_t>(rank)], at::full({2}, rank)));
+  });
+}
+
+TEST(LocalComm, BroadcastsWhatTheRootHas) {
+  run_ranks(ranks(3), [](Mesh& mesh) {
+    at::Tensor value = at::full({2}, mesh.rank());
+    mesh.world().broadcast(value, 2);
+    EXPECT_TRUE(at::equal(value, at::full({2}, 2)));
+  });
+}
+
+TEST(LocalComm, SendsDoNotWaitAndAreToldApartByTheirTags) {
+  run_ranks(ranks(2), [](Mesh& mesh) {
+    const std::int32_t other = 1 - mesh.rank();
+    mesh.world().send(at::full({1}, 10 + mesh.rank()), other, 1);
+    mesh.world().send(at::full({1}, 20 + mesh.rank()), other, 2);
+    at::Tensor second = at::empty({1}), first = at::empty({1});
+    mesh.world().receive(second, other, 2);
+    mesh.world().receive(first, other, 1);
+    EXPECT_EQ(first.item<float>(), 10 + other);
+    EXPECT_EQ(second.item<float>(), 20 + other);
+  });
+}
+
+TEST(LocalComm, ARankThatEndsIsLostToTheOthers) {
+  LocalWorld world;
+  const auto group = world.make_group(2);
+  std::string message;
+  std::jthread survivor([&] {
+    try {
+      group[0]->barrier();
+    } catch (const PeerLost& error) {
+      message = error.what();
+    }
+  });
+  world.lose("rank 1 ended");
+  survivor.join();
+  EXPECT_EQ(message, "collective of threads: rank 1 ended");
+}
+
+TEST(RunRanks, ThrowsTheFirstCauseAndNotWhatFollowedFromIt) {
+  EXPECT_THROW(run_ranks(ranks(3),
+                         [](Mesh& mesh) {
+                           if (mesh.rank() == 1) throw std::domain_error("the cause");
+                           mesh.world().barrier();
+                         }),
+               std::domain_error);
+}
+
+TEST(MakeMeshes, GroupsAreThoseOfTheLayoutForEveryLayoutOfUpToEightRanks) {
+  for (std::int32_t pp = 1; pp <= 8; ++pp) {
+    for (std::int32_t dp = 1; pp * dp <= 8; ++dp) {
+      for (std::int32_t tp = 1; pp * dp * tp <= 8; ++tp) {
+        const contract::Layout layout({.pp = pp, .dp = dp, .tp = tp}, pp * dp * tp);
+        run_ranks(layout, [&](Mesh& mesh) {
+          const auto sum_of = [&](contract::Axis axis) {
+            double sum = 0;
+            for (const auto rank : layout.group(axis, mesh.rank())) sum += 1 << rank;
+            return sum;
+          };
+          const auto sum_over = [&](Comm& comm) {
+            at::Tensor mine = at::full({1}, 1 << mesh.rank(), at::kDouble);
+            comm.all_reduce(mine, ReduceOp::kSum);
+            return mine.item<double>();
+          };
+          EXPECT_EQ(sum_over(mesh.data()), sum_of(contract::Axis::kDp));
+          EXPECT_EQ(sum_over(mesh.tensor()), sum_of(contract::Axis::kTp));
+          EXPECT_EQ(sum_over(mesh.pipeline()), sum_of(contract::Axis::kPp));
+          EXPECT_EQ(sum_over(mesh.world()), (1 << layout.world_size()) - 1);
+        });
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trainyard::mesh

@@ -1,0 +1,58 @@
+#pragma once
+// A Comm over one of PyTorch's process groups: Gloo on CPU, NCCL on GPUs.
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include "worker/mesh/comm.h"
+
+namespace trainyard::mesh {
+
+struct BackendOptions {
+  c10::intrusive_ptr<c10d::Store> store;  // with this group's prefix
+  std::int32_t rank = 0;
+  std::int32_t size = 1;
+  std::string bind_address;              // Gloo's: the address of this rank that the others connect to
+  std::int32_t device_index = 0;         // NCCL's
+  std::chrono::milliseconds timeout{0};  // of every call; after it the peers count as lost
+};
+
+/// Throw PeerLost when not all ranks of the group connect within the timeout.
+std::unique_ptr<Comm> gloo_comm(const BackendOptions& options);
+/// Only in builds with TRAINYARD_CUDA.
+std::unique_ptr<Comm> nccl_comm(const BackendOptions& options);
+
+/// Every failure of a call that was started is a PeerLost that says which call, over how many ranks, and the backend's own words.
+class BackendComm final : public Comm {
+ public:
+  /// `name` as in "Gloo", for messages; `device` is where the backend needs its tensors.
+  BackendComm(c10::intrusive_ptr<c10d::Backend> backend, std::string name, at::Device device);
+  ~BackendComm() override;
+
+  std::int32_t rank() const override { return backend_->getRank(); }
+  std::int32_t size() const override { return backend_->getSize(); }
+  void all_reduce(at::Tensor& tensor, ReduceOp op) override;
+  void all_gather(std::vector<at::Tensor>& out, const at::Tensor& in) override;
+  void broadcast(at::Tensor& tensor, std::int32_t root) override;
+  void send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) override;
+  void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) override;
+  void barrier() override;
+
+ private:
+  using Work = c10::intrusive_ptr<c10d::Work>;
+  void wait(const Work& work, const char* call) const;
+  [[noreturn]] void lost(const char* call, const std::exception& error) const;
+
+  c10::intrusive_ptr<c10d::Backend> backend_;
+  std::string name_;
+  at::Device device_;
+  std::deque<std::pair<Work, at::Tensor>> sends_;  // on their way; the tensor must live as long
+};
+
+}  // namespace trainyard::mesh

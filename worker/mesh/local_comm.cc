@@ -1,0 +1,165 @@
+#include "worker/mesh/local_comm.h"
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <tuple>
+#include <utility>
+
+namespace trainyard::mesh {
+
+struct LocalWorld::Shared {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::string lost;  // why; empty: all are there
+
+  /// Waits, under `lock`, until `ready` holds. Throws PeerLost when a rank is lost.
+  template <class Ready>
+  void wait(std::unique_lock<std::mutex>& lock, Ready&& ready) {
+    changed.wait(lock, [&] { return !lost.empty() || ready(); });
+    if (!lost.empty()) throw PeerLost("collective of threads: " + lost);
+  }
+};
+
+namespace {
+
+/// What the ranks of a group hand to each other.
+struct Exchange {
+  explicit Exchange(std::int32_t size) : slots(static_cast<std::size_t>(size)) {}
+  std::vector<at::Tensor> slots;  // what each rank gave in this round
+  std::int32_t arrived = 0;
+  std::int32_t left = 0;
+  std::int64_t round = 0;
+  std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t>, std::deque<at::Tensor>> mail;  // (from, to, tag)
+};
+
+}  // namespace
+
+class LocalComm final : public Comm {
+ public:
+  LocalComm(std::shared_ptr<LocalWorld::Shared> shared, std::shared_ptr<Exchange> exchange, std::int32_t rank, std::int32_t size)
+      : shared_(std::move(shared)), exchange_(std::move(exchange)), rank_(rank), size_(size) {}
+
+  std::int32_t rank() const override { return rank_; }
+  std::int32_t size() const override { return size_; }
+
+  void all_reduce(at::Tensor& tensor, ReduceOp op) override {
+    const at::NoGradGuard no_grad;
+    const auto parts = trade(tensor);
+    tensor.copy_(parts.front());
+    for (std::size_t i = 1; i < parts.size(); ++i) {
+      if (op == ReduceOp::kSum) {
+        tensor.add_(parts[i]);
+      } else {
+        at::maximum_out(tensor, tensor, parts[i]);
+      }
+    }
+  }
+
+  void all_gather(std::vector<at::Tensor>& out, const at::Tensor& in) override {
+    const at::NoGradGuard no_grad;
+    const auto parts = trade(in);
+    for (std::size_t i = 0; i < parts.size(); ++i) out.at(i).copy_(parts[i]);
+  }
+
+  void broadcast(at::Tensor& tensor, std::int32_t root) override {
+    const at::NoGradGuard no_grad;
+    tensor.copy_(trade(tensor).at(static_cast<std::size_t>(root)));
+  }
+
+  void send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) override {
+    auto copy = tensor.detach().clone();
+    const std::lock_guard lock(shared_->mutex);
+    exchange_->mail[{rank_, to, tag}].push_back(std::move(copy));
+    shared_->changed.notify_all();
+  }
+
+  void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) override {
+    std::unique_lock lock(shared_->mutex);
+    auto& box = exchange_->mail[{from, rank_, tag}];
+    shared_->wait(lock, [&] { return !box.empty(); });
+    const at::Tensor letter = std::move(box.front());
+    box.pop_front();
+    lock.unlock();
+    const at::NoGradGuard no_grad;
+    tensor.copy_(letter);
+  }
+
+  void barrier() override { trade(at::empty({0})); }
+
+ private:
+  /// Gives a copy of `mine` and gets what all ranks gave, in rank order. Nobody starts the next round before all took this one's.
+  std::vector<at::Tensor> trade(const at::Tensor& mine) {
+    auto copy = mine.detach().clone();
+    std::unique_lock lock(shared_->mutex);
+    Exchange& exchange = *exchange_;
+    shared_->wait(lock, [&] { return exchange.left == 0; });
+    exchange.slots[static_cast<std::size_t>(rank_)] = std::move(copy);
+    const std::int64_t round = exchange.round;
+    if (++exchange.arrived == size_) {
+      exchange.arrived = 0;
+      exchange.left = size_;
+      ++exchange.round;
+      shared_->changed.notify_all();
+    }
+    shared_->wait(lock, [&] { return exchange.round != round; });
+    auto all = exchange.slots;
+    if (--exchange.left == 0) shared_->changed.notify_all();
+    return all;
+  }
+
+  std::shared_ptr<LocalWorld::Shared> shared_;
+  std::shared_ptr<Exchange> exchange_;
+  std::int32_t rank_;
+  std::int32_t size_;
+};
+
+LocalWorld::LocalWorld() : shared_(std::make_shared<Shared>()) {}
+LocalWorld::~LocalWorld() = default;
+
+std::vector<std::unique_ptr<Comm>> LocalWorld::make_group(std::int32_t size) {
+  const auto exchange = std::make_shared<Exchange>(size);
+  std::vector<std::unique_ptr<Comm>> group;
+  for (std::int32_t rank = 0; rank < size; ++rank) group.push_back(std::make_unique<LocalComm>(shared_, exchange, rank, size));
+  return group;
+}
+
+std::vector<std::unique_ptr<Mesh>> LocalWorld::make_meshes(const contract::Layout& layout) {
+  std::vector<Mesh::Comms> comms(static_cast<std::size_t>(layout.world_size()));
+  const auto deal = [&](const std::vector<std::int32_t>& ranks, std::unique_ptr<Comm> Mesh::Comms::*member) {
+    auto group = make_group(static_cast<std::int32_t>(ranks.size()));
+    for (std::size_t i = 0; i < ranks.size(); ++i) comms[static_cast<std::size_t>(ranks[i])].*member = std::move(group[i]);
+  };
+  std::vector<std::int32_t> everybody;
+  for (std::int32_t rank = 0; rank < layout.world_size(); ++rank) everybody.push_back(rank);
+  deal(everybody, &Mesh::Comms::world);
+  for (const std::int32_t rank : everybody) {
+    const auto first_of = [&](contract::Axis axis) { return layout.group(axis, rank).front() == rank; };
+    if (first_of(contract::Axis::kDp)) deal(layout.group(contract::Axis::kDp, rank), &Mesh::Comms::data);
+    if (first_of(contract::Axis::kTp)) deal(layout.group(contract::Axis::kTp, rank), &Mesh::Comms::tensor);
+    if (!first_of(contract::Axis::kPp)) continue;
+    deal(layout.group(contract::Axis::kPp, rank), &Mesh::Comms::pipeline);
+    deal(layout.group(contract::Axis::kPp, rank), &Mesh::Comms::activations);
+    deal(layout.group(contract::Axis::kPp, rank), &Mesh::Comms::gradients);
+  }
+  std::vector<std::unique_ptr<Mesh>> meshes;
+  for (const std::int32_t rank : everybody) {
+    meshes.push_back(
+        std::make_unique<Mesh>(layout, rank, at::Device(at::kCPU), std::move(comms[static_cast<std::size_t>(rank)])));
+  }
+  return meshes;
+}
+
+void LocalWorld::lose(const std::string& why) {
+  const std::lock_guard lock(shared_->mutex);
+  if (shared_->lost.empty()) shared_->lost = why;
+  shared_->changed.notify_all();
+}
+
+std::unique_ptr<Comm> solo_comm() {
+  LocalWorld world;
+  return std::move(world.make_group(1).front());
+}
+
+}  // namespace trainyard::mesh

@@ -1,0 +1,38 @@
+#pragma once
+// Ranks that are threads of one process: how tests run any layout in one program, and the Comm of every group of one rank.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "crds/contract/layout.h"
+#include "worker/mesh/comm.h"
+#include "worker/mesh/mesh.h"
+
+namespace trainyard::mesh {
+
+/// The groups of one set of threads. Sums are taken in rank order, so results are the same in every run.
+class LocalWorld {
+ public:
+  LocalWorld();
+  ~LocalWorld();
+  LocalWorld(const LocalWorld&) = delete;
+  LocalWorld& operator=(const LocalWorld&) = delete;
+
+  /// A group of `size` ranks; entry r belongs to the thread that plays rank r. They must not outlive this object.
+  std::vector<std::unique_ptr<Comm>> make_group(std::int32_t size);
+  /// The meshes of all ranks of a layout.
+  std::vector<std::unique_ptr<Mesh>> make_meshes(const contract::Layout& layout);
+  /// Every call that waits, and every later one, throws PeerLost, as if a process had died.
+  void lose(const std::string& why);
+
+ private:
+  friend class LocalComm;
+  struct Shared;
+  std::shared_ptr<Shared> shared_;
+};
+
+/// A group of one rank, in which every collective is done at once.
+std::unique_ptr<Comm> solo_comm();
+
+}  // namespace trainyard::mesh

@@ -1,0 +1,53 @@
+#pragma once
+// One rank's place in the layout, and its groups along the axes.
+
+#include <cstdint>
+#include <memory>
+
+#include <ATen/ATen.h>
+
+#include "crds/contract/layout.h"
+#include "worker/mesh/comm.h"
+
+namespace trainyard::mesh {
+
+/// Lives on the training thread.
+class Mesh {
+ public:
+  /// A group of one rank is there too. Activations and gradients of a pipeline have groups of their own, since they pass each other.
+  struct Comms {
+    std::unique_ptr<Comm> world;
+    std::unique_ptr<Comm> data;
+    std::unique_ptr<Comm> tensor;
+    std::unique_ptr<Comm> pipeline;     // collectives among the stages
+    std::unique_ptr<Comm> activations;  // point to point, from stage to stage
+    std::unique_ptr<Comm> gradients;    // point to point, back
+  };
+
+  Mesh(contract::Layout layout, std::int32_t rank, at::Device device, Comms comms)
+      : layout_(std::move(layout)), rank_(rank), at_(layout_.coordinate_of(rank)), device_(device), comms_(std::move(comms)) {}
+
+  const contract::Layout& layout() const { return layout_; }
+  std::int32_t rank() const { return rank_; }
+  const contract::Coordinate& at() const { return at_; }
+  /// Where this rank computes, and where collectives need their tensors.
+  at::Device device() const { return device_; }
+  bool is_first_stage() const { return at_.pp == 0; }
+  bool is_last_stage() const { return at_.pp == layout_.degrees().pp - 1; }
+
+  Comm& world() { return *comms_.world; }
+  Comm& data() { return *comms_.data; }
+  Comm& tensor() { return *comms_.tensor; }
+  Comm& pipeline() { return *comms_.pipeline; }
+  Comm& activations() { return *comms_.activations; }
+  Comm& gradients() { return *comms_.gradients; }
+
+ private:
+  contract::Layout layout_;
+  std::int32_t rank_;
+  contract::Coordinate at_;
+  at::Device device_;
+  Comms comms_;
+};
+
+}  // namespace trainyard::mesh
