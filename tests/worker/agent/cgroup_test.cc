@@ -1,0 +1,32 @@
+#include "worker/agent/cgroup.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/temporary_folder.h"
+
+namespace trainyard::agent {
+namespace {
+
+TEST(Cgroup, CountsACpuLimitInWholeCpusAndAtLeastOne) {
+  EXPECT_EQ(cpus_of_limit("250000 100000"), 2);
+  EXPECT_EQ(cpus_of_limit("50000 100000"), 1);
+  EXPECT_EQ(cpus_of_limit("max 100000"), std::nullopt);
+  EXPECT_EQ(cpus_of_limit(""), std::nullopt);
+}
+
+TEST(Cgroup, UsesNoMoreCpusThanTheLimitAllows) {
+  const testing::TemporaryFolder folder;
+  EXPECT_GE(usable_cpus(folder.path()), 1) << "no limit to be read";
+  folder.write("cpu.max", "100000 100000\n");
+  EXPECT_EQ(usable_cpus(folder.path()), 1);
+}
+
+TEST(Cgroup, ReadsHowOftenTheMemoryWasUsedUp) {
+  const testing::TemporaryFolder folder;
+  EXPECT_EQ(out_of_memory_kills(folder.path()), std::nullopt);
+  folder.write("memory.events", "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 0\n");
+  EXPECT_EQ(out_of_memory_kills(folder.path()), 2);
+}
+
+}  // namespace
+}  // namespace trainyard::agent
