@@ -4,6 +4,7 @@
 #include <limits>
 #include <optional>
 
+#include "controller/decide/json_lookup.h"
 #include "controller/decide/quantity.h"
 
 namespace trainyard::decide {
@@ -21,12 +22,6 @@ std::int64_t saturated_sum(std::int64_t a, std::int64_t b) {
 auto position_of(auto& entries, std::string_view name) {
   return std::lower_bound(entries.begin(), entries.end(), name,
                           [](const auto& entry, std::string_view n) { return entry.first < n; });
-}
-
-const Json& member(const Json& json, const char* name) {
-  static const Json null;
-  const auto found = json.is_object() ? json.find(name) : json.end();
-  return json.is_object() && found != json.end() ? *found : null;
 }
 
 /// Requests of one container; where a limit has no request, the limit, as the API server fills it in.

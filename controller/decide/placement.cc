@@ -1,0 +1,150 @@
+#include "controller/decide/placement.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+namespace trainyard::decide {
+namespace {
+
+using Index = std::int32_t;
+
+class Placer {
+ public:
+  Placer(const Topology& topology, const Gang& gang) : topology_(topology), gang_(gang), fit_(topology.domains().size(), 0) {
+    for (std::size_t i = 0; i < topology.num_nodes(); ++i) {
+      if (!obstacle_for(gang, topology.node(i))) fit_[i] = fit_into(topology.free_on(i), gang.requests);
+    }
+    for (std::size_t i = 0; i + 1 < fit_.size(); ++i) fit_[domain(i).parent] += fit_[i];
+    if (gang.pack && gang.pack->mode == contract::PackMode::kRequired) widest_ = topology.level_of(gang.pack->level);
+    for (const auto& name : gang.beside) {
+      for (Index at = topology.find_node(name); at >= 0; at = domain(at).parent) beside_.insert(at);
+    }
+  }
+
+  std::variant<Placement, NoRoom> place() const {
+    const Index chosen = narrowest_with_room();
+    if (chosen < 0) return no_room();
+    Placement placement;
+    fill(chosen, gang_.count, placement.nodes);
+    return placement;
+  }
+
+ private:
+  const Domain& domain(std::size_t i) const { return topology_.domains()[i]; }
+
+  /// Whether the gang may lie in this domain: near its other workers, and inside what pack asks for.
+  bool is_allowed(Index i) const {
+    if (!beside_.empty() && !beside_.contains(i)) return false;
+    if (widest_ < 0) return true;
+    return domain(i).level >= widest_ && !domain(topology_.ancestor(i, widest_)).name.empty();
+  }
+
+  Index narrowest_with_room() const {
+    for (Index level = topology_.num_levels(); level >= -1; --level) {
+      Index best = -1;
+      for (Index i = 0; i < static_cast<Index>(fit_.size()); ++i) {
+        if (domain(i).level != level || fit_[i] < gang_.count || !is_allowed(i)) continue;
+        if (best < 0 || is_better(i, best)) best = i;
+      }
+      if (best >= 0) return best;
+    }
+    return -1;
+  }
+
+  /// Fewer cuts; then less room left here, then around it; then by name, which is the order of the indexes.
+  bool is_better(Index a, Index b) const {
+    const auto cuts_a = parts_needed(a), cuts_b = parts_needed(b);
+    if (cuts_a != cuts_b) return cuts_a < cuts_b;
+    for (; a >= 0 && b >= 0 && a != b; a = domain(a).parent, b = domain(b).parent) {
+      if (fit_[a] != fit_[b]) return fit_[a] < fit_[b];
+    }
+    return false;
+  }
+
+  /// Over how many children the gang would be spread.
+  std::size_t parts_needed(Index i) const {
+    std::vector<std::int64_t> fits;
+    for (const auto child : domain(i).children) fits.push_back(fit_[child]);
+    std::sort(fits.begin(), fits.end(), std::greater<>());
+    std::size_t parts = 0;
+    for (std::int64_t left = gang_.count; parts < fits.size() && left > 0; ++parts) left -= fits[parts];
+    return parts;
+  }
+
+  /// Puts `count` pods into a domain that has room for them.
+  void fill(Index i, std::int64_t count, std::vector<std::string>& nodes) const {
+    if (domain(i).level == topology_.num_levels()) {
+      nodes.insert(nodes.end(), static_cast<std::size_t>(count), domain(i).name);
+      return;
+    }
+    auto children = domain(i).children;
+    const std::int64_t group = group_for(children, count);
+    while (count > 0) {
+      const auto chosen = best_child(children, count, group);
+      const std::int64_t share = std::min(count, rounded(fit_[*chosen], group));
+      fill(*chosen, share, nodes);
+      count -= share;
+      children.erase(chosen);
+    }
+  }
+
+  static std::int64_t rounded(std::int64_t fit, std::int64_t group) { return fit - fit % group; }
+
+  /// The largest group that can be kept together when `count` pods are spread over the children.
+  std::int64_t group_for(const std::vector<Index>& children, std::int64_t count) const {
+    for (const auto group : gang_.groups) {
+      if (group < 1 || count % group != 0) continue;
+      std::int64_t room = 0;
+      for (const auto child : children) room += rounded(fit_[child], group);
+      if (room >= count) return group;
+    }
+    return 1;
+  }
+
+  /// The fullest child that still takes all that is left; where none does, the one that takes most.
+  std::vector<Index>::iterator best_child(std::vector<Index>& children, std::int64_t count, std::int64_t group) const {
+    return std::min_element(children.begin(), children.end(), [&](Index a, Index b) {
+      const auto fit_a = rounded(fit_[a], group), fit_b = rounded(fit_[b], group);
+      const bool whole_a = fit_a >= count, whole_b = fit_b >= count;
+      if (whole_a != whole_b) return whole_a;
+      return whole_a ? fit_[a] < fit_[b] : fit_a > fit_b;
+    });
+  }
+
+  NoRoom no_room() const {
+    if (widest_ < 0) return {.fit_now = fit_[topology_.root()], .best_domain = ""};
+    NoRoom out;
+    for (Index i = 0; i < static_cast<Index>(fit_.size()); ++i) {
+      if (domain(i).level != widest_ || !is_allowed(i)) continue;
+      if (out.best_domain.empty() || fit_[i] > out.fit_now) out = {.fit_now = fit_[i], .best_domain = domain(i).name};
+    }
+    return out;
+  }
+
+  const Topology& topology_;
+  const Gang& gang_;
+  std::vector<std::int64_t> fit_;  // pods that fit, by domain
+  Index widest_ = -1;              // the level of pack Required
+  std::set<Index> beside_;         // domains around the gang's other workers
+};
+
+}  // namespace
+
+std::int64_t fit_into(const Resources& room, const Resources& requests) {
+  std::int64_t fit = std::numeric_limits<std::int32_t>::max();
+  for (const auto& [name, amount] : requests.entries()) {
+    if (amount > 0) fit = std::min(fit, std::max<std::int64_t>(0, room[name]) / amount);
+  }
+  return fit;
+}
+
+std::optional<Obstacle> obstacle_for(const Gang& gang, const Node& node) {
+  if (const auto found = obstacle(node, gang.rules)) return found;
+  if (gang.avoid.contains(node.name)) return Obstacle::kRejected;
+  return std::nullopt;
+}
+
+std::variant<Placement, NoRoom> place_gang(const Topology& topology, const Gang& gang) { return Placer(topology, gang).place(); }
+
+}  // namespace trainyard::decide

@@ -1,0 +1,50 @@
+#pragma once
+// The cluster's nodes as a tree of domains, with what is free on each node: what placement works on.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "controller/decide/cluster.h"
+
+namespace trainyard::decide {
+
+/// A part of the cluster: all of it (level -1), a topology level's domain (level 0 is the widest), or one node (level num_levels()).
+struct Domain {
+  std::int32_t level = -1;
+  std::string name;          // the label's value; empty: nodes without the label
+  std::int32_t parent = -1;  // index; -1: none
+  std::vector<std::int32_t> children;
+};
+
+/// Built from a cluster in O(nodes); take() then keeps it up to date with pods that are planned but not made yet.
+class Topology {
+ public:
+  explicit Topology(const Cluster& cluster);
+
+  /// Node i is the domain i; its parent chain ends at root().
+  std::size_t num_nodes() const { return nodes_.size(); }
+  std::int32_t num_levels() const { return static_cast<std::int32_t>(levels_.size()); }
+  const std::vector<TopologyLevel>& levels() const { return levels_; }
+  /// The index of the level of that name, or -1.
+  std::int32_t level_of(const std::string& name) const;
+  const Node& node(std::size_t i) const { return *nodes_[i]; }
+  /// The index of the node of that name, or -1.
+  std::int32_t find_node(const std::string& name) const;
+  const Resources& free_on(std::size_t i) const { return free_[i]; }
+  void take(std::size_t i, const Resources& requests) { free_[i] -= requests; }
+
+  const std::vector<Domain>& domains() const { return domains_; }
+  std::int32_t root() const { return root_; }
+  /// The domain of that level around a domain of a narrower one (or itself).
+  std::int32_t ancestor(std::int32_t domain, std::int32_t level) const;
+
+ private:
+  std::vector<TopologyLevel> levels_;
+  std::vector<const Node*> nodes_;  // by name
+  std::vector<Resources> free_;
+  std::vector<Domain> domains_;  // first the nodes, then the others, children before parents
+  std::int32_t root_ = 0;
+};
+
+}  // namespace trainyard::decide
