@@ -38,10 +38,12 @@ void check_required(const Json& json, const std::string& path, const std::string
   if (!json.is_object()) return;
   if (const auto required = required_fields().find(kind); required != required_fields().end()) {
     for (const auto& name : required->second) {
-      if (!json.contains(name) || json[name].is_null()) problems.push_back({path + "." + name, "Required value"});
+      if (!json.contains(name) || json[name].is_null()) problems.push_back({detail::join(path, name), "Required value"});
     }
   }
-  for (const auto& item : json.items()) check_required(item.value(), path + "." + item.key(), kind + "." + item.key(), problems);
+  for (const auto& item : json.items()) {
+    check_required(item.value(), detail::join(path, item.key()), detail::join(kind, item.key()), problems);
+  }
 }
 
 /// Whether `problems` has one with that field, or with an object or list that it lies in.

@@ -76,8 +76,9 @@ class Comparison {
       }
     });
     for (const auto& item : properties.items())
-      expect(described.contains(item.key()), path + "." + item.key(), "is not in the type");
-    for (const auto& name : required) expect(described.contains(name), path + "." + name, "is required and not in the type");
+      expect(described.contains(item.key()), detail::join(path, item.key()), "is not in the type");
+    for (const auto& name : required)
+      expect(described.contains(name), detail::join(path, name), "is required and not in the type");
   }
 
   /// A field of the spec is required, or has the type's default, or may be left out and is empty then. Exactly one of these.
@@ -85,16 +86,18 @@ class Comparison {
   void compare_presence(const Field& field, const Json& property, bool is_required, const std::string& path) {
     const bool may_be_absent = Optional<Field> || Vector<Field> || std::is_same_v<Field, Json>;
     const auto found = property.find("default");
-    if (is_required || (may_be_absent && found == property.end())) {
-      expect(found == property.end(), path, "is required and has a default");
+    if (found == property.end()) {
+      expect(is_required || may_be_absent, path, "is neither required, nor optional, nor has it a default");
       expect(!is_required || !Optional<Field>, path, "is required in the schema and optional in the type");
-    } else if (found == property.end()) {
-      expect(false, path, "is neither required, nor optional, nor has it a default");
-    } else if constexpr (Described<Field>) {
-      expect(*found == Json::object(), path, "the default of an object must be {}, so that its fields have theirs");
-    } else if constexpr (!Optional<Field>) {
-      expect(*found == encode(field), path,
-             "the default is " + found->dump() + " in the schema and " + encode(field).dump() + " here");
+      return;
+    }
+    expect(!is_required, path, "is required and has a default");
+    if constexpr (Optional<Field>) {
+      expect(false, path, "has a default in the schema and is optional in the type");
+    } else {
+      // That of an object must be {}, so that its fields have theirs.
+      const Json wanted = Described<Field> ? Json::object() : encode(field);
+      expect(*found == wanted, path, "the default is " + found->dump() + " in the schema and " + wanted.dump() + " here");
     }
   }
 

@@ -15,7 +15,7 @@ using contract::Json;
 
 /// A plain scalar by the core schema of YAML 1.2: null, true, false, a whole number, a number, or else a string.
 inline Json scalar_from(const YAML::Node& node) {
-  const std::string text = node.Scalar();
+  const std::string& text = node.Scalar();
   if (node.Tag() == "!") return text;  // quoted
   if (text.empty() || text == "~" || text == "null") return nullptr;
   if (text == "true" || text == "false") return text == "true";

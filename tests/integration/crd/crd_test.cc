@@ -82,6 +82,7 @@ TEST_F(Crd, IsAppliedFromTheClientSideTwice) {
 TEST_F(Crd, AnswersEveryCaseAsValidateDoes) {
   const auto cases = load_cases();
   std::vector<Request> requests;
+  requests.reserve(cases.size());
   for (const Case& one : cases) requests.push_back({"POST", kJobs + kDryRun, one.manifest});
   const auto answers = server_->ask(requests);
   for (std::size_t i = 0; i < cases.size(); ++i) {
@@ -105,9 +106,11 @@ TEST_F(Crd, LetsOnlySomeFieldsChange) {
   base["metadata"]["name"] = "changes";
   ASSERT_EQ(server_->ask({"POST", kJobs, base}).status, 201);
   const auto changes = load_changes();
+  const std::string path = kJobs + "/changes" + kDryRun;
   std::vector<Request> requests;
+  requests.reserve(changes.size());
   for (const Change& change : changes) {
-    requests.push_back({"PATCH", kJobs + "/changes" + kDryRun, change.patch, "application/merge-patch+json"});
+    requests.push_back({"PATCH", path, change.patch, "application/merge-patch+json"});
   }
   const auto answers = server_->ask(requests);
   for (std::size_t i = 0; i < changes.size(); ++i) {
