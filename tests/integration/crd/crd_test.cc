@@ -8,7 +8,7 @@
 
 #include "crds/contract/validate.h"
 #include "tests/crds/cases.h"
-#include "tests/integration/crd/api_server.h"
+#include "tests/integration/crd/asked_server.h"
 
 namespace trainyard::crd_test {
 namespace {
@@ -53,7 +53,7 @@ std::string difference(std::vector<Problem> found, const std::vector<ExpectedPro
 class Crd : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    server_ = std::make_unique<ApiServer>();
+    server_ = std::make_unique<AskedServer>();
     applied_ = server_->kubectl("apply -f crds/trainingjob.yaml");  // client-side
     const auto is_served = [] {
       return server_->ask({"GET", kJobs, {}}).status == 200 && server_->ask({"GET", kSchemaOfServer, {}}).status == 200;
@@ -69,7 +69,7 @@ class Crd : public ::testing::Test {
 
   void SetUp() override { ASSERT_EQ(applied_.exit_code, 0) << applied_.output; }
 
-  static inline std::unique_ptr<ApiServer> server_;
+  static inline std::unique_ptr<AskedServer> server_;
   static inline Finished applied_;
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-// A real kube-apiserver on loopback for a test, by tests/cluster/apiserver.sh, and ways to ask it: kubectl, and plain HTTP by curl.
+// A real API server and two ways to ask it as its users do: kubectl, and HTTP by curl.
 
 #include <cstdio>
 #include <fstream>
@@ -8,12 +8,10 @@
 #include <string>
 #include <vector>
 
-#include <fcntl.h>
-#include <spawn.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "tests/crds/yaml.h"
+#include "tests/support/api_server.h"
 
 namespace trainyard::crd_test {
 
@@ -44,39 +42,15 @@ inline Finished shell(const std::string& command) {
   return out;
 }
 
-/// Starts in the constructor, which throws std::runtime_error where that fails, and ends, leaving nothing behind, in the destructor.
-class ApiServer {
+/// Started by the constructor, which throws std::runtime_error where that fails.
+class AskedServer {
  public:
-  ApiServer() {
-    int input[2], output[2];
-    if (pipe2(input, O_CLOEXEC) != 0 || pipe2(output, O_CLOEXEC) != 0) throw std::runtime_error("start the API server: no pipe");
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, input[0], STDIN_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, output[1], STDOUT_FILENO);
-    std::string script = TRAINYARD_SOURCE_DIR "/tests/cluster/apiserver.sh";
-    char* arguments[] = {script.data(), nullptr};
-    const int error = posix_spawn(&pid_, script.c_str(), &actions, nullptr, arguments, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    close(input[0]);
-    close(output[1]);
-    input_ = input[1];
-    const std::string line = error == 0 ? first_line(output[0]) : "";
-    close(output[0]);
-    if (!line.starts_with("KUBECONFIG=")) {
-      stop();
-      throw std::runtime_error("start " + script + ": it did not print its KUBECONFIG");
-    }
-    kubeconfig_ = line.substr(line.find('=') + 1);
-    folder_ = kubeconfig_.substr(0, kubeconfig_.rfind('/'));
-    address_ = json_from(YAML::LoadFile(kubeconfig_)).at("clusters").at(0).at("cluster").at("server");
+  AskedServer() : folder_(server_.kubeconfig().parent_path().string()) {
+    address_ = json_from(YAML::LoadFile(server_.kubeconfig())).at("clusters").at(0).at("cluster").at("server");
   }
-  ~ApiServer() { stop(); }
-  ApiServer(const ApiServer&) = delete;
-  ApiServer& operator=(const ApiServer&) = delete;
 
   Finished kubectl(const std::string& arguments) const {
-    return shell("KUBECONFIG=" + kubeconfig_ + " .tools/kubernetes/bin/kubectl " + arguments);
+    return shell("KUBECONFIG=" + server_.kubeconfig().string() + " .tools/kubernetes/bin/kubectl " + arguments);
   }
 
   /// All requests over one connection, since a handshake costs more than an answer. Throws std::runtime_error where none comes.
@@ -111,21 +85,9 @@ class ApiServer {
   Answer ask(const Request& request) const { return ask(std::vector{request}).at(0); }
 
  private:
-  static std::string first_line(int descriptor) {
-    std::string line;
-    for (char c = 0; read(descriptor, &c, 1) == 1 && c != '\n';) line += c;
-    return line;
-  }
-  void stop() {
-    close(input_);  // that is the script's sign to end
-    if (pid_ > 0) waitpid(pid_, nullptr, 0);
-  }
-
-  std::string kubeconfig_;
+  testing::ApiServer server_;
   std::string folder_;  // the server's: its keys, and our requests
   std::string address_;
-  int input_ = -1;
-  pid_t pid_ = -1;
 };
 
 }  // namespace trainyard::crd_test
