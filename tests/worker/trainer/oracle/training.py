@@ -1,0 +1,116 @@
+"""Training in eager PyTorch: stock cross entropy and torch.optim.AdamW, around the expression of a step's gradient, the norm and the
+learning rate as docs/numerics.md has them. One step is `Training.step()`."""
+
+import math
+
+import torch
+from torch.nn import functional
+
+from llama import Llama
+from sample_order import SampleOrder
+
+NORM_BLOCK = 4096  # elements
+
+
+def balanced_sum(values):
+    """A binary tree over the index; of a number of values that is no power of two the roots are joined from the youngest on."""
+    roots = []
+    for value in values:
+        count = 1
+        while roots and roots[-1][1] == count:
+            value, count = roots.pop()[0] + value, count * 2
+        roots.append((value, count))
+    total = roots.pop()[0]
+    while roots:
+        total = roots.pop()[0] + total
+    return total
+
+
+def running_sum(values):
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
+
+
+def gradient_norm(gradients):
+    """In FP64: tensors in name order, in each the sums of its blocks of consecutive elements, in order."""
+    total = 0.0
+    for name in sorted(gradients):
+        of_tensor = 0.0
+        for block in gradients[name].flatten().split(NORM_BLOCK):
+            of_tensor += block.double().square().sum().item()
+        total += of_tensor
+    return math.sqrt(total)
+
+
+def learning_rate(training, step):
+    """Of optimizer step `step`, counted from 1."""
+    peak = training["optimizer"]["learningRate"]
+    schedule = training.get("learningRateSchedule", {})
+    warmup, minimum = schedule.get("warmupSteps", 0), schedule.get("minimum", 0.0)
+    if step <= warmup:
+        return peak * step / warmup
+    if schedule.get("name", "Cosine") == "Constant":
+        return peak
+    part = (step - warmup) / (training["steps"] - warmup)
+    if schedule.get("name", "Cosine") == "Linear":
+        return peak + (minimum - peak) * part
+    return minimum + (peak - minimum) * (0.5 * (1.0 + math.cos(math.pi * part)))
+
+
+class Training:
+    def __init__(self, spec, initial):
+        """`initial`: the parameters by name, which this training takes over."""
+        self.training, self.micro_batch = spec["training"], spec["parallelism"].get("microBatchSize", 1)
+        self.parameters = {name: initial[name].requires_grad_() for name in sorted(initial)}
+        self.model = Llama(spec["model"]["size"], self.parameters)
+        self.order = SampleOrder(spec["data"], self.training["seed"])
+        options = self.training["optimizer"]
+        matrices = [tensor for tensor in self.parameters.values() if tensor.dim() > 1]
+        vectors = [tensor for tensor in self.parameters.values() if tensor.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": options.get("weightDecay", 0.01)}, {"params": vectors, "weight_decay": 0.0}],
+            betas=(options.get("beta1", 0.9), options.get("beta2", 0.999)), eps=options.get("epsilon", 1.0e-8))
+        self.sum = balanced_sum if self.training.get("reduction", "Fast") == "Canonical" else running_sum
+        self.steps_done = 0
+
+    def micro_batches(self):
+        count = self.training["globalBatchSize"]
+        rows = torch.tensor([self.order.tokens(self.order.next()) for _ in range(count)])
+        return [(part[:, :-1], part[:, 1:]) for part in rows.split(self.micro_batch)]
+
+    def gradients(self):
+        """(loss, gradients by name) of the next global batch."""
+        batches = self.micro_batches()
+        global_tokens = sum(tokens.numel() for tokens, _ in batches)
+        leaves = self.model.leaves
+        losses, parts = [], []
+        for tokens, targets in batches:
+            logits = self.model.logits(tokens)
+            loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") * (1.0 / global_tokens)
+            parts.append(torch.autograd.grad(loss, list(leaves.values())))
+            losses.append(loss.detach())
+        summed = {name: self.sum(list(values)) for name, values in zip(leaves, zip(*parts))}
+        if "tied head" in summed:
+            summed["model.embed_tokens.weight"] = summed["model.embed_tokens.weight"] + summed.pop("tied head")
+        return self.sum(losses).item(), summed
+
+    def step(self):
+        """Loss, gradient norm before clipping (of the design, and PyTorch's own) and learning rate of one optimizer step."""
+        self.steps_done += 1
+        loss, gradients = self.gradients()
+        for name, gradient in gradients.items():
+            self.parameters[name].grad = gradient
+        norm = gradient_norm(gradients)
+        stock_norm = torch.nn.utils.get_total_norm(gradients.values()).item()
+        clipping = self.training.get("gradientClipping")
+        if clipping:
+            coefficient = min(1.0, clipping["maxNorm"] / (norm + 1.0e-6))
+            for gradient in gradients.values():
+                gradient.mul_(coefficient)
+        rate = learning_rate(self.training, self.steps_done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return {"loss": loss, "gradientNorm": norm, "stockNorm": stock_norm, "learningRate": rate}

@@ -1,0 +1,161 @@
+"""Several trainyard-rank processes over Gloo on loopback: the same losses in every layout, stopping and resuming, and each way to end.
+Run with the Python that has PyTorch; TRAINYARD_BIN_DIR names the folder of the program."""
+
+import math
+import pathlib
+import signal
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "oracle"))
+
+import ranks  # noqa: E402
+import stored_tensors  # noqa: E402
+from ranks import Gang, job  # noqa: E402
+
+CORPUS = ranks.ROOT / "LICENSE"
+STEPS = 60
+
+
+def losses(steps):
+    """Exactly, by step. The reporter may leave a step out when the reader is slow, but never the last."""
+    return {entry["step"]: entry["loss"].hex() for entry in steps}
+
+
+class Processes(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.reference = losses(ranks.run(job(CORPUS, STEPS)))
+        cls.folder = tempfile.TemporaryDirectory()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def checkpoints(self, name):
+        return str(pathlib.Path(self.folder.name) / name)
+
+    def expect_same(self, steps, reference):
+        found = losses(steps)
+        self.assertIn(STEPS, found)
+        common = found.keys() & reference.keys()
+        self.assertGreater(len(common), len(found) // 2)
+        self.assertEqual({step: found[step] for step in common}, {step: reference[step] for step in common})
+
+    def expect_close(self, steps, reference):
+        """The first loss to 1e-6, later ones to 1e-5, relative."""
+        for entry in steps:
+            step = entry["step"]
+            if step in reference:
+                wanted = float.fromhex(reference[step])
+                self.assertLess(abs(entry["loss"] / wanted - 1), 1.0e-6 if step == 1 else 1.0e-5, f"step {step}")
+        self.assertEqual(steps[0]["step"], 1)
+
+    def test_one_process_learns(self):
+        self.assertAlmostEqual(float.fromhex(self.reference[1]), math.log(256), delta=0.1)
+        self.assertLess(float.fromhex(self.reference[STEPS]), 0.8 * math.log(256))
+
+    def test_canonical_data_2_equals_one_process_bit_for_bit(self):
+        self.expect_same(ranks.run(job(CORPUS, STEPS, data=2)), self.reference)
+
+    def test_canonical_data_4_equals_one_process_bit_for_bit(self):
+        self.expect_same(ranks.run(job(CORPUS, STEPS, data=4)), self.reference)
+
+    def test_canonical_pipeline_2_equals_one_process_bit_for_bit(self):
+        self.expect_same(ranks.run(job(CORPUS, STEPS, pipeline=2)), self.reference)
+
+    def test_canonical_data_2_by_pipeline_2_equals_one_process_bit_for_bit(self):
+        self.expect_same(ranks.run(job(CORPUS, STEPS, data=2, pipeline=2)), self.reference)
+
+    def test_fast_data_2_stays_within_the_tolerance(self):
+        self.expect_close(ranks.run(job(CORPUS, 100, data=2, reduction="Fast")), losses(ranks.run(job(CORPUS, 100))))
+
+    def test_tensor_2_stays_within_the_tolerance(self):
+        self.expect_close(ranks.run(job(CORPUS, 100, tensor=2)), losses(ranks.run(job(CORPUS, 100))))
+
+    def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(self):
+        path = self.checkpoints("resume")
+        spec = job(CORPUS, STEPS, data=2, checkpoint={"path": path})
+        with Gang(spec) as gang:
+            reporting = next(rank for rank in gang.ranks if rank.reports or rank is gang.ranks[0])
+            reporting.wait_for(lambda rank: rank.of_kind("Progress"))
+            gang.ranks[1].say({"checkpointRequest": 1, "stopAfter": 1})  # whoever hears it, all ranks act on it
+            self.assertEqual(gang.exit_codes(), [ranks.STOPPED] * 2)
+            before = gang.progress()
+            written = [report for rank in gang.ranks for report in rank.reports if report["kind"] == "Checkpoint"]
+        self.assertEqual([report["request"] for report in written], [1])
+        stopped_at = written[0]["checkpoint"]["step"]
+        self.assertEqual(before[-1]["step"], stopped_at)
+        self.assertLess(stopped_at, STEPS)
+        with Gang(spec) as gang:
+            self.assertEqual(gang.exit_codes(), [ranks.FINISHED] * 2)
+            after = gang.progress()
+            notices = [notice["reason"] for rank in gang.ranks for notice in rank.of_kind("Notice")]
+        self.assertIn("Resumed", notices)
+        self.assertGreater(after[0]["step"], stopped_at)
+        self.expect_same(before + after, self.reference)
+
+    def test_a_run_resumes_in_another_layout_bit_for_bit(self):
+        path = self.checkpoints("reshard")
+        with Gang(job(CORPUS, STEPS, pipeline=2, checkpoint={"path": path})) as gang:
+            gang.ranks[1].wait_for(lambda rank: rank.of_kind("Progress"))
+            gang.say({"checkpointRequest": 1, "stopAfter": 1})
+            self.assertEqual(gang.exit_codes(), [ranks.STOPPED] * 2)
+            before = gang.progress()
+        after = ranks.run(job(CORPUS, STEPS, data=2, checkpoint={"path": path}))
+        self.expect_same(before + after, self.reference)
+
+    def test_layouts_write_the_same_weights_at_the_end(self):
+        tensors = []
+        for layout in ({"data": 2}, {"pipeline": 2}):
+            path = self.checkpoints("weights-" + "".join(layout))
+            ranks.run(job(CORPUS, 4, checkpoint={"path": path}, **layout))
+            manifest, found = stored_tensors.read_checkpoint(stored_tensors.newest(path))
+            self.assertEqual(manifest["step"], 4)
+            tensors.append(found)
+        self.assertEqual(tensors[0].keys(), tensors[1].keys())
+        for name, tensor in tensors[0].items():
+            self.assertTrue(tensor.equal(tensors[1][name]), name)
+
+    def test_the_ranks_of_a_killed_peer_end_as_its_victims(self):
+        with Gang(job(CORPUS, 100000, data=4)) as gang:
+            gang.ranks[0].wait_for(lambda rank: rank.of_kind("Progress"))
+            gang.ranks[2].process.kill()
+            codes = gang.exit_codes(30)
+        self.assertEqual(codes, [ranks.PEER_LOST, ranks.PEER_LOST, -signal.SIGKILL, ranks.PEER_LOST])
+
+    def test_a_rank_ends_with_its_agent(self):
+        with Gang(job(CORPUS, 100000)) as gang:
+            gang.ranks[0].wait_for(lambda rank: rank.of_kind("Progress"))
+            gang.ranks[0].process.stdin.close()
+            self.assertNotIn(gang.exit_codes(10)[0], (ranks.FINISHED, ranks.STOPPED))
+
+    def expect_user_error(self, spec, reason, *parts, folders=None):
+        with Gang(spec, folders=folders) as gang:
+            self.assertEqual(gang.exit_codes(30), [ranks.USER_ERROR] * len(gang.ranks))
+            failures = [failure for rank in gang.ranks for failure in rank.of_kind("Failure")]
+        self.assertTrue(failures)
+        for failure in failures:
+            self.assertEqual((failure["class"], failure["reason"]), ("User", reason))
+            for part in parts:
+                self.assertIn(part, failure["message"])
+
+    def test_a_missing_corpus_is_the_users_error_and_named(self):
+        sources = [{"path": "/nowhere/train"}, {"path": str(CORPUS)}, {"path": "/nowhere/else"}]
+        self.expect_user_error(job(sources, 10), "CorpusMissing", "/nowhere/train", "/nowhere/else")
+
+    def test_a_checkpoint_folder_that_cannot_be_written_is_the_users_error_and_named(self):
+        self.expect_user_error(job(CORPUS, 10, checkpoint={"path": "/proc/checkpoints"}), "CheckpointsNotWritable", "/proc/checkpoints")
+
+    def test_checkpoints_that_the_workers_do_not_share_are_the_users_error(self):
+        folders = [self.checkpoints("own-0"), self.checkpoints("own-1")]
+        for folder in folders:
+            pathlib.Path(folder).mkdir()
+        spec = job(CORPUS, 10, data=2, checkpoint={"path": "/proc/self/cwd/checkpoints"})  # the same path, another folder on each rank
+        self.expect_user_error(spec, "CheckpointsNotShared", "not shared among workers", "/proc/self/cwd/checkpoints", folders=folders)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
