@@ -1,0 +1,33 @@
+#pragma once
+// Worker pods from the job's pod template. docs/operating.md lists what is added and why.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controller/decide/cluster.h"
+
+namespace trainyard::decide {
+
+/// What the controller itself sees that is wrong with the template, or that it could not keep: several containers and none called
+/// worker, fields that are the controller's, what binding Direct can't hold, amounts that are no quantities. All of it at once.
+std::vector<contract::Problem> template_problems(const contract::TrainingJobSpec& spec, const Settings& settings);
+
+/// Names the template and what else its pods are made from. Two jobs with the same hash make the same pods, names aside.
+std::string template_hash(const contract::TrainingJobSpec& spec, const Settings& settings);
+
+/// Which worker, and where. Without a node the pod is for a dry run.
+struct WorkerPlace {
+  std::int32_t worker = 0;
+  std::int64_t generation = 1;
+  std::optional<std::string> node;
+};
+/// The whole Pod. For a job without template_problems().
+Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place);
+
+/// The Secret with the job's key. Its name has the first digits of the UID, since that of a deleted job of the same name, with
+/// another key, may still be there.
+ObjectKey key_secret(const Job& job);
+
+}  // namespace trainyard::decide

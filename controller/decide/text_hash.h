@@ -1,0 +1,23 @@
+#pragma once
+// A short name for a text: 16 hexadecimal digits, the same on every machine (FNV-1a, 64 bits). No secret depends on it.
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace trainyard::decide {
+
+inline std::string text_hash(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : text) {
+    hash ^= static_cast<unsigned char>(c);
+    hash *= 0x100000001b3u;
+  }
+  constexpr std::array<char, 17> kDigits{"0123456789abcdef"};
+  std::string out(16, '0');
+  for (std::size_t i = 16; i-- > 0; hash >>= 4) out[i] = kDigits[hash & 15];
+  return out;
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,240 @@
+#include "controller/decide/pod_template.h"
+
+#include <gtest/gtest.h>
+
+#include "controller/decide/json_lookup.h"
+#include "crds/contract/names.h"
+#include "tests/support/builders.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::Binding;
+
+Settings settings() { return {.default_image = "registry.test/worker:1"}; }
+Job job(const char* templ = "{}") {
+  Job out = test::make_job("a", 2, 0);
+  out.spec.workers.templ = Json::parse(templ);
+  return out;
+}
+Json pod(const Job& of, WorkerPlace place = {.worker = 1, .generation = 3, .node = "node-7"}) {
+  return worker_pod(of, settings(), place);
+}
+const Json& first(const Json& pod) { return pod.at("spec").at("containers").at(0); }
+const Json* named(const Json& list, const char* name) {
+  for (const auto& item : list) {
+    if (item.at("name") == name) return &item;
+  }
+  return nullptr;
+}
+std::vector<std::string> fields(const Job& of) {
+  std::vector<std::string> out;
+  for (const auto& problem : template_problems(of.spec, settings())) out.push_back(problem.field);
+  return out;
+}
+
+TEST(WorkerPod, IsWholeWhereTheTemplateIsEmpty) {
+  const Json made = pod(job());
+  EXPECT_EQ(made["kind"], "Pod");
+  EXPECT_EQ(made["metadata"]["name"], "a-1-3");
+  EXPECT_EQ(made["metadata"]["namespace"], "default");
+  EXPECT_EQ(made["spec"]["restartPolicy"], "Never");
+  EXPECT_EQ(made["spec"]["automountServiceAccountToken"], false);
+  EXPECT_EQ(made["spec"]["enableServiceLinks"], false);
+  EXPECT_EQ(made["spec"]["nodeName"], "node-7");
+  EXPECT_EQ(first(made)["name"], "worker");
+  EXPECT_EQ(first(made)["image"], "registry.test/worker:1");
+  EXPECT_EQ(first(made)["command"], (Json{"trainyard-worker", "agent"}));
+  EXPECT_EQ(first(made)["terminationMessagePolicy"], "File");
+  const Json* port = named(first(made)["ports"], "trainyard");
+  ASSERT_NE(port, nullptr);
+  EXPECT_EQ((*port)["containerPort"], 8471);
+}
+
+TEST(WorkerPod, CarriesItsJobItsIndexAndItsGeneration) {
+  const Json made = pod(job(R"({"metadata": {"labels": {"team": "x"}, "annotations": {"note": "y"}}})"));
+  const Json& labels = made["metadata"]["labels"];
+  EXPECT_EQ(labels["team"], "x");
+  EXPECT_EQ(labels["trainyard.dev/job-name"], "a");
+  EXPECT_EQ(labels["trainyard.dev/worker-index"], "1");
+  EXPECT_EQ(labels["trainyard.dev/generation"], "3");
+  EXPECT_EQ(labels["app.kubernetes.io/managed-by"], "trainyard");
+  EXPECT_EQ(made["metadata"]["annotations"]["note"], "y");
+  EXPECT_EQ(made["metadata"]["annotations"]["trainyard.dev/template-hash"].get<std::string>().size(), 16u);
+  ASSERT_EQ(made["metadata"]["ownerReferences"].size(), 1u);
+  const Json& owner = made["metadata"]["ownerReferences"][0];
+  EXPECT_EQ(owner["uid"], "uid-a");
+  EXPECT_EQ(owner["kind"], "TrainingJob");
+  EXPECT_EQ(owner["controller"], true);
+  EXPECT_EQ(owner["blockOwnerDeletion"], false);
+}
+
+TEST(WorkerPod, KeepsWhatTheTemplateSays) {
+  const Json made =
+      pod(job(R"({"spec": {"serviceAccountName": "s", "containers": [{"name": "sidecar", "image": "i"}, {"name": "worker",
+    "image": "mine:1", "command": ["run"], "env": [{"name": "A", "value": "b"}], "volumeMounts": [{"name": "v", "mountPath": "/data"}]}],
+    "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "corpus"}}], "terminationGracePeriodSeconds": 900,
+    "unknownToUs": {"x": 1}}})"));
+  const Json& worker = made["spec"]["containers"][1];
+  EXPECT_EQ(worker["image"], "mine:1");
+  EXPECT_EQ(worker["command"], (Json{"run"}));
+  EXPECT_NE(named(worker["env"], "A"), nullptr);
+  EXPECT_EQ(worker["volumeMounts"][0]["mountPath"], "/data");
+  EXPECT_EQ(made["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"], "corpus");
+  EXPECT_EQ(made["spec"]["terminationGracePeriodSeconds"], 900);
+  EXPECT_EQ(made["spec"]["unknownToUs"]["x"], 1);
+  EXPECT_EQ(made["spec"]["containers"][0], (Json{{"name", "sidecar"}, {"image", "i"}})) << "other containers are left alone";
+}
+
+TEST(WorkerPod, TellsTheAgentWhoItIs) {
+  const Json made = pod(job());
+  for (const auto& [name, path] : std::map<std::string, std::string>{{contract::kPodIpVariable, "status.podIP"},
+                                                                     {contract::kPodUidVariable, "metadata.uid"},
+                                                                     {contract::kPodNameVariable, "metadata.name"},
+                                                                     {contract::kNodeNameVariable, "spec.nodeName"}}) {
+    const Json* variable = named(first(made)["env"], name.c_str());
+    ASSERT_NE(variable, nullptr) << name;
+    EXPECT_EQ((*variable)["valueFrom"]["fieldRef"]["fieldPath"], path);
+  }
+}
+
+TEST(WorkerPod, GivesTheCheckpointItsGraceAndTheAgentALittleMore) {
+  Job of = job();
+  of.spec.lifecycle.checkpointGraceSeconds = 40;
+  EXPECT_EQ((*named(first(pod(of))["env"], "TRAINYARD_GRACE_SECONDS"))["value"], "40");
+  EXPECT_EQ(pod(of)["spec"]["terminationGracePeriodSeconds"], 50);
+}
+
+TEST(WorkerPod, MountsTheKeySoThatAnyUserCanReadIt) {
+  Json made = pod(job());
+  EXPECT_EQ((*named(first(made)["volumeMounts"], "trainyard-key"))["mountPath"], "/var/run/secrets/trainyard.dev");
+  const Json& secret = (*named(made["spec"]["volumes"], "trainyard-key"))["secret"];
+  EXPECT_EQ(secret["secretName"], key_secret(job()).name);
+  EXPECT_EQ(secret["defaultMode"], 0444);
+  made = pod(job(R"({"spec": {"securityContext": {"fsGroup": 7}}})"));
+  EXPECT_EQ((*named(made["spec"]["volumes"], "trainyard-key"))["secret"]["defaultMode"], 0440);
+}
+
+TEST(WorkerPod, NamesTheSecretByTheUidSinceThatOfADeletedJobMayLinger) {
+  Job again = job();
+  again.uid = "other-uid";
+  EXPECT_NE(key_secret(again), key_secret(job()));
+}
+
+TEST(WorkerPod, HasSharedMemoryUnlessTheTemplateMountsItsOwn) {
+  const Json made = pod(job());
+  EXPECT_EQ((*named(made["spec"]["volumes"], "trainyard-shm"))["emptyDir"]["medium"], "Memory");
+  EXPECT_EQ((*named(first(made)["volumeMounts"], "trainyard-shm"))["mountPath"], "/dev/shm");
+  const Json own = pod(job(R"({"spec": {"containers": [{"volumeMounts": [{"name": "s", "mountPath": "/dev/shm"}]}],
+    "volumes": [{"name": "s", "emptyDir": {}}]}})"));
+  EXPECT_EQ(named(own["spec"]["volumes"], "trainyard-shm"), nullptr);
+  EXPECT_EQ(named(first(own)["volumeMounts"], "trainyard-shm"), nullptr);
+}
+
+TEST(WorkerPod, FulfilsTheRestrictedProfileWhereTheTemplateIsSilent) {
+  const Json made = pod(job());
+  EXPECT_EQ(made["spec"]["securityContext"]["runAsNonRoot"], true);
+  EXPECT_EQ(made["spec"]["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+  EXPECT_EQ(first(made)["securityContext"]["allowPrivilegeEscalation"], false);
+  EXPECT_EQ(first(made)["securityContext"]["capabilities"]["drop"], (Json{"ALL"}));
+  const Json root = pod(job(
+      R"({"spec": {"securityContext": {"runAsNonRoot": false}, "containers": [{"securityContext": {"privileged": true}}]}})"));
+  EXPECT_EQ(root["spec"]["securityContext"]["runAsNonRoot"], false);
+  EXPECT_FALSE(first(root)["securityContext"].contains("allowPrivilegeEscalation"));
+}
+
+TEST(WorkerPod, AsksForItsGpus) {
+  Job gpus = job(R"({"spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}]}})");
+  gpus.spec.workers.gpusPerWorker = 8;
+  const Json made = pod(gpus);
+  EXPECT_EQ(first(made)["resources"]["limits"]["nvidia.com/gpu"], "8");
+  EXPECT_EQ(first(made)["resources"]["requests"]["nvidia.com/gpu"], "8");
+  EXPECT_EQ(first(made)["resources"]["requests"]["cpu"], "1");
+}
+
+TEST(WorkerPod, StaysWhereItsNodeIsAwaySinceTheControllerDecides) {
+  const Json made = pod(job(R"({"spec": {"tolerations": [{"key": "team", "operator": "Exists"}]}})"));
+  ASSERT_EQ(made["spec"]["tolerations"].size(), 3u);
+  for (int i : {1, 2}) {
+    EXPECT_EQ(made["spec"]["tolerations"][i]["effect"], "NoExecute");
+    EXPECT_FALSE(made["spec"]["tolerations"][i].contains("tolerationSeconds"));
+  }
+}
+
+TEST(WorkerPod, IsPinnedByAffinityWhereKubeSchedulerBinds) {
+  Job of = job(R"({"spec": {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
+    [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}, {"matchExpressions": [{"key": "b", "operator": "Exists"}]}]}}}}})");
+  of.spec.placement.binding = Binding::kScheduler;
+  const Json made = pod(of);
+  EXPECT_FALSE(made["spec"].contains("nodeName"));
+  const Json& terms =
+      made["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+  ASSERT_EQ(terms.size(), 2u);
+  for (const auto& term : terms) {
+    EXPECT_EQ(term["matchFields"][0]["key"], "metadata.name");
+    EXPECT_EQ(term["matchFields"][0]["values"], (Json{"node-7"}));
+    EXPECT_EQ(term["matchExpressions"].size(), 1u);
+  }
+  Job plain = job();
+  plain.spec.placement.binding = Binding::kScheduler;
+  const Json alone = pod(plain);
+  EXPECT_EQ(
+      alone["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"].size(),
+      1u);
+}
+
+TEST(WorkerPod, HasNoPlaceInADryRun) {
+  const Json made = pod(job(), {.worker = 0, .generation = 1, .node = std::nullopt});
+  EXPECT_FALSE(made["spec"].contains("nodeName"));
+  EXPECT_FALSE(made["spec"].contains("affinity"));
+}
+
+TEST(TemplateHash, ChangesWithWhatPodsAreMadeFromAndWithNothingElse) {
+  const Job base = job();
+  Job other = job(R"({"spec": {"hostname": "x"}})");
+  EXPECT_NE(template_hash(base.spec, settings()), template_hash(other.spec, settings()));
+  other = base;
+  other.spec.training.steps = 7;
+  other.spec.suspend = true;
+  EXPECT_EQ(template_hash(base.spec, settings()), template_hash(other.spec, settings()));
+}
+
+TEST(TemplateProblems, AreNoneForTheUsualTemplates) {
+  EXPECT_TRUE(fields(job()).empty());
+  EXPECT_TRUE(fields(job(R"({"spec": {"containers": [{"name": "any"}], "restartPolicy": "Never"}})")).empty());
+}
+
+TEST(TemplateProblems, AreToldAllAtOnce) {
+  Job of = job(
+      R"({"spec": {"containers": [{"name": "x", "resources": {"limits": {"cpu": "100x"}}}, {"name": "y"}], "restartPolicy": "Always",
+    "nodeName": "n", "automountServiceAccountToken": true, "hostNetwork": true}})");
+  EXPECT_EQ(fields(of).size(), 6u);
+}
+
+TEST(TemplateProblems, NameGpusThatContradictTheSpec) {
+  Job of = job(R"({"spec": {"containers": [{"name": "worker", "resources": {"limits": {"nvidia.com/gpu": 4}}}]}})");
+  of.spec.workers.gpusPerWorker = 8;
+  EXPECT_EQ(fields(of), (std::vector<std::string>{"spec.workers.template.spec.containers[0].resources.limits.nvidia.com/gpu"}));
+  of.spec.workers.gpusPerWorker = 4;
+  EXPECT_TRUE(fields(of).empty());
+}
+
+TEST(TemplateProblems, LeaveToKubeSchedulerWhatItChecks) {
+  Job of = job(R"({"spec": {"schedulingGates": [{"name": "x"}]}})");
+  EXPECT_EQ(fields(of).size(), 1u);
+  of.spec.placement.binding = Binding::kScheduler;
+  EXPECT_TRUE(fields(of).empty());
+}
+
+TEST(TemplateProblems, WantAnImageFromSomewhere) {
+  EXPECT_FALSE(template_problems(job().spec, Settings{}).empty());
+  EXPECT_TRUE(template_problems(job(R"({"spec": {"containers": [{"image": "x"}]}})").spec, Settings{}).empty());
+}
+
+TEST(TemplateProblems, SurviveTemplatesThatAreNone) {
+  for (const char* text : {"[]", "1", R"({"spec": []})", R"({"spec": {"containers": {}}})", R"({"spec": {"containers": [1]}})"})
+    EXPECT_FALSE(fields(job(text)).empty()) << text;
+}
+
+}  // namespace
+}  // namespace trainyard::decide
