@@ -17,9 +17,11 @@ class Executor {
   virtual ~Executor() = default;
   /// The wall clock, as it stands in API objects.
   virtual contract::Time now() const = 0;
+  /// Since some fixed moment, by a clock that never jumps.
+  virtual std::chrono::milliseconds uptime() const = 0;
   /// Runs `task` on the brain, after everything that was handed in from the same thread before.
   virtual void brain(std::function<void()> task) = 0;
-  /// Runs `task` on the brain when `delay` is over, by a clock that never jumps.
+  /// Runs `task` on the brain when `delay` is over, by the clock of uptime().
   virtual void brain_after(std::chrono::milliseconds delay, std::function<void()> task) = 0;
   /// Runs `task` on a hand as soon as one is free; it may block.
   virtual void hand(std::function<void()> task) = 0;

@@ -1,0 +1,277 @@
+#include "controller/cache/cache.h"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <utility>
+
+#include "controller/cache/decode.h"
+
+namespace trainyard::cache {
+namespace {
+
+using contract::Time;
+using decide::ObjectKey;
+
+std::int64_t to_revision(const std::string& text) {
+  std::int64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+ObjectKey job_of(const decide::Pod& pod) { return {pod.key.ns, pod.worker->job}; }
+
+}  // namespace
+
+std::vector<kube::WatchTarget> watch_targets() {
+  return {{.path = "/apis/trainyard.dev/v1alpha1/trainingjobs"}, {.path = "/api/v1/pods"}, {.path = "/api/v1/nodes"}};
+}
+
+Cache::Cache(decide::Settings settings) { cluster_.settings = std::move(settings); }
+
+bool Cache::synced() const {
+  return std::all_of(progress_.begin(), progress_.end(), [](const Progress& progress) { return progress.listed; });
+}
+
+Changes Cache::take_changes() { return std::exchange(changes_, {}); }
+
+void Cache::apply(const kube::WatchBatch& batch, Time now) {
+  if (batch.target >= kNumWatched) return;
+  const auto kind = static_cast<Watched>(batch.target);
+  Progress& at = progress(kind);
+  const std::int64_t revision = to_revision(batch.resource_version);
+  if (batch.relisted) {
+    if (kind == Watched::kNodes && at.listed) {
+      outage_start_ = at.heard;
+      outage_grace_end_ = now + kOutageGrace;
+    }
+    if (revision < at.watched) {  // the server's store was set back to a backup: what was believed counts for nothing
+      at.seen = 0;
+      erase_missing(kind, {}, std::numeric_limits<std::int64_t>::max());
+      assumed_pods_.clear();
+      gone_.clear();
+    }
+    replace(batch);
+  } else {
+    for (const auto& event : batch.events) {
+      if (event.type == kube::EventType::kDeleted) {
+        erase(kind, key_of(event.object), uid_of(event.object));
+      } else if (const auto r = revision_of(event.object); r == 0 || r > at.seen) {
+        put(kind, event.object);
+      }
+      at.seen = std::max(at.seen, revision_of(event.object));
+    }
+    at.seen = std::max(at.seen, revision);
+  }
+  at.watched = revision != 0 ? revision : at.watched;
+  at.heard = now;
+}
+
+void Cache::apply_list(const kube::WatchBatch& batch, Time) {
+  if (batch.target < kNumWatched) replace(batch);
+}
+
+void Cache::replace(const kube::WatchBatch& batch) {
+  const auto kind = static_cast<Watched>(batch.target);
+  Progress& at = progress(kind);
+  const std::int64_t revision = to_revision(batch.resource_version);
+  const bool outdated = at.listed && revision < at.seen;  // whoever told of later changes told of all before them
+  at.listed = true;
+  if (outdated) return;
+  erase_missing(kind, batch, revision);
+  for (const auto& event : batch.events) put(kind, event.object);
+  at.seen = std::max(at.seen, revision);
+  if (kind == Watched::kPods) std::erase_if(assumed_pods_, [&](const auto& item) { return item.second <= revision; });
+}
+
+void Cache::erase_missing(Watched kind, const kube::WatchBatch& batch, std::int64_t revision) {
+  std::set<ObjectKey> keys;
+  std::set<std::string> uids;
+  for (const auto& event : batch.events) {
+    keys.insert(key_of(event.object));
+    uids.insert(uid_of(event.object));
+  }
+  std::vector<std::pair<ObjectKey, std::string>> missing;
+  if (kind == Watched::kJobs) {
+    for (const auto& [key, job] : cluster_.jobs()) {
+      if (!keys.contains(key) && to_revision(job.resource_version) <= revision) missing.emplace_back(key, job.uid);
+    }
+  } else if (kind == Watched::kPods) {
+    for (const auto& [key, pod] : cluster_.pods()) {
+      const auto assumed = assumed_pods_.find(key);
+      const bool newer = assumed != assumed_pods_.end() && assumed->second > revision;
+      if (!keys.contains(key) && !newer) missing.emplace_back(key, pod.uid);
+    }
+    std::erase_if(gone_, [&uids](const std::string& uid) { return !uids.contains(uid); });
+  } else {
+    for (const auto& [name, node] : cluster_.nodes()) {
+      if (!keys.contains({"", name})) missing.emplace_back(ObjectKey{"", name}, "");
+    }
+  }
+  for (const auto& [key, uid] : missing) erase(kind, key, uid);
+}
+
+void Cache::put(Watched kind, const Json& object) {
+  if (gone_.contains(uid_of(object))) return;
+  if (kind == Watched::kJobs) put_job(object);
+  if (kind == Watched::kNodes) put_node(object);
+  if (kind != Watched::kPods) return;
+  const auto assumed = assumed_pods_.find(key_of(object));
+  if (assumed != assumed_pods_.end()) {
+    if (revision_of(object) < assumed->second) return;
+    assumed_pods_.erase(assumed);
+  }
+  put_pod(object);
+}
+
+void Cache::erase(Watched kind, const ObjectKey& key, const std::string& uid) {
+  gone_.erase(uid);
+  if (kind == Watched::kNodes) {
+    if (cluster_.node(key.name) == nullptr) return;
+    cluster_.erase_node(key.name);
+    node_changed(key.name);
+  } else if (kind == Watched::kPods) {
+    const auto* pod = cluster_.pod(key);
+    if (pod == nullptr || pod->uid != uid) return;  // the name has been taken again since
+    assumed_pods_.erase(key);
+    erase_pod(*pod);
+  } else if (const auto* job = cluster_.job(key); job != nullptr && job->uid == uid) {
+    cluster_.erase_job(key);
+    changes_.jobs.insert(key);
+    changes_.room = true;
+  }
+}
+
+void Cache::put_pod(const Json& object) {
+  auto pod = decode_pod(object);
+  if (!pod) return;
+  if (const auto* old = cluster_.pod(pod->key)) {
+    if (*old == *pod) return;
+    changed(*old);
+    if (old->uid != pod->uid) pod_by_uid_.erase(old->uid);
+  }
+  changed(*pod);
+  if (pod->worker) {
+    pod_by_uid_[pod->uid] = pod->key;
+  } else {
+    pod_by_uid_.erase(pod->uid);  // somebody took its labels away
+  }
+  cluster_.put(std::move(*pod));
+}
+
+void Cache::put_node(const Json& object) {
+  auto node = decode_node(object);
+  if (!node) return;
+  if (!node->ready && node->ready_since >= outage_start_ && node->ready_since <= outage_grace_end_) {
+    node->ready_since = outage_grace_end_;
+  }
+  const auto* old = cluster_.node(node->name);
+  if (old != nullptr && *old == *node) return;
+  const std::string name = node->name;
+  cluster_.put(std::move(*node));
+  node_changed(name);
+}
+
+void Cache::put_job(const Json& object, std::optional<Time> written) {
+  auto job = decode_job(object);
+  if (!job) return;
+  if (const auto* old = cluster_.job(job->key); old != nullptr && old->uid == job->uid) {
+    const std::int64_t revision = to_revision(job->resource_version);
+    if (revision != 0 && revision <= to_revision(old->resource_version)) return;
+    job->status_written = old->status_written;
+  } else if (old != nullptr) {
+    cluster_.erase_job(job->key);  // another one of that name: what was known of the first is of no use
+  }
+  if (written) job->status_written = *written;
+  changes_.jobs.insert(job->key);
+  changes_.room = true;
+  cluster_.put(std::move(*job));
+}
+
+void Cache::erase_pod(const decide::Pod& pod) {
+  changed(pod);
+  pod_by_uid_.erase(pod.uid);
+  const ObjectKey key = pod.key;
+  cluster_.erase_pod(key);
+}
+
+void Cache::changed(const decide::Pod& pod) {
+  changes_.room = true;
+  if (pod.worker) changes_.jobs.insert(job_of(pod));
+}
+
+void Cache::node_changed(const std::string& name) {
+  changes_.room = true;
+  for (const auto* pod : cluster_.pods_on(name)) {
+    if (pod->worker) changes_.jobs.insert(job_of(*pod));
+  }
+}
+
+void Cache::apply(const agents::Observation& observation, Time now) {
+  const auto found = pod_by_uid_.find(observation.pod_uid);
+  if (found == pod_by_uid_.end()) return;
+  const auto* known = cluster_.agent(observation.pod_uid);
+  decide::AgentView view = known != nullptr ? *known : decide::AgentView{};
+  const bool reachable = observation.state.has_value();
+  if (known == nullptr || known->reachable != reachable) view.since = now;
+  view.reachable = reachable;
+  view.error = observation.error;
+  if (reachable) view.state = observation.state;
+  if (known != nullptr && *known == view) return;
+  cluster_.put_agent(observation.pod_uid, std::move(view));
+  changes_.jobs.insert(job_of(*cluster_.pod(found->second)));
+}
+
+void Cache::assume_pod(const Json& object) {
+  const ObjectKey key = key_of(object);
+  const std::int64_t revision = revision_of(object);
+  if (gone_.contains(uid_of(object)) || revision <= progress(Watched::kPods).seen) return;
+  const auto assumed = assumed_pods_.find(key);
+  if (assumed != assumed_pods_.end() && revision < assumed->second) return;
+  assumed_pods_[key] = revision;
+  put_pod(object);
+}
+
+void Cache::assume_pod_gone(const ObjectKey& key, const std::string& uid) {
+  const auto* pod = cluster_.pod(key);
+  if (pod == nullptr || pod->uid != uid) return;
+  gone_.insert(uid);
+  assumed_pods_.erase(key);
+  erase_pod(*pod);
+}
+
+void Cache::assume_status(const Json& object, Time now) {
+  if (!gone_.contains(uid_of(object))) put_job(object, now);
+}
+
+void Cache::assume_job(const Json& object) {
+  if (!gone_.contains(uid_of(object))) put_job(object);
+}
+
+void Cache::assume_job_gone(const ObjectKey& key, const std::string& uid) {
+  const auto* job = cluster_.job(key);
+  if (job == nullptr || job->uid != uid) return;
+  gone_.insert(uid);
+  cluster_.erase_job(key);
+  changes_.jobs.insert(key);
+  changes_.room = true;
+}
+
+void Cache::put_template_check(const ObjectKey& job, const std::string& job_uid, const std::string& template_hash,
+                               decide::TemplateCheck check) {
+  const auto* known = cluster_.job(job);
+  if (known == nullptr || known->uid != job_uid) return;
+  cluster_.put_template_check(job_uid, template_hash, std::move(check));
+  changes_.jobs.insert(job);
+  changes_.room = true;
+}
+
+void Cache::notice_told(const std::string& pod_uid, std::int64_t number) {
+  const auto* known = cluster_.agent(pod_uid);
+  if (known == nullptr || known->events_made >= number) return;
+  decide::AgentView view = *known;
+  view.events_made = number;
+  cluster_.put_agent(pod_uid, std::move(view));
+}
+
+}  // namespace trainyard::cache

@@ -1,0 +1,101 @@
+#pragma once
+// What the controller believes, kept up to date from watches, agents and its own writes, and which jobs that touches.
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "controller/agents/agent_api.h"
+#include "controller/decide/cluster.h"
+#include "controller/decide/plan.h"
+#include "controller/kube/kube_api.h"
+
+namespace trainyard::cache {
+
+using contract::Json;
+
+/// What is watched; the value is a batch's `target`, an index of watch_targets().
+enum class Watched : std::size_t { kJobs, kPods, kNodes };
+inline constexpr std::size_t kNumWatched = 3;
+/// Jobs, and all pods and nodes of the cluster, since every pod takes up room.
+std::vector<kube::WatchTarget> watch_targets();
+
+/// What changed since it was asked the last time.
+struct Changes {
+  std::set<decide::ObjectKey> jobs;  // to be asked about by plan_job(); some may be gone
+  bool room = false;                 // something changed that schedule() looks at
+};
+
+/// Lives on the brain. Three sources, which are in no order among each other, are merged by resource versions (one sequence for a
+/// whole cluster): the events of a watch; a list read from the store beside the watch (a new leader's); and the answers to own
+/// writes, which are *assumed* at once. Whatever is older than what is believed already is dropped, so that a watch that lags behind
+/// never takes back a pod that was just created, nor brings back one that was just deleted.
+class Cache {
+ public:
+  /// A node that stopped being ready while the API server was away, or so soon after, gets this long to report again before the
+  /// time it is not ready counts: kubelets could not report either.
+  static constexpr std::chrono::seconds kOutageGrace{40};
+
+  explicit Cache(decide::Settings settings);
+
+  const decide::Cluster& cluster() const { return cluster_; }
+  /// Each target was listed once.
+  bool synced() const;
+  Changes take_changes();
+
+  /// What the watch brought.
+  void apply(const kube::WatchBatch& batch, contract::Time now);
+  /// What a list beside the watch brought; `batch.relisted` holds.
+  void apply_list(const kube::WatchBatch& batch, contract::Time now);
+  /// What was learnt of an agent. Unknown pods are ignored: the pod's watch may lag behind its end, never its beginning.
+  void apply(const agents::Observation& observation, contract::Time now);
+
+  /// The object that the server answered to a write or read of the pod.
+  void assume_pod(const Json& object);
+  /// The server no longer has the pod with this UID.
+  void assume_pod_gone(const decide::ObjectKey& key, const std::string& uid);
+  /// The object that the server answered to a write of the status.
+  void assume_status(const Json& object, contract::Time now);
+  /// The object that the server answered to a read of the job.
+  void assume_job(const Json& object);
+  void assume_job_gone(const decide::ObjectKey& key, const std::string& uid);
+  void put_template_check(const decide::ObjectKey& job, const std::string& job_uid, const std::string& template_hash,
+                          decide::TemplateCheck check);
+  /// The event that tells this notice of the pod's agent was made.
+  void notice_told(const std::string& pod_uid, std::int64_t number);
+
+ private:
+  struct Progress {
+    bool listed = false;
+    std::int64_t watched = 0;  // the last resource version that the watch itself brought
+    std::int64_t seen = 0;     // all changes up to this one are in the cluster, whoever brought them
+    contract::Time heard{};    // when the watch last brought anything
+  };
+  Progress& progress(Watched kind) { return progress_[static_cast<std::size_t>(kind)]; }
+  void replace(const kube::WatchBatch& batch);
+  void erase_missing(Watched kind, const kube::WatchBatch& batch, std::int64_t revision);
+  void put(Watched kind, const Json& object);
+  void erase(Watched kind, const decide::ObjectKey& key, const std::string& uid);
+  void put_pod(const Json& object);
+  void put_node(const Json& object);
+  void put_job(const Json& object, std::optional<contract::Time> written = std::nullopt);
+  void erase_pod(const decide::Pod& pod);
+  void changed(const decide::Pod& pod);
+  void node_changed(const std::string& name);
+
+  decide::Cluster cluster_;
+  std::array<Progress, kNumWatched> progress_;
+  std::map<decide::ObjectKey, std::int64_t> assumed_pods_;  // by own writes: the resource version that the watch has yet to reach
+  std::set<std::string> gone_;                              // UIDs that the server no longer has, and the watch has yet to tell
+  std::unordered_map<std::string, decide::ObjectKey> pod_by_uid_;  // worker pods
+  contract::Time outage_start_{}, outage_grace_end_{};
+  Changes changes_;
+};
+
+}  // namespace trainyard::cache

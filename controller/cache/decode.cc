@@ -1,0 +1,191 @@
+#include "controller/cache/decode.h"
+
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+#include "crds/contract/names.h"
+
+namespace trainyard::cache {
+namespace {
+
+using contract::Problem;
+using contract::Time;
+
+const Json& member(const Json& json, std::string_view name) {
+  static const Json null;
+  if (!json.is_object()) return null;
+  const auto found = json.find(name);
+  return found == json.end() ? null : *found;
+}
+
+const std::string& text(const Json& json) {
+  static const std::string empty;
+  return json.is_string() ? json.get_ref<const std::string&>() : empty;
+}
+const std::string& text(const Json& json, std::string_view name) { return text(member(json, name)); }
+
+bool flag(const Json& json, std::string_view name) { return member(json, name) == true; }
+
+/// The elements of a list, none where it is no list.
+const Json& list(const Json& json, std::string_view name) {
+  static const Json none = Json::array();
+  const Json& found = member(json, name);
+  return found.is_array() ? found : none;
+}
+
+template <class Number>
+std::optional<Number> number(std::string_view digits) {
+  Number value{};
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
+  return value;
+}
+
+std::optional<Time> time(const Json& json, std::string_view name) { return contract::parse_rfc3339(text(json, name)); }
+
+/// The element of a status.conditions list of that type.
+const Json& condition(const Json& status, std::string_view type) {
+  static const Json null;
+  for (const Json& item : list(status, "conditions")) {
+    if (text(item, "type") == type) return item;
+  }
+  return null;
+}
+
+/// The status of the container that trains: kContainerName, or the only one.
+const Json& trainer(const Json& status) {
+  static const Json null;
+  const Json& containers = list(status, "containerStatuses");
+  for (const Json& item : containers) {
+    if (text(item, "name") == contract::kContainerName) return item;
+  }
+  return containers.size() == 1 ? containers[0] : null;
+}
+
+/// A termination message that is an agent's last State; anything else (an image without the agent) is no last word.
+std::optional<contract::State> last_word(const std::string& message) {
+  if (message.empty() || message.front() != '{') return std::nullopt;
+  const Json json = Json::parse(message, nullptr, false);
+  if (!json.is_object() || !json.contains("podUid")) return std::nullopt;
+  auto decoded = contract::decode<contract::State>(json);
+  if (!decoded.problems.empty()) return std::nullopt;
+  return std::move(decoded.value);
+}
+
+void read_container(const Json& container, decide::WorkerPod& worker) {
+  const Json& state = member(container, "state");
+  worker.container_running = member(state, "running").is_object();
+  const Json& waiting = member(state, "waiting");
+  worker.waiting_reason = text(waiting, "reason");
+  worker.waiting_message = text(waiting, "message");
+  const Json& terminated = member(state, "terminated");
+  if (!terminated.is_object()) return;
+  const Json& code = member(terminated, "exitCode");
+  worker.exit_code = code.is_number_integer() ? code.get<std::int32_t>() : -1;
+  worker.exit_reason = text(terminated, "reason");
+  worker.exited_at = time(terminated, "finishedAt");
+  worker.last_word = last_word(text(terminated, "message"));
+}
+
+/// The UID of the TrainingJob that controls the object; empty where none does.
+const std::string& controlling_job(const Json& metadata) {
+  for (const Json& owner : list(metadata, "ownerReferences")) {
+    if (flag(owner, "controller") && text(owner, "kind") == contract::kKind &&
+        text(owner, "apiVersion").starts_with(contract::kGroup)) {
+      return text(owner, "uid");
+    }
+  }
+  return text(Json());
+}
+
+std::optional<decide::WorkerPod> read_worker(const Json& metadata, const Json& status) {
+  const Json& labels = member(metadata, "labels");
+  const std::string& job = text(labels, contract::kJobLabel);
+  const std::string& job_uid = job.empty() ? job : controlling_job(metadata);
+  const auto index = number<std::int32_t>(text(labels, contract::kWorkerLabel));
+  const auto generation = number<std::int64_t>(text(labels, contract::kGenerationLabel));
+  if (job_uid.empty() || !index || !generation) return std::nullopt;
+  decide::WorkerPod worker{.job = job, .job_uid = job_uid, .worker = *index, .generation = *generation};
+  worker.template_hash = text(member(metadata, "annotations"), contract::kTemplateHashAnnotation);
+  worker.ip = text(status, "podIP");
+  worker.reason = text(status, "reason");
+  worker.message = text(status, "message");
+  const Json& scheduled = condition(status, "PodScheduled");
+  if (text(scheduled, "status") == "False") worker.unscheduled_message = text(scheduled, "message");
+  read_container(trainer(status), worker);
+  return worker;
+}
+
+std::map<std::string, std::string> read_labels(const Json& json) {
+  std::map<std::string, std::string> labels;
+  if (!json.is_object()) return labels;
+  for (const auto& [name, value] : json.items()) labels.emplace(name, text(value));
+  return labels;
+}
+
+}  // namespace
+
+decide::ObjectKey key_of(const Json& object) {
+  const Json& metadata = member(object, "metadata");
+  return {text(metadata, "namespace"), text(metadata, "name")};
+}
+
+std::string uid_of(const Json& object) { return text(member(object, "metadata"), "uid"); }
+
+std::int64_t revision_of(const Json& object) {
+  return number<std::int64_t>(text(member(object, "metadata"), "resourceVersion")).value_or(0);
+}
+
+std::optional<decide::Pod> decode_pod(const Json& object) {
+  const Json& metadata = member(object, "metadata");
+  const Json& spec = member(object, "spec");
+  const Json& status = member(object, "status");
+  decide::Pod pod{.key = key_of(object), .uid = text(metadata, "uid")};
+  if (pod.key.ns.empty() || pod.key.name.empty() || pod.uid.empty()) return std::nullopt;
+  pod.node = text(spec, "nodeName");
+  pod.nominated_node = text(status, "nominatedNodeName");
+  pod.phase = contract::enum_from<decide::PodPhase>(text(status, "phase")).value_or(decide::PodPhase::kPending);
+  pod.created = time(metadata, "creationTimestamp").value_or(Time{});
+  pod.deletion_time = time(metadata, "deletionTimestamp");
+  std::vector<Problem> problems;  // what is no quantity counts as nothing, as it takes nothing
+  if (!pod.is_finished()) pod.requests = decide::pod_requests(spec, problems);
+  pod.worker = read_worker(metadata, status);
+  return pod;
+}
+
+std::optional<decide::Node> decode_node(const Json& object) {
+  decide::Node node{.name = key_of(object).name};
+  if (node.name.empty()) return std::nullopt;
+  const Json& spec = member(object, "spec");
+  const Json& status = member(object, "status");
+  std::vector<Problem> problems;
+  node.labels = read_labels(member(member(object, "metadata"), "labels"));
+  node.allocatable = decide::read_resources(member(status, "allocatable"), "status.allocatable", problems);
+  node.unschedulable = flag(spec, "unschedulable");
+  for (const Json& taint : list(spec, "taints")) {
+    node.taints.push_back({text(taint, "key"), text(taint, "value"), text(taint, "effect")});
+  }
+  const Json& ready = condition(status, "Ready");
+  node.ready = text(ready, "status") == "True";
+  node.ready_since = time(ready, "lastTransitionTime").value_or(Time{});
+  return node;
+}
+
+std::optional<decide::Job> decode_job(const Json& object) {
+  const Json& metadata = member(object, "metadata");
+  decide::Job job{.key = key_of(object), .uid = text(metadata, "uid"), .resource_version = text(metadata, "resourceVersion")};
+  if (job.key.ns.empty() || job.key.name.empty() || job.uid.empty()) return std::nullopt;
+  const Json& generation = member(metadata, "generation");
+  if (generation.is_number_integer()) job.generation = generation.get<std::int64_t>();
+  job.created = time(metadata, "creationTimestamp").value_or(Time{});
+  job.deleting = member(metadata, "deletionTimestamp").is_string();
+  contract::decode_into(job.spec, member(object, "spec"), "spec", contract::UnknownFields::kIgnore, job.problems);
+  // The status is this program's own; what an older or newer one wrote differently is written anew.
+  std::vector<Problem> ignored;
+  const Json& status = member(object, "status");
+  if (status.is_object()) contract::decode_into(job.status, status, "status", contract::UnknownFields::kIgnore, ignored);
+  return job;
+}
+
+}  // namespace trainyard::cache

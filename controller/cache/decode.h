@@ -1,0 +1,27 @@
+#pragma once
+// API objects as the values that deciding needs: of a pod of 10 KB, some 200 bytes. Objects come from a server that checked them and
+// yet may be anything (another version, an admission webhook's doing), so nothing here throws: a field of the wrong type counts as
+// left out, and only an object that cannot even be named is refused.
+
+#include <cstdint>
+#include <optional>
+
+#include "controller/decide/cluster.h"
+
+namespace trainyard::cache {
+
+using contract::Json;
+
+/// metadata.namespace and metadata.name, which may be empty where the object lacks them.
+decide::ObjectKey key_of(const Json& object);
+/// metadata.uid.
+std::string uid_of(const Json& object);
+/// metadata.resourceVersion as a number, which the API server makes it (KEP-5504); 0 where it is none.
+std::int64_t revision_of(const Json& object);
+
+/// Nothing where the object has no name or UID (or, for pods and jobs, no namespace).
+std::optional<decide::Pod> decode_pod(const Json& object);
+std::optional<decide::Node> decode_node(const Json& object);
+std::optional<decide::Job> decode_job(const Json& object);
+
+}  // namespace trainyard::cache

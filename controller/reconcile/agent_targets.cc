@@ -1,0 +1,70 @@
+#include "controller/reconcile/agent_targets.h"
+
+#include <utility>
+
+#include "crds/contract/names.h"
+#include "crds/contract/signature.h"
+
+namespace trainyard::reconcile {
+namespace {
+
+std::string address_of(const std::string& ip) {
+  const std::string port = ":" + std::to_string(contract::kAgentPort);
+  return ip.find(':') == std::string::npos ? ip + port : "[" + ip + "]" + port;
+}
+
+}  // namespace
+
+AgentTargets::AgentTargets(Executor& executor, agents::AgentApi& api, std::string controller_key)
+    : executor_(executor), api_(api), controller_key_(std::move(controller_key)) {}
+
+void AgentTargets::set(const decide::ObjectKey& key, const decide::Cluster& cluster, const Wanted& wanted) {
+  const auto* job = cluster.job(key);
+  if (job == nullptr || wanted.empty()) return erase(key);
+  std::set<std::string>& held = pods_[key];
+  std::set<std::string> next;
+  bool changed = false;
+  for (const auto* pod : cluster.pods_of(*job)) {
+    const auto found = wanted.find(pod->uid);
+    if (found == wanted.end() || pod->worker->ip.empty()) continue;
+    next.insert(pod->uid);
+    const auto known = targets_.find(pod->uid);
+    const std::string address = address_of(pod->worker->ip);
+    if (known != targets_.end() && known->second.address == address && known->second.assignment == found->second) continue;
+    targets_[pod->uid] = {.pod_uid = pod->uid,
+                          .address = address,
+                          .key = contract::job_key(controller_key_, job->uid),
+                          .assignment = found->second};
+    changed = true;
+  }
+  for (const auto& uid : held) {
+    if (!next.contains(uid)) changed = targets_.erase(uid) > 0 || changed;
+  }
+  held = std::move(next);
+  if (held.empty()) pods_.erase(key);
+  if (changed) flush_soon();
+}
+
+void AgentTargets::erase(const decide::ObjectKey& job) {
+  const auto found = pods_.find(job);
+  if (found == pods_.end()) return;
+  for (const auto& uid : found->second) targets_.erase(uid);
+  pods_.erase(found);
+  flush_soon();
+}
+
+void AgentTargets::clear() {
+  targets_.clear();
+  pods_.clear();
+  flush_soon();
+}
+
+void AgentTargets::flush_soon() {
+  if (std::exchange(flush_posted_, true)) return;
+  executor_.brain([this] {
+    flush_posted_ = false;
+    api_.set_targets(targets_);
+  });
+}
+
+}  // namespace trainyard::reconcile

@@ -1,0 +1,174 @@
+#include "controller/reconcile/performer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "controller/cache/decode.h"
+
+namespace trainyard::reconcile {
+namespace {
+
+using decide::Action;
+using decide::CreatePod;
+using std::chrono::milliseconds;
+
+bool have_same_owner(const contract::Json& a, const contract::Json& b) {
+  const auto wanted = cache::decode_pod(a);
+  const auto found = cache::decode_pod(b);
+  return found && found->worker && wanted && wanted->worker && found->worker->job_uid == wanted->worker->job_uid;
+}
+
+/// decode_pod() wants a UID, which a pod that is yet to be made lacks.
+contract::Json with_uid(contract::Json pod) {
+  pod["metadata"]["uid"] = "none yet";
+  return pod;
+}
+
+}  // namespace
+
+struct Performer::Run {
+  decide::ObjectKey job;
+  std::string job_uid;
+  std::deque<std::deque<Action>> phases;
+  std::size_t under_way = 0;
+  PlanEnded ended;
+  Done done;
+  std::int64_t term = 0;
+};
+
+Performer::Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache, Writer writer, Observer& observer)
+    : executor_(executor), api_(api), cache_(cache), writer_(std::move(writer)), observer_(observer) {}
+
+void Performer::perform(const decide::ObjectKey& job, const decide::Plan& plan, Done done) {
+  const auto run = std::make_shared<Run>();
+  run->job = job;
+  if (const auto* known = cache_.cluster().job(job)) run->job_uid = known->uid;
+  run->done = std::move(done);
+  run->term = term_;
+  for (const auto& phase : plan.phases) run->phases.emplace_back(phase.begin(), phase.end());
+  executor_.brain([this, run] { advance(run); });
+}
+
+void Performer::stop() { ++term_; }
+
+void Performer::advance(const RunPointer& run) {
+  if (run->term != term_) return;
+  if (run->ended.ended != Ended::kWell) run->phases.clear();
+  while (!run->phases.empty() && run->phases.front().empty() && run->under_way == 0) run->phases.pop_front();
+  while (!run->phases.empty() && !run->phases.front().empty() && run->under_way < kParallel) {
+    const Action action = std::move(run->phases.front().front());
+    run->phases.front().pop_front();
+    if (const auto* event = std::get_if<decide::Event>(&action)) {
+      tell(*event, 1);
+    } else {
+      begin(run, action);
+    }
+    // The next phase may begin at once where this one held only events.
+    while (!run->phases.empty() && run->phases.front().empty() && run->under_way == 0) run->phases.pop_front();
+  }
+  if (run->under_way == 0 && run->phases.empty() && run->done) std::exchange(run->done, nullptr)(run->ended);
+}
+
+void Performer::begin(const RunPointer& run, const Action& action) {
+  ++run->under_way;
+  request(action, [this, run, action](const Answer& answer) {
+    --run->under_way;
+    answered(run, action, answer);
+    advance(run);
+  });
+}
+
+void Performer::request(const Action& action, std::function<void(const Answer&)> then) {
+  ++num_requests_;
+  executor_.hand([this, started = executor_.uptime(), kind = kind_of(action), read = read_after_conflict(action),
+                  then = std::move(then), request = request_for(action, writer_, executor_.now())] {
+    Answer answer{.response = api_.perform(request), .read = std::nullopt};
+    if (read && answer.response.status == 409) answer.read = api_.perform(*read);
+    executor_.brain([this, started, kind, then, answer = std::move(answer)] {
+      --num_requests_;
+      observer_.requested(kind, answer.response.status, executor_.uptime() - started);
+      then(answer);
+    });
+  });
+}
+
+void Performer::answered(const RunPointer& run, const Action& action, const Answer& answer) {
+  const kube::Response& response = answer.response;
+  if (answer.read && answer.read->ok()) {
+    const auto* create = std::get_if<CreatePod>(&action);
+    if (create == nullptr) {
+      cache_.assume_job(answer.read->body);
+    } else if (have_same_owner(with_uid(create->body), answer.read->body)) {
+      return assume(action, *answer.read);
+    } else {
+      return refuse(run, action, "a pod of that name exists that is not this job's; delete it, or wait until it is gone");
+    }
+  }
+  switch (result_of(action, response)) {
+    case Result::kDone: return assume(action, response);
+    case Result::kConflict:
+      if (run->ended.ended == Ended::kWell) run->ended.ended = Ended::kConflict;
+      return;
+    case Result::kTemporary:
+      run->ended.ended = Ended::kFailed;
+      if (response.retry_after) run->ended.at_least = std::max<milliseconds>(run->ended.at_least, *response.retry_after);
+      observer_.warned("request failed",
+                       {{"request", to_text(action)}, {"status", response.status}, {"error", response.message}});
+      return;
+    case Result::kRefused: return refuse(run, action, response.message);
+  }
+}
+
+void Performer::refuse(const RunPointer& run, const Action& action, const std::string& why) {
+  run->ended.ended = Ended::kFailed;
+  observer_.warned("request refused", {{"request", to_text(action)}, {"error", why}});
+  if (run->term == term_) tell(refusal_event(run->job, run->job_uid, to_text(action) + ": " + why), 1);
+}
+
+void Performer::assume(const Action& action, const kube::Response& response) {
+  const contract::Time now = executor_.now();
+  if (const auto* status = std::get_if<decide::WriteStatus>(&action); status != nullptr) {
+    cache_.assume_status(response.body, now);
+  } else if (std::holds_alternative<CreatePod>(action)) {
+    cache_.assume_pod(response.body);
+  } else if (const auto* pod = std::get_if<decide::DeletePod>(&action)) {
+    // A pod with a grace period is answered as it dies; without one it is gone.
+    const bool dying = response.ok() && response.body.is_object() && response.body.contains("metadata") &&
+                       response.body["metadata"].contains("deletionTimestamp");
+    if (dying) {
+      cache_.assume_pod(response.body);
+    } else {
+      cache_.assume_pod_gone(pod->key, pod->uid);
+    }
+  } else if (const auto* check = std::get_if<decide::DryRunPod>(&action)) {
+    const bool accepted = response.ok() || response.is_already_exists();
+    cache_.put_template_check(check->job, check->job_uid, check->template_hash,
+                              {.accepted = accepted, .message = accepted ? "" : response.message, .at = now});
+  } else if (const auto* job = std::get_if<decide::DeleteJob>(&action)) {
+    // Where somebody's finalizer holds it, the answer is the job as it dies.
+    if (response.ok() && response.body.is_object() && response.body.value("kind", "") == contract::kKind) {
+      cache_.assume_status(response.body, now);
+    } else {
+      cache_.assume_job_gone(job->key, job->uid);
+    }
+  }
+}
+
+void Performer::tell(const decide::Event& event, int tries) {
+  request(event, [this, event, tries, term = term_](const Answer& answer) {
+    const Result result = result_of(event, answer.response);
+    if (result == Result::kTemporary && tries < kEventTries) {
+      executor_.brain_after(std::chrono::seconds(1 << (tries - 1)), [this, event, tries, term] {
+        if (term == term_) tell(event, tries + 1);
+      });
+      return;
+    }
+    if (result != Result::kDone) {  // the namespace is going away, or the server refuses the text: it would again
+      observer_.warned("event could not be made",
+                       {{"event", event.reason}, {"job", decide::to_text(event.job)}, {"error", answer.response.message}});
+    }
+    cache_.notice_told(event.pod_uid, event.notice);
+  });
+}
+
+}  // namespace trainyard::reconcile

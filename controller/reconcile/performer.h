@@ -1,0 +1,70 @@
+#pragma once
+// Carries plans out.
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "controller/cache/cache.h"
+#include "controller/decide/plan.h"
+#include "controller/kube/kube_api.h"
+#include "controller/reconcile/executor.h"
+#include "controller/reconcile/observer.h"
+#include "controller/reconcile/requests.h"
+#include "controller/reconcile/work_queue.h"
+
+namespace trainyard::reconcile {
+
+/// How a plan ended: the worst of its actions, and how long the server asked to wait.
+struct PlanEnded {
+  Ended ended = Ended::kWell;
+  std::chrono::milliseconds at_least{0};
+};
+
+/// The phases of a plan one after the other; a phase's actions in parallel, kParallel at a time; nothing more is begun after a
+/// failure. Each answer goes into the cache as an assumed write before the plan counts as done. Events never hold up or fail a plan:
+/// they are tried again here, apart from it. Lives on the brain.
+class Performer {
+ public:
+  static constexpr std::size_t kParallel = 16;
+  static constexpr int kEventTries = 6;
+  using Done = std::function<void(PlanEnded)>;
+
+  Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache, Writer writer, Observer& observer);
+
+  /// `done` is called once, not before this returns, unless stop() came first.
+  void perform(const decide::ObjectKey& job, const decide::Plan& plan, Done done);
+  /// Begins no more requests; those under way end, and what they did is assumed as ever.
+  void stop();
+  /// Requests under way.
+  std::size_t num_requests() const { return num_requests_; }
+
+ private:
+  struct Answer {
+    kube::Response response;
+    std::optional<kube::Response> read;  // where the response is a conflict: what is there, see read_after_conflict()
+  };
+  struct Run;
+  using RunPointer = std::shared_ptr<Run>;
+  void advance(const RunPointer& run);
+  void begin(const RunPointer& run, const decide::Action& action);
+  void answered(const RunPointer& run, const decide::Action& action, const Answer& answer);
+  void tell(const decide::Event& event, int tries);
+  void assume(const decide::Action& action, const kube::Response& response);
+  void refuse(const RunPointer& run, const decide::Action& action, const std::string& why);
+  /// Performs on a hand, answers on the brain.
+  void request(const decide::Action& action, std::function<void(const Answer&)> then);
+
+  Executor& executor_;
+  kube::KubeApi& api_;
+  cache::Cache& cache_;
+  const Writer writer_;
+  Observer& observer_;
+  std::int64_t term_ = 0;  // grows with stop(): who began before it does not go on
+  std::size_t num_requests_ = 0;
+};
+
+}  // namespace trainyard::reconcile

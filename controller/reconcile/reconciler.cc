@@ -1,0 +1,168 @@
+#include "controller/reconcile/reconciler.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "controller/kube/listing.h"
+
+namespace trainyard::reconcile {
+namespace {
+
+using decide::ObjectKey;
+using std::chrono::milliseconds;
+
+const Key kRoomKey{.kind = Kind::kRoom, .object = {}};
+constexpr milliseconds kListRetry{500};
+constexpr milliseconds kListRetryLimit{10'000};
+constexpr milliseconds kDrainInterval{50};
+
+Key key_for(const ObjectKey& job) { return {.kind = Kind::kTrainingJob, .object = job}; }
+
+std::size_t num_actions(const decide::Plan& plan) {
+  std::size_t count = 0;
+  for (const auto& phase : plan.phases) count += phase.size();
+  return count;
+}
+
+kube::WatchBatch to_batch(std::size_t target, kube::Listing listing) {
+  kube::WatchBatch batch{
+      .target = target, .relisted = true, .events = {}, .resource_version = std::move(listing.resource_version)};
+  for (auto& item : listing.items) batch.events.push_back({kube::EventType::kAdded, std::move(item)});
+  return batch;
+}
+
+}  // namespace
+
+Reconciler::Reconciler(Executor& executor, kube::KubeApi& api, agents::AgentApi& agents, ReconcilerOptions options,
+                       Observer& observer)
+    : executor_(executor),
+      api_(api),
+      observer_(observer),
+      options_(std::move(options)),
+      cache_(options_.settings),
+      performer_(executor, api, cache_, options_.writer, observer),
+      targets_(executor, agents, options_.writer.controller_key),
+      queue_(
+          executor, [this](const Key& key) { run(key); }, options_.pace) {}
+
+void Reconciler::apply(const kube::WatchBatch& batch) {
+  cache_.apply(batch, executor_.now());
+  pump();
+}
+
+void Reconciler::apply(const agents::Observation& observation) {
+  cache_.apply(observation, executor_.now());
+  pump();
+}
+
+void Reconciler::start_leading() {
+  if (leading_) return;
+  leading_ = true;
+  ++term_;
+  read_everything(term_, 0);
+}
+
+void Reconciler::stop_leading() {
+  if (!leading_) return;
+  leading_ = false;
+  ++term_;
+  performer_.stop();
+  queue_.clear();
+  targets_.clear();
+  room_waits_for_.clear();
+  room_plans_ = 0;
+  if (std::exchange(acting_, false)) observer_.acting(false);
+}
+
+void Reconciler::read_everything(std::int64_t term, int tries) {
+  if (term != term_) return;
+  if (performer_.num_requests() > 0) {  // of a former term: their effects have to be in the lists
+    executor_.brain_after(kDrainInterval, [this, term, tries] { read_everything(term, tries); });
+    return;
+  }
+  executor_.hand([this, term, tries, targets = cache::watch_targets()] {
+    std::vector<kube::WatchBatch> batches;
+    kube::Response failure;
+    for (std::size_t target = 0; target < targets.size() && batches.size() == target; ++target) {
+      auto list = kube::list_all(api_, targets[target], options_.page_limit);
+      if (list.ok()) batches.push_back(to_batch(target, std::move(list.listing)));
+      failure = std::move(list.failure);
+    }
+    executor_.brain([this, term, tries, batches = std::move(batches), failure = std::move(failure)] {
+      if (term != term_) return;
+      for (const auto& batch : batches) cache_.apply_list(batch, executor_.now());
+      if (batches.size() == cache::kNumWatched) return act();
+      observer_.warned("a new leader could not read the cluster", {{"status", failure.status}, {"error", failure.message}});
+      const milliseconds wait = std::min(kListRetryLimit, kListRetry * (1 << std::min(tries, 8)));
+      executor_.brain_after(wait, [this, term, tries] { read_everything(term, tries + 1); });
+    });
+  });
+}
+
+void Reconciler::act() {
+  acting_ = true;
+  observer_.acting(true);
+  cache_.take_changes();  // every job is looked at anyway
+  for (const auto& [key, job] : cluster().jobs()) queue_.add(key_for(key));
+  queue_.add(kRoomKey);
+}
+
+void Reconciler::pump() {
+  if (!acting_) return;
+  const cache::Changes changes = cache_.take_changes();
+  for (const auto& job : changes.jobs) queue_.add(key_for(job));
+  if (changes.room) queue_.add(kRoomKey);
+}
+
+void Reconciler::run(const Key& key) {
+  if (key.kind == Kind::kRoom) {
+    run_room();
+  } else {
+    run_job(key.object);
+  }
+}
+
+void Reconciler::run_room() {
+  const milliseconds begun = executor_.uptime();
+  std::optional<milliseconds> look_again;
+  for (const auto& [job, plan] : decide::schedule(cluster(), executor_.now())) {
+    observer_.planned(kRoomKey, plan.reasons, num_actions(plan), executor_.uptime() - begun);
+    if (plan.look_again) look_again = std::min<milliseconds>(look_again.value_or(milliseconds::max()), *plan.look_again);
+    if (plan.is_empty()) continue;
+    const auto ready_in = queue_.ready_in(key_for(job));
+    if (ready_in != milliseconds(0)) {
+      room_waits_for_.insert(job);
+      if (ready_in) look_again = std::min(look_again.value_or(milliseconds::max()), *ready_in);
+      continue;
+    }
+    queue_.claim(key_for(job));
+    ++room_plans_;
+    performer_.perform(job, plan, [this, job = job](const PlanEnded& ended) {
+      --room_plans_;
+      room_waits_for_.insert(job);  // where it failed, it is to be placed again when its back-off is over
+      job_done(job, ended);
+      if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell);
+    });
+  }
+  if (look_again) queue_.add_after(kRoomKey, *look_again);
+  if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell);
+}
+
+void Reconciler::run_job(const ObjectKey& job) {
+  const milliseconds begun = executor_.uptime();
+  const decide::Plan plan = decide::plan_job(cluster(), job, executor_.now());
+  observer_.planned(key_for(job), plan.reasons, num_actions(plan), executor_.uptime() - begun);
+  targets_.set(job, cluster(), plan.agents);
+  if (plan.look_again) queue_.add_after(key_for(job), *plan.look_again);
+  if (plan.is_empty()) return job_done(job, {});
+  performer_.perform(job, plan, [this, job](const PlanEnded& ended) { job_done(job, ended); });
+}
+
+void Reconciler::job_done(const ObjectKey& job, const PlanEnded& ended) {
+  const milliseconds again = queue_.done(key_for(job), ended.ended, ended.at_least);
+  if (room_waits_for_.erase(job) > 0) queue_.add_after(kRoomKey, ended.ended == Ended::kWell ? milliseconds(0) : again);
+  pump();
+}
+
+}  // namespace trainyard::reconcile

@@ -1,0 +1,70 @@
+#pragma once
+// The controller itself: what comes in goes into the cache, what that touches is decided on, and what was decided is done.
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "controller/agents/agent_api.h"
+#include "controller/cache/cache.h"
+#include "controller/kube/kube_api.h"
+#include "controller/reconcile/agent_targets.h"
+#include "controller/reconcile/executor.h"
+#include "controller/reconcile/observer.h"
+#include "controller/reconcile/performer.h"
+#include "controller/reconcile/work_queue.h"
+
+namespace trainyard::reconcile {
+
+struct ReconcilerOptions {
+  decide::Settings settings;
+  Writer writer;
+  Pace pace;
+  std::size_t page_limit = 500;  // of a new leader's lists
+};
+
+/// Lives on the brain; its functions are called there. Whoever does not lead keeps the cache warm and does nothing else. Who begins
+/// to lead first reads all jobs, pods and nodes consistently from the store, so that nothing that a former leader wrote is overlooked;
+/// then every job is looked at once. Destroyed only after the executor was stopped.
+class Reconciler {
+ public:
+  Reconciler(Executor& executor, kube::KubeApi& api, agents::AgentApi& agents, ReconcilerOptions options, Observer& observer);
+
+  /// What the watch of cache::watch_targets() brought.
+  void apply(const kube::WatchBatch& batch);
+  void apply(const agents::Observation& observation);
+
+  void start_leading();
+  /// At once: requests under way end, none is begun any more.
+  void stop_leading();
+  /// Leads, and has read everything that it has to know.
+  bool is_acting() const { return acting_; }
+  const decide::Cluster& cluster() const { return cache_.cluster(); }
+
+ private:
+  void read_everything(std::int64_t term, int tries);
+  void act();
+  /// Queues what the cache says has changed.
+  void pump();
+  void run(const Key& key);
+  void run_room();
+  void run_job(const decide::ObjectKey& key);
+  void job_done(const decide::ObjectKey& job, const PlanEnded& ended);
+
+  Executor& executor_;
+  kube::KubeApi& api_;
+  Observer& observer_;
+  const ReconcilerOptions options_;
+  cache::Cache cache_;
+  Performer performer_;
+  AgentTargets targets_;
+  WorkQueue queue_;
+  std::int64_t term_ = 0;  // grows when leading begins and ends
+  bool leading_ = false;
+  bool acting_ = false;
+  std::set<decide::ObjectKey> room_waits_for_;  // jobs that schedule() has plans for, which were busy
+  std::size_t room_plans_ = 0;                  // plans of schedule() under way
+};
+
+}  // namespace trainyard::reconcile

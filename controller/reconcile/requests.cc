@@ -1,0 +1,203 @@
+#include "controller/reconcile/requests.h"
+
+#include <functional>
+#include <sstream>
+#include <utility>
+
+#include "crds/contract/names.h"
+#include "crds/contract/signature.h"
+
+namespace trainyard::reconcile {
+namespace {
+
+using contract::Json;
+using decide::ObjectKey;
+using kube::Method;
+using kube::Request;
+
+constexpr std::size_t kEventMessageBytes = 1'024;  // the API server refuses longer ones
+
+std::string pods_path(const std::string& ns) { return "/api/v1/namespaces/" + ns + "/pods"; }
+std::string job_path(const ObjectKey& key) {
+  return "/apis/" + std::string(contract::kApiVersion) + "/namespaces/" + key.ns + "/" + std::string(contract::kPlural) + "/" +
+         key.name;
+}
+
+Json delete_options(const std::string& uid) {
+  return {
+      {"apiVersion", "v1"}, {"kind", "DeleteOptions"}, {"preconditions", {{"uid", uid}}}, {"propagationPolicy", "Background"}};
+}
+
+/// Cut where no UTF-8 character is torn.
+std::string shortened(const std::string& text, std::size_t bytes) {
+  if (text.size() <= bytes) return text;
+  std::size_t end = bytes - 3;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
+  return text.substr(0, end) + "...";
+}
+
+/// FNV-1a, since it has to be the same in every build and on every machine.
+std::string hash_of(const std::string& text) {
+  std::uint64_t hash = 14695981039346656037ULL;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  std::ostringstream out;
+  out << std::hex << hash;
+  return out.str();
+}
+
+template <class... Functions>
+struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+template <class... Functions>
+Overloaded(Functions...) -> Overloaded<Functions...>;
+
+}  // namespace
+
+Request request_for(const decide::WriteStatus& action) {
+  Json metadata = {
+      {"name", action.key.name}, {"namespace", action.key.ns}, {"uid", action.uid}, {"resourceVersion", action.resource_version}};
+  return {.method = Method::kPut,
+          .path = job_path(action.key) + "/status",
+          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .body = {{"apiVersion", contract::kApiVersion},
+                   {"kind", contract::kKind},
+                   {"metadata", std::move(metadata)},
+                   {"status", contract::encode(action.status)}}};
+}
+
+Request request_for(const decide::CreatePod& action) {
+  return {.method = Method::kPost,
+          .path = pods_path(action.key.ns),
+          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .body = action.body};
+}
+
+std::optional<Request> read_after_conflict(const decide::Action& action) {
+  if (const auto* pod = std::get_if<decide::CreatePod>(&action))
+    return Request{.path = pods_path(pod->key.ns) + "/" + pod->key.name};
+  if (const auto* status = std::get_if<decide::WriteStatus>(&action)) return Request{.path = job_path(status->key)};
+  return std::nullopt;
+}
+
+Request request_for(const decide::DeletePod& action) {
+  Json options = delete_options(action.uid);
+  if (action.grace_seconds) options["gracePeriodSeconds"] = *action.grace_seconds;
+  return {.method = Method::kDelete, .path = pods_path(action.key.ns) + "/" + action.key.name, .body = std::move(options)};
+}
+
+Request request_for(const decide::CreateSecret& action, const Writer& writer) {
+  const Json owner = {{"apiVersion", contract::kApiVersion},
+                      {"kind", contract::kKind},
+                      {"name", action.job_name},
+                      {"uid", action.job_uid},
+                      {"controller", true},
+                      {"blockOwnerDeletion", false}};
+  Json metadata = {{"name", action.key.name},
+                   {"namespace", action.key.ns},
+                   {"labels", {{contract::kJobLabel, action.job_name}, {contract::kManagedByLabel, contract::kManagedByValue}}},
+                   {"ownerReferences", Json::array({owner})}};
+  return {.method = Method::kPost,
+          .path = "/api/v1/namespaces/" + action.key.ns + "/secrets",
+          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .body = {{"apiVersion", "v1"},
+                   {"kind", "Secret"},
+                   {"metadata", std::move(metadata)},
+                   {"type", "Opaque"},
+                   {"immutable", true},
+                   {"stringData", {{"key", contract::job_key(writer.controller_key, action.job_uid)}}}}};
+}
+
+Request request_for(const decide::DryRunPod& action) {
+  return {.method = Method::kPost,
+          .path = pods_path(action.job.ns),
+          .query = {{"dryRun", "All"}, {"fieldValidation", "Strict"}, {"fieldManager", std::string(contract::kFieldManager)}},
+          .body = action.body};
+}
+
+Request request_for(const decide::Event& action, const Writer& writer, contract::Time now) {
+  const std::string at = contract::to_rfc3339(now);
+  return {.method = Method::kPost,
+          .path = "/api/v1/namespaces/" + action.job.ns + "/events",
+          .body = {{"apiVersion", "v1"},
+                   {"kind", "Event"},
+                   {"metadata", {{"name", action.name}, {"namespace", action.job.ns}}},
+                   {"involvedObject",
+                    {{"apiVersion", contract::kApiVersion},
+                     {"kind", contract::kKind},
+                     {"namespace", action.job.ns},
+                     {"name", action.job.name},
+                     {"uid", action.job_uid}}},
+                   {"type", action.type == decide::EventType::kWarning ? "Warning" : "Normal"},
+                   {"reason", action.reason},
+                   {"message", shortened(action.message, kEventMessageBytes)},
+                   {"source", {{"component", contract::kFieldManager}}},
+                   {"reportingComponent", contract::kFieldManager},
+                   {"reportingInstance", writer.instance},
+                   {"firstTimestamp", at},
+                   {"lastTimestamp", at},
+                   {"count", 1}}};
+}
+
+Request request_for(const decide::DeleteJob& action) {
+  return {.method = Method::kDelete, .path = job_path(action.key), .body = delete_options(action.uid)};
+}
+
+Request request_for(const decide::Action& action, const Writer& writer, contract::Time now) {
+  return std::visit(Overloaded{[&](const decide::CreateSecret& secret) { return request_for(secret, writer); },
+                               [&](const decide::Event& event) { return request_for(event, writer, now); },
+                               [](const auto& other) { return request_for(other); }},
+                    action);
+}
+
+std::string to_text(const decide::Action& action) {
+  using decide::to_text;
+  return std::visit(Overloaded{[](const decide::WriteStatus& a) { return "write status of " + to_text(a.key); },
+                               [](const decide::CreatePod& a) { return "create pod " + to_text(a.key); },
+                               [](const decide::DeletePod& a) { return "delete pod " + to_text(a.key); },
+                               [](const decide::CreateSecret& a) { return "create secret " + to_text(a.key); },
+                               [](const decide::DryRunPod& a) { return "dry run of a pod of " + to_text(a.job); },
+                               [](const decide::Event& a) { return "create event " + a.reason + " of " + to_text(a.job); },
+                               [](const decide::DeleteJob& a) { return "delete TrainingJob " + to_text(a.key); }},
+                    action);
+}
+
+std::string_view kind_of(const decide::Action& action) {
+  static constexpr auto kNames = std::to_array<std::string_view>(
+      {"write_status", "create_pod", "delete_pod", "create_secret", "dry_run_pod", "create_event", "delete_job"});
+  static_assert(kNames.size() == std::variant_size_v<decide::Action>);
+  return kNames[action.index()];
+}
+
+decide::Event refusal_event(const ObjectKey& job, const std::string& job_uid, const std::string& message) {
+  return {.job = job,
+          .job_uid = job_uid,
+          .type = decide::EventType::kWarning,
+          .reason = "Refused",
+          .message = message,
+          .name = job.name + "." + hash_of(job_uid + "/" + message)};
+}
+
+Result result_of(const decide::Action& action, const kube::Response& response) {
+  if (response.ok()) return Result::kDone;
+  if (response.is_temporary()) return Result::kTemporary;
+  const bool deletes = std::holds_alternative<decide::DeletePod>(action) || std::holds_alternative<decide::DeleteJob>(action);
+  if (deletes) {
+    if (response.is_not_found()) return Result::kDone;
+    // Another object has the name: the one that was meant is gone.
+    if (response.is_conflict() && response.message.find("Precondition failed: UID") != std::string::npos) return Result::kDone;
+  }
+  if (response.is_already_exists()) {
+    // Whose pod it is, Performer looks; a dry run came past every check before it met the name.
+    return std::holds_alternative<decide::CreatePod>(action) ? Result::kConflict : Result::kDone;
+  }
+  if (response.status == 409) return Result::kConflict;
+  if (response.is_not_found()) {
+    // The job or the namespace is going away; a watch tells so soon.
+    return Result::kConflict;
+  }
+  if (std::holds_alternative<decide::DryRunPod>(action)) return Result::kDone;  // the answer that was asked for
+  return Result::kRefused;
+}
+
+}  // namespace trainyard::reconcile

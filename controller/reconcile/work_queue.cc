@@ -1,0 +1,97 @@
+#include "controller/reconcile/work_queue.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace trainyard::reconcile {
+
+using std::chrono::milliseconds;
+
+std::string to_text(const Key& key) { return key.kind == Kind::kRoom ? "room" : "TrainingJob " + decide::to_text(key.object); }
+
+WorkQueue::WorkQueue(Executor& executor, Run run, Pace pace) : executor_(executor), run_(std::move(run)), pace_(pace) {}
+
+void WorkQueue::add(const Key& key) {
+  Item& item = items_[key];
+  item.wanted = true;
+  post(key, item);
+}
+
+void WorkQueue::add_after(const Key& key, milliseconds delay) {
+  Item& item = items_[key];
+  const Moment at = executor_.uptime() + delay;
+  item.look_at = item.look_at ? std::min(*item.look_at, at) : at;
+  if (!item.running) set_timer(key, item, *item.look_at);
+}
+
+std::optional<milliseconds> WorkQueue::ready_in(const Key& key) const {
+  const auto found = items_.find(key);
+  if (found == items_.end()) return milliseconds(0);
+  if (found->second.running) return std::nullopt;
+  return std::max(milliseconds(0), found->second.not_before - executor_.uptime());
+}
+
+void WorkQueue::claim(const Key& key) { items_[key].running = true; }
+
+milliseconds WorkQueue::done(const Key& key, Ended ended, milliseconds at_least) {
+  Item& item = items_[key];
+  item.running = false;
+  item.failures = ended == Ended::kWell ? 0 : item.failures + 1;
+  const Moment now = executor_.uptime();
+  item.not_before = now + pace_.interval;
+  if (ended != Ended::kWell) {
+    const Moment again = now + std::max(backoff(item.failures), at_least);
+    if (ended == Ended::kFailed) item.not_before = again;
+    item.look_at = item.look_at ? std::min(*item.look_at, again) : again;
+  }
+  // Where nothing is wanted the timer lets the item be forgotten; until then it keeps the distance between runs.
+  const Moment look = item.wanted ? item.not_before : std::max(item.look_at.value_or(item.not_before), item.not_before);
+  set_timer(key, item, look);
+  return item.wanted || item.look_at ? look - now : pace_.limit;
+}
+
+void WorkQueue::clear() { items_.clear(); }
+
+void WorkQueue::post(const Key& key, Item& item) {
+  if (item.posted || item.running) return;
+  item.posted = true;
+  executor_.brain([this, key] {
+    items_[key].posted = false;
+    look(key);
+  });
+}
+
+void WorkQueue::look(const Key& key) {
+  Item& item = items_[key];
+  if (item.running) return;
+  const Moment now = executor_.uptime();
+  if (item.look_at && *item.look_at <= now) item.wanted = true;
+  if (!item.wanted) {
+    if (item.look_at) return set_timer(key, item, *item.look_at);
+    if (!item.posted && !item.timer && item.not_before <= now) items_.erase(key);
+    return;
+  }
+  if (now < item.not_before) return set_timer(key, item, item.not_before);
+  item.wanted = false;
+  item.look_at.reset();
+  item.running = true;
+  run_(key);
+}
+
+void WorkQueue::set_timer(const Key& key, Item& item, Moment at) {
+  if (item.timer && *item.timer <= at) return;  // it will look and set the next one
+  item.timer = at;
+  executor_.brain_after(std::max(milliseconds(0), at - executor_.uptime()), [this, key, at] {
+    Item& found = items_[key];
+    if (found.timer == at) found.timer.reset();
+    look(key);
+  });
+}
+
+milliseconds WorkQueue::backoff(int failures) const {
+  milliseconds wait = pace_.first;
+  for (int i = 1; i < failures && wait < pace_.limit; ++i) wait *= 2;
+  return std::min(wait, pace_.limit);
+}
+
+}  // namespace trainyard::reconcile

@@ -1,0 +1,77 @@
+#pragma once
+// What is to be looked at next, and no sooner than makes sense.
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <optional>
+
+#include "controller/decide/cluster.h"
+#include "controller/reconcile/executor.h"
+
+namespace trainyard::reconcile {
+
+enum class Kind { kRoom, kTrainingJob };  // kRoom: schedule(), one for the whole cluster
+struct Key {
+  Kind kind = Kind::kTrainingJob;
+  decide::ObjectKey object;
+  auto operator<=>(const Key&) const = default;
+};
+std::string to_text(const Key& key);
+
+/// A key that failed waits `first`, then twice as long each time, at most `limit`. Two runs of a key begin at least `interval` apart.
+struct Pace {
+  std::chrono::milliseconds interval{50};
+  std::chrono::milliseconds first{100};
+  std::chrono::milliseconds limit{60'000};
+};
+
+/// How a run ended.
+enum class Ended {
+  kWell,      // failures are forgotten
+  kConflict,  // somebody else wrote: again when the watch shows it, or else after the back-off
+  kFailed     // again after the back-off, whatever happens before
+};
+
+/// Runs each key that was added once; a key is never run twice at the same time, and what is added while it runs or waits is run
+/// once more. Lives on the brain; `run` is called from its loop and answered by done(), then or later.
+class WorkQueue {
+ public:
+  using Run = std::function<void(const Key&)>;
+  WorkQueue(Executor& executor, Run run, Pace pace = {});
+
+  void add(const Key& key);
+  /// At the latest after `delay`.
+  void add_after(const Key& key, std::chrono::milliseconds delay);
+  /// How long until the key could run: 0: now; nothing: it is running.
+  std::optional<std::chrono::milliseconds> ready_in(const Key& key) const;
+  /// Counts the key as running, without a call of `run`. Only where ready_in() is 0.
+  void claim(const Key& key);
+  /// Returns how long until the key is looked at again where nothing is added before: `limit` of the pace where it is not.
+  std::chrono::milliseconds done(const Key& key, Ended ended, std::chrono::milliseconds at_least = {});
+  /// Nothing is wanted any more, all failures are forgotten, and runs that have begun are not waited for.
+  void clear();
+
+ private:
+  using Moment = std::chrono::milliseconds;  // of uptime()
+  struct Item {
+    bool wanted = false;
+    bool posted = false;  // a look at it is on its way
+    bool running = false;
+    int failures = 0;
+    Moment not_before{0};
+    std::optional<Moment> look_at;
+    std::optional<Moment> timer;  // the earliest one set
+  };
+  void post(const Key& key, Item& item);
+  void look(const Key& key);
+  void set_timer(const Key& key, Item& item, Moment at);
+  std::chrono::milliseconds backoff(int failures) const;
+
+  Executor& executor_;
+  const Run run_;
+  const Pace pace_;
+  std::map<Key, Item> items_;
+};
+
+}  // namespace trainyard::reconcile
