@@ -68,7 +68,7 @@ struct WatchEvent {
 
 /// What one list or one read of a watch's stream brought. `relisted`: the events (all kAdded) are the whole collection: what the
 /// receiver holds and does not find there is gone. After a start, a 410, or when the server was away, the first batch is relisted; a
-/// stream that ended or broke otherwise goes on where it was.
+/// stream that ended or broke otherwise goes on where it was. No events and not relisted: a bookmark, all before its version was told.
 struct WatchBatch {
   std::size_t target = 0;  // index of the WatchTarget
   bool relisted = false;

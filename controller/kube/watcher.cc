@@ -105,8 +105,6 @@ class Watcher::Ear {
       if (!news.resource_version.empty()) {
         heard = true;
         resource_version_ = news.resource_version;
-      }
-      if (!news.events.empty()) {
         sink_({.target = index_, .relisted = false, .events = std::move(news.events), .resource_version = resource_version_});
       }
       if (!news.error.empty()) {

@@ -26,7 +26,7 @@ struct WatchOptions {
 };
 
 /// Lists each target by a consistent read, then watches it from there with bookmarks. Batches hold whatever had arrived, in the order of
-/// the server; none is empty, but a relisted one may be. A watch that ends goes on where it ended; a target is listed again after a
+/// the server; a bookmark alone, which comes about once a minute, is a batch without events. A watch that ends goes on where it ended; a target is listed again after a
 /// 410, and when the server was away (a watch could not be opened again), so that the receiver hears of an outage. Any thread may
 /// construct, stop and destroy it; the sink is called on the ears' threads, one batch at a time for each target.
 class Watcher {

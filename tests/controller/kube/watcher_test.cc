@@ -142,6 +142,19 @@ TEST(Watcher, GoesOnWhereAWatchEnded) {
   EXPECT_TRUE(has(pods.next_request(), "resourceVersion=20")) << "a bookmark counts";
 }
 
+TEST(Watcher, ABookmarkIsABatchWithoutEvents) {
+  Listening pods(one_pod, [](int, const HttpSeen&, HttpReply& reply) {
+    reply.begin();
+    reply.chunk(event("BOOKMARK", "", 20));
+    reply.hold();
+  });
+  pods.next();
+  const WatchBatch bookmark = pods.next();
+  EXPECT_TRUE(bookmark.events.empty());
+  EXPECT_FALSE(bookmark.relisted);
+  EXPECT_EQ(bookmark.resource_version, "20");
+}
+
 TEST(Watcher, GoesOnWhereAWatchWasCut) {
   Listening pods(one_pod, [](int count, const HttpSeen&, HttpReply& reply) {
     reply.begin();

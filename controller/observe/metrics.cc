@@ -1,0 +1,133 @@
+#include "controller/observe/metrics.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <stdexcept>
+
+namespace trainyard::observe {
+namespace {
+
+const char* name_of(MetricType type) {
+  switch (type) {
+    case MetricType::kCounter: return "counter";
+    case MetricType::kGauge: return "gauge";
+    case MetricType::kHistogram: return "histogram";
+  }
+  return "untyped";
+}
+
+std::string text_of(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
+  char digits[32];
+  const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+  return {digits, end};
+}
+
+std::string escaped(const std::string& text, bool quotes) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\') {
+      out += "\\\\";
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (c == '"' && quotes) {
+      out += "\\\"";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string text_of(const Labels& labels) {
+  std::string out;
+  for (const auto& [name, value] : labels) {
+    out += out.empty() ? "{" : ",";
+    out += name;
+    out += "=\"" + escaped(value, true) + '"';
+  }
+  return out.empty() ? out : out + '}';
+}
+
+void write_line(std::string& out, const std::string& name, const Labels& labels, const std::string& value) {
+  out += name + text_of(labels) + ' ' + value + '\n';
+}
+
+}  // namespace
+
+std::vector<double> time_buckets() { return {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}; }
+
+Metrics::Metrics(std::vector<MetricDefinition> definitions) {
+  for (auto& definition : definitions) {
+    if (!index_.emplace(definition.name, families_.size()).second)
+      throw std::logic_error("metric " + definition.name + " is defined twice");
+    families_.push_back({std::move(definition), {}});
+    const auto& added = families_.back().definition;
+    if (added.type == MetricType::kHistogram && !std::is_sorted(added.buckets.begin(), added.buckets.end())) {
+      throw std::logic_error("the buckets of " + added.name + " do not grow");
+    }
+  }
+}
+
+Metrics::Family& Metrics::family(const std::string& name, MetricType type) {
+  const auto at = index_.find(name);
+  if (at == index_.end() || families_[at->second].definition.type != type) {
+    throw std::logic_error("there is no " + std::string(name_of(type)) + " " + name);
+  }
+  return families_[at->second];
+}
+
+void Metrics::add(const std::string& counter, const Labels& labels, double amount) {
+  const std::lock_guard lock(mutex_);
+  family(counter, MetricType::kCounter).series[labels].value += amount;
+}
+
+void Metrics::set(const std::string& gauge, const Labels& labels, double value) {
+  const std::lock_guard lock(mutex_);
+  family(gauge, MetricType::kGauge).series[labels].value = value;
+}
+
+void Metrics::clear(const std::string& gauge) {
+  const std::lock_guard lock(mutex_);
+  family(gauge, MetricType::kGauge).series.clear();
+}
+
+void Metrics::observe(const std::string& histogram, const Labels& labels, double value) {
+  const std::lock_guard lock(mutex_);
+  Family& found = family(histogram, MetricType::kHistogram);
+  const auto& bounds = found.definition.buckets;
+  Series& series = found.series[labels];
+  series.bucket_counts.resize(bounds.size() + 1);
+  series.value += value;
+  ++series.bucket_counts[static_cast<std::size_t>(std::lower_bound(bounds.begin(), bounds.end(), value) - bounds.begin())];
+}
+
+std::string Metrics::text() const {
+  const std::lock_guard lock(mutex_);
+  std::string out;
+  for (const auto& [definition, all_series] : families_) {
+    if (all_series.empty()) continue;
+    const std::string& name = definition.name;
+    out += "# HELP " + name + ' ' + escaped(definition.help, false) + "\n# TYPE " + name + ' ' + name_of(definition.type) + '\n';
+    for (const auto& [labels, series] : all_series) {
+      if (definition.type != MetricType::kHistogram) {
+        write_line(out, name, labels, text_of(series.value));
+        continue;
+      }
+      std::uint64_t count = 0;
+      for (std::size_t i = 0; i < series.bucket_counts.size(); ++i) {
+        count += series.bucket_counts[i];
+        Labels with_bound = labels;
+        with_bound["le"] = i < definition.buckets.size() ? text_of(definition.buckets[i]) : "+Inf";
+        write_line(out, name + "_bucket", with_bound, std::to_string(count));
+      }
+      write_line(out, name + "_sum", labels, text_of(series.value));
+      write_line(out, name + "_count", labels, std::to_string(count));
+    }
+  }
+  return out;
+}
+
+}  // namespace trainyard::observe

@@ -1,0 +1,57 @@
+#pragma once
+// Numbers for Prometheus. All metrics of a program stand in one list, which is their documentation too; code names the metric
+// and its labels where something happens.
+// Source of the format: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace trainyard::observe {
+
+enum class MetricType { kCounter, kGauge, kHistogram };
+
+struct MetricDefinition {
+  std::string name;  // trainyard_…; counters end with _total, times with _seconds
+  MetricType type = MetricType::kGauge;
+  std::string help;
+  std::vector<double> buckets;  // a histogram's upper bounds, growing
+};
+
+/// From 1 ms to 30 s: requests, reconciliations.
+std::vector<double> time_buckets();
+
+using Labels = std::map<std::string, std::string>;
+
+/// Any thread. A name that is not defined, or of another type, is a bug: std::logic_error.
+class Metrics {
+ public:
+  explicit Metrics(std::vector<MetricDefinition> definitions);
+
+  void add(const std::string& counter, const Labels& labels = {}, double amount = 1);
+  void set(const std::string& gauge, const Labels& labels, double value);
+  /// Forgets all of a gauge's series: for gauges that are set anew as a whole, such as jobs by phase.
+  void clear(const std::string& gauge);
+  void observe(const std::string& histogram, const Labels& labels, double value);
+  /// The exposition, families in the order of their definitions.
+  std::string text() const;
+
+ private:
+  struct Series {
+    double value = 0;                          // a counter or gauge; a histogram's sum
+    std::vector<std::uint64_t> bucket_counts;  // each bucket alone; the last is +Inf
+  };
+  struct Family {
+    MetricDefinition definition;
+    std::map<Labels, Series> series;
+  };
+  Family& family(const std::string& name, MetricType type);
+
+  mutable std::mutex mutex_;
+  std::vector<Family> families_;
+  std::map<std::string, std::size_t> index_;
+};
+
+}  // namespace trainyard::observe
