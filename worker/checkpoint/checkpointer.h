@@ -7,7 +7,6 @@
 // Loading finds the newest checkpoint that is whole and right, of any layout, and gives each rank the boxes that it holds now.
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,15 +14,15 @@
 
 #include "crds/contract/job.h"
 #include "crds/contract/user_error.h"
+#include "worker/checkpoint/agreement.h"
+#include "worker/checkpoint/directory.h"
+#include "worker/checkpoint/identity.h"
+#include "worker/checkpoint/manifest.h"
 #include "worker/checkpoint/storage.h"
 #include "worker/checkpoint/tensor_shard.h"
 #include "worker/mesh/comm.h"
 
 namespace trainyard::checkpoint {
-
-/// What a job must have in common with a checkpoint to go on from it: the model, and what the data order depends on. Everything else
-/// (layout, batch size, steps, learning rate, precision) may change between resumes.
-contract::Json identity_of(const contract::TrainingJobSpec& spec);
 
 struct Options {
   std::string path;       // spec.checkpoint.path
@@ -50,6 +49,7 @@ struct Saved {
   std::optional<std::int64_t> request;
   contract::CheckpointStatus status;  // of a durable one
   std::string failure;  // empty: durable. Else "write /checkpoints/…: No space left on device", and nothing is left of it
+  std::string warning;  // not empty: durable, but older ones could not be removed, and why
   double blocked_seconds = 0.0;  // this rank's training thread: staging, and waiting for the save before
 };
 
@@ -57,14 +57,15 @@ struct Loaded {
   std::int64_t step = 0;
   contract::Json state;
   std::string path;
-  std::vector<std::string> skipped;  // newer checkpoints that are corrupt, one message each: "… ; went back to step 100"
+  std::vector<std::string> skipped;  // newer checkpoints that are corrupt, one message each, the newest first
 };
 
-/// Lives on the training thread; every call but blocked time is collective over `world`: all ranks call, in the same order.
+/// Lives on the training thread. Every call but saving() is collective over `world`: all ranks make it, in the same order. A lost peer
+/// surfaces as mesh::PeerLost from any of them.
 class Checkpointer {
  public:
   Checkpointer(Options options, mesh::Comm& world, Storage& storage);
-  /// Abandons a save that was not finished: its temporary directory is left to the next generation.
+  /// Abandons a save that was not finished: what it wrote is left to the next open().
   ~Checkpointer();
   Checkpointer(const Checkpointer&) = delete;
   Checkpointer& operator=(const Checkpointer&) = delete;
@@ -78,7 +79,8 @@ class Checkpointer {
   /// is right; the tensors' contents are undefined then.
   std::optional<Loaded> load(const std::vector<TensorShard>& shards);
 
-  /// Starts to save. While another save is under way, waits for that first and returns how it ended.
+  /// Starts to save. While another save is under way, waits for that first and returns how it ended. A step that was loaded or made
+  /// durable last is not written again.
   std::optional<Saved> start(const Snapshot& snapshot);
   /// Between steps: moves a save on, and returns how it ended when it did. One small reduction while a save is under way, else nothing.
   std::optional<Saved> poll();
@@ -87,10 +89,20 @@ class Checkpointer {
   bool saving() const;
 
  private:
-  class Save;
+  struct Save;
+  std::optional<Saved> advance(bool wait);
+  bool all_done(bool wait, std::string& problem);
+  std::string commit(const Save& save);
+  Saved ended(std::string failure);
+  std::optional<Manifest> read_candidate(std::int64_t step, const std::vector<TensorShard>& shards, std::string& problem);
+  std::string read_tensors(std::int64_t step, const Manifest& manifest, const std::vector<TensorShard>& shards);
+
   Options options_;
-  mesh::Comm& world_;
+  std::int32_t rank_;
   Storage& storage_;
+  Directory directory_;
+  Agreement agreement_;
+  std::optional<std::int64_t> durable_step_;
   std::unique_ptr<Save> save_;
 };
 

@@ -31,8 +31,8 @@ class Directory {
   void commit(std::int64_t step, std::int64_t generation);
   /// Keeps `keep` checkpoints up to `newest`. Later ones are removed too: the training went back behind them because they are corrupt.
   void prune(std::int64_t newest, std::int32_t keep);
-  /// Removes what crashed writers of this and of earlier generations left.
-  void remove_leftovers(std::int64_t generation);
+  /// Removes what writers left when they crashed. Only for the folder's owner: nobody else can commit any more.
+  void remove_leftovers();
 
   /// Takes the folder for `owner` (`uid/generation`); a writer of another generation that is still alive finds out before it commits.
   void take(const std::string& owner);

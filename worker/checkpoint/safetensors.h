@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,9 +56,9 @@ struct WrittenFile {
   std::int64_t bytes = 0;
   std::uint64_t header_hash = 0;  // of the length and the header
 };
-/// Writes and syncs a file. Throws StorageError; std::invalid_argument for a tensor of a type that the format lacks.
+/// Writes and syncs a file. Throws StorageError (ECANCELED when stopped); std::invalid_argument for a tensor of a type that the format lacks.
 WrittenFile write_safetensors(Storage& storage, const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
-                              const std::map<std::string, std::string>& metadata);
+                              const std::map<std::string, std::string>& metadata, std::stop_token stop = {});
 
 /// An open file. Not thread safe.
 class SafetensorsReader {

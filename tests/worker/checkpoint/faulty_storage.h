@@ -1,0 +1,111 @@
+#pragma once
+// A disk that fills up, and a machine that stops between two operations, losing what was not synced.
+
+#include <cerrno>
+#include <filesystem>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/checkpoint/storage.h"
+
+namespace trainyard::checkpoint {
+
+/// What every operation throws once the machine has stopped.
+class MachineStopped : public std::runtime_error {
+ public:
+  MachineStopped() : std::runtime_error("the machine has stopped") {}
+};
+
+class FaultyStorage final : public Storage {
+ public:
+  /// Stops before the n-th operation that changes something (0: the first); files that are not synced then lose their second half.
+  void stop_at(std::int64_t operation) { stop_at_ = operation; }
+  bool stopped() const { return stopped_; }
+  /// Writes fail with ENOSPC once so many bytes were written.
+  void fill_after(std::int64_t bytes) { room_ = bytes; }
+  std::int64_t operations() const { return operations_; }
+
+  void make_directories(const std::filesystem::path& path) override {
+    step();
+    real_.make_directories(path);
+  }
+  std::unique_ptr<FileWriter> create(const std::filesystem::path& path) override {
+    step();
+    auto file = std::make_unique<Writer>(*this, path, real_.create(path));
+    unsynced_.insert(path);
+    return file;
+  }
+  std::unique_ptr<FileReader> open(const std::filesystem::path& path) override { return alive().open(path); }
+  std::vector<std::string> list(const std::filesystem::path& directory) override { return alive().list(directory); }
+  bool exists(const std::filesystem::path& path) override { return alive().exists(path); }
+  void rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
+    step();
+    real_.rename(from, to);
+    std::set<std::filesystem::path> moved;
+    for (const auto& path : unsynced_) {
+      const auto below = path.lexically_relative(from);
+      moved.insert(!below.empty() && *below.begin() != ".." ? to / below : path);
+    }
+    unsynced_ = std::move(moved);
+  }
+  void sync_directory(const std::filesystem::path& path) override {
+    step();
+    real_.sync_directory(path);
+  }
+  void remove_all(const std::filesystem::path& path) override {
+    step();
+    real_.remove_all(path);
+  }
+
+ private:
+  class Writer final : public FileWriter {
+   public:
+    Writer(FaultyStorage& storage, std::filesystem::path path, std::unique_ptr<FileWriter> real)
+        : storage_(storage), path_(std::move(path)), real_(std::move(real)) {}
+    void append(const void* bytes, std::size_t count) override {
+      storage_.step();
+      storage_.room_ -= static_cast<std::int64_t>(count);
+      if (storage_.room_ < 0) throw StorageError("write", path_, ENOSPC);
+      real_->append(bytes, count);
+    }
+    void sync() override {
+      storage_.step();
+      real_->sync();
+      storage_.unsynced_.erase(path_);
+    }
+
+   private:
+    FaultyStorage& storage_;
+    std::filesystem::path path_;
+    std::unique_ptr<FileWriter> real_;
+  };
+
+  Storage& alive() {
+    if (stopped_) throw MachineStopped();
+    return real_;
+  }
+  void step() {
+    alive();
+    if (operations_++ != stop_at_) return;
+    stopped_ = true;
+    for (const auto& path : unsynced_) {
+      if (std::filesystem::exists(path)) std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+    }
+    throw MachineStopped();
+  }
+
+  PosixStorage real_;
+  std::int64_t operations_ = 0;
+  std::int64_t stop_at_ = -1;
+  std::int64_t room_ = std::numeric_limits<std::int64_t>::max();
+  bool stopped_ = false;
+  std::set<std::filesystem::path> unsynced_;
+};
+
+}  // namespace trainyard::checkpoint

@@ -1,0 +1,270 @@
+#include "worker/checkpoint/checkpointer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <future>
+#include <stdexcept>
+
+#include "crds/contract/time.h"
+#include "worker/checkpoint/shard_files.h"
+#include "worker/checkpoint/tensor_hash.h"
+
+namespace trainyard::checkpoint {
+
+using contract::Json;
+using contract::UserError;
+
+namespace {
+
+constexpr std::int64_t kMaxManifestBytes = std::int64_t{1} << 30;
+constexpr std::string_view kStartAnew = "empty or change checkpoint.path";
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// What `action` throws, as text; empty when it returns. For work whose failure all ranks have to hear of before anyone acts on it.
+template <class Action>
+std::string problem_in(Action&& action) {
+  try {
+    action();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return {};
+}
+
+std::string join(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const auto& line : lines) text += (text.empty() ? "" : "; ") + line;
+  return text;
+}
+
+}  // namespace
+
+/// A save on its way. The helper's result is its problem; empty: none.
+struct Checkpointer::Save {
+  enum class Phase { kWriting, kCommitting, kDone };
+
+  ~Save() { stop.request_stop(); }  // then `helper` waits for its thread, which looks at `stop` every 16 MiB
+
+  std::int64_t step = 0;
+  Json state;
+  std::optional<std::int64_t> request;
+  Phase phase = Phase::kWriting;
+  double blocked_seconds = 0.0;
+  std::string warning;  // rank 0, written by the helper before its result
+  std::stop_source stop;
+  std::future<std::string> helper;  // no longer valid: its result was taken
+  std::string problem;
+};
+
+Checkpointer::Checkpointer(Options options, mesh::Comm& world, Storage& storage)
+    : options_(std::move(options)),
+      rank_(world.rank()),
+      storage_(storage),
+      directory_(storage, options_.path),
+      agreement_(world, options_.device) {}
+
+Checkpointer::~Checkpointer() = default;
+
+bool Checkpointer::saving() const { return save_ != nullptr; }
+
+void Checkpointer::open() {
+  const std::string owner = options_.job_uid + "/" + std::to_string(options_.generation);
+  const auto refused = agreement_.first_problem(agreement_.is_first() ? problem_in([&] {
+    directory_.take(owner);
+    directory_.remove_leftovers();
+  })
+                                                                      : std::string());
+  if (refused) {
+    throw UserError("CheckpointsNotWritable",
+                    "checkpoint.path: " + *refused + ": mount a volume there that the pod's user may write to");
+  }
+  std::string seen;
+  std::string mine = problem_in([&] { seen = directory_.owner(); });
+  if (mine.empty() && seen != owner) {
+    mine = "rank " + std::to_string(rank_) + " does not see in " + options_.path + " what rank 0 wrote there";
+  }
+  if (const auto problem = agreement_.first_problem(mine)) {
+    throw UserError("CheckpointsNotShared", "checkpoint.path: not shared among workers: " + *problem +
+                                                ": mount one volume there, the same in every worker (access mode ReadWriteMany)");
+  }
+}
+
+// ---- saving
+
+std::optional<Saved> Checkpointer::start(const Snapshot& snapshot) {
+  const auto began = std::chrono::steady_clock::now();
+  auto before = finish();
+  save_ = std::make_unique<Save>();
+  save_->step = snapshot.step;
+  save_->state = snapshot.state;
+  save_->request = snapshot.request;
+  if (durable_step_ == snapshot.step) {
+    save_->phase = Save::Phase::kDone;
+    return before;
+  }
+  save_->helper = std::async(std::launch::async,
+                             [this, step = snapshot.step, stop = save_->stop.get_token(), staged = stage(snapshot.shards)] {
+                               return problem_in([&] {
+                                 write_rank_files(storage_, directory_.temporary(step, options_.generation), rank_, staged,
+                                                  {{"format", "pt"}, {"step", std::to_string(step)}}, stop);
+                               });
+                             });
+  save_->blocked_seconds = seconds_since(began);
+  return before;
+}
+
+std::optional<Saved> Checkpointer::poll() { return advance(false); }
+
+std::optional<Saved> Checkpointer::finish() {
+  const auto began = std::chrono::steady_clock::now();
+  auto saved = advance(true);
+  if (saved) saved->blocked_seconds += seconds_since(began);
+  return saved;
+}
+
+std::optional<Saved> Checkpointer::advance(bool wait) {
+  if (!save_) return std::nullopt;
+  std::string problem;
+  if (save_->phase == Save::Phase::kWriting) {
+    if (!all_done(wait, problem)) return std::nullopt;
+    if (!problem.empty()) return ended(problem);
+    save_->phase = Save::Phase::kCommitting;
+    if (agreement_.is_first()) {
+      save_->helper = std::async(std::launch::async,
+                                 [this, save = save_.get()] { return problem_in([&] { save->warning = commit(*save); }); });
+    }
+  }
+  if (save_->phase == Save::Phase::kCommitting) {
+    if (!all_done(wait, problem)) return std::nullopt;
+    if (!problem.empty()) return ended(problem);
+  }
+  return ended({});
+}
+
+/// True on all ranks when every rank's helper has ended; `problem` is then that of the lowest rank that has one.
+bool Checkpointer::all_done(bool wait, std::string& problem) {
+  auto& helper = save_->helper;
+  if (helper.valid() && (wait || helper.wait_for(std::chrono::seconds(0)) == std::future_status::ready))
+    save_->problem = helper.get();
+  if (agreement_.highest({helper.valid() ? 1 : 0})[0] != 0) return false;
+  problem = agreement_.first_problem(save_->problem).value_or("");
+  return true;
+}
+
+/// Rank 0, on the helper: makes the manifest of what all ranks wrote, and the checkpoint visible. Returns what went wrong after it was.
+std::string Checkpointer::commit(const Save& save) {
+  const auto temporary = directory_.temporary(save.step, options_.generation);
+  Manifest manifest{.step = save.step,
+                    .generation = options_.generation,
+                    .job = options_.job,
+                    .jobUid = options_.job_uid,
+                    .layout = options_.layout,
+                    .identity = options_.identity,
+                    .state = save.state};
+  for (std::int32_t rank = 0; rank < agreement_.size(); ++rank) {
+    const auto file = temporary / fragment_file_name(rank);
+    add_fragment(manifest, parse_fragment(read_text(storage_, file, kMaxManifestBytes), file.string()));
+    storage_.remove_all(file);
+  }
+  if (const auto problems = problems_of(manifest); !problems.empty()) {
+    throw std::logic_error("the ranks' shards make no whole: " + join(problems));
+  }
+  write_text(storage_, temporary / kManifestName, to_text(manifest));
+  if (directory_.owner() != options_.job_uid + "/" + std::to_string(options_.generation)) {
+    throw std::runtime_error("commit " + directory_.of_step(save.step).string() + ": " + directory_.owner() +
+                             " has taken the folder since: this generation is over, or two jobs have the same checkpoint.path");
+  }
+  directory_.commit(save.step, options_.generation);
+  return problem_in([&] { directory_.prune(save.step, options_.keep); });
+}
+
+/// How the save ended, equal on all ranks; there is none under way afterwards.
+Saved Checkpointer::ended(std::string failure) {
+  Saved saved{
+      .step = save_->step, .request = save_->request, .failure = std::move(failure), .blocked_seconds = save_->blocked_seconds};
+  if (saved.failure.empty()) {
+    durable_step_ = saved.step;
+    const auto now = std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
+    const Json said =
+        Json::parse(agreement_.text_of(0, Json{{"at", contract::to_rfc3339(now)}, {"warning", save_->warning}}.dump()));
+    saved.status = {
+        .step = saved.step, .path = directory_.of_step(saved.step).string(), .completedAt = said["at"].get<std::string>()};
+    saved.warning = said["warning"].get<std::string>();
+  } else if (agreement_.is_first()) {
+    // What cannot be removed now is removed by the next open(); the failure that is reported is the one that the user has to mend.
+    problem_in([&] { storage_.remove_all(directory_.temporary(saved.step, options_.generation)); });
+  }
+  save_.reset();
+  return saved;
+}
+
+// ---- loading
+
+std::optional<Loaded> Checkpointer::load(const std::vector<TensorShard>& shards) {
+  std::vector<std::int64_t> steps;
+  const auto listed = problem_in([&] {
+    if (agreement_.is_first()) steps = directory_.steps();
+  });
+  if (const auto problem = agreement_.first_problem(listed))
+    throw UserError("CheckpointsUnreadable", "checkpoint.path: " + *problem);
+  steps = Json::parse(agreement_.text_of(0, Json(steps).dump())).get<std::vector<std::int64_t>>();
+  Loaded loaded;
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    std::string problem;
+    if (const auto manifest = read_candidate(*step, shards, problem)) {
+      durable_step_ = loaded.step = *step;
+      loaded.state = manifest->state;
+      loaded.path = directory_.of_step(*step).string();
+      return loaded;
+    }
+    loaded.skipped.push_back(problem);
+  }
+  if (steps.empty()) return std::nullopt;
+  throw UserError("CheckpointsCorrupt", "checkpoint.path: none of the checkpoints in " + options_.path +
+                                            " can be used: " + join(loaded.skipped) +
+                                            ": restore one from a backup, or, to start anew, " + std::string(kStartAnew));
+}
+
+/// The manifest of a checkpoint whose tensors are in the shards now, or nothing and why; equal on all ranks.
+std::optional<Manifest> Checkpointer::read_candidate(std::int64_t step, const std::vector<TensorShard>& shards,
+                                                     std::string& problem) {
+  const auto folder = directory_.of_step(step);
+  const auto file = folder / kManifestName;
+  Manifest manifest;
+  std::string text;
+  const auto unreadable = problem_in([&] {
+    text = read_text(storage_, file, kMaxManifestBytes);
+    manifest = parse_manifest(text, file.string());
+    if (manifest.step != step) throw CorruptFile(file.string() + " is corrupt: it is of step " + std::to_string(manifest.step));
+  });
+  const auto hash = to_hex(hash_bytes(text));
+  const bool same = agreement_.text_of(0, hash) == hash;
+  const auto different =
+      same ? unreadable : file.string() + " is not the same on rank " + std::to_string(rank_) + " as on rank 0";
+  if (const auto found = agreement_.first_problem(unreadable.empty() ? different : unreadable)) {
+    problem = *found;
+    return std::nullopt;
+  }
+  if (const auto others = differences(options_.identity, manifest.identity); !others.empty()) {
+    throw UserError("CheckpointOfAnotherJob", "checkpoint.path: " + folder.string() + " belongs to another training (" +
+                                                  manifest.job + "): " + join(others) + ": correct the job, or, to start anew, " +
+                                                  std::string(kStartAnew));
+  }
+  problem = read_tensors(step, manifest, shards);
+  if (!problem.empty()) return std::nullopt;
+  return manifest;
+}
+
+/// Empty on all ranks, or the same problem on all.
+std::string Checkpointer::read_tensors(std::int64_t step, const Manifest& manifest, const std::vector<TensorShard>& shards) {
+  const auto folder = directory_.of_step(step);
+  if (const auto found = agreement_.first_problem(problem_in([&] { read_shards(storage_, folder, manifest, shards); })))
+    return *found;
+  const auto problem = problem_of_sums(manifest, agreement_.sum(verification_sums(manifest, shards)));
+  return problem.empty() ? problem : folder.string() + " is corrupt: " + problem;
+}
+
+}  // namespace trainyard::checkpoint

@@ -1,0 +1,102 @@
+#include "worker/checkpoint/directory.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+
+#include "worker/checkpoint/manifest.h"
+
+namespace trainyard::checkpoint {
+
+namespace {
+
+constexpr std::string_view kPrefix = "step-";
+constexpr std::string_view kTemporarySuffix = ".tmp";
+constexpr std::string_view kReplacedSuffix = ".replaced";
+constexpr std::string_view kOwnerName = ".owner";
+
+std::string name_of_step(std::int64_t step) {
+  std::string digits = std::to_string(step);
+  digits.insert(0, digits.size() < 8 ? 8 - digits.size() : 0, '0');  // so that a listing is in the order of steps
+  return std::string(kPrefix) + digits;
+}
+
+std::optional<std::int64_t> number_from(std::string_view digits) {
+  if (digits.empty() || digits.size() > 18 || digits.find_first_not_of("0123456789") != std::string_view::npos)
+    return std::nullopt;
+  return std::stoll(std::string(digits));
+}
+
+bool is_leftover(std::string_view name) {
+  return name.starts_with('.') && name.substr(1).starts_with(kPrefix) &&
+         (name.ends_with(kTemporarySuffix) || name.ends_with(kReplacedSuffix));
+}
+
+}  // namespace
+
+std::filesystem::path Directory::of_step(std::int64_t step) const { return path_ / name_of_step(step); }
+
+std::filesystem::path Directory::temporary(std::int64_t step, std::int64_t generation) const {
+  return path_ / ("." + name_of_step(step) + "-g" + std::to_string(generation) + std::string(kTemporarySuffix));
+}
+
+std::vector<std::int64_t> Directory::steps() const {
+  std::vector<std::int64_t> steps;
+  for (const auto& name : storage_.list(path_)) {
+    if (!name.starts_with(kPrefix)) continue;
+    const auto step = number_from(std::string_view(name).substr(kPrefix.size()));
+    if (step && name == name_of_step(*step)) steps.push_back(*step);
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+void Directory::commit(std::int64_t step, std::int64_t generation) {
+  const auto from = temporary(step, generation);
+  const auto to = of_step(step);
+  storage_.sync_directory(from);
+  const auto aside = path_ / ("." + name_of_step(step) + std::string(kReplacedSuffix));
+  const bool replaces = storage_.exists(to);
+  if (replaces) {
+    storage_.remove_all(aside);
+    storage_.rename(to, aside);
+  }
+  storage_.rename(from, to);
+  storage_.sync_directory(path_);
+  if (replaces) storage_.remove_all(aside);
+}
+
+void Directory::prune(std::int64_t newest, std::int32_t keep) {
+  auto all = steps();
+  std::int32_t kept = 0;
+  for (auto step = all.rbegin(); step != all.rend(); ++step) {
+    const bool stays = *step == newest || (*step < newest && kept < std::max(keep, 1));
+    if (stays) {
+      ++kept;
+      continue;
+    }
+    // Hidden before it is taken apart: a crash in between leaves a leftover, never a checkpoint with holes.
+    const auto aside = path_ / ("." + name_of_step(*step) + std::string(kReplacedSuffix));
+    storage_.remove_all(aside);
+    storage_.rename(of_step(*step), aside);
+    storage_.remove_all(aside);
+  }
+}
+
+void Directory::remove_leftovers() {
+  for (const auto& name : storage_.list(path_)) {
+    if (is_leftover(name)) storage_.remove_all(path_ / name);
+  }
+}
+
+void Directory::take(const std::string& owner) {
+  storage_.make_directories(path_);
+  write_text(storage_, path_ / kOwnerName, owner);
+}
+
+std::string Directory::owner() const {
+  const auto file = path_ / kOwnerName;
+  return storage_.exists(file) ? read_text(storage_, file, 4096) : std::string();
+}
+
+}  // namespace trainyard::checkpoint
