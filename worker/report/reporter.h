@@ -2,12 +2,12 @@
 // What a rank says to its agent: one JSON object a line on file descriptor 3 (contract::Report). Where nobody opened that descriptor,
 // as when a person starts the program by hand, it prints lines for people to stderr.
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <mutex>
 #include <optional>
-#include <stop_token>
 #include <string>
 #include <thread>
 
@@ -33,12 +33,13 @@ class Reporter {
   void checkpoint(contract::CheckpointStatus checkpoint, std::optional<std::int64_t> request = std::nullopt);
   void notice(bool warning, std::string reason, std::string message);
   void failure(contract::Failure failure);
-  /// Writes what is left, for 5 seconds at most if the agent does not read, and stops. Later reports are dropped.
+  /// Writes what is left and stops; if the agent does not read, it waits for it for 5 seconds. Later reports are dropped.
   void close();
 
  private:
   void add(contract::Report report);
   void run();
+  bool should_give_up();
   bool write_line(const std::string& line);
 
   const int descriptor_;
@@ -48,10 +49,8 @@ class Reporter {
   std::deque<contract::Report> queue_;
   std::optional<contract::Report> progress_;  // behind everything in queue_
   bool closed_ = false;
+  std::chrono::steady_clock::time_point give_up_;  // after close()
   std::jthread writer_;
 };
-
-/// One line for people.
-std::string to_text(const contract::Report& report);
 
 }  // namespace trainyard::report
