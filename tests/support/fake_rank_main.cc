@@ -1,5 +1,6 @@
-// A rank that trains nothing: it behaves as the job's name for its training data says, and speaks to the agent as trainyard-rank does.
-// The script is the path of the first source, spec.data.train[0].path: commands separated by spaces.
+// A rank that trains nothing: it behaves as a script says, and speaks to the agent as trainyard-rank does.
+// The script is in the variable FAKE_RANK_SCRIPT, or else the path of the first source, spec.data.train[0].path: commands separated
+// by spaces.
 //
 //   steps:N      report N steps, as fast as they can be written (rank 0 only, as in the engine)
 //   checkpoint   report a durable checkpoint
@@ -10,6 +11,7 @@
 //   wait         obey the agent from here on: answer checkpointRequest, end with kStoppedExitCode at stopAfter
 //   stubborn     read the agent's words but never obey
 //   crash:N      raise signal N        exit:N   end with exit code N
+//   once:FILE    end the script here with exit code 1 unless FILE is there already; make it
 //   only:R       the commands after it are for rank R alone; others go on at `all`
 //   all
 //
@@ -18,6 +20,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -100,6 +103,11 @@ void obey(const RankConfig& config, const std::string& command, std::string argu
     std::signal(std::stoi(argument), SIG_DFL);
     std::raise(std::stoi(argument));
   }
+  if (command == "once") {
+    if (std::ifstream(argument)) return;
+    std::ofstream(argument) << "1";
+    std::_Exit(1);
+  }
   if (command == "exit") std::_Exit(std::stoi(argument));
   std::cout << "no such command: " << command << std::endl;
   std::_Exit(kEngineErrorExitCode);
@@ -112,7 +120,8 @@ int main() {
   if (!std::getline(std::cin, line)) return kEngineErrorExitCode;
   const auto config = decode<RankConfig>(Json::parse(line)).value;
   std::cout << "pid " << ::getpid() << " generation " << config.generation << " rank " << config.rank << std::endl;
-  std::istringstream script(config.spec.data.train.empty() ? "" : config.spec.data.train.front().path);
+  const char* given = std::getenv("FAKE_RANK_SCRIPT");
+  std::istringstream script(given != nullptr ? given : config.spec.data.train.empty() ? "" : config.spec.data.train.front().path);
   bool mine = true;
   for (std::string word; script >> word;) {
     const auto colon = word.find(':');

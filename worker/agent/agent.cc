@@ -13,7 +13,6 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "worker/agent/cgroup.h"
-#include "worker/agent/log.h"
 #include "worker/agent/rank_process.h"
 
 namespace trainyard::agent {
@@ -75,7 +74,7 @@ struct Agent::Impl : std::enable_shared_from_this<Impl> {
     }
     rank.process->send(contract::encode(start.config).dump());
     if (start.control != contract::RankControl{}) rank.process->send(contract::encode(start.control).dump());
-    log_info("rank started", {{"rank", number}, {"generation", start.config.generation}, {"pid", rank.process->pid()}});
+    info("rank started", {{"rank", number}, {"generation", start.config.generation}, {"pid", rank.process->pid()}});
   }
   void act(const KillRank& kill) {
     if (const auto rank = ranks.find(kill.rank); rank != ranks.end()) rank->second.process->kill();
@@ -107,9 +106,8 @@ struct Agent::Impl : std::enable_shared_from_this<Impl> {
     const auto json = contract::Json::parse(line, nullptr, false);
     const auto report = contract::decode<contract::Report>(json);
     if (json.is_discarded() || !report.problems.empty()) {
-      log_warning(
-          "a rank's report was not understood",
-          {{"rank", number}, {"report", std::string(line.substr(0, 512))}, {"problems", contract::to_text(report.problems)}});
+      warning("a rank's report was not understood",
+              {{"rank", number}, {"report", std::string(line.substr(0, 512))}, {"problems", contract::to_text(report.problems)}});
       return;
     }
     perform(core.reported(number, report.value, now()));
@@ -136,9 +134,9 @@ struct Agent::Impl : std::enable_shared_from_this<Impl> {
     }
     for (const auto& exit : exits) {
       ranks.erase(exit.rank);
-      log_info("rank ended", {{"rank", exit.rank},
-                              {"exitCode", exit.exit_code},
-                              {"signal", exit.signal == 0 ? std::string() : signal_name(exit.signal)}});
+      info("rank ended", {{"rank", exit.rank},
+                          {"exitCode", exit.exit_code},
+                          {"signal", exit.signal == 0 ? std::string() : signal_name(exit.signal)}});
     }
     if (!exits.empty()) perform(core.exited(exits, now()));
     if (options.reap_orphans) reap_orphans();
@@ -174,11 +172,18 @@ struct Agent::Impl : std::enable_shared_from_this<Impl> {
     });
   }
 
+  void info(std::string_view message, const nlohmann::json& keys) const {
+    if (options.log) options.log(Severity::kInfo, message, keys);
+  }
+  void warning(std::string_view message, const nlohmann::json& keys) const {
+    if (options.log) options.log(Severity::kWarning, message, keys);
+  }
+
   void write_last_word() {
     if (options.termination_log.empty()) return;
     std::ofstream file(options.termination_log, std::ios::trunc);
     file << contract::termination_message(core.state());
-    if (!file.flush()) log_warning("the termination message could not be written", {{"path", options.termination_log}});
+    if (!file.flush()) warning("the termination message could not be written", {{"path", options.termination_log}});
   }
 
   asio::io_context& io;
@@ -206,13 +211,14 @@ Agent::~Agent() {
 Answer Agent::assign(const contract::Assignment& assignment) {
   Answer answer = impl_->core.assign(assignment, now());
   if (answer.status == 200) {
-    log_info("assignment taken", {{"job", assignment.job},
-                                  {"generation", assignment.generation},
-                                  {"ranks", assignment.ranks},
-                                  {"checkpointRequest", assignment.checkpointRequest},
-                                  {"release", assignment.release}});
+    impl_->info("assignment taken", {{"job", assignment.job},
+                                     {"generation", assignment.generation},
+                                     {"ranks", assignment.ranks},
+                                     {"checkpointRequest", assignment.checkpointRequest},
+                                     {"release", assignment.release}});
   } else {
-    log_warning("assignment refused", {{"job", assignment.job}, {"generation", assignment.generation}, {"why", answer.message}});
+    impl_->warning("assignment refused",
+                   {{"job", assignment.job}, {"generation", assignment.generation}, {"why", answer.message}});
   }
   impl_->perform(answer.actions);
   return answer;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "worker/agent/agent_core.h"
+#include "worker/agent/log.h"
 
 namespace boost::asio {
 class io_context;
@@ -19,6 +20,7 @@ struct AgentOptions {
   Limits limits;
   std::string rank_program;     // trainyard-rank
   std::string termination_log;  // gets the state when the ranks have ended and when the agent ends; empty: none
+  Log log;                      // empty: none
   bool reap_orphans = false;    // this process is process 1, or a subreaper: others' zombies are its to reap too
 };
 

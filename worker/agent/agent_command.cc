@@ -17,6 +17,7 @@
 #include "worker/agent/cgroup.h"
 #include "worker/agent/http_server.h"
 #include "worker/agent/log.h"
+#include "worker/agent/rank_process.h"
 
 namespace trainyard::agent {
 namespace {
@@ -32,13 +33,6 @@ std::string read_key(const std::string& path) {
                              ": there are no 64 hexadecimal digits there; the controller mounts the job's Secret at this place");
   }
   return key;
-}
-
-void check_rank_program(const std::string& path) {
-  if (::access(path.c_str(), X_OK) != 0) {
-    throw std::runtime_error("the rank program " + path +
-                             " is not there or cannot be executed; say where it is with --rank-program");
-  }
 }
 
 /// To the pod's log: one write a line, so that lines of several ranks do not mix.
@@ -64,6 +58,7 @@ int run_agent(const AgentCommand& command) {
   options.limits.grace = command.grace;
   options.rank_program = command.rank_program;
   options.termination_log = command.termination_log;
+  options.log = write_log;
   options.reap_orphans = true;
   std::optional<Agent> agent;
   agent.emplace(io, options,
@@ -84,12 +79,14 @@ int run_agent(const AgentCommand& command) {
   asio::signal_set stop(io, SIGTERM, SIGINT);
   stop.async_wait([&](auto error, int signal) {
     if (error) return;
-    log_info("asked to end", {{"signal", signal_name(signal)}, {"graceSeconds", command.grace.count()}});
+    write_log(Severity::kInfo, "asked to end", {{"signal", signal_name(signal)}, {"graceSeconds", command.grace.count()}});
     agent->terminate();
   });
-  log_info("agent serves", {{"address", command.address}, {"port", server.port()}, {"podUid", command.pod_uid}});
+  write_log(Severity::kInfo, "agent serves",
+            {{"address", command.address}, {"port", server.port()}, {"podUid", command.pod_uid}});
   io.run();
-  log_info("agent ends", {{"phase", std::string(contract::name_of(agent->state().phase))}, {"exitCode", exit_code}});
+  write_log(Severity::kInfo, "agent ends",
+            {{"phase", std::string(contract::name_of(agent->state().phase))}, {"exitCode", exit_code}});
   return exit_code;
 }
 

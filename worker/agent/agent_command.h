@@ -20,7 +20,8 @@ struct AgentCommand {
 };
 
 /// Serves until the job is released or SIGTERM was obeyed. Returns the exit code: 0 after success, a stop that was asked for, or no work
-/// at all; 1 after a failure. Throws std::runtime_error where it cannot begin: no key, no rank program, a port that is taken.
+/// at all; 1 after a failure. Throws std::invalid_argument for a rank program that is not there, std::runtime_error where there is no key
+/// or the port is taken.
 int run_agent(const AgentCommand& command);
 
 }  // namespace trainyard::agent

@@ -8,22 +8,16 @@
 #include "crds/contract/time.h"
 
 namespace trainyard::agent {
-namespace {
 
-void write(std::string_view level, std::string_view message, const nlohmann::json& keys) {
+void write_log(Severity severity, std::string_view message, const nlohmann::json& keys) {
   nlohmann::ordered_json line;
   line["time"] = contract::to_rfc3339_micro(std::chrono::floor<std::chrono::microseconds>(std::chrono::system_clock::now()));
-  line["level"] = level;
+  line["level"] = severity == Severity::kInfo ? "info" : "warning";
   line["message"] = message;
   for (const auto& [key, value] : keys.items()) line[key] = value;
   const std::string text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   // One write a line, so that lines of several writers do not mix. A log that cannot be written must not stop the training.
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text.data(), text.size());
 }
-
-}  // namespace
-
-void log_info(std::string_view message, const nlohmann::json& keys) { write("info", message, keys); }
-void log_warning(std::string_view message, const nlohmann::json& keys) { write("warning", message, keys); }
 
 }  // namespace trainyard::agent

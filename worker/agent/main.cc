@@ -4,12 +4,16 @@
 #include <exception>
 #include <filesystem>
 #include <iostream>
+#include <stdexcept>
 #include <string>
+
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 
 #include "crds/contract/names.h"
 #include "worker/agent/agent_command.h"
+#include "worker/agent/run_command.h"
 
 namespace {
 
@@ -56,6 +60,23 @@ void add_agent(CLI::App& app, agent::AgentCommand& command, int& exit_code) {
   });
 }
 
+void add_run(CLI::App& app, agent::RunCommand& command, int& exit_code) {
+  auto* sub = app.add_subcommand("run", "Trains a manifest on this machine, without a cluster.");
+  command.rank_program = default_rank_program();
+  command.console.terminal = ::isatty(STDOUT_FILENO) == 1;
+  sub->add_option("manifest", command.manifest, "A YAML file with one TrainingJob")->required();
+  sub->add_option("--path", command.path_mappings, "FROM=TO: what the manifest calls FROM lies here at TO, as in /data=corpus");
+  sub->add_option("--every", command.console.every_steps, "Without a terminal: a line of progress every so many steps")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--rank-program", command.rank_program, "By default trainyard-rank beside this program")->capture_default_str();
+  sub->footer(
+      "Exit codes: 0 succeeded; 1 failed; 2 the manifest or the command line has problems; 75 stopped by Ctrl-C or SIGTERM after "
+      "a\n"
+      "checkpoint, run it again to go on; 130 killed by a second Ctrl-C.");
+  sub->callback([&command, &exit_code] { exit_code = agent::run_locally(command, std::cout, std::cerr); });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -63,12 +84,17 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "trainyard-worker " TRAINYARD_VERSION);
   app.require_subcommand(1);
   agent::AgentCommand agent_command;
+  agent::RunCommand run_command;
   int exit_code = 0;
   add_agent(app, agent_command, exit_code);
+  add_run(app, run_command, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
+  } catch (const std::invalid_argument& error) {
+    std::cerr << "trainyard-worker: " << error.what() << '\n';
+    return 2;
   } catch (const std::exception& error) {
     std::cerr << "trainyard-worker: " << error.what() << '\n';
     return 1;

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <csignal>
 #include <deque>
+#include <stdexcept>
 #include <system_error>
 #include <utility>
 
@@ -81,6 +82,12 @@ Pipe make_pipe() {
 }
 
 }  // namespace
+
+void check_rank_program(const std::string& program) {
+  if (::access(program.c_str(), X_OK) == 0) return;
+  throw std::invalid_argument("the rank program " + program +
+                              " is not there, or cannot be executed; say where it is with --rank-program");
+}
 
 struct RankProcess::Impl : std::enable_shared_from_this<Impl> {
   Impl(asio::io_context& io, Sinks sinks)

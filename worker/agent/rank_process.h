@@ -12,6 +12,9 @@ class io_context;
 
 namespace trainyard::agent {
 
+/// Throws std::invalid_argument, with what to do, where there is no program that can be executed: better at once than as a failed rank.
+void check_rank_program(const std::string& program);
+
 /// Lives on the io_context's one thread; the sinks are called there. The child
 ///   - leads a process group of its own, so that kill() reaches its children too;
 ///   - is killed by the kernel when the thread that made it ends (PR_SET_PDEATHSIG);

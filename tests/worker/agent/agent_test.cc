@@ -10,6 +10,7 @@
 
 #include "tests/support/temporary_folder.h"
 #include "tests/worker/agent/agent_in_thread.h"
+#include "tests/worker/agent/process_facts.h"
 
 namespace trainyard::agent {
 namespace {
@@ -17,21 +18,9 @@ namespace {
 using namespace std::chrono_literals;
 using contract::AgentPhase;
 using testing::AgentInThread;
+using testing::is_alive;
+using testing::is_gone_soon;
 using testing::scripted;
-
-/// A zombie whose parent is gone counts as gone: whether somebody reaps it is not the agent's matter.
-bool is_alive(int pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string text;
-  if (!std::getline(file, text)) return false;
-  return text.substr(text.rfind(')') + 2, 1) != "Z";
-}
-
-bool is_gone_soon(int pid) {
-  const auto until = std::chrono::steady_clock::now() + testing::kPatience;
-  while (is_alive(pid) && std::chrono::steady_clock::now() < until) std::this_thread::yield();
-  return !is_alive(pid);
-}
 
 int pid_in(const std::string& text) { return std::stoi(text); }
 

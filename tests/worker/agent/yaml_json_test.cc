@@ -1,0 +1,64 @@
+#include "worker/agent/yaml_json.h"
+
+#include <gtest/gtest.h>
+
+namespace trainyard::agent {
+namespace {
+
+using nlohmann::json;
+
+json value_of(const std::string& scalar) { return json_of_yaml("x: " + scalar).at(0).at("x"); }
+
+std::string error_of(const std::string& text) {
+  try {
+    json_of_yaml(text);
+  } catch (const YamlError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(YamlJson, ReadsMappingsAndSequences) {
+  EXPECT_EQ(json_of_yaml("a: {b: [1, two]}\nc:\n- d: 3\n").at(0), json::parse(R"({"a": {"b": [1, "two"]}, "c": [{"d": 3}]})"));
+}
+
+TEST(YamlJson, ReadsPlainScalarsAsYaml11Does) {
+  EXPECT_EQ(value_of("12"), 12);
+  EXPECT_EQ(value_of("-12"), -12);
+  EXPECT_EQ(value_of("0"), 0);
+  EXPECT_EQ(value_of("5.0e-5"), 5.0e-5);
+  EXPECT_EQ(value_of("-.5"), -0.5);
+  EXPECT_EQ(value_of("true"), true);
+  EXPECT_EQ(value_of("no"), false);
+  EXPECT_EQ(value_of("~"), nullptr);
+  EXPECT_EQ(value_of(""), nullptr);
+  EXPECT_TRUE(value_of("12").is_number_integer());
+  EXPECT_TRUE(value_of("12.0").is_number_float());
+}
+
+TEST(YamlJson, TakesForAStringWhatOnlySomeReadersTakeForANumber) {
+  for (const char* text : {"5e-5", "010", "1.2.3", "v1", "1_000", ".", "0x10", "1:30"}) EXPECT_EQ(value_of(text), text);
+}
+
+TEST(YamlJson, KeepsQuotedScalarsStrings) {
+  EXPECT_EQ(value_of("\"12\""), "12");
+  EXPECT_EQ(value_of("'true'"), "true");
+  EXPECT_EQ(value_of("''"), "");
+  EXPECT_EQ(value_of("|\n  1\n"), "1\n");
+  EXPECT_EQ(value_of("!!str 12"), "12");
+}
+
+TEST(YamlJson, FollowsAnchors) { EXPECT_EQ(json_of_yaml("a: &x {b: 1}\nc: *x\n").at(0).at("c").at("b"), 1); }
+
+TEST(YamlJson, LeavesOutEmptyDocuments) { EXPECT_EQ(json_of_yaml("# nothing\n---\na: 1\n---\n---\nb: 2\n").size(), 2u); }
+
+TEST(YamlJson, SaysWhereAKeyOccursTwice) {
+  EXPECT_EQ(error_of("spec:\n  steps: 1\n  steps: 2\n"), "line 3, column 3: the key steps occurs twice in one mapping");
+}
+
+TEST(YamlJson, SaysWhereATextIsNoYaml) {
+  EXPECT_EQ(error_of("a: [1,\nb: 2\n"), "line 3, column 1: end of sequence flow not found");
+}
+
+}  // namespace
+}  // namespace trainyard::agent

@@ -1,0 +1,99 @@
+#include "worker/agent/yaml_json.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <string_view>
+
+#include <yaml-cpp/yaml.h>
+
+namespace trainyard::agent {
+namespace {
+
+using Json = nlohmann::json;
+
+[[noreturn]] void refuse(const YAML::Mark& mark, const std::string& why) {
+  throw YamlError("line " + std::to_string(mark.line + 1) + ", column " + std::to_string(mark.column + 1) + ": " + why);
+}
+
+template <std::size_t N>
+bool is_one_of(std::string_view text, const std::array<std::string_view, N>& words) {
+  return std::find(words.begin(), words.end(), text) != words.end();
+}
+
+constexpr std::array<std::string_view, 5> kNull = {"", "~", "null", "Null", "NULL"};
+constexpr std::array<std::string_view, 9> kTrue = {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"};
+constexpr std::array<std::string_view, 9> kFalse = {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"};
+
+bool is_whole_number(std::string_view text) {
+  if (!text.empty() && (text[0] == '-' || text[0] == '+')) text.remove_prefix(1);
+  const bool digits = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return digits && (text.size() == 1 || text[0] != '0');  // 010 is 8 to some readers and 10 to others: a string here
+}
+
+bool is_number_with_point(std::string_view text) {
+  if (text.find('.') == std::string_view::npos) return false;
+  const std::size_t start = text[0] == '-' || text[0] == '+' ? 1 : 0;
+  if (start == text.size() || (text[start] != '.' && (text[start] < '0' || text[start] > '9'))) return false;
+  return std::any_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; }) &&
+         text.find_first_not_of("0123456789.eE+-") == std::string_view::npos;
+}
+
+Json plain_scalar(const std::string& text) {
+  if (is_one_of(text, kNull)) return nullptr;
+  if (is_one_of(text, kTrue)) return true;
+  if (is_one_of(text, kFalse)) return false;
+  const char* begin = text.data() + (text[0] == '+' ? 1 : 0);
+  const char* end = text.data() + text.size();
+  if (is_whole_number(text)) {
+    std::int64_t value = 0;
+    if (const auto parsed = std::from_chars(begin, end, value); parsed.ec == std::errc() && parsed.ptr == end) return value;
+  }
+  if (is_whole_number(text) || is_number_with_point(text)) {
+    double value = 0;
+    if (const auto parsed = std::from_chars(begin, end, value); parsed.ec == std::errc() && parsed.ptr == end) return value;
+  }
+  return text;
+}
+
+Json convert(const YAML::Node& node) {
+  switch (node.Type()) {
+    case YAML::NodeType::Undefined:
+    case YAML::NodeType::Null: return nullptr;
+    case YAML::NodeType::Scalar:
+      // yaml-cpp marks quoted scalars with the tag "!", plain ones with "?".
+      if (node.Tag() == "!" || node.Tag() == "tag:yaml.org,2002:str") return node.Scalar();
+      return plain_scalar(node.Scalar());
+    case YAML::NodeType::Sequence: {
+      Json out = Json::array();
+      for (const auto& item : node) out.push_back(convert(item));
+      return out;
+    }
+    case YAML::NodeType::Map: break;
+  }
+  Json out = Json::object();
+  for (const auto& item : node) {
+    if (!item.first.IsScalar()) refuse(item.first.Mark(), "a key must be a string");
+    const std::string& key = item.first.Scalar();
+    if (out.contains(key)) refuse(item.first.Mark(), "the key " + key + " occurs twice in one mapping");
+    out[key] = convert(item.second);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<Json> json_of_yaml(const std::string& text) {
+  std::vector<Json> out;
+  try {
+    for (const auto& document : YAML::LoadAll(text)) {
+      if (!document.IsNull()) out.push_back(convert(document));
+    }
+  } catch (const YAML::Exception& error) {
+    refuse(error.mark, error.msg);
+  }
+  return out;
+}
+
+}  // namespace trainyard::agent
