@@ -11,6 +11,17 @@ constexpr std::array<std::string_view, 4> kNames = {"debug", "info", "warning", 
 
 std::string quoted(std::string_view text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
 
+// Lines are written piece by piece, because Json would sort the keys.
+std::string beginning(contract::Time time, Level level, std::string_view message) {
+  return "{\"time\":\"" + contract::to_rfc3339_micro(time) + "\",\"level\":\"" + std::string(name_of(level)) +
+         "\",\"message\":" + quoted(message);
+}
+void append(std::string& line, std::string_view name, const Json& value) {
+  line += ',' + quoted(name) + ':' + value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+contract::Time now() { return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now()); }
+
 void write_to_stderr(std::string line) {
   line += '\n';
   std::string_view rest = line;
@@ -33,21 +44,25 @@ std::optional<Level> level_from(std::string_view name) {
 }
 
 std::string log_line(contract::Time time, Level level, std::string_view message, Fields fields) {
-  // Written piece by piece, because Json would sort the keys.
-  std::string line = "{\"time\":\"" + contract::to_rfc3339_micro(time) + "\",\"level\":\"" + std::string(name_of(level)) +
-                     "\",\"message\":" + quoted(message);
-  for (const auto& [name, value] : fields) {
-    line += ',' + quoted(name) + ':' + value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  }
+  std::string line = beginning(time, level, message);
+  for (const auto& [name, value] : fields) append(line, name, value);
+  return line + '}';
+}
+
+std::string log_line(contract::Time time, Level level, std::string_view message, const Json& fields) {
+  std::string line = beginning(time, level, message);
+  for (const auto& field : fields.items()) append(line, field.key(), field.value());
   return line + '}';
 }
 
 Log::Log(Level least, Writer writer) : least_(least), writer_(writer ? std::move(writer) : write_to_stderr) {}
 
 void Log::write(Level level, std::string_view message, Fields fields) const {
-  if (!enabled(level)) return;
-  const auto now = std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
-  writer_(log_line(now, level, message, fields));
+  if (enabled(level)) writer_(log_line(now(), level, message, fields));
+}
+
+void Log::write_object(Level level, std::string_view message, const Json& fields) const {
+  if (enabled(level)) writer_(log_line(now(), level, message, fields));
 }
 
 }  // namespace trainyard::observe

@@ -31,6 +31,8 @@ using Fields = std::initializer_list<Field>;
 
 /// The line, without its end. Text that is no UTF-8 is repaired.
 std::string log_line(contract::Time time, Level level, std::string_view message, Fields fields);
+/// The same with the entries of an object, in alphabetical order.
+std::string log_line(contract::Time time, Level level, std::string_view message, const Json& fields);
 
 /// Writes events at or above a level. Any thread.
 class Log {
@@ -41,6 +43,7 @@ class Log {
 
   bool enabled(Level level) const { return level >= least_; }
   void write(Level level, std::string_view message, Fields fields = {}) const;
+  void write_object(Level level, std::string_view message, const Json& fields) const;
   void debug(std::string_view message, Fields fields = {}) const { write(Level::kDebug, message, fields); }
   void info(std::string_view message, Fields fields = {}) const { write(Level::kInfo, message, fields); }
   void warning(std::string_view message, Fields fields = {}) const { write(Level::kWarning, message, fields); }

@@ -20,6 +20,11 @@ TEST(LogLine, StaysOneLineWhateverIsInIt) {
   EXPECT_EQ(Json::parse(line).at("te\"xt"), "a\nb\xEF\xBF\xBD") << "bytes that are no UTF-8 are replaced";
 }
 
+TEST(LogLine, TakesTheEntriesOfAnObjectToo) {
+  EXPECT_EQ(log_line(kTime, Level::kInfo, "refused", Json{{"status", 422}, {"error", "bad"}}),
+            R"({"time":"2026-01-02T03:04:05.678901Z","level":"info","message":"refused","error":"bad","status":422})");
+}
+
 TEST(Log, LeavesOutWhatIsBelowItsLevel) {
   std::vector<std::string> lines;
   const Log log(Level::kWarning, [&](std::string line) { lines.push_back(std::move(line)); });
