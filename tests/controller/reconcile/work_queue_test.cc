@@ -1,0 +1,153 @@
+#include "controller/reconcile/work_queue.h"
+
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/support/virtual_time.h"
+
+namespace trainyard::reconcile {
+namespace {
+
+using std::chrono::milliseconds;
+using test::VirtualExecutor;
+using test::VirtualTime;
+
+const Key kJob{.kind = Kind::kTrainingJob, .object = {"default", "job"}};
+const Key kOther{.kind = Kind::kTrainingJob, .object = {"default", "other"}};
+
+struct Fixture {
+  VirtualTime time;
+  VirtualExecutor executor{time};
+  std::vector<std::pair<milliseconds, Key>> runs;
+  std::function<void(const Key&)> then = [this](const Key& key) { queue.done(key, Ended::kWell); };
+  WorkQueue queue{executor,
+                  [this](const Key& key) {
+                    runs.emplace_back(time.uptime(), key);
+                    then(key);
+                  },
+                  Pace{}};
+
+  std::size_t num_runs(const Key& key) const {
+    return static_cast<std::size_t>(std::count_if(runs.begin(), runs.end(), [&](const auto& run) { return run.second == key; }));
+  }
+};
+
+TEST(WorkQueue, RunsAKeyOnceHoweverOftenItWasAdded) {
+  Fixture f;
+  for (int i = 0; i < 5; ++i) f.queue.add(kJob);
+  f.queue.add(kOther);
+  f.time.run_for(std::chrono::seconds(100));
+  EXPECT_EQ(f.num_runs(kJob), 1u);
+  EXPECT_EQ(f.num_runs(kOther), 1u);
+}
+
+TEST(WorkQueue, RunsAKeyAgainThatWasAddedWhileItRanButNeverTwiceAtATime) {
+  Fixture f;
+  f.then = [](const Key&) {};
+  f.queue.add(kJob);
+  f.time.run_for(std::chrono::seconds(1));
+  f.queue.add(kJob);
+  f.queue.add(kJob);
+  f.time.run_for(std::chrono::seconds(1));
+  EXPECT_EQ(f.num_runs(kJob), 1u);
+  f.queue.done(kJob, Ended::kWell);
+  f.time.run_for(std::chrono::seconds(1));
+  EXPECT_EQ(f.num_runs(kJob), 2u);
+}
+
+TEST(WorkQueue, KeepsADistanceBetweenRunsOfAKeyThatAlwaysWantsMore) {
+  Fixture f;
+  f.then = [&f](const Key& key) {
+    f.queue.add(key);
+    f.queue.done(key, Ended::kWell);
+  };
+  f.queue.add(kJob);
+  f.time.run_for(std::chrono::seconds(10));
+  EXPECT_GE(f.num_runs(kJob), 190u);
+  EXPECT_LE(f.num_runs(kJob), 201u);
+}
+
+TEST(WorkQueue, WaitsTwiceAsLongAfterEachFailureUpToTheLimitWhateverIsAdded) {
+  Fixture f;
+  f.then = [&f](const Key& key) {
+    f.queue.done(key, Ended::kFailed);
+    f.queue.add(key);
+  };
+  f.queue.add(kJob);
+  f.time.run_for(std::chrono::seconds(400));
+  std::vector<std::int64_t> gaps;
+  for (std::size_t i = 1; i < f.runs.size(); ++i) gaps.push_back((f.runs[i].first - f.runs[i - 1].first).count());
+  const std::vector<std::int64_t> wanted{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000, 60000, 60000};
+  ASSERT_GE(gaps.size(), wanted.size());
+  gaps.resize(wanted.size());
+  EXPECT_EQ(gaps, wanted);
+}
+
+TEST(WorkQueue, ForgetsFailuresAfterASuccess) {
+  Fixture f;
+  int failures = 3;
+  f.then = [&](const Key& key) { f.queue.done(key, failures-- > 0 ? Ended::kFailed : Ended::kWell); };
+  f.queue.add(kJob);
+  f.time.run_for(std::chrono::seconds(10));
+  ASSERT_EQ(f.runs.size(), 4u);
+  failures = 1;
+  f.queue.add(kJob);
+  f.time.run_for(std::chrono::seconds(10));
+  ASSERT_EQ(f.runs.size(), 6u);
+  EXPECT_EQ(f.runs[5].first - f.runs[4].first, milliseconds(100));
+}
+
+TEST(WorkQueue, AfterAConflictRunsAsSoonAsTheKeyIsAdded) {
+  Fixture f;
+  f.then = [&f](const Key& key) { f.queue.done(key, Ended::kConflict, std::chrono::seconds(30)); };
+  f.queue.add(kJob);
+  f.time.run_for(std::chrono::seconds(1));
+  ASSERT_EQ(f.runs.size(), 1u);
+  f.queue.add(kJob);
+  f.time.run_for(milliseconds(60));
+  EXPECT_EQ(f.runs.size(), 2u);
+  f.time.run_for(std::chrono::seconds(31));
+  EXPECT_EQ(f.runs.size(), 3u);
+}
+
+TEST(WorkQueue, LooksAgainAtTheSoonestTimeAskedFor) {
+  Fixture f;
+  f.queue.add_after(kJob, std::chrono::seconds(9));
+  f.queue.add_after(kJob, std::chrono::seconds(3));
+  f.queue.add_after(kJob, std::chrono::seconds(7));
+  f.time.run_for(std::chrono::seconds(20));
+  ASSERT_EQ(f.runs.size(), 1u);
+  EXPECT_EQ(f.runs[0].first, std::chrono::seconds(3));
+}
+
+TEST(WorkQueue, HonoursTheWaitThatTheServerAskedFor) {
+  Fixture f;
+  int left = 1;
+  f.then = [&](const Key& key) { f.queue.done(key, left-- > 0 ? Ended::kFailed : Ended::kWell, std::chrono::seconds(5)); };
+  f.queue.add(kJob);
+  f.time.run_for(std::chrono::seconds(20));
+  ASSERT_EQ(f.runs.size(), 2u);
+  EXPECT_GE(f.runs[1].first - f.runs[0].first, std::chrono::seconds(5));
+}
+
+TEST(WorkQueue, RunsNothingAfterItWasCleared) {
+  Fixture f;
+  f.queue.add(kJob);
+  f.queue.add_after(kOther, std::chrono::seconds(1));
+  f.queue.clear();
+  f.time.run_for(std::chrono::seconds(100));
+  EXPECT_TRUE(f.runs.empty());
+}
+
+TEST(WorkQueue, TellsWhenAKeyCouldRun) {
+  Fixture f;
+  EXPECT_EQ(f.queue.ready_in(kJob), milliseconds(0));
+  f.queue.claim(kJob);
+  EXPECT_EQ(f.queue.ready_in(kJob), std::nullopt);
+  f.queue.done(kJob, Ended::kFailed, std::chrono::seconds(2));
+  EXPECT_EQ(f.queue.ready_in(kJob), std::chrono::seconds(2));
+}
+
+}  // namespace
+}  // namespace trainyard::reconcile

@@ -1,0 +1,273 @@
+#include "tests/support/fake_kubelets.h"
+
+#include <utility>
+
+#include "controller/cache/decode.h"
+#include "crds/contract/names.h"
+
+namespace trainyard::test {
+namespace {
+
+decide::Resources requests_of(const Json& pod) {
+  std::vector<contract::Problem> problems;
+  return decide::pod_requests(pod.at("spec"), problems);
+}
+
+bool is_finished(const Json& pod) {
+  const auto phase = pod.value("/status/phase"_json_pointer, "");
+  return phase == "Succeeded" || phase == "Failed";
+}
+
+/// The node that a pod of binding Scheduler is pinned to; empty where it may go anywhere.
+std::string pinned_node(const Json& pod) {
+  const auto terms = pod.value(
+      "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms"_json_pointer, Json::array());
+  for (const auto& term : terms) {
+    for (const auto& field : term.value("matchFields", Json::array())) {
+      if (field.value("key", "") == "metadata.name") return field.at("values").at(0);
+    }
+  }
+  return "";
+}
+
+Json container_state(const Json& pod, const char* state, Json what) {
+  const Json& containers = pod.at("spec").at("containers");
+  return Json::array({{{"name", containers[0].value("name", "worker")}, {"state", {{state, std::move(what)}}}}});
+}
+
+}  // namespace
+
+FakeKubelets::FakeKubelets(VirtualTime& time, FakeKubeApi& api, FakeWorkers& workers)
+    : time_(time), api_(api), workers_(workers) {
+  api_.on_change(kPodsPath, [this](const FakeKubeApi::Change& change) { changed(change); });
+  workers_.exited = [this](const std::string& uid, int code, const std::string& message) {
+    container_exited(uid, code, message);
+  };
+}
+
+void FakeKubelets::add_node(const std::string& name, Json allocatable, const Json& labels) {
+  allocatable["pods"] = "110";
+  api_.create(
+      kNodes,
+      {{"apiVersion", "v1"},
+       {"kind", "Node"},
+       {"metadata", {{"name", name}, {"labels", labels}}},
+       {"spec", Json::object()},
+       {"status",
+        {{"allocatable", std::move(allocatable)},
+         {"conditions", {{{"type", "Ready"}, {"status", "True"}, {"lastTransitionTime", contract::to_rfc3339(time_.now())}}}}}}});
+}
+
+void FakeKubelets::kill(const std::string& node) {
+  if (!is_up(node)) return;
+  dead_.insert(node);
+  for (const auto& [uid, pod] : known_) {
+    if (pod.node == node) workers_.kill(uid);
+  }
+  node_ready_after(node, false, time_.random_time(seconds(10), seconds(40)));
+}
+
+void FakeKubelets::cut_off(const std::string& node) {
+  if (!is_up(node)) return;
+  cut_off_.insert(node);
+  workers_.cut_off(node);
+  node_ready_after(node, false, time_.random_time(seconds(10), seconds(40)));
+}
+
+void FakeKubelets::bring_back(const std::string& node) {
+  const bool was_dead = dead_.erase(node) > 0;
+  cut_off_.erase(node);
+  workers_.join(node);
+  node_ready_after(node, true, time_.random_time(milliseconds(500), seconds(5)));
+  std::vector<std::pair<std::string, ObjectKey>> there;
+  for (const auto& [uid, pod] : known_) {
+    if (pod.node == node) there.emplace_back(uid, pod.key);
+  }
+  for (const auto& [uid, key] : there) {
+    if (was_dead) container_exited(uid, 255, "");
+    sync_soon(key, time_.random_time(milliseconds(100), seconds(1)));
+  }
+  for (const auto& pod : api_.list(kPodsPath)) {  // and those that were bound meanwhile
+    if (pod->value("/spec/nodeName"_json_pointer, "") == node) sync_soon(cache::key_of(*pod), seconds(1));
+  }
+}
+
+void FakeKubelets::node_ready_after(const std::string& node, bool ready, milliseconds delay) {
+  time_.after(delay, [this, node, ready] {
+    if (is_up(node) != ready) return;
+    if (api_.is_away()) return node_ready_after(node, ready, seconds(1));
+    api_.edit(kNodes, {"", node}, [&](Json& object) {
+      Json& condition = object["status"]["conditions"][0];
+      const char* status = ready ? "True" : "Unknown";
+      if (condition["status"] == status) return;
+      condition["status"] = status;
+      condition["lastTransitionTime"] = contract::to_rfc3339(time_.now());
+    });
+  });
+}
+
+void FakeKubelets::changed(const FakeKubeApi::Change& change) {
+  const ObjectKey key = cache::key_of(*change.object);
+  if (change.type == kube::EventType::kDeleted) {
+    const std::string uid = cache::uid_of(*change.object);
+    if (known_.erase(uid) == 0) return;
+    // Erased at once, over the kubelet's head: it kills what is left when it hears of it.
+    time_.after(time_.random_time(milliseconds(5), milliseconds(100)), [this, uid] { workers_.kill(uid); });
+    return;
+  }
+  sync_soon(key, time_.random_time(milliseconds(5), milliseconds(100)));
+}
+
+void FakeKubelets::sync_soon(const ObjectKey& key, milliseconds delay) {
+  time_.after(delay, [this, key] { sync(key); });
+}
+
+void FakeKubelets::sync(const ObjectKey& key) {
+  const Json* pod = api_.get(kPodsPath, key);
+  if (pod == nullptr) return;
+  if (api_.is_away()) return sync_soon(key, seconds(1));
+  const std::string node = pod->value("/spec/nodeName"_json_pointer, "");
+  if (node.empty()) return bind(key, *pod);
+  if (!is_up(node)) return;  // bring_back() looks again
+  if ((*pod)["metadata"].contains("deletionTimestamp")) return end(key, *pod);
+  if (is_finished(*pod)) return;
+  const std::string uid = cache::uid_of(*pod);
+  if (!known_.contains(uid)) return admit(key, *pod);
+  if (!known_[uid].starting) start(key, uid);
+}
+
+bool FakeKubelets::fits(const std::string& node, const decide::Resources& requests) const {
+  const Json* object = api_.get(kNodes, {"", node});
+  if (object == nullptr) return false;
+  std::vector<contract::Problem> problems;
+  const auto allocatable = decide::read_resources(object->at("status").at("allocatable"), "", problems);
+  decide::Resources used = requests;
+  for (const auto& [uid, pod] : known_) {
+    const Json* other = api_.get(kPodsPath, pod.key);
+    if (pod.node == node && other != nullptr && !is_finished(*other)) used += pod.requests;
+  }
+  for (const auto& [name, amount] : used.entries()) {
+    if (amount > allocatable[name]) return false;
+  }
+  return true;
+}
+
+void FakeKubelets::bind(const ObjectKey& key, const Json& pod) {
+  const std::string node = pinned_node(pod);
+  if (!node.empty() && is_up(node) && fits(node, requests_of(pod))) {
+    api_.edit(kPodsPath, key, [&](Json& object) { object["spec"]["nodeName"] = node; });
+    return;
+  }
+  api_.edit(kPodsPath, key, [](Json& object) {
+    object["status"]["conditions"] = {
+        {{"type", "PodScheduled"}, {"status", "False"}, {"reason", "Unschedulable"}, {"message", "0/1 nodes are available"}}};
+  });
+  sync_soon(key, seconds(2));
+}
+
+void FakeKubelets::admit(const ObjectKey& key, const Json& pod) {
+  const std::string node = pod.at("spec").at("nodeName");
+  const auto requests = requests_of(pod);
+  if (reject_next > 0 || !fits(node, requests)) {
+    reject_next = std::max(0, reject_next - 1);
+    api_.edit(kPodsPath, key, [](Json& object) {
+      object["status"] = {{"phase", "Failed"}, {"reason", "OutOfcpu"}, {"message", "Node didn't have enough resource: cpu"}};
+    });
+    return;
+  }
+  const std::string uid = cache::uid_of(pod);
+  known_[uid] = {.key = key, .node = node, .requests = requests};
+  start(key, uid);
+}
+
+std::string FakeKubelets::missing_secret(const Json& pod) const {
+  for (const auto& volume : pod.value("/spec/volumes"_json_pointer, Json::array())) {
+    const auto name = volume.value("/secret/secretName"_json_pointer, "");
+    if (!name.empty() && api_.get(kSecrets, {pod["metadata"]["namespace"], name}) == nullptr) return name;
+  }
+  return "";
+}
+
+void FakeKubelets::start(const ObjectKey& key, const std::string& uid) {
+  Known& known = known_.at(uid);
+  known.starting = true;
+  time_.after(time_.random_time(start_low, start_high), [this, key, uid] {
+    const auto found = known_.find(uid);
+    const Json* pod = api_.get(kPodsPath, key);
+    if (found == known_.end() || pod == nullptr || workers_.is_running(uid) || is_finished(*pod)) return;
+    if ((*pod)["metadata"].contains("deletionTimestamp") || !is_up(found->second.node)) {
+      found->second.starting = false;
+      return sync_soon(key, milliseconds(100));
+    }
+    if (api_.is_away() || !missing_secret(*pod).empty()) return start(key, uid);
+    if (const auto why = cannot_start ? cannot_start(*pod) : std::nullopt) {
+      api_.edit(kPodsPath, key, [&](Json& object) {
+        object["status"]["containerStatuses"] =
+            container_state(object, "waiting", {{"reason", "ErrImagePull"}, {"message", *why}});
+      });
+      return start(key, uid);
+    }
+    const int number = ++next_address_;
+    const std::string ip =
+        "10." + std::to_string(number / 65536) + "." + std::to_string(number / 256 % 256) + "." + std::to_string(number % 256);
+    std::string secret_key;
+    for (const auto& volume : pod->value("/spec/volumes"_json_pointer, Json::array())) {
+      const auto name = volume.value("/secret/secretName"_json_pointer, "");
+      const Json* secret = name.empty() ? nullptr : api_.get(kSecrets, {key.ns, name});
+      if (secret != nullptr) secret_key = secret->value("/stringData/key"_json_pointer, "");
+    }
+    if (pod->value("/metadata/labels"_json_pointer, Json::object()).contains(contract::kJobLabel)) {
+      workers_.start({.pod_uid = uid,
+                      .node = found->second.node,
+                      .address = ip + ":" + std::to_string(contract::kAgentPort),
+                      .key = secret_key});
+    }
+    api_.edit(kPodsPath, key, [&](Json& object) {
+      object["status"]["phase"] = "Running";
+      object["status"]["podIP"] = ip;
+      object["status"]["containerStatuses"] = container_state(object, "running", Json::object());
+    });
+  });
+}
+
+void FakeKubelets::end(const ObjectKey& key, const Json& pod) {
+  const std::string uid = cache::uid_of(pod);
+  const auto found = known_.find(uid);
+  if (found == known_.end() || !workers_.is_running(uid)) {
+    known_.erase(uid);
+    api_.erase(kPodsPath, key);
+    return;
+  }
+  if (std::exchange(found->second.terminating, true)) return;
+  workers_.terminate(uid);
+  const auto at = contract::parse_rfc3339(pod["metadata"]["deletionTimestamp"].get<std::string>());
+  time_.after(std::max(std::chrono::microseconds(1), *at - time_.now()), [this, uid] {
+    if (!workers_.is_running(uid)) return;
+    workers_.kill(uid);
+    container_exited(uid, 137, "");
+  });
+}
+
+void FakeKubelets::container_exited(const std::string& uid, int code, const std::string& message) {
+  const auto found = known_.find(uid);
+  if (found == known_.end()) return;
+  const ObjectKey key = found->second.key;
+  if (api_.is_away() || !is_up(found->second.node)) {
+    time_.after(seconds(1), [this, uid, code, message] { container_exited(uid, code, message); });
+    return;
+  }
+  const Json* pod = api_.get(kPodsPath, key);
+  if (pod == nullptr || cache::uid_of(*pod) != uid || is_finished(*pod)) return;
+  const bool dying = (*pod)["metadata"].contains("deletionTimestamp");
+  api_.edit(kPodsPath, key, [&](Json& object) {
+    object["status"]["phase"] = code == 0 ? "Succeeded" : "Failed";
+    object["status"]["containerStatuses"] = container_state(object, "terminated",
+                                                            {{"exitCode", code},
+                                                             {"reason", code == 0 ? "Completed" : "Error"},
+                                                             {"finishedAt", contract::to_rfc3339(time_.now())},
+                                                             {"message", message}});
+  });
+  if (dying) sync_soon(key, time_.random_time(milliseconds(10), milliseconds(300)));
+}
+
+}  // namespace trainyard::test

@@ -1,0 +1,68 @@
+#include "tests/support/virtual_time.h"
+
+#include <utility>
+
+namespace trainyard::test {
+
+using std::chrono::microseconds;
+
+VirtualTime::VirtualTime(std::uint64_t seed) : start_(*contract::parse_rfc3339("2026-01-01T00:00:00Z")), random_(seed) {}
+
+void VirtualTime::after(microseconds delay, std::function<void()> task) {
+  tasks_.push({uptime_ + delay, number_++, std::make_shared<std::function<void()>>(std::move(task))});
+}
+
+bool VirtualTime::step(microseconds end) {
+  if (tasks_.empty() || tasks_.top().at > end) return false;
+  const Task task = tasks_.top();
+  tasks_.pop();
+  uptime_ = task.at;
+  ++tasks_run_;
+  (*task.run)();
+  return true;
+}
+
+void VirtualTime::run_for(microseconds time) {
+  const microseconds end = uptime_ + time;
+  while (step(end)) {
+  }
+  uptime_ = end;
+}
+
+bool VirtualTime::run_until(const std::function<bool()>& done, microseconds limit) {
+  const microseconds end = uptime_ + limit;
+  while (!done()) {
+    if (!step(end)) {
+      uptime_ = end;
+      return done();
+    }
+  }
+  return true;
+}
+
+std::int64_t VirtualTime::random(std::int64_t low, std::int64_t high) {
+  // Not std::uniform_int_distribution, which is another one with every standard library: a seed means the same everywhere.
+  return low + static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(high - low + 1));
+}
+
+void VirtualExecutor::brain(std::function<void()> task) {
+  later(on_hand_ ? time_.random_time(latency_.low, latency_.high) : milliseconds(0), std::move(task), false);
+}
+
+void VirtualExecutor::brain_after(milliseconds delay, std::function<void()> task) { later(delay, std::move(task), false); }
+
+void VirtualExecutor::hand(std::function<void()> task) {
+  later(time_.random_time(latency_.low, latency_.high), std::move(task), true);
+}
+
+void VirtualExecutor::later(microseconds delay, std::function<void()> task, bool on_hand) {
+  time_.after(delay, [this, on_hand, alive = std::weak_ptr<bool>(alive_), task = std::move(task)]() mutable {
+    if (alive.expired()) return;
+    if (time_.uptime() < frozen_until_) return later(frozen_until_ - time_.uptime(), std::move(task), on_hand);
+    on_hand_ = on_hand;
+    task();
+    if (!alive.expired()) on_hand_ = false;
+  });
+}
+
+}  // namespace trainyard::test
