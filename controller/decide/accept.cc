@@ -1,0 +1,74 @@
+#include "controller/decide/accept.h"
+
+#include <algorithm>
+#include <string>
+
+#include "controller/decide/next_generation.h"
+#include "controller/decide/pod_template.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::Problem;
+
+void check_pack(const contract::TrainingJobSpec& spec, const Settings& settings, std::vector<Problem>& problems) {
+  if (!spec.placement.pack) return;
+  std::string known;
+  for (const auto& level : settings.topology_levels) {
+    if (level.name == spec.placement.pack->level) return;
+    known += (known.empty() ? "" : ", ") + level.name;
+  }
+  problems.push_back({"spec.placement.pack.level",
+                      "names no topology level: " + spec.placement.pack->level +
+                          (known.empty() ? "; the chart's value topologyLevels is empty" : "; the levels are " + known)});
+}
+
+void refuse(Review& review, const char* reason, const std::string& message) {
+  review.set(condition::kAccepted, false, reason, message);
+}
+
+/// True where the API server accepts the pods.
+bool check_template(Review& review) {
+  const auto& job = review.job;
+  const auto& settings = review.cluster.settings;
+  const std::string hash = template_hash(job.spec, settings);
+  const auto* check = review.cluster.template_check(job.uid, hash);
+  const Time retry = check == nullptr ? review.now : check->at + settings.template_retry;
+  if (check == nullptr || (!check->accepted && review.now >= retry)) {
+    const WorkerPlace nowhere{.worker = 0, .generation = next_generation(review.cluster, job), .node = {}};
+    review.writes.push_back(DryRunPod{job.key, job.uid, hash, worker_pod(job, settings, nowhere)});
+  }
+  if (check == nullptr) return false;
+  if (!check->accepted) {
+    review.look_again(std::max(retry, review.now));
+    refuse(review, "TemplateRefused", "the API server refuses a pod of spec.workers.template: " + check->message);
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool is_template_accepted(const Cluster& cluster, const Job& job) {
+  const auto* check = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings));
+  return check != nullptr && check->accepted;
+}
+
+void accept(Review& review) {
+  const auto& job = review.job;
+  if (is_true(review.status, condition::kAccepted) && reason_of(review.status, condition::kPlaced) == reason::kGangPlaced) {
+    const bool edited = template_hash(job.spec, review.cluster.settings) != review.status.templateHash;
+    review.set(condition::kAccepted, true, "Accepted",
+               edited ? "spec.workers.template was changed; the change takes effect when the job is suspended and resumed" : "");
+    return;
+  }
+  std::vector<Problem> problems = job.problems;
+  check_pack(job.spec, review.cluster.settings, problems);
+  for (auto& problem : template_problems(job.spec, review.cluster.settings)) problems.push_back(std::move(problem));
+  if (!problems.empty()) return refuse(review, "InvalidSpec", contract::to_text(problems));
+  if (!check_template(review)) return;
+  review.set(condition::kAccepted, true, "Accepted", "");
+  review.set(condition::kAdmitted, true, "NoQueue", "");
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,15 @@
+#pragma once
+// Whether a job can work at all, before anything is made of it: the conditions Accepted and Admitted.
+
+#include "controller/decide/review.h"
+
+namespace trainyard::decide {
+
+/// Checks what the API server's schema could not, and has the API server itself check worker 0's pod by a dry run. A job
+/// that runs keeps what it was accepted for: its condition says when an edited template takes effect.
+void accept(Review& review);
+
+/// Whether pods of the job's present template may be made.
+bool is_template_accepted(const Cluster& cluster, const Job& job);
+
+}  // namespace trainyard::decide

@@ -1,0 +1,68 @@
+#pragma once
+// A job's conditions (metav1.Condition), and the phase that is computed from them.
+//
+// Some reasons are more than words: they tell the next decision how far the last one came, since nothing else is remembered. Those
+// are the constants here.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "crds/contract/job.h"
+#include "crds/contract/time.h"
+
+namespace trainyard::decide {
+
+namespace condition {
+inline constexpr const char* kAccepted = "Accepted";
+inline constexpr const char* kAdmitted = "Admitted";
+inline constexpr const char* kPlaced = "Placed";
+inline constexpr const char* kRunning = "Running";
+inline constexpr const char* kProgressing = "Progressing";
+inline constexpr const char* kSuspended = "Suspended";
+inline constexpr const char* kComplete = "Complete";
+inline constexpr const char* kFailed = "Failed";
+}  // namespace condition
+
+namespace reason {
+// Of Placed, True:
+inline constexpr const char* kCreatingWorkers = "CreatingWorkers";  // the generation was raised; not all its pods were seen yet
+inline constexpr const char* kGangPlaced = "Placed";                // every worker had its pod: what is missing now was lost
+// Of Placed, False:
+inline constexpr const char* kUnschedulable = "Unschedulable";  // no room now
+inline constexpr const char* kNeverFits = "NeverFits";          // no room ever
+inline constexpr const char* kWorkerLost = "WorkerLost";        // some workers are to be replaced; the others stay
+inline constexpr const char* kLostRace = "LostRace";            // a kubelet rejected a pod: another scheduler was faster
+inline constexpr const char* kGangRemoved = "GangRemoved";      // all pods go; then the gang is placed anew
+
+// Of Running, False:
+inline constexpr const char* kSuspending = "Suspending";  // a checkpoint is being written, then the pods go
+inline constexpr const char* kWorkersStarting = "WorkersStarting";
+// Of Running and Progressing, False: a failure was counted, and no step was done since.
+inline constexpr const char* kRestarting = "Restarting";
+// Of Running, either way:
+inline constexpr const char* kAgentUnreachable = "AgentUnreachable";
+}  // namespace reason
+
+const contract::Condition* find_condition(const contract::TrainingJobStatus& status, std::string_view type);
+bool is_true(const contract::TrainingJobStatus& status, std::string_view type);
+bool is_false(const contract::TrainingJobStatus& status, std::string_view type);
+/// Empty where there is no such condition.
+std::string reason_of(const contract::TrainingJobStatus& status, std::string_view type);
+/// When the condition got its status; the epoch where there is none.
+contract::Time since_of(const contract::TrainingJobStatus& status, std::string_view type);
+
+struct NewCondition {
+  const char* type;
+  bool is_true;
+  std::string reason;
+  std::string message;
+};
+/// lastTransitionTime changes with the status alone. `generation`: metadata.generation of the job.
+void set_condition(contract::TrainingJobStatus& status, NewCondition condition, std::int64_t generation, contract::Time now);
+
+/// Succeeded or Failed.
+bool is_finished(const contract::TrainingJobStatus& status);
+contract::Phase phase_of(const contract::TrainingJobStatus& status);
+
+}  // namespace trainyard::decide

@@ -1,0 +1,68 @@
+#include "controller/decide/ending.h"
+
+#include "controller/decide/progress.h"
+
+namespace trainyard::decide {
+namespace {
+
+// A released agent ends at once; this is for those that the release does not reach.
+constexpr std::chrono::seconds kReleaseGrace{30};
+
+void end(Review& review, const std::string& why) {
+  copy_progress(review);
+  review.status.completionTime = contract::to_rfc3339(review.now);
+  review.status.workers = {};
+  review.set(condition::kRunning, false, "Finished", why);
+  review.set(condition::kProgressing, false, "Finished", why);
+}
+
+}  // namespace
+
+void succeed(Review& review) {
+  end(review, "the job succeeded");
+  const auto& progress = review.status.progress;
+  const std::string steps = progress ? std::to_string(progress->step) + " steps are done" : "all steps are done";
+  review.set(condition::kComplete, true, "Succeeded", steps);
+}
+
+void fail(Review& review, const std::string& reason, const std::string& message) {
+  end(review, "the job failed");
+  review.set(condition::kFailed, true, reason.empty() ? "Failed" : reason, message);
+}
+
+bool enforce_deadline(Review& review) {
+  const auto limit = review.job.spec.lifecycle.activeDeadlineSeconds;
+  const auto start = contract::parse_rfc3339(review.status.startTime.value_or(""));
+  if (!limit || !start || is_true(review.status, condition::kSuspended)) return false;
+  const Time deadline = *start + std::chrono::seconds(*limit);
+  if (review.now < deadline) {
+    review.look_again(deadline);
+    return false;
+  }
+  fail(review, "DeadlineExceeded",
+       "the job was active for more than lifecycle.activeDeadlineSeconds, " + std::to_string(*limit) + " s");
+  return true;
+}
+
+void clean_up(Review& review) {
+  const Time ended = contract::parse_rfc3339(review.status.completionTime.value_or("")).value_or(review.now);
+  for (const auto* pod : review.cluster.pods_of(review.job)) {
+    if (!is_live(*pod) || pod->deletion_time) continue;
+    const auto* agent = review.cluster.agent(pod->uid);
+    if (agent != nullptr && agent->reachable && review.now < ended + kReleaseGrace) {
+      review.look_again(ended + kReleaseGrace);
+    } else {
+      review.remove(*pod, "the job has ended");
+    }
+  }
+  if (const auto ttl = review.job.spec.lifecycle.ttlSecondsAfterFinished) {
+    const Time over = ended + std::chrono::seconds(*ttl);
+    if (review.now < over) {
+      review.look_again(over);
+    } else {
+      review.writes.push_back(DeleteJob{review.job.key, review.job.uid, "lifecycle.ttlSecondsAfterFinished is over"});
+    }
+  }
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,86 @@
+#include "controller/decide/events.h"
+
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "controller/decide/conditions.h"
+#include "controller/decide/text_hash.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::Condition;
+using contract::ConditionStatus;
+
+constexpr std::size_t kLongestMessage = 1024;  // of an Event (events.k8s.io/v1 calls it note)
+
+Event make_event(const Job& job, EventType type, std::string reason, std::string message, const std::string& happening) {
+  if (message.size() > kLongestMessage) message = message.substr(0, kLongestMessage - 3) + "...";
+  return {.job = job.key,
+          .job_uid = job.uid,
+          .type = type,
+          .reason = std::move(reason),
+          .message = std::move(message),
+          .name = job.key.name + "." + text_hash(job.uid + "/" + happening)};
+}
+
+/// Reasons that are steps on the way to one that is told.
+bool is_told(const Condition& condition) {
+  static constexpr std::array<std::string_view, 8> kSilent{
+      reason::kGangPlaced, reason::kWorkerLost, reason::kWorkersStarting, reason::kRestarting,
+      "Starting",          "Finished",          condition::kSuspended,    "NoQueue"};
+  if (condition.type == condition::kSuspended || condition.type == condition::kComplete || condition.type == condition::kFailed)
+    return true;
+  if (condition.type == condition::kProgressing) return condition.reason == "NoProgress";
+  for (const auto silent : kSilent) {
+    if (condition.reason == silent) return false;
+  }
+  return condition.type != condition::kRunning || condition.status == ConditionStatus::kTrue || condition.reason != "Finished";
+}
+
+bool is_warning(const Condition& condition) {
+  if (condition.type == condition::kFailed) return true;
+  if (condition.type == condition::kSuspended || condition.reason == reason::kSuspending) return false;
+  return condition.status == ConditionStatus::kFalse || condition.reason == reason::kAgentUnreachable;
+}
+
+}  // namespace
+
+std::vector<Action> transition_events(const Job& job, const contract::TrainingJobStatus& next) {
+  std::vector<Action> out;
+  const auto& last = job.status;
+  if (next.restarts > last.restarts && next.failure) {
+    out.push_back(make_event(job, EventType::kWarning, reason::kRestarting,
+                             "restart " + std::to_string(next.restarts) + " of at most " +
+                                 std::to_string(job.spec.lifecycle.maxRestarts) + ": " + next.failure->message,
+                             "restart/" + std::to_string(next.restarts)));
+  }
+  for (const auto& condition : next.conditions) {
+    const auto* before = find_condition(last, condition.type);
+    const bool is_new = before == nullptr || before->status != condition.status || before->reason != condition.reason;
+    if (!is_new || !is_told(condition)) continue;
+    out.push_back(make_event(job, is_warning(condition) ? EventType::kWarning : EventType::kNormal, condition.reason,
+                             condition.message, condition.type + "/" + condition.reason + "/" + job.resource_version));
+  }
+  return out;
+}
+
+std::vector<Action> notice_events(const Job& job, const GangView& gang) {
+  std::vector<Action> out;
+  for (const auto& worker : gang.workers) {
+    if (worker.agent == nullptr || !worker.agent->state) continue;
+    for (const auto& notice : worker.agent->state->notices) {
+      if (notice.number <= worker.agent->events_made) continue;
+      Event event =
+          make_event(job, notice.warning ? EventType::kWarning : EventType::kNormal, notice.reason,
+                     name_of_worker(worker) + ": " + notice.message, worker.pod->uid + "/" + std::to_string(notice.number));
+      event.pod_uid = worker.pod->uid;
+      event.notice = notice.number;
+      out.push_back(std::move(event));
+    }
+  }
+  return out;
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,17 @@
+#pragma once
+// Events: one for each transition that people wait for, and one for each notice of an agent.
+
+#include <vector>
+
+#include "controller/decide/plan.h"
+#include "controller/decide/worker_view.h"
+
+namespace trainyard::decide {
+
+/// What is to be told of a job when its status becomes `next`.
+std::vector<Action> transition_events(const Job& job, const contract::TrainingJobStatus& next);
+
+/// The agents' notices that are not events yet.
+std::vector<Action> notice_events(const Job& job, const GangView& gang);
+
+}  // namespace trainyard::decide

@@ -1,0 +1,19 @@
+#include "controller/decide/next_generation.h"
+
+#include "crds/contract/names.h"
+
+namespace trainyard::decide {
+
+std::int64_t next_generation(const Cluster& cluster, const Job& job) {
+  const auto is_taken = [&](std::int64_t generation) {
+    for (std::int32_t i = 0; i < job.spec.workers.count; ++i) {
+      if (cluster.pod({job.key.ns, contract::pod_name(job.key.name, i, generation)}) != nullptr) return true;
+    }
+    return false;
+  };
+  std::int64_t next = job.status.generation + 1;
+  while (is_taken(next)) ++next;
+  return next;
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,61 @@
+#include "controller/decide/pod_failure.h"
+
+#include <utility>
+
+namespace trainyard::decide {
+namespace {
+
+using contract::Failure;
+using contract::FailureClass;
+
+Failure about(const Pod& pod) {
+  Failure failure;
+  failure.worker = pod.worker->worker;
+  if (!pod.node.empty()) failure.node = pod.node;
+  return failure;
+}
+
+std::string said(const std::string& text) { return text.empty() ? "" : ": " + text; }
+
+}  // namespace
+
+Failure worker_gone(std::int32_t worker) {
+  Failure failure{.failureClass = FailureClass::kInfrastructure, .worker = worker, .reason = "WorkerDeleted"};
+  failure.message = "the pod of worker " + std::to_string(worker) + " is gone: somebody deleted it, or its node was removed";
+  return failure;
+}
+
+Failure pod_ended(const Pod& pod) {
+  Failure failure = about(pod);
+  const auto& worker = *pod.worker;
+  failure.exitCode = worker.exit_code;
+  if (worker.exited_at) failure.at = contract::to_rfc3339(*worker.exited_at);
+  const std::string name = "pod " + to_text(pod.key);
+  if (!worker.reason.empty()) {  // the kubelet or the node controller ended it: Evicted, Terminated, NodeLost, Shutdown
+    failure.failureClass = FailureClass::kInfrastructure;
+    failure.reason = worker.reason;
+    failure.message = name + " was ended" + said(worker.message);
+  } else if (worker.exit_reason == "OOMKilled") {
+    failure.reason = "OutOfMemory";
+    failure.message = name +
+                      " was killed, since its container had used up its memory; raise the container's memory limit, or lower "
+                      "parallelism.microBatchSize";
+  } else {
+    failure.reason = "WorkerExited";
+    const std::string code = worker.exit_code ? " with exit code " + std::to_string(*worker.exit_code) : "";
+    failure.message = name + "'s container ended" + code + " without a last word of its agent" + said(worker.exit_reason) +
+                      "; its log says more, where it runs another program than `trainyard-worker agent`";
+  }
+  return failure;
+}
+
+Failure pod_lost(const Pod& pod, const char* reason, const std::string& how, Time since) {
+  Failure failure = about(pod);
+  failure.failureClass = FailureClass::kInfrastructure;
+  failure.reason = reason;
+  failure.message = "pod " + to_text(pod.key) + " is lost: " + how;
+  failure.at = contract::to_rfc3339(since);
+  return failure;
+}
+
+}  // namespace trainyard::decide

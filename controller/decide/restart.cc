@@ -1,0 +1,187 @@
+#include "controller/decide/restart.h"
+
+#include <algorithm>
+
+#include "controller/decide/ending.h"
+#include "controller/decide/next_generation.h"
+#include "controller/decide/pod_failure.h"
+#include "controller/decide/pod_template.h"
+#include "controller/decide/progress.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::Failure;
+using contract::FailureClass;
+
+bool any_is(const GangView& gang, WorkerState state) {
+  return std::any_of(gang.workers.begin(), gang.workers.end(), [state](const Worker& worker) { return worker.state == state; });
+}
+bool all_are(const GangView& gang, std::initializer_list<WorkerState> states) {
+  return std::all_of(gang.workers.begin(), gang.workers.end(), [&states](const Worker& worker) {
+    return std::find(states.begin(), states.end(), worker.state) != states.end();
+  });
+}
+
+/// All workers anew, since single ones can't be replaced: the template changed, or none came up.
+enum class Replace { kLostOnes, kAll };
+
+void restart(Review& review, Failure cause, Replace replace) {
+  if (cause.at.empty()) cause.at = contract::to_rfc3339(review.now);
+  const std::string message = cause.message;
+  const std::string reason = cause.reason;
+  const FailureClass failure_class = cause.failureClass;
+  review.status.failure = contract::trimmed(std::move(cause));
+  if (failure_class == FailureClass::kUser) return fail(review, reason, message);
+  const auto& lifecycle = review.job.spec.lifecycle;
+  if (review.status.restarts >= lifecycle.maxRestarts) {
+    const std::string limit = std::to_string(lifecycle.maxRestarts);
+    return fail(review, "MaxRestartsExceeded", "lifecycle.maxRestarts, " + limit + ", are used up; the last failure: " + message);
+  }
+  ++review.status.restarts;
+  review.set(condition::kRunning, false, reason::kRestarting, message);
+  review.set(condition::kProgressing, false, reason::kRestarting, message);
+  const auto& workers = review.gang.workers;
+  const bool in_place = std::all_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.reusable; });
+  if (replace == Replace::kLostOnes && in_place) {
+    review.status.generation = next_generation(review.cluster, review.job);
+    const auto* placed = find_condition(review.status, condition::kPlaced);
+    review.set(condition::kPlaced, true, reason::kGangPlaced, placed->message);
+    return;
+  }
+  // Pods of two templates in one gang would be two images that talk to each other.
+  const bool edited = template_hash(review.job.spec, review.cluster.settings) != review.status.templateHash;
+  const bool all = replace == Replace::kAll || edited;
+  review.set(condition::kPlaced, false, all ? reason::kGangRemoved : reason::kWorkerLost, message);
+}
+
+/// What is still waited for of a worker that does not come up.
+std::string waits_for(const Worker& worker) {
+  const auto& pod = *worker.pod->worker;
+  if (!pod.unscheduled_message.empty()) return "is not scheduled: " + pod.unscheduled_message;
+  if (!pod.waiting_reason.empty()) {
+    return "waits: " + pod.waiting_reason + (pod.waiting_message.empty() ? "" : ": " + pod.waiting_message);
+  }
+  if (!pod.container_running) return "was not started by its kubelet";
+  if (worker.agent != nullptr && !worker.agent->error.empty()) return "has an agent that does not answer: " + worker.agent->error;
+  return "has an agent that was not reached yet";
+}
+
+/// True where the gang did not come up in time.
+bool enforce_start_timeout(Review& review) {
+  const auto limit = std::chrono::seconds(review.job.spec.lifecycle.startTimeoutSeconds);
+  const Worker* late = nullptr;
+  std::int64_t number = 0;
+  for (const auto& worker : review.gang.workers) {
+    if (worker.state != WorkerState::kComing) continue;
+    if (review.now < worker.pod->created + limit) {
+      review.look_again(worker.pod->created + limit);
+    } else {
+      if (late == nullptr) late = &worker;
+      ++number;
+    }
+  }
+  if (late == nullptr) return false;
+  Failure cause{.failureClass = FailureClass::kInfrastructure, .worker = late->index, .reason = "StartTimeout"};
+  if (!late->pod->node.empty()) cause.node = late->pod->node;
+  cause.message = std::to_string(number) + " of " + std::to_string(review.gang.workers.size()) +
+                  " workers did not come up within lifecycle.startTimeoutSeconds, " + std::to_string(limit.count()) + " s; " +
+                  name_of_worker(*late) + " " + waits_for(*late);
+  restart(review, std::move(cause), Replace::kAll);
+  return true;
+}
+
+/// Whether it is worth waiting for a failure that explains those that are known.
+bool wait_for_first_cause(Review& review) {
+  const Worker* earliest = nullptr;
+  for (const auto& worker : review.gang.workers) {
+    if (!worker.failure) continue;
+    if (!worker.secondary) return false;
+    if (earliest == nullptr || worker.failure->at < earliest->failure->at) earliest = &worker;
+  }
+  const bool others_run = any_is(review.gang, WorkerState::kUp) || any_is(review.gang, WorkerState::kLeaving) ||
+                          any_is(review.gang, WorkerState::kComing);
+  const auto at = contract::parse_rfc3339(earliest->failure->at);
+  if (!others_run || !at) return false;
+  const Time over = std::min(*at, review.now) + review.cluster.settings.secondary_wait;
+  if (review.now >= over) return false;
+  review.look_again(over);
+  return true;
+}
+
+/// Ranks stopped though nobody here asked them to: pods are drained, or somebody sent SIGTERM.
+bool restart_after_stop(Review& review) {
+  if (!any_is(review.gang, WorkerState::kStopped) || !all_are(review.gang, {WorkerState::kStopped, WorkerState::kSucceeded})) {
+    return false;
+  }
+  const auto& workers = review.gang.workers;
+  const auto told =
+      std::find_if(workers.begin(), workers.end(), [](const Worker& worker) { return worker.pod->deletion_time.has_value(); });
+  const Worker& first = told == workers.end() ? workers.front() : *told;
+  restart(review,
+          pod_lost(*first.pod, "WorkerDeleted", "it was told to end; the ranks wrote a checkpoint and stopped", review.now),
+          Replace::kLostOnes);
+  return true;
+}
+
+bool lost_race(Review& review) {
+  const auto& gang = review.gang;
+  for (const auto* pod : gang.rejected) {
+    const auto index = pod->worker->worker;
+    if (index < 0 || index >= static_cast<std::int32_t>(gang.workers.size())) continue;
+    if (gang.workers[static_cast<std::size_t>(index)].state != WorkerState::kMissing) continue;
+    if (pod->worker->generation != review.status.generation) continue;  // told already
+    review.set(condition::kPlaced, false, reason::kLostRace,
+               "the kubelet of " + pod->node + " rejected pod " + to_text(pod->key) + " (" + pod->worker->reason +
+                   "): another scheduler was faster; " + pod->worker->message);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool watch_gang(Review& review) {
+  const GangView& gang = review.gang;
+  copy_progress(review);
+  if (lost_race(review)) return false;
+  if (reason_of(review.status, condition::kPlaced) == reason::kCreatingWorkers) {
+    if (any_is(gang, WorkerState::kMissing)) return false;
+    const auto* placed = find_condition(review.status, condition::kPlaced);
+    review.set(condition::kPlaced, true, reason::kGangPlaced, placed->message);
+  }
+  if (all_are(gang, {WorkerState::kSucceeded})) {
+    succeed(review);
+    return false;
+  }
+  if (auto cause = first_cause(gang)) {
+    if (wait_for_first_cause(review)) return true;
+    restart(review, std::move(*cause), Replace::kLostOnes);
+    return false;
+  }
+  if (restart_after_stop(review)) return false;
+  return !enforce_start_timeout(review);
+}
+
+void thin_out(Review& review) {
+  const auto& workers = review.gang.workers;
+  const bool has_pods =
+      std::any_of(workers.begin(), workers.end(), [](const Worker& w) { return w.pod != nullptr && is_live(*w.pod); });
+  if (!has_pods) return;
+  bool all = reason_of(review.status, condition::kPlaced) == reason::kGangRemoved;
+  if (!all && is_false(review.status, condition::kAccepted)) {
+    review.set(condition::kPlaced, false, reason::kGangRemoved,
+               "workers can't be replaced, since the job is not accepted any more");
+    all = true;
+  }
+  review.status.workers.ready = static_cast<std::int32_t>(std::count_if(workers.begin(), workers.end(), is_reachable));
+  for (const auto& worker : review.gang.workers) {
+    if (worker.pod == nullptr || !is_live(*worker.pod)) continue;
+    if (all) review.remove(*worker.pod, "the gang is placed anew");
+    if (!all && worker.state == WorkerState::kLost) review.remove(*worker.pod, worker.failure->message);
+    // Nobody may take its place while it may still run; schedule() waits for that.
+    if (worker.pod->deletion_time) review.look_again(*worker.pod->deletion_time + review.cluster.settings.node_lost);
+  }
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,22 @@
+#pragma once
+// What a failure leads to.
+
+#include "controller/decide/review.h"
+
+namespace trainyard::decide {
+
+/// Of a gang that was complete: finds out whether it goes on, is done, has failed, or is to be restarted, and does what follows.
+///   all workers are done                          -> Complete
+///   the user's own error                          -> Failed, at once
+///   a failure, and lifecycle.maxRestarts are used -> Failed
+///   a failure, and every pod can go on            -> the next generation, in the same pods
+///   a failure, and some pods can't                -> Placed=False WorkerLost: these alone are replaced by schedule()
+///   not up within lifecycle.startTimeoutSeconds   -> Placed=False GangRemoved: all of them are placed anew
+///   a kubelet rejected a pod                      -> Placed=False LostRace; not counted
+/// While only failures are known that follow from another, that one is waited for a little. True where the gang goes on.
+bool watch_gang(Review& review);
+
+/// Of a gang that waits for nodes: removes the pods that can't be kept, and all of them where that was decided.
+void thin_out(Review& review);
+
+}  // namespace trainyard::decide

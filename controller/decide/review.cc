@@ -1,0 +1,82 @@
+#include "controller/decide/review.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "controller/decide/events.h"
+#include "crds/contract/names.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::TrainingJobStatus;
+
+/// The status without what may wait for its turn.
+TrainingJobStatus in_kind(TrainingJobStatus status) {
+  for (auto& condition : status.conditions) condition.message.clear();
+  status.progress.reset();
+  status.checkpoint.reset();
+  status.workers.ready = 0;
+  return status;
+}
+
+}  // namespace
+
+Review::Review(const Cluster& cluster_, const Job& job_, Time now_)
+    : cluster(cluster_), job(job_), now(now_), gang(view_gang(cluster_, job_, now_)), status(job_.status) {
+  if (gang.changes_at) look_again(*gang.changes_at);
+}
+
+void Review::set(const char* type, bool is_true, std::string reason, std::string message) {
+  set_condition(status, {type, is_true, std::move(reason), std::move(message)}, job.generation, now);
+}
+
+void Review::look_again(Time at) {
+  if (!again || at < *again) again = at;
+}
+
+void Review::remove(const Pod& pod, std::string why) {
+  if (!pod.deletion_time) writes.push_back(DeletePod{.key = pod.key, .uid = pod.uid, .grace_seconds = {}, .why = std::move(why)});
+}
+
+Plan Review::plan() {
+  complete_status(status, job);
+  Plan out;
+  bool is_due = true;
+  if (status != job.status) {
+    const Time turn = job.status_written + write_interval(cluster);
+    is_due = differs_in_kind(status, job.status) || !writes.empty() || now >= turn;
+    if (is_due) {
+      out.phases.push_back({WriteStatus{job.key, job.uid, job.resource_version, status}});
+      for (auto& event : transition_events(job, status)) events.push_back(std::move(event));
+    } else {
+      look_again(turn);
+    }
+  }
+  if (!writes.empty()) out.phases.push_back(std::move(writes));
+  if (!events.empty()) out.phases.push_back(std::move(events));
+  if (again) out.look_again = std::max(std::chrono::seconds(0), std::chrono::ceil<std::chrono::seconds>(*again - now));
+  out.reasons = std::move(reasons);
+  return out;
+}
+
+void complete_status(TrainingJobStatus& status, const Job& job) {
+  status.observedGeneration = job.generation;
+  status.phase = phase_of(status);
+  status.selector = std::string(contract::kJobLabel) + "=" + job.key.name;
+  for (auto& condition : status.conditions) {
+    // That of Placed says for which spec the present generation of the gang was made (assignments.h).
+    if (condition.type != condition::kPlaced) condition.observedGeneration = job.generation;
+  }
+}
+
+std::chrono::microseconds write_interval(const Cluster& cluster) {
+  const auto& settings = cluster.settings;
+  const double all = static_cast<double>(cluster.num_running_jobs()) / settings.status_writes_per_second;
+  return std::max<std::chrono::microseconds>(settings.status_interval,
+                                             std::chrono::microseconds(static_cast<std::int64_t>(all * 1e6)));
+}
+
+bool differs_in_kind(const TrainingJobStatus& a, const TrainingJobStatus& b) { return in_kind(a) != in_kind(b); }
+
+}  // namespace trainyard::decide

@@ -1,0 +1,46 @@
+#pragma once
+// One look at one job: what is known goes in, each policy changes the status that it should have and says what is to be done, and a
+// plan comes out.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controller/decide/conditions.h"
+#include "controller/decide/plan.h"
+#include "controller/decide/worker_view.h"
+
+namespace trainyard::decide {
+
+struct Review {
+  Review(const Cluster& cluster, const Job& job, Time now);
+
+  const Cluster& cluster;
+  const Job& job;
+  const Time now;
+  const GangView gang;
+
+  contract::TrainingJobStatus status;  // starts as the job's
+  std::vector<Action> writes;          // go out once the status is written
+  std::vector<Action> events;          // go out last
+  std::optional<Time> again;
+  std::vector<std::string> reasons;
+
+  void set(const char* type, bool is_true, std::string reason, std::string message);
+  void look_again(Time at);
+  /// Deletes the pod, unless that was already asked for.
+  void remove(const Pod& pod, std::string why);
+
+  /// The plan: the status (at once where something changed that people wait for; numbers and messages alone, when it is their turn),
+  /// then the writes, then the events. Fills in what follows from the rest of the status.
+  Plan plan();
+};
+
+/// What follows from the rest: observedGeneration, phase, selector.
+void complete_status(contract::TrainingJobStatus& status, const Job& job);
+/// How long numbers and messages of one job wait for their turn.
+std::chrono::microseconds write_interval(const Cluster& cluster);
+/// Whether the two differ in more than numbers and messages.
+bool differs_in_kind(const contract::TrainingJobStatus& a, const contract::TrainingJobStatus& b);
+
+}  // namespace trainyard::decide

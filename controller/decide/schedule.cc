@@ -1,0 +1,213 @@
+#include <algorithm>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "controller/decide/accept.h"
+#include "controller/decide/events.h"
+#include "controller/decide/next_generation.h"
+#include "controller/decide/no_room.h"
+#include "controller/decide/placement.h"
+#include "controller/decide/plan.h"
+#include "controller/decide/pod_template.h"
+#include "controller/decide/review.h"
+#include "crds/contract/layout.h"
+#include "crds/contract/names.h"
+
+namespace trainyard::decide {
+namespace {
+
+/// A job that waits for nodes, and for which workers.
+struct Candidate {
+  const Job* job = nullptr;
+  GangView gang;
+  std::vector<std::int32_t> missing;  // workers without a pod that can be kept
+  bool has_others() const { return missing.size() < gang.workers.size(); }
+};
+
+bool is_waiting(const Cluster& cluster, const Job& job) {
+  const auto& status = job.status;
+  if (job.deleting || job.spec.managedBy != contract::kManagedBy || is_finished(status)) return false;
+  if (job.spec.suspend || is_true(status, condition::kSuspended) ||
+      reason_of(status, condition::kRunning) == reason::kSuspending) {
+    return false;
+  }
+  if (reason_of(status, condition::kPlaced) == reason::kGangPlaced) return false;
+  return is_true(status, condition::kAccepted) && is_template_accepted(cluster, job);
+}
+
+/// A pod that goes may still run on a healthy node: nobody takes its place before it is gone, or long overdue.
+bool blocks(const Cluster& cluster, const Pod& pod, Time now) {
+  if (!is_live(pod) || is_node_lost(cluster, pod.node, now)) return false;
+  return !pod.deletion_time || now < *pod.deletion_time + cluster.settings.node_lost;
+}
+
+std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time now) {
+  if (!is_waiting(cluster, job)) return std::nullopt;
+  Candidate out{.job = &job, .gang = view_gang(cluster, job, now), .missing = {}};
+  const std::string why = reason_of(job.status, condition::kPlaced);
+  const bool creating = is_true(job.status, condition::kPlaced);
+  for (const auto& worker : out.gang.workers) {
+    const bool keeps = creating ? worker.pod != nullptr : worker.reusable && why != reason::kGangRemoved;
+    if (keeps) continue;
+    if (worker.pod != nullptr && blocks(cluster, *worker.pod, now)) return std::nullopt;
+    out.missing.push_back(worker.index);
+  }
+  // What is complete, or has a rejected pod in the place of the one to be made, is for plan_job() to say.
+  const bool is_rejected_now = std::any_of(out.gang.rejected.begin(), out.gang.rejected.end(),
+                                           [&job](const Pod* pod) { return pod->worker->generation == job.status.generation; });
+  if (creating && (out.missing.empty() || is_rejected_now)) return std::nullopt;
+  return out;
+}
+
+/// Those that others of their gang wait for, then the oldest.
+std::vector<Candidate> queue(const Cluster& cluster, Time now) {
+  std::vector<Candidate> out;
+  for (const auto& [key, job] : cluster.jobs()) {
+    if (auto found = candidate(cluster, job, now)) out.push_back(std::move(*found));
+  }
+  std::stable_sort(out.begin(), out.end(), [](const Candidate& a, const Candidate& b) {
+    return std::pair(!a.has_others(), a.job->created) < std::pair(!b.has_others(), b.job->created);
+  });
+  return out;
+}
+
+/// Consecutive workers that talk much: a replica of the model (its pipeline), then a tensor group.
+std::vector<std::int32_t> groups_of(const contract::TrainingJobSpec& spec) {
+  const auto degrees = contract::degrees(spec);
+  const std::int32_t a_worker = contract::processes_per_worker(spec);
+  std::vector<std::int32_t> out;
+  for (const std::int32_t ranks : {degrees.pp * degrees.cp * degrees.tp, degrees.cp * degrees.tp, degrees.tp}) {
+    if (ranks > a_worker && ranks % a_worker == 0) out.push_back(ranks / a_worker);
+  }
+  return out;
+}
+
+Gang gang_of(const Cluster& cluster, const Candidate& candidate, Time now) {
+  const Job& job = *candidate.job;
+  const Json pod = worker_pod(job, cluster.settings, {.worker = 0, .generation = 1, .node = {}});
+  std::vector<contract::Problem> problems;  // there are none in an accepted template
+  Gang gang{.count = static_cast<std::int32_t>(candidate.missing.size()),
+            .requests = pod_requests(pod.at("spec"), problems),
+            .rules = read_node_rules(pod.at("spec")),
+            .pack = job.spec.placement.pack};
+  if (!candidate.has_others()) gang.groups = groups_of(job.spec);
+  std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
+  for (const auto& worker : candidate.gang.workers) {
+    if (!missing.contains(worker.index) && !worker.pod->node.empty()) gang.beside.insert(worker.pod->node);
+  }
+  for (const auto* rejected : candidate.gang.rejected) {
+    if (now < rejected->created + cluster.settings.rejecting_node_avoided) gang.avoid.insert(rejected->node);
+  }
+  return gang;
+}
+
+std::string counted(std::size_t number, const char* noun) {
+  return std::to_string(number) + " " + noun + (number == 1 ? "" : "s");
+}
+
+class Scheduling {
+ public:
+  Scheduling(const Cluster& cluster, Time now) : cluster_(cluster), now_(now), topology_(cluster) {}
+
+  Plan place(const Candidate& candidate) {
+    const Gang gang = gang_of(cluster_, candidate, now_);
+    if (candidate.missing.empty()) return start(candidate, {});
+    const auto found = place_gang(topology_, gang);
+    if (const auto* none = std::get_if<NoRoom>(&found)) return wait(candidate, gang, *none);
+    const auto& nodes = std::get<Placement>(found).nodes;
+    for (const auto& node : nodes) topology_.take(static_cast<std::size_t>(topology_.find_node(node)), gang.requests);
+    return start(candidate, nodes);
+  }
+
+ private:
+  Plan start(const Candidate& candidate, const std::vector<std::string>& nodes) const {
+    const Job& job = *candidate.job;
+    Review review(cluster_, job, now_);
+    auto& status = review.status;
+    if (!is_true(status, condition::kPlaced)) {
+      status.generation = next_generation(cluster_, job);
+      status.templateHash = template_hash(job.spec, cluster_.settings);
+      status.workers.desired = job.spec.workers.count;
+      if (!status.startTime) status.startTime = contract::to_rfc3339(now_);
+      status.placement = placement_status(candidate, nodes);
+      review.set(condition::kPlaced, true, nodes.empty() ? reason::kGangPlaced : reason::kCreatingWorkers,
+                 counted(candidate.gang.workers.size(), "worker") + " on " +
+                     counted(static_cast<std::size_t>(status.placement->nodes), "node"));
+      if (reason_of(status, condition::kProgressing) != reason::kRestarting) {
+        review.set(condition::kRunning, false, reason::kWorkersStarting, "worker pods are being created");
+        review.set(condition::kProgressing, false, "Starting", "no step was done yet");
+      }
+    }
+    Plan plan = review.plan();
+    if (nodes.empty()) return plan;
+    std::vector<Action> secret{CreateSecret{key_secret(job), job.key.name, job.uid}}, pods;
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      const WorkerPlace place{.worker = candidate.missing[i], .generation = status.generation, .node = nodes[i]};
+      pods.push_back(CreatePod{{job.key.ns, contract::pod_name(job.key.name, place.worker, place.generation)},
+                               worker_pod(job, cluster_.settings, place)});
+    }
+    const auto after_status = plan.phases.begin() + (plan.phases.empty() ? 0 : 1);
+    plan.phases.insert(after_status, {std::move(secret), std::move(pods)});
+    return plan;
+  }
+
+  contract::PlacementStatus placement_status(const Candidate& candidate, const std::vector<std::string>& added) const {
+    std::set<std::string> nodes(added.begin(), added.end());
+    const std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
+    for (const auto& worker : candidate.gang.workers) {
+      if (!missing.contains(worker.index)) nodes.insert(worker.pod->node);
+    }
+    const auto& pack = candidate.job->spec.placement.pack;
+    const std::int32_t level = pack ? topology_.level_of(pack->level) : 0;
+    std::set<std::string> domains;
+    for (const auto& node : nodes) {
+      const auto index = topology_.find_node(node);
+      if (index < 0 || topology_.num_levels() == 0) continue;
+      const auto& domain = topology_.domains()[static_cast<std::size_t>(topology_.ancestor(index, level))];
+      if (!domain.name.empty()) domains.insert(domain.name);
+    }
+    return {.domains = {domains.begin(), domains.end()}, .nodes = static_cast<std::int32_t>(nodes.size())};
+  }
+
+  Plan wait(const Candidate& candidate, const Gang& gang, const NoRoom& none) const {
+    const Job& job = *candidate.job;
+    Review review(cluster_, job, now_);
+    const Explanation why = explain(cluster_, topology_, gang, none);
+    const std::string reason = reason_of(job.status, condition::kPlaced);
+    if (!candidate.has_others()) {
+      review.set(condition::kPlaced, false, why.never ? reason::kNeverFits : reason::kUnschedulable, why.message);
+      return review.plan();
+    }
+    // A gang does not hold nodes in vain: two halves could wait for each other for ever.
+    const Time patience = since_of(job.status, condition::kPlaced) + std::chrono::seconds(job.spec.lifecycle.startTimeoutSeconds);
+    if (reason != reason::kWorkerLost || now_ >= patience) {
+      review.set(condition::kPlaced, false, reason::kGangRemoved,
+                 "there is no room for all workers beside each other: " + why.message);
+    } else {
+      review.set(condition::kPlaced, false, reason::kWorkerLost, why.message);
+      review.look_again(patience);
+    }
+    return review.plan();
+  }
+
+  const Cluster& cluster_;
+  const Time now_;
+  Topology topology_;
+};
+
+}  // namespace
+
+std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now) {
+  std::map<ObjectKey, Plan> plans;
+  const auto waiting = queue(cluster, now);
+  if (waiting.empty()) return plans;
+  Scheduling scheduling(cluster, now);
+  for (const auto& candidate : waiting) {
+    Plan plan = scheduling.place(candidate);
+    if (!plan.is_empty() || plan.look_again) plans.emplace(candidate.job->key, std::move(plan));
+  }
+  return plans;
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,118 @@
+#include "controller/decide/starting.h"
+
+#include <algorithm>
+
+#include "controller/decide/progress.h"
+#include "crds/contract/names.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::AgentPhase;
+
+/// The kubelet says of both that it could not pull the image, by turns.
+std::string waiting_reason(const WorkerPod& pod) {
+  return pod.waiting_reason == "ErrImagePull" || pod.waiting_reason == "ImagePullBackOff" ? "ImageNotPulled" : pod.waiting_reason;
+}
+
+/// A container that waits for something that it may wait for in vain.
+bool is_stuck(const WorkerPod& pod) {
+  return !pod.waiting_reason.empty() && pod.waiting_reason != "ContainerCreating" && pod.waiting_reason != "PodInitializing";
+}
+
+struct Trouble {
+  std::string reason, message;
+};
+
+/// The first worker, by index, that something keeps from coming up.
+std::optional<Trouble> trouble(const GangView& gang) {
+  for (const auto& worker : gang.workers) {
+    if (worker.state != WorkerState::kComing) continue;
+    const auto& pod = *worker.pod->worker;
+    if (is_stuck(pod)) return Trouble{waiting_reason(pod), name_of_worker(worker) + ": " + pod.waiting_message};
+    if (!pod.unscheduled_message.empty()) {
+      return Trouble{"NotScheduled", name_of_worker(worker) + ": " + pod.unscheduled_message};
+    }
+  }
+  return std::nullopt;
+}
+
+/// Agents that are silent though their containers run: most often a NetworkPolicy hides them.
+std::optional<Trouble> silence(Review& review) {
+  std::vector<const Worker*> silent;
+  for (const auto& worker : review.gang.workers) {
+    const bool runs =
+        worker.pod != nullptr && is_live(*worker.pod) && !worker.pod->deletion_time && worker.pod->worker->container_running;
+    if (!runs || worker.agent == nullptr || worker.agent->reachable) continue;
+    const Time over = worker.agent->since + review.cluster.settings.agent_silence_told;
+    if (review.now >= over) {
+      silent.push_back(&worker);
+    } else {
+      review.look_again(over);
+    }
+  }
+  if (silent.empty()) return std::nullopt;
+  const Worker& first = *silent.front();
+  const std::string number = silent.size() == 1 ? "" : " and " + std::to_string(silent.size() - 1) + " more";
+  const std::string& ns = review.cluster.settings.controller_namespace;
+  return Trouble{reason::kAgentUnreachable, "the controller can't reach the agent of " + name_of_worker(first) + number + ": " +
+                                                first.agent->error + ". If NetworkPolicies restrict namespace " +
+                                                review.job.key.ns + ", add one that allows ingress to TCP port " +
+                                                std::to_string(contract::kAgentPort) + " of pods with the label " +
+                                                std::string(contract::kJobLabel) + " from namespace " +
+                                                (ns.empty() ? "of the controller" : ns) + " (docs/operating.md has it)"};
+}
+
+bool is_at(const Worker& worker, AgentPhase phase) { return worker.said != nullptr && worker.said->phase == phase; }
+
+void tell_of_steps(Review& review) {
+  const auto& progress = review.status.progress;
+  const auto updated = contract::parse_rfc3339(progress ? progress->updatedAt : "");
+  if (!updated) return review.set(condition::kProgressing, true, "Training", "");
+  const Time over = *updated + review.cluster.settings.silence_told;
+  if (review.now < over) {
+    review.look_again(over);
+    return review.set(condition::kProgressing, true, "Training", "");
+  }
+  review.set(condition::kProgressing, false, "NoProgress",
+             "no step was done since " + progress->updatedAt + "; the last was step " + std::to_string(progress->step));
+}
+
+void tell_of_start(Review& review, const std::optional<Trouble>& unreachable) {
+  const auto& gang = review.gang;
+  const auto up =
+      std::count_if(gang.workers.begin(), gang.workers.end(), [](const Worker& w) { return w.state != WorkerState::kComing; });
+  const std::string message = std::to_string(up) + " of " + std::to_string(gang.workers.size()) + " workers are up";
+  const bool restarting = reason_of(review.status, condition::kProgressing) == reason::kRestarting;
+  if (const auto stuck = trouble(gang)) {
+    review.set(condition::kRunning, false, stuck->reason, stuck->message);
+  } else if (unreachable) {
+    review.set(condition::kRunning, false, unreachable->reason, unreachable->message);
+  } else if (!restarting || reason_of(review.status, condition::kRunning) != reason::kRestarting) {
+    review.set(condition::kRunning, false, reason::kWorkersStarting, message);
+  }
+  if (!restarting) review.set(condition::kProgressing, false, "Starting", "no step was done yet");
+}
+
+}  // namespace
+
+void tell_how_it_runs(Review& review) {
+  const auto& workers = review.gang.workers;
+  copy_progress(review);
+  review.status.workers = {.desired = static_cast<std::int32_t>(workers.size()),
+                           .ready = static_cast<std::int32_t>(std::count_if(workers.begin(), workers.end(), is_reachable))};
+  const auto unreachable = silence(review);
+  const bool trains =
+      is_true(review.status, condition::kRunning) || std::any_of(workers.begin(), workers.end(), [](const Worker& worker) {
+        return is_at(worker, AgentPhase::kRunning) || is_at(worker, AgentPhase::kSucceeded);
+      });
+  if (!trains) return tell_of_start(review, unreachable);
+  if (unreachable) {
+    review.set(condition::kRunning, true, unreachable->reason, unreachable->message);
+  } else {
+    review.set(condition::kRunning, true, "Training", std::to_string(workers.size()) + " workers train");
+  }
+  tell_of_steps(review);
+}
+
+}  // namespace trainyard::decide

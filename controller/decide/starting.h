@@ -1,0 +1,10 @@
+#pragma once
+// The conditions Running and Progressing of a gang that goes on: who is up, what keeps the others, whether steps are done.
+
+#include "controller/decide/review.h"
+
+namespace trainyard::decide {
+
+void tell_how_it_runs(Review& review);
+
+}  // namespace trainyard::decide

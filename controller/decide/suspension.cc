@@ -1,0 +1,74 @@
+#include "controller/decide/suspension.h"
+
+#include <algorithm>
+
+namespace trainyard::decide {
+namespace {
+
+/// Its ranks still train, or write their last checkpoint.
+bool is_training(const Worker& worker) {
+  return worker.said != nullptr && (worker.state == WorkerState::kUp || worker.state == WorkerState::kLeaving);
+}
+
+bool has_live_pods(const Review& review) {
+  const auto pods = review.cluster.pods_of(review.job);
+  return std::any_of(pods.begin(), pods.end(), [](const Pod* pod) { return is_live(*pod); });
+}
+
+void remove_all(Review& review) {
+  for (const auto* pod : review.cluster.pods_of(review.job)) review.remove(*pod, "the job is suspended");
+}
+
+void settle(Review& review) {
+  review.status.workers = {};
+  review.status.placement.reset();
+  const char* message = "the job is suspended; spec.suspend: false goes on from the newest checkpoint";
+  review.set(condition::kSuspended, true, "Suspended", message);
+  review.set(condition::kPlaced, false, "Suspended", message);
+  review.set(condition::kRunning, false, "Suspended", message);
+  review.set(condition::kProgressing, false, "Suspended", message);
+}
+
+/// After the mark is in the status, assignments tell the ranks to stop.
+void carry_through(Review& review) {
+  const auto& workers = review.gang.workers;
+  const bool all_done =
+      std::all_of(workers.begin(), workers.end(), [](const Worker& w) { return w.state == WorkerState::kSucceeded; });
+  const Time patience =
+      since_of(review.status, condition::kRunning) + std::chrono::seconds(review.job.spec.lifecycle.checkpointGraceSeconds);
+  if (!all_done && std::any_of(workers.begin(), workers.end(), is_training) && review.now < patience) {
+    review.look_again(patience);
+    return;
+  }
+  remove_all(review);
+  if (!has_live_pods(review)) settle(review);
+}
+
+}  // namespace
+
+bool suspend(Review& review) {
+  const bool suspending = reason_of(review.status, condition::kRunning) == reason::kSuspending;
+  const bool suspended = is_true(review.status, condition::kSuspended);
+  if (suspending) {
+    carry_through(review);
+    return true;
+  }
+  if (review.job.spec.suspend) {
+    if (suspended) {
+      remove_all(review);
+    } else if (has_live_pods(review)) {
+      review.set(condition::kRunning, false, reason::kSuspending, "a checkpoint is written, then the pods go");
+    } else {
+      remove_all(review);
+      settle(review);
+    }
+    return true;
+  }
+  if (suspended) {
+    review.status.startTime.reset();  // as in a Kubernetes Job: the deadline counts from the resume
+    review.set(condition::kSuspended, false, "Resumed", "");
+  }
+  return false;
+}
+
+}  // namespace trainyard::decide

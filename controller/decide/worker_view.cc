@@ -1,0 +1,213 @@
+#include "controller/decide/worker_view.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string_view>
+#include <tuple>
+
+#include "controller/decide/pod_failure.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::AgentPhase;
+using contract::State;
+
+/// Looks at one worker; collects when to look again.
+class Examination {
+ public:
+  Examination(const Cluster& cluster, const Job& job, Time now) : cluster_(cluster), job_(job), now_(now) {}
+
+  Worker examine(std::int32_t index, const Pod* pod) {
+    Worker worker{.index = index, .pod = pod};
+    if (pod == nullptr) {
+      worker.failure = worker_gone(index);
+      return worker;
+    }
+    worker.agent = cluster_.agent(pod->uid);
+    worker.said = words_of(worker);
+    if (pod->is_finished()) {
+      examine_ended(worker);
+    } else {
+      examine_living(worker);
+    }
+    return worker;
+  }
+
+  std::optional<Time> changes_at() const { return changes_at_; }
+
+ private:
+  /// What counts is what was said about the gang's present generation.
+  const State* words_of(const Worker& worker) const {
+    const auto generation = job_.status.generation;
+    const auto& last_word = worker.pod->worker->last_word;
+    if (last_word && last_word->generation == generation) return &*last_word;
+    if (worker.agent != nullptr && worker.agent->state && worker.agent->state->generation == generation)
+      return &*worker.agent->state;
+    return nullptr;
+  }
+
+  /// True where the agent's word settles it.
+  static bool take_word(Worker& worker) {
+    if (worker.said == nullptr) return false;
+    switch (worker.said->phase) {
+      case AgentPhase::kSucceeded: worker.state = WorkerState::kSucceeded; return true;
+      case AgentPhase::kStopped: worker.state = WorkerState::kStopped; return true;
+      case AgentPhase::kFailed:
+        worker.state = WorkerState::kFailed;
+        worker.failure = worker.said->failure.value_or(pod_ended(*worker.pod));
+        worker.secondary = worker.said->secondary;
+        return true;
+      default: return false;
+    }
+  }
+
+  static void examine_ended(Worker& worker) {
+    if (take_word(worker)) return;
+    worker.state = WorkerState::kLost;
+    worker.failure = pod_ended(*worker.pod);
+  }
+
+  void lose(Worker& worker, const char* reason, const std::string& how, Time since) const {
+    worker.state = WorkerState::kLost;
+    worker.failure = pod_lost(*worker.pod, reason, how, since);
+  }
+
+  /// Whether that much time has passed since `since`; if not, it is worth looking again then.
+  bool is_over(Time since, std::chrono::seconds span) {
+    if (now_ >= since + span) return true;
+    if (!changes_at_ || since + span < *changes_at_) changes_at_ = since + span;
+    return false;
+  }
+
+  void examine_living(Worker& worker) {
+    const Pod& pod = *worker.pod;
+    const auto& settings = cluster_.settings;
+    const Node* node = cluster_.node(pod.node);
+    const bool reachable = is_reachable(worker);
+    if (!pod.node.empty() && node == nullptr) {
+      return lose(worker, "NodeGone", "its node " + pod.node + " is no longer in the cluster", now_);
+    }
+    // A node whose kubelet is down goes on training: only where the agent is silent too is the worker lost.
+    if (node != nullptr && !node->ready && !reachable) {
+      const Time since = std::max(node->ready_since, worker.agent != nullptr ? worker.agent->since : pod.created);
+      if (is_over(since, settings.node_lost)) {
+        return lose(worker, "NodeLost", "its node " + pod.node + " is not ready, and its agent does not answer", since);
+      }
+    }
+    if (pod.deletion_time) {
+      if (take_word(worker)) return;
+      if (is_over(*pod.deletion_time, settings.node_lost)) {
+        return lose(worker, "WorkerDeleted", "it was deleted, and did not end within its grace", *pod.deletion_time);
+      }
+      worker.state = WorkerState::kLeaving;
+      return;
+    }
+    const bool answered = worker.agent != nullptr && worker.agent->state.has_value();
+    if (answered && !reachable && is_over(worker.agent->since, settings.agent_lost)) {
+      return lose(worker, "AgentLost", "its agent does not answer: " + worker.agent->error, worker.agent->since);
+    }
+    worker.reusable = true;
+    if (take_word(worker)) return;
+    worker.state = answered && !pod.worker->ip.empty() ? WorkerState::kUp : WorkerState::kComing;
+  }
+
+  const Cluster& cluster_;
+  const Job& job_;
+  const Time now_;
+  std::optional<Time> changes_at_;
+};
+
+bool is_concluded(const Worker& worker) { return worker.state != WorkerState::kFailed; }
+
+/// Where only failures that follow from another are known, a worker that went silent is what they follow from: sooner than its
+/// silence alone would tell.
+void lose_the_silent(GangView& gang, const Settings& settings, Time now) {
+  const bool peers_lost = std::any_of(gang.workers.begin(), gang.workers.end(), [](const Worker& worker) {
+    return worker.state == WorkerState::kFailed && worker.secondary;
+  });
+  if (!peers_lost) return;
+  for (auto& worker : gang.workers) {
+    if (worker.state != WorkerState::kUp || is_reachable(worker)) continue;
+    const Time over = worker.agent->since + settings.node_lost;
+    if (now >= over) {
+      worker.state = WorkerState::kLost;
+      worker.reusable = false;
+      worker.failure =
+          pod_lost(*worker.pod, "AgentLost",
+                   "its agent does not answer, and other workers lost their connection to it: " + worker.agent->error,
+                   worker.agent->since);
+    } else if (!gang.changes_at || over < *gang.changes_at) {
+      gang.changes_at = over;
+    }
+  }
+}
+
+}  // namespace
+
+bool is_rejected(const Pod& pod) {
+  static constexpr std::array<std::string_view, 5> kReasons{"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError",
+                                                            "NodeName", "PodAdmissionRejected"};
+  if (pod.phase != PodPhase::kFailed || !pod.worker || pod.worker->exit_code) return false;
+  const std::string& reason = pod.worker->reason;
+  return reason.starts_with("OutOf") || std::find(kReasons.begin(), kReasons.end(), reason) != kReasons.end();
+}
+
+bool is_node_lost(const Cluster& cluster, const std::string& name, Time now) {
+  const Node* node = cluster.node(name);
+  return node == nullptr || (!node->ready && now >= node->ready_since + cluster.settings.node_lost);
+}
+
+bool is_reachable(const Worker& worker) { return worker.agent != nullptr && worker.agent->reachable; }
+
+std::string name_of_worker(const Worker& worker) {
+  std::string out = "worker " + std::to_string(worker.index);
+  if (worker.pod == nullptr) return out;
+  out += " (pod " + to_text(worker.pod->key);
+  return out + (worker.pod->node.empty() ? ")" : " on " + worker.pod->node + ")");
+}
+
+GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
+  GangView gang;
+  std::map<std::int32_t, const Pod*> newest;
+  for (const auto* pod : cluster.pods_of(job)) {
+    if (is_rejected(*pod)) {
+      gang.rejected.push_back(pod);
+      continue;
+    }
+    const auto index = pod->worker->worker;
+    if (index < 0 || index >= job.spec.workers.count) {
+      gang.superseded.push_back(pod);
+      continue;
+    }
+    auto& place = newest[index];
+    if (place != nullptr && place->worker->generation >= pod->worker->generation) {
+      gang.superseded.push_back(pod);
+    } else {
+      if (place != nullptr) gang.superseded.push_back(place);
+      place = pod;
+    }
+  }
+  Examination examination(cluster, job, now);
+  for (std::int32_t i = 0; i < job.spec.workers.count; ++i) {
+    const auto found = newest.find(i);
+    gang.workers.push_back(examination.examine(i, found == newest.end() ? nullptr : found->second));
+  }
+  gang.changes_at = examination.changes_at();
+  lose_the_silent(gang, cluster.settings, now);
+  return gang;
+}
+
+std::optional<contract::Failure> first_cause(const GangView& gang) {
+  const Worker* first = nullptr;
+  const auto order = [](const Worker& worker) { return std::tuple(worker.secondary, is_concluded(worker), worker.failure->at); };
+  for (const auto& worker : gang.workers) {
+    if (!worker.failure) continue;
+    if (first == nullptr || order(worker) < order(*first)) first = &worker;
+  }
+  if (first == nullptr) return std::nullopt;
+  return first->failure;
+}
+
+}  // namespace trainyard::decide

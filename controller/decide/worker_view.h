@@ -1,0 +1,59 @@
+#pragma once
+// What became of each worker of a gang: one word a worker, from its pod, its node and its agent.
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "controller/decide/cluster.h"
+
+namespace trainyard::decide {
+
+enum class WorkerState {
+  kMissing,    // it has no pod
+  kComing,     // its pod is there, its agent never answered
+  kUp,         // its agent answered; its ranks, if it has any, run
+  kLeaving,    // its pod is being deleted, and its ranks may still be writing a checkpoint
+  kStopped,    // its ranks stopped as asked
+  kSucceeded,  // its ranks are done
+  kFailed,     // a rank failed; `failure` is the agent's
+  kLost        // its pod, its node or its agent is lost; `failure` says how
+};
+
+struct Worker {
+  std::int32_t index = 0;
+  const Pod* pod = nullptr;
+  const AgentView* agent = nullptr;
+  WorkerState state = WorkerState::kMissing;
+  const contract::State* said = nullptr;     // the agent's state of the gang's generation, or its last word
+  std::optional<contract::Failure> failure;  // of kMissing, kFailed and kLost
+  bool secondary = false;                    // the failure follows another worker's
+  bool reusable = false;                     // its pod can take the next generation
+};
+
+struct GangView {
+  std::vector<Worker> workers;         // by index
+  std::vector<const Pod*> rejected;    // a kubelet would not have them; they only mark their nodes
+  std::vector<const Pod*> superseded;  // another pod has their place
+  std::optional<Time> changes_at;      // when time alone changes what is said here
+};
+
+GangView view_gang(const Cluster& cluster, const Job& job, Time now);
+
+/// Neither finished nor, as far as anyone knows, dead.
+inline bool is_live(const Pod& pod) { return !pod.is_finished(); }
+/// The kubelet did not admit the pod, since its view of the node was newer than ours.
+bool is_rejected(const Pod& pod);
+/// The node is gone, or was not ready for Settings::node_lost.
+bool is_node_lost(const Cluster& cluster, const std::string& node, Time now);
+/// The agent answers.
+bool is_reachable(const Worker& worker);
+/// The worker's failure, or that of another state, for people: "worker 1 (pod default/a-1-3 on node-7)".
+std::string name_of_worker(const Worker& worker);
+
+/// The failure that the others followed from: one that is not secondary before one that is, what agents say of their ranks before
+/// what is concluded from silence, then the earliest. Nothing where nobody failed.
+std::optional<contract::Failure> first_cause(const GangView& gang);
+
+}  // namespace trainyard::decide
