@@ -94,7 +94,7 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
       return sink({.pod_uid = target.pod_uid, .state = std::nullopt, .error = error_of(outcome, target, "GET /v1/state")});
     }
     // An agent that answers at once though nothing is new would keep this thread busy.
-    const bool too_early = state->version == after && steady_clock::now() - asked_at < times.wait / 2;
+    const bool too_early = state->version == after && steady_clock::now() - asked_at < milliseconds(times.wait) / 2;
     if (!too_early) poll_backoff.reset();
     heard = true;
     observe(*state);
