@@ -31,4 +31,14 @@ std::vector<PipelineOp> one_forward_one_backward(std::int32_t num_stages, std::i
   return ops;
 }
 
+std::vector<PipelineOp> forward_only(std::int32_t num_stages, std::int32_t num_micro_batches, std::int32_t stage) {
+  std::vector<PipelineOp> ops;
+  for (std::int32_t i = 0; i < num_micro_batches; ++i) {
+    if (stage > 0) ops.push_back({PipelineOpKind::kReceiveActivation, i});
+    ops.push_back({PipelineOpKind::kForward, i});
+    if (stage < num_stages - 1) ops.push_back({PipelineOpKind::kSendActivation, i});
+  }
+  return ops;
+}
+
 }  // namespace trainyard::plan

@@ -28,4 +28,7 @@ struct PipelineOp {
 /// Throws std::invalid_argument unless 0 <= stage < num_stages and num_micro_batches >= 1.
 std::vector<PipelineOp> one_forward_one_backward(std::int32_t num_stages, std::int32_t num_micro_batches, std::int32_t stage);
 
+/// Forward alone, as an evaluation does: micro-batch after micro-batch.
+std::vector<PipelineOp> forward_only(std::int32_t num_stages, std::int32_t num_micro_batches, std::int32_t stage);
+
 }  // namespace trainyard::plan

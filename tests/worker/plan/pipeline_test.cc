@@ -97,5 +97,20 @@ TEST(OneForwardOneBackward, RefusesAStageOutsideOfThePipeline) {
   EXPECT_THROW(one_forward_one_backward(2, 0, 0), std::invalid_argument);
 }
 
+TEST(ForwardOnly, IsOneForwardOneBackwardWithoutTheWayBack) {
+  for (std::int32_t p = 1; p <= 8; ++p) {
+    for (std::int32_t m = 1; m <= 32; ++m) {
+      for (std::int32_t stage = 0; stage < p; ++stage) {
+        auto expected = one_forward_one_backward(p, m, stage);
+        std::erase_if(expected, [](const PipelineOp& op) {
+          return op.kind == PipelineOpKind::kReceiveGradient || op.kind == PipelineOpKind::kBackward ||
+                 op.kind == PipelineOpKind::kSendGradient;
+        });
+        EXPECT_EQ(forward_only(p, m, stage), expected);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace trainyard::plan

@@ -1,5 +1,7 @@
-"""Several trainyard-rank processes over Gloo on loopback: the same losses in every layout, stopping and resuming, and each way to end.
-Run with the Python that has PyTorch; TRAINYARD_BIN_DIR names the folder of the program."""
+""
+    "Several trainyard-rank processes over Gloo on loopback: the same losses in every layout, stopping and resuming, and each way to end.
+    Run with the Python that has PyTorch;
+TRAINYARD_BIN_DIR names the folder of the program."""
 
 import math
 import pathlib
@@ -21,8 +23,8 @@ STEPS = 60
 
 def losses(steps):
     """Exactly, by step. The reporter may leave a step out when the reader is slow, but never the last."""
-    return {entry["step"]: entry["loss"].hex() for entry in steps}
-
+    return {entry["step"]: entry["loss"].hex() for entry in steps
+}
 
 class Processes(unittest.TestCase):
     @classmethod
@@ -42,7 +44,9 @@ class Processes(unittest.TestCase):
         self.assertIn(STEPS, found)
         common = found.keys() & reference.keys()
         self.assertGreater(len(common), len(found) // 2)
-        self.assertEqual({step: found[step] for step in common}, {step: reference[step] for step in common})
+        self.assertEqual({
+step: found[step] for step in common}, {
+step: reference[step] for step in common})
 
     def expect_close(self, steps, reference):
         """The first loss to 1e-6, later ones to 1e-5, relative."""

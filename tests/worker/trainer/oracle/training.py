@@ -33,14 +33,23 @@ def running_sum(values):
     return total
 
 
+def halving_sum(values):
+    """Over the last dimension, filled up with zeros to a power of two: the second half is added to the first until one is left."""
+    size = 1 << (values.size(-1) - 1).bit_length()
+    values = functional.pad(values, (0, size - values.size(-1)))
+    while size > 1:
+        size //= 2
+        values = values[..., :size] + values[..., size:]
+    return values.squeeze(-1)
+
+
 def gradient_norm(gradients):
-    """In FP64: tensors in name order, in each the sums of its blocks of consecutive elements, in order."""
+    """In FP64: halving sums over blocks of consecutive elements, over a tensor's blocks, and the tensors in name order."""
     total = 0.0
     for name in sorted(gradients):
-        of_tensor = 0.0
-        for block in gradients[name].flatten().split(NORM_BLOCK):
-            of_tensor += block.double().square().sum().item()
-        total += of_tensor
+        squares = gradients[name].flatten().double().square()
+        squares = functional.pad(squares, (0, -squares.numel() % NORM_BLOCK))
+        total += halving_sum(halving_sum(squares.view(-1, NORM_BLOCK))).item()
     return math.sqrt(total)
 
 
@@ -51,12 +60,12 @@ def learning_rate(training, step):
     warmup, minimum = schedule.get("warmupSteps", 0), schedule.get("minimum", 0.0)
     if step <= warmup:
         return peak * step / warmup
-    if schedule.get("name", "Cosine") == "Constant":
-        return peak
     part = (step - warmup) / (training["steps"] - warmup)
-    if schedule.get("name", "Cosine") == "Linear":
-        return peak + (minimum - peak) * part
-    return minimum + (peak - minimum) * (0.5 * (1.0 + math.cos(math.pi * part)))
+    if schedule.get("name", "Cosine") == "Cosine":
+        return minimum + (peak - minimum) * (1.0 + math.cos(math.pi * part)) / 2.0
+    if schedule["name"] == "Linear":
+        return minimum + (peak - minimum) * (1.0 - part)
+    return peak
 
 
 class Training:
@@ -88,7 +97,7 @@ class Training:
         losses, parts = [], []
         for tokens, targets in batches:
             logits = self.model.logits(tokens)
-            loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") * (1.0 / global_tokens)
+            loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / global_tokens
             parts.append(torch.autograd.grad(loss, list(leaves.values())))
             losses.append(loss.detach())
         summed = {name: self.sum(list(values)) for name, values in zip(leaves, zip(*parts))}

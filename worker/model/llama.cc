@@ -1,0 +1,93 @@
+#include "worker/model/llama.h"
+
+#include <torch/torch.h>
+
+#include "worker/model/tensor_parallel.h"
+#include "worker/plan/cost.h"
+#include "worker/plan/stages.h"
+
+namespace trainyard::model {
+
+LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh)
+    : size_(size), mesh_(mesh), head_width_(plan::head_width(size)) {
+  const auto range = plan::split_layers(size, mesh.layout().degrees().pp).at(static_cast<std::size_t>(mesh.at().pp));
+  for (std::int32_t i = range.first; i < range.last; ++i) {
+    const auto get = [&, at = "model.layers." + std::to_string(i) + "."](const char* name) {
+      return parameters.variable(at + name + ".weight");
+    };
+    layers_.push_back({.input_norm = get("input_layernorm"),
+                       .q = get("self_attn.q_proj"),
+                       .k = get("self_attn.k_proj"),
+                       .v = get("self_attn.v_proj"),
+                       .o = get("self_attn.o_proj"),
+                       .post_norm = get("post_attention_layernorm"),
+                       .gate = get("mlp.gate_proj"),
+                       .up = get("mlp.up_proj"),
+                       .down = get("mlp.down_proj")});
+  }
+  if (mesh.is_first_stage()) embedding_VD = parameters.variable("model.embed_tokens.weight");
+  if (mesh.is_last_stage()) {
+    final_norm_D = parameters.variable("model.norm.weight");
+    head_VD = parameters.head();
+  }
+}
+
+at::Tensor LlamaStage::forward(const at::Tensor& input) {
+  at::Tensor x_BTD = input;
+  if (mesh_.is_first_stage()) {
+    const std::int64_t first_row = embedding_VD.size(0) * mesh_.at().tp;
+    x_BTD = mesh_.tensor().size() == 1 ? at::embedding(embedding_VD, input)
+                                       : vocabulary_parallel_embedding(input, embedding_VD, first_row, mesh_.tensor());
+  }
+  for (const auto& layer : layers_) {
+    x_BTD = x_BTD + attend(layer, norm(x_BTD, layer.input_norm));
+    x_BTD = x_BTD + feed_forward(layer, norm(x_BTD, layer.post_norm));
+  }
+  return x_BTD;
+}
+
+at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& targets_BT) {
+  const at::Tensor logits_BTV = at::linear(enter(norm(hidden_BTD, final_norm_D)), head_VD);
+  const at::Tensor logits_NV = logits_BTV.flatten(0, 1).to(at::kFloat), targets_N = targets_BT.flatten();
+  if (mesh_.tensor().size() == 1) return at::cross_entropy_loss(logits_NV, targets_N, {}, at::Reduction::Sum);
+  return vocabulary_parallel_cross_entropy(logits_NV, targets_N, logits_NV.size(1) * mesh_.at().tp, mesh_.tensor());
+}
+
+at::Tensor LlamaStage::attend(const Layer& layer, const at::Tensor& x_BTD) {
+  const at::Tensor in_BTD = enter(x_BTD);
+  const auto heads = [&](const at::Tensor& weight) {
+    return at::linear(in_BTD, weight).unflatten(-1, {-1, head_width_}).transpose(1, 2);
+  };
+  const auto& table = table_for(x_BTD);
+  const at::Tensor q_BNTH = rotate(heads(layer.q), table), k_BGTH = rotate(heads(layer.k), table), v_BGTH = heads(layer.v);
+  const bool grouped = q_BNTH.size(1) != k_BGTH.size(1);
+  const at::Tensor out_BNTH = at::scaled_dot_product_attention(q_BNTH, k_BGTH, v_BGTH, {}, 0.0, true, {}, grouped);
+  return leave(at::linear(out_BNTH.transpose(1, 2).flatten(2, 3), layer.o));
+}
+
+at::Tensor LlamaStage::feed_forward(const Layer& layer, const at::Tensor& x_BTD) {
+  const at::Tensor in_BTD = enter(x_BTD);
+  return leave(at::linear(at::silu(at::linear(in_BTD, layer.gate)) * at::linear(in_BTD, layer.up), layer.down));
+}
+
+at::Tensor LlamaStage::norm(const at::Tensor& x_BTD, const at::Tensor& weight_D) const {
+  return at::rms_norm(x_BTD, {x_BTD.size(-1)}, weight_D, size_.normEpsilon);
+}
+
+at::Tensor LlamaStage::enter(const at::Tensor& x) const {
+  return mesh_.tensor().size() == 1 ? x : enter_parallel(x, mesh_.tensor());
+}
+
+at::Tensor LlamaStage::leave(const at::Tensor& x) const {
+  return mesh_.tensor().size() == 1 ? x : leave_parallel(x, mesh_.tensor());
+}
+
+const RotaryTable& LlamaStage::table_for(const at::Tensor& x_BTD) {
+  const std::int64_t tokens = x_BTD.size(1);
+  if (!table_.cosine_TH.defined() || table_.cosine_TH.size(0) != tokens) {
+    table_ = rotary_table(tokens, head_width_, size_.ropeTheta, x_BTD.options().requires_grad(false));
+  }
+  return table_;
+}
+
+}  // namespace trainyard::model

@@ -1,0 +1,81 @@
+#include "worker/model/tensor_parallel.h"
+
+#include <torch/torch.h>
+
+namespace trainyard::model {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// The graph lives within one micro-batch, the Comm as long as the mesh, so the graph may keep its address.
+void keep(AutogradContext* context, mesh::Comm* comm) { context->saved_data["comm"] = reinterpret_cast<std::int64_t>(comm); }
+mesh::Comm& kept(AutogradContext* context) { return *reinterpret_cast<mesh::Comm*>(context->saved_data["comm"].toInt()); }
+
+at::Tensor summed(const at::Tensor& x, mesh::Comm& comm) {
+  at::Tensor sum = x.contiguous().clone();
+  comm.all_reduce(sum, mesh::ReduceOp::kSum);
+  return sum;
+}
+
+struct Enter : torch::autograd::Function<Enter> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, mesh::Comm* comm) {
+    keep(context, comm);
+    return x.view_as(x);
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    return {summed(gradients[0], kept(context)), {}};
+  }
+};
+
+struct Leave : torch::autograd::Function<Leave> {
+  static at::Tensor forward(AutogradContext*, const at::Tensor& x, mesh::Comm* comm) { return summed(x, *comm); }
+  static variable_list backward(AutogradContext*, variable_list gradients) { return {gradients[0], {}}; }
+};
+
+struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& logits_NV, const at::Tensor& targets_N,
+                            std::int64_t first_class, mesh::Comm* comm) {
+    at::Tensor most_N1 = logits_NV.amax(-1, true);
+    comm->all_reduce(most_N1, mesh::ReduceOp::kMax);
+    at::Tensor shifted_NV = logits_NV - most_N1;
+    const at::Tensor local_N = targets_N - first_class;
+    const at::Tensor mine_N = local_N.ge(0).logical_and(local_N.lt(logits_NV.size(1)));
+    const at::Tensor index_N1 = local_N.clamp(0, logits_NV.size(1) - 1).unsqueeze(-1);
+    const at::Tensor picked_N1 = shifted_NV.gather(-1, index_N1) * mine_N.unsqueeze(-1);
+    at::Tensor exponents_NV = shifted_NV.exp_();
+    // One exchange for both: the sum of exponentials, and the target's logit, which one rank has and the others give as 0.
+    at::Tensor both_N2 = at::cat({exponents_NV.sum(-1, true), picked_N1}, -1);
+    comm->all_reduce(both_N2, mesh::ReduceOp::kSum);
+    const at::Tensor total_N1 = both_N2.narrow(-1, 0, 1);
+    context->save_for_backward({exponents_NV.div_(total_N1), index_N1, mine_N});
+    return (total_N1.log() - both_N2.narrow(-1, 1, 1)).sum();
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    at::Tensor gradient_NV = saved[0].clone();
+    gradient_NV.scatter_add_(-1, saved[1], saved[2].unsqueeze(-1).to(gradient_NV.dtype()).neg());
+    return {gradient_NV.mul_(gradients[0]), {}, {}, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor enter_parallel(const at::Tensor& x, mesh::Comm& comm) { return Enter::apply(x, &comm); }
+
+at::Tensor leave_parallel(const at::Tensor& x, mesh::Comm& comm) { return Leave::apply(x, &comm); }
+
+at::Tensor vocabulary_parallel_embedding(const at::Tensor& tokens_BT, const at::Tensor& weight_VD, std::int64_t first_row,
+                                         mesh::Comm& comm) {
+  const at::Tensor local_BT = tokens_BT - first_row;
+  const at::Tensor mine_BT = local_BT.ge(0).logical_and(local_BT.lt(weight_VD.size(0)));
+  const at::Tensor rows_BTD = at::embedding(weight_VD, local_BT.clamp(0, weight_VD.size(0) - 1));
+  return leave_parallel(rows_BTD * mine_BT.unsqueeze(-1).to(rows_BTD.dtype()), comm);
+}
+
+at::Tensor vocabulary_parallel_cross_entropy(const at::Tensor& logits_NV, const at::Tensor& targets_N, std::int64_t first_class,
+                                             mesh::Comm& comm) {
+  return CrossEntropy::apply(logits_NV, targets_N, first_class, &comm);
+}
+
+}  // namespace trainyard::model

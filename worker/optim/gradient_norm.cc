@@ -1,0 +1,125 @@
+#include "worker/optim/gradient_norm.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include <ATen/Parallel.h>
+
+namespace trainyard::optim {
+namespace {
+
+/// The halving sum of one block of squares, by a plain loop: on a CPU several times faster than tensor operations.
+double block_sum(const float* values, std::int64_t count) {
+  std::array<double, kNormBlock> squares{};
+  for (std::int64_t i = 0; i < count; ++i) {
+    const double value = values[i];
+    squares[static_cast<std::size_t>(i)] = value * value;
+  }
+  for (std::size_t half = kNormBlock / 2; half >= 1; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) squares[i] += squares[i + half];
+  }
+  return squares[0];
+}
+
+at::Tensor block_sums_on_cpu(const at::Tensor& whole, std::int64_t num_blocks) {
+  at::Tensor sums = at::empty({num_blocks}, at::kDouble);
+  const float* const in = whole.const_data_ptr<float>();
+  double* const out = sums.data_ptr<double>();
+  const std::int64_t elements = whole.numel();
+  at::parallel_for(0, num_blocks, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      out[i] = block_sum(in + i * kNormBlock, std::min(kNormBlock, elements - i * kNormBlock));
+  });
+  return sums;
+}
+
+/// Halves the last dimension, a power of two, until one number is left.
+at::Tensor halved(at::Tensor values) {
+  while (values.size(-1) > 1) {
+    const std::int64_t half = values.size(-1) / 2;
+    values = values.narrow(-1, 0, half) + values.narrow(-1, half, half);
+  }
+  return values.squeeze(-1);
+}
+
+at::Tensor block_sums_on_device(const at::Tensor& whole, std::int64_t num_blocks) {
+  constexpr std::int64_t kBlocksAtOnce = 4096;  // 128 MiB of FP64
+  const at::Tensor flat = whole.reshape({-1});
+  std::vector<at::Tensor> sums;
+  for (std::int64_t first = 0; first < num_blocks; first += kBlocksAtOnce) {
+    const std::int64_t blocks = std::min(kBlocksAtOnce, num_blocks - first);
+    const std::int64_t elements = std::min(blocks * kNormBlock, flat.numel() - first * kNormBlock);
+    at::Tensor chunk = flat.narrow(0, first * kNormBlock, elements).to(at::kDouble);
+    chunk = at::constant_pad_nd(chunk, {0, blocks * kNormBlock - elements});
+    sums.push_back(halved((chunk * chunk).view({blocks, kNormBlock})));
+  }
+  return at::cat(sums);
+}
+
+}  // namespace
+
+at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box) {
+  at::Tensor whole = gradient;
+  if (box.sizes != parameter.shape) {
+    whole = at::zeros(parameter.shape, gradient.options());
+    at::Tensor inside = whole;
+    for (std::size_t dim = 0; dim < box.sizes.size(); ++dim) {
+      inside = inside.narrow(static_cast<std::int64_t>(dim), box.offsets[dim], box.sizes[dim]);
+    }
+    inside.copy_(gradient);
+  }
+  const std::int64_t num_blocks = (whole.numel() + kNormBlock - 1) / kNormBlock;
+  return whole.is_cpu() ? block_sums_on_cpu(whole.contiguous(), num_blocks) : block_sums_on_device(whole, num_blocks);
+}
+
+at::Tensor halving_sum(const at::Tensor& values) {
+  std::int64_t size = 1;
+  while (size < values.numel()) size *= 2;
+  return halved(at::constant_pad_nd(values, {0, size - values.numel()}));
+}
+
+GradientNorm::GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh)
+    : all_(std::move(all)), parts_(std::move(parts)), mesh_(mesh) {}
+
+double GradientNorm::operator()(const std::vector<at::Tensor>& gradients) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> blocks;
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    const auto& parameter = all_[parts_[i].index];
+    blocks.push_back(block_sums(gradients[i], parameter, parts_[i].box));
+    // A tensor that is not cut is the same on all tensor-parallel ranks: one of them counts.
+    if (!parameter.split_dim && mesh_.at().tp != 0) blocks.back().zero_();
+  }
+  if (mesh_.tensor().size() > 1) {
+    at::Tensor flat = at::cat(blocks);
+    mesh_.tensor().all_reduce(flat, mesh::ReduceOp::kSum);
+    for (std::int64_t first = 0; auto& sums : blocks) {
+      sums = flat.narrow(0, first, sums.numel());
+      first += sums.numel();
+    }
+  }
+  at::Tensor tensors =
+      at::zeros({static_cast<std::int64_t>(all_.size())}, at::TensorOptions().dtype(at::kDouble).device(mesh_.device()));
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    if (all_[parts_[i].index].owner() != mesh_.at().pp) continue;
+    tensors[static_cast<std::int64_t>(parts_[i].index)].copy_(halving_sum(blocks[i]));
+  }
+  if (mesh_.pipeline().size() > 1) mesh_.pipeline().all_reduce(tensors, mesh::ReduceOp::kSum);  // adds zeros: exact
+  const at::Tensor host = tensors.cpu();
+  double sum = 0;
+  for (std::int64_t i = 0; i < host.numel(); ++i) sum += host.const_data_ptr<double>()[i];
+  return std::sqrt(sum);
+}
+
+double clip_coefficient(double norm, double max_norm) {
+  const double coefficient = max_norm / (norm + 1e-6);
+  return coefficient > 1.0 ? 1.0 : coefficient;
+}
+
+void scale(const std::vector<at::Tensor>& gradients, double coefficient) {
+  if (coefficient == 1.0) return;
+  for (at::Tensor gradient : gradients) gradient.mul_(coefficient);
+}
+
+}  // namespace trainyard::optim

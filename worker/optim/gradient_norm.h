@@ -1,0 +1,56 @@
+#pragma once
+// The norm of all gradients, defined so that it does not depend on the layout, and clipping by it.
+//
+// Definition (docs/numerics.md): each element is squared in FP64, which is exact. A tensor is cut into blocks of 4,096 consecutive
+// elements of the unsharded tensor, the last one filled up with zeros. A block's sum, and the sum of a tensor's blocks (filled up to a
+// power of two), are halving sums: as long as there is more than one number, the second half is added to the first, element by
+// element. The tensors' sums are added one after the other in name order; the norm is the square root.
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+#include "worker/mesh/mesh.h"
+#include "worker/plan/parameters.h"
+
+namespace trainyard::optim {
+
+inline constexpr std::int64_t kNormBlock = 4096;
+
+/// One FP64 sum of squares a block of the unsharded tensor, [ceil(elements / 4096)] on the gradient's device; elements outside of the
+/// box count as zero, so that the sums of parts that cover the tensor add up to the whole's.
+at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box);
+
+/// The halving sum of a vector, an FP64 scalar on its device. Both as tensor operations, and equal to a plain loop bit for bit.
+at::Tensor halving_sum(const at::Tensor& values);
+
+/// A parameter of this rank.
+struct NormPart {
+  std::size_t index = 0;  // in `all`
+  plan::Box box;
+};
+
+/// Lives on the training thread; the mesh must outlive it.
+class GradientNorm {
+ public:
+  /// `all`: the parameters of the whole model in name order; `parts`: those of this rank.
+  GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh);
+
+  /// Collective over the tensor-parallel and the pipeline group: of a tensor that is cut, the blocks' sums are added over the ranks.
+  /// `gradients` belong to the parts, and are equal on all data-parallel ranks.
+  double operator()(const std::vector<at::Tensor>& gradients);
+
+ private:
+  std::vector<plan::Parameter> all_;
+  std::vector<NormPart> parts_;
+  mesh::Mesh& mesh_;
+};
+
+/// min(1, max_norm / (norm + 1e-6)) in FP64, as torch.nn.utils.clip_grad_norm_ has it; not a number where the norm is none.
+double clip_coefficient(double norm, double max_norm);
+
+/// Multiplies all by the coefficient, rounded to FP32.
+void scale(const std::vector<at::Tensor>& gradients, double coefficient);
+
+}  // namespace trainyard::optim

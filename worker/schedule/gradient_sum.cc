@@ -1,0 +1,74 @@
+#include "worker/schedule/gradient_sum.h"
+
+#include <algorithm>
+
+namespace trainyard::schedule {
+namespace {
+
+at::Tensor flattened(const Summand& sum) {
+  std::vector<at::Tensor> flat;
+  for (const auto& tensor : sum) flat.push_back(tensor.reshape({-1}));
+  return at::cat(flat);
+}
+
+/// Gives the tensors of `sum` the memory of `flat`, instead of copying back.
+void place_in(const at::Tensor& flat, Summand& sum) {
+  std::int64_t first = 0;
+  for (auto& tensor : sum) {
+    const std::int64_t count = tensor.numel();
+    tensor = flat.narrow(0, first, count).view(tensor.sizes());
+    first += count;
+  }
+}
+
+void reduce_by_tree(mesh::Comm& data, at::Tensor& flat, std::int64_t chunk_elements) {
+  for (std::int64_t first = 0; first < flat.numel(); first += chunk_elements) {
+    at::Tensor chunk = flat.narrow(0, first, std::min(chunk_elements, flat.numel() - first));
+    std::vector<at::Tensor> parts;
+    for (std::int32_t rank = 0; rank < data.size(); ++rank) parts.push_back(at::empty_like(chunk));
+    data.all_gather(parts, chunk);
+    const auto join = [](at::Tensor left, const at::Tensor& right) { return left.add_(right); };
+    plan::BalancedSum<at::Tensor, decltype(join)> tree(join);
+    for (auto& part : parts) tree.add(std::move(part));
+    chunk.copy_(tree.take());
+  }
+}
+
+}  // namespace
+
+Summand joined(Summand left, const Summand& right) {
+  for (std::size_t i = 0; i < left.size(); ++i) left[i].add_(right[i]);
+  return left;
+}
+
+GradientSum::GradientSum(contract::Reduction reduction)
+    : reduction_(reduction), tree_([](Summand left, Summand right) { return joined(std::move(left), right); }) {}
+
+void GradientSum::add(Summand summand) {
+  const at::NoGradGuard no_grad;
+  if (reduction_ == contract::Reduction::kCanonical) {
+    tree_.add(std::move(summand));
+  } else {
+    running_ = running_.empty() ? std::move(summand) : joined(std::move(running_), summand);
+  }
+}
+
+Summand GradientSum::take() {
+  const at::NoGradGuard no_grad;
+  if (reduction_ == contract::Reduction::kCanonical) return tree_.take();
+  return std::exchange(running_, {});
+}
+
+void reduce_over(mesh::Comm& data, contract::Reduction reduction, Summand& sum, std::int64_t chunk_elements) {
+  if (data.size() == 1) return;
+  const at::NoGradGuard no_grad;
+  at::Tensor flat = flattened(sum);
+  if (reduction == contract::Reduction::kCanonical) {
+    reduce_by_tree(data, flat, chunk_elements);
+  } else {
+    data.all_reduce(flat, mesh::ReduceOp::kSum);
+  }
+  place_in(flat, sum);
+}
+
+}  // namespace trainyard::schedule

@@ -1,0 +1,69 @@
+#pragma once
+// Forward and backward of one optimizer step: runs the plan's program for this rank's stage, and reduces the gradients.
+//
+//   micro-batches ─> program of the stage (worker/plan/pipeline.h) ─> GradientSum ─> reduce_over(data) ─> tied embedding ─> StepResult
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+#include "crds/contract/job.h"
+#include "worker/mesh/mesh.h"
+#include "worker/model/llama.h"
+#include "worker/model/parameters.h"
+#include "worker/plan/pipeline.h"
+#include "worker/schedule/gradient_sum.h"
+
+namespace trainyard::schedule {
+
+/// Letters: B sequences, T tokens. int64, on any device.
+struct MicroBatch {
+  at::Tensor tokens_BT;
+  at::Tensor targets_BT;
+};
+/// Reads this data rank's micro-batch of the step; called on the first and the last stage alone, once for each.
+using ReadMicroBatch = std::function<MicroBatch(std::int32_t micro_batch)>;
+
+/// What a step works on.
+struct StepInput {
+  std::int32_t micro_batches = 1;     // of this data rank
+  std::int64_t micro_batch_size = 1;  // sequences
+  std::int64_t sequence_length = 0;
+  std::int64_t loss_tokens = 0;  // targets of all data ranks: what the loss is the mean over
+  ReadMicroBatch read;
+};
+
+struct StepResult {
+  at::Tensor loss;                    // FP32 scalar: the mean over all tokens of the step on last stages, 0 on the others
+  std::vector<at::Tensor> gradients;  // FP32, in the order of Parameters::all(), summed over micro-batches and data ranks
+};
+
+/// Lives on the training thread; the constructor's arguments must outlive it.
+class StepRunner {
+ public:
+  StepRunner(const contract::TrainingJobSpec& spec, model::Parameters& parameters, model::LlamaStage& stage, mesh::Mesh& mesh);
+
+  /// Each micro-batch's loss is its sum over tokens divided by loss_tokens, before backward. Collective over the mesh.
+  StepResult run(const StepInput& input);
+
+  /// Forward alone: the sum of the cross entropy over the tokens of this data rank's micro-batches, in FP64; 0 but on last stages.
+  double loss_sum(const StepInput& input);
+
+ private:
+  struct InFlight;
+  void execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, bool training, GradientSum& sum,
+               double& loss_sum);
+  void forward(InFlight& flight, const StepInput& input, std::int32_t micro_batch, bool training, double& loss_sum);
+  Summand backward(InFlight& flight);
+  std::vector<at::Tensor> by_parameter(Summand& sum);
+  void add_tied(std::vector<at::Tensor>& gradients);
+
+  const contract::TrainingJobSpec& spec_;
+  model::Parameters& parameters_;
+  model::LlamaStage& stage_;
+  mesh::Mesh& mesh_;
+};
+
+}  // namespace trainyard::schedule

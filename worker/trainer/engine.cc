@@ -1,0 +1,90 @@
+#include "worker/trainer/engine.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "worker/optim/learning_rate.h"
+#include "worker/plan/parameters.h"
+#include "worker/plan/stages.h"
+
+namespace trainyard::trainer {
+namespace {
+
+std::vector<plan::Parameter> whole_model(const contract::TrainingJobSpec& spec, const mesh::Mesh& mesh) {
+  return plan::llama_parameters(*spec.model.size, plan::split_layers(*spec.model.size, mesh.layout().degrees().pp));
+}
+
+optim::GradientNorm norm_of(const contract::TrainingJobSpec& spec, const model::Parameters& parameters, mesh::Mesh& mesh) {
+  const auto all = whole_model(spec, mesh);
+  std::vector<optim::NormPart> parts;
+  for (const auto& parameter : parameters.all()) {
+    const auto at = std::find(all.begin(), all.end(), parameter.global);
+    parts.push_back({.index = static_cast<std::size_t>(at - all.begin()), .box = parameter.box});
+  }
+  return {all, std::move(parts), mesh};
+}
+
+optim::AdamW optimizer_of(const contract::TrainingJobSpec& spec, const model::Parameters& parameters) {
+  std::vector<optim::Trained> trained;
+  for (const auto& parameter : parameters.all()) trained.push_back({parameter.master, parameter.global.decays});
+  return {spec.training.optimizer, std::move(trained)};
+}
+
+}  // namespace
+
+Engine::Engine(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh, std::int64_t steps)
+    : spec_(spec),
+      mesh_(mesh),
+      steps_(steps),
+      parameters_(spec, mesh),
+      stage_(*spec.model.size, parameters_, mesh),
+      runner_(spec, parameters_, stage_, mesh),
+      norm_(norm_of(spec, parameters_, mesh)),
+      optimizer_(optimizer_of(spec, parameters_)) {}
+
+void Engine::initialize() {
+  parameters_.initialize(spec_.training.seed);
+  optimizer_.set_steps(0);
+}
+
+void Engine::resume(std::int64_t steps_done) {
+  parameters_.refresh();
+  optimizer_.set_steps(steps_done);
+}
+
+StepMetrics Engine::step(const schedule::StepInput& input) {
+  auto result = runner_.run(input);
+  gradients_ = std::move(result.gradients);
+  StepMetrics metrics;
+  metrics.loss = result.loss.item<double>();
+  metrics.gradient_norm = norm_(gradients_);
+  metrics.learning_rate = optim::learning_rate(spec_.training, steps_done() + 1, steps_);
+  if (!std::isfinite(metrics.gradient_norm)) return metrics;
+  if (const auto& clipping = spec_.training.gradientClipping) {
+    optim::scale(gradients_, optim::clip_coefficient(metrics.gradient_norm, clipping->maxNorm));
+  }
+  optimizer_.step(gradients_, metrics.learning_rate);
+  parameters_.refresh();
+  return metrics;
+}
+
+std::vector<checkpoint::TensorShard> Engine::shards() const {
+  const auto& at = mesh_.at();
+  const auto dp = static_cast<std::size_t>(mesh_.layout().degrees().dp);
+  std::vector<checkpoint::TensorShard> shards;
+  for (std::size_t i = 0; i < parameters_.all().size(); ++i) {
+    const auto& [global, box, master] = parameters_.all()[i];
+    // Data-parallel replicas hold the same boxes: they take turns.
+    const bool writes = i % dp == static_cast<std::size_t>(at.dp) && global.owner() == at.pp && (global.split_dim || at.tp == 0);
+    const auto add = [&, &name = global.name, &shape = global.shape, &offsets = box.offsets](const char* prefix,
+                                                                                             const at::Tensor& local) {
+      shards.push_back({.name = prefix + name, .local = local, .global_shape = shape, .offset = offsets, .writes = writes});
+    };
+    add("", master);
+    add("optimizer.exp_avg.", optimizer_.averages()[i]);
+    add("optimizer.exp_avg_sq.", optimizer_.squares()[i]);
+  }
+  return shards;
+}
+
+}  // namespace trainyard::trainer

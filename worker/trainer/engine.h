@@ -1,0 +1,60 @@
+#pragma once
+// One rank's whole training state, and one optimizer step on it: what the training loop drives, and what numerics tests compare.
+
+#include <cstdint>
+#include <vector>
+
+#include "crds/contract/job.h"
+#include "worker/checkpoint/tensor_shard.h"
+#include "worker/mesh/mesh.h"
+#include "worker/model/llama.h"
+#include "worker/model/parameters.h"
+#include "worker/optim/adamw.h"
+#include "worker/optim/gradient_norm.h"
+#include "worker/schedule/step.h"
+
+namespace trainyard::trainer {
+
+struct StepMetrics {
+  double loss = 0.0;           // nats a token, the mean over the step; on ranks of the last stage, 0 elsewhere
+  double gradient_norm = 0.0;  // before clipping; equal on all ranks
+  double learning_rate = 0.0;
+};
+
+/// Lives on the training thread; `spec` and `mesh` must outlive it. All calls but shards() are collective over the mesh.
+class Engine {
+ public:
+  /// `steps`: of the whole training, which the learning-rate schedule ends with. Parameters are undefined until initialize() or a load.
+  Engine(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh, std::int64_t steps);
+
+  /// The initial values of the seed; step 0.
+  void initialize();
+  /// After a checkpoint was loaded into shards(): what follows from the masters, and the number of steps done.
+  void resume(std::int64_t steps_done);
+
+  /// Forward, backward, reduction, clipping, AdamW. Where the norm is not finite nothing is changed: the caller must end the training.
+  StepMetrics step(const schedule::StepInput& input);
+  /// Forward alone; see StepRunner::loss_sum().
+  double loss_sum(const schedule::StepInput& input) { return runner_.loss_sum(input); }
+
+  /// Weights and optimizer moments of this rank, as checkpoints name them; of equal boxes exactly one rank writes.
+  std::vector<checkpoint::TensorShard> shards() const;
+
+  std::int64_t steps_done() const { return optimizer_.steps(); }
+  const model::Parameters& parameters() const { return parameters_; }
+  /// The last step's gradients, after clipping, in the order of parameters().all().
+  const std::vector<at::Tensor>& gradients() const { return gradients_; }
+
+ private:
+  const contract::TrainingJobSpec& spec_;
+  mesh::Mesh& mesh_;
+  std::int64_t steps_;
+  model::Parameters parameters_;
+  model::LlamaStage stage_;
+  schedule::StepRunner runner_;
+  optim::GradientNorm norm_;
+  optim::AdamW optimizer_;
+  std::vector<at::Tensor> gradients_;
+};
+
+}  // namespace trainyard::trainer
