@@ -1,0 +1,118 @@
+#include "tests/simulate/invariants.h"
+
+#include "controller/cache/decode.h"
+
+namespace trainyard::simulate {
+namespace {
+
+using contract::Phase;
+
+constexpr seconds kPartialInterval{5};
+
+bool ended(const contract::TrainingJobStatus& status) {
+  return status.phase == Phase::kSucceeded || status.phase == Phase::kFailed;
+}
+
+}  // namespace
+
+Invariants::Invariants(World& world) : world_(world) {
+  world_.api.on_change(test::kJobs, [this](const test::FakeKubeApi::Change& change) { job_changed(change); });
+  world_.api.on_change(test::kPodsPath, [this](const test::FakeKubeApi::Change& change) { pod_changed(change); });
+  watch_partial_gangs();
+}
+
+void Invariants::fail(const std::string& what) {
+  violations_.push_back("at " + std::to_string(world_.time.uptime().count()) + " ms: " + what);
+}
+
+std::vector<std::string> Invariants::violations() const {
+  std::vector<std::string> out = violations_;
+  for (const auto& [uid, truth] : world_.workers.truths())
+    out.insert(out.end(), truth.violations.begin(), truth.violations.end());
+  return out;
+}
+
+void Invariants::job_changed(const test::FakeKubeApi::Change& change) {
+  const auto job = cache::decode_job(*change.object);
+  if (change.type == kube::EventType::kDeleted) {
+    jobs_.erase(job->uid);
+    return;
+  }
+  Seen after{.spec = job->spec, .status = job->status};
+  const auto before = jobs_.find(job->uid);
+  if (before != jobs_.end()) {
+    after.partial_since = before->second.partial_since;
+    compare(job->uid, before->second, after);
+  }
+  jobs_[job->uid] = std::move(after);
+}
+
+void Invariants::compare(const std::string& uid, const Seen& before, const Seen& after) {
+  const auto& was = before.status;
+  const auto& is = after.status;
+  const auto& truth = world_.workers.truth(uid);
+  if (is.generation < was.generation) fail("the generation went back");
+  if (is.restarts < was.restarts) fail("restarts went back");
+  if (is.restarts > after.spec.lifecycle.maxRestarts) fail("restarts exceed the budget");
+  if (ended(was) && is.phase != was.phase) fail("an ended job changed its phase");
+  if (is.phase == Phase::kSucceeded && !truth.finished) fail("Succeeded, but not all steps were done");
+  if (is.progress && is.progress->step > truth.most_steps) fail("the status tells of a step that nobody did");
+  const bool again = is.restarts > was.restarts || is.generation > was.generation;
+  if (was.progress && !again && (!is.progress || is.progress->step < was.progress->step)) {
+    fail("the step went back without a restart");
+  }
+}
+
+void Invariants::pod_changed(const test::FakeKubeApi::Change& change) {
+  const auto pod = cache::decode_pod(*change.object);
+  if (!pod->worker) return;
+  const auto& worker = *pod->worker;
+  auto& place = places_[{worker.job_uid, worker.worker, worker.generation}];
+  if (change.type == kube::EventType::kDeleted || pod->is_finished()) {
+    place.erase(pod->uid);
+    return;
+  }
+  place.insert(pod->uid);
+  const std::string name = decide::to_text(pod->key);
+  if (place.size() > 1) fail("two live pods for one worker and generation: " + name);
+  if (change.type != kube::EventType::kAdded) return;
+  const auto job = jobs_.find(worker.job_uid);
+  if (job != jobs_.end() && worker.generation > job->second.status.generation) fail("a pod before its generation: " + name);
+  decide::Resources used;
+  for (const auto& object : world_.api.list(test::kPodsPath)) {
+    const auto other = cache::decode_pod(*object);
+    if (other->worker && other->node == pod->node && !other->is_finished()) used += other->requests;
+  }
+  const Json* node = world_.api.get(test::kNodes, {"", pod->node});
+  if (pod->node.empty()) return;
+  if (node == nullptr) return fail("a pod on a node that is not there: " + name);
+  const auto allocatable = cache::decode_node(*node)->allocatable;
+  for (const auto& [resource, amount] : used.entries()) {
+    if (amount > allocatable[resource]) fail("our pods on " + pod->node + " ask for more " + resource + " than it has: " + name);
+  }
+}
+
+void Invariants::watch_partial_gangs() {
+  world_.time.after(kPartialInterval, [this] { watch_partial_gangs(); });
+  std::map<std::string, int> live;
+  for (const auto& object : world_.api.list(test::kPodsPath)) {
+    const auto pod = cache::decode_pod(*object);
+    if (pod->worker && !pod->is_finished() && !pod->deletion_time && world_.kubelets.is_up(pod->node))
+      ++live[pod->worker->job_uid];
+  }
+  const milliseconds now = world_.time.uptime();
+  for (auto& [uid, job] : jobs_) {
+    const int pods = live[uid];
+    const bool partial = pods > 0 && pods < job.spec.workers.count && !ended(job.status);
+    if (!partial || world_.api.is_away() || world_.leader() < 0) {
+      job.partial_since = milliseconds(-1);
+    } else if (job.partial_since < milliseconds(0)) {
+      job.partial_since = now;
+    } else if (now - job.partial_since > seconds(job.spec.lifecycle.startTimeoutSeconds) + partial_slack) {
+      fail("a gang has been partial for too long: " + std::to_string(pods) + " of " + std::to_string(job.spec.workers.count));
+      job.partial_since = now;
+    }
+  }
+}
+
+}  // namespace trainyard::simulate

@@ -1,0 +1,40 @@
+#pragma once
+// What must hold at every moment of every simulation (docs/architecture.md).
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/simulate/world.h"
+
+namespace trainyard::simulate {
+
+/// Looks at every write to jobs and pods as it happens, and at the whole now and then; collects what is wrong, and when.
+class Invariants {
+ public:
+  explicit Invariants(World& world);
+  /// A gang may be partial for this long more than its start timeout, for what the faults of a story add.
+  seconds partial_slack{150};
+  std::vector<std::string> violations() const;
+  int num_jobs_seen() const { return static_cast<int>(jobs_.size()); }
+
+ private:
+  struct Seen {
+    contract::TrainingJobSpec spec;
+    contract::TrainingJobStatus status;
+    milliseconds partial_since{-1};
+  };
+  void job_changed(const test::FakeKubeApi::Change& change);
+  void compare(const std::string& uid, const Seen& before, const Seen& after);
+  void pod_changed(const test::FakeKubeApi::Change& change);
+  void watch_partial_gangs();
+  void fail(const std::string& what);
+
+  World& world_;
+  std::map<std::string, Seen> jobs_;                                                    // by UID
+  std::map<std::tuple<std::string, int, std::int64_t>, std::set<std::string>> places_;  // job UID, worker, generation -> pods
+  std::vector<std::string> violations_;
+};
+
+}  // namespace trainyard::simulate

@@ -1,0 +1,191 @@
+#include "tests/simulate/world.h"
+
+#include <utility>
+
+#include "controller/cache/decode.h"
+#include "crds/contract/names.h"
+#include "tests/support/builders.h"
+
+namespace trainyard::simulate {
+namespace {
+
+constexpr milliseconds kLeaseDuration{15'000}, kRenewDeadline{10'000}, kRetryPeriod{2'000};
+constexpr milliseconds kDeaf{300};  // until a process that woke up learns that its lease is gone
+
+reconcile::ReconcilerOptions options_for(const decide::Settings& settings, int identity) {
+  return {.settings = settings,
+          .writer = {.controller_key = "the controller's key", .instance = "controller-" + std::to_string(identity)},
+          .pace = {},
+          .page_limit = 7};
+}
+
+}  // namespace
+
+Controller::Controller(test::VirtualTime& time, test::FakeKubeApi& api, test::FakeWorkers& workers, Lease& lease, int identity,
+                       const decide::Settings& settings)
+    : time_(time),
+      api_(api),
+      lease_(lease),
+      identity_(identity),
+      executor_(time),
+      agents_(time, workers,
+              [this](agents::Observation seen) { executor_.brain([this, seen = std::move(seen)] { reconciler_.apply(seen); }); }),
+      reconciler_(executor_, api, agents_, options_for(settings, identity), observer_),
+      watcher_(time, api, cache::watch_targets(), [this](kube::WatchBatch batch) {
+        executor_.brain([this, batch = std::move(batch)] { reconciler_.apply(batch); });
+      }) {
+  elect();
+}
+
+Controller::~Controller() {
+  alive_ = nullptr;
+  watcher_.stop();
+  agents_.stop();
+  executor_.stop();
+}
+
+void Controller::freeze(milliseconds how_long) {
+  executor_.freeze(how_long);
+  frozen_until_ = time_.uptime() + how_long + kDeaf;
+}
+
+void Controller::elect() {
+  time_.after(leads_ ? kRetryPeriod : time_.random_time(kRetryPeriod * 3 / 4, kRetryPeriod * 5 / 4),
+              [this, alive = std::weak_ptr<bool>(alive_)] {
+                if (!alive.expired()) elect();
+              });
+  const milliseconds now = time_.uptime();
+  if (now < frozen_until_) return;
+  const bool ours = lease_.holder == identity_;
+  if (leads_ && (!ours || now - held_since_ >= kRenewDeadline)) return stop_leading();
+  if (api_.is_away() || (!ours && now - lease_.renewed < kLeaseDuration)) return;
+  lease_ = {.holder = identity_, .renewed = now};
+  held_since_ = now;
+  if (std::exchange(leads_, true)) return;
+  executor_.brain([this] { reconciler_.start_leading(); });
+}
+
+void Controller::stop_leading() {
+  leads_ = false;
+  executor_.brain([this] { reconciler_.stop_leading(); });
+}
+
+World::World(std::uint64_t seed) : time(seed) {
+  settings.topology_levels = {{"rack", "topology.test/rack"}};
+  settings.default_image = "trainyard.test/worker:dev";
+  settings.controller_namespace = "trainyard-system";
+}
+
+World::~World() = default;
+
+void World::add_nodes(int number, int cpus, int gpus) {
+  for (int i = 0; i < number; ++i) {
+    Json allocatable = {{"cpu", std::to_string(cpus)}, {"memory", "64Gi"}};
+    if (gpus > 0) allocatable[test::kGpu] = std::to_string(gpus);
+    const std::string name = "node-" + std::to_string(nodes_.size());
+    const Json labels = {{"topology.test/rack", "rack-" + std::to_string(nodes_.size() / 2)}, {"kubernetes.io/hostname", name}};
+    kubelets.add_node(name, std::move(allocatable), labels);
+    nodes_.push_back(name);
+  }
+}
+
+void World::start_controller(int index) {
+  const auto at = static_cast<std::size_t>(index);
+  if (controllers_.size() <= at) controllers_.resize(at + 1);
+  if (controllers_[at]) return;
+  controllers_[at] = std::make_unique<Controller>(time, api, workers, lease_, ++identities_, settings);
+}
+
+void World::kill_controller(int index) { controllers_[static_cast<std::size_t>(index)].reset(); }
+
+int World::leader() const {
+  for (std::size_t i = 0; i < controllers_.size(); ++i) {
+    if (controllers_[i] && controllers_[i]->leads()) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+void World::apply(const JobShape& shape) {
+  contract::TrainingJobSpec spec = test::make_job(shape.name, shape.workers, shape.gpus).spec;
+  spec.workers.processesPerWorker = shape.processes;
+  spec.workers.templ = {
+      {"spec", {{"containers", {{{"name", "worker"}, {"resources", {{"requests", {{"cpu", "1"}, {"memory", "1Gi"}}}}}}}}}}};
+  spec.placement.binding = shape.binding;
+  spec.training.steps = shape.steps;
+  spec.training.globalBatchSize = contract::world_size(spec);
+  spec.checkpoint = contract::Checkpoint{.path = "/checkpoints/" + shape.name, .everySteps = shape.checkpoint_every};
+  spec.lifecycle.maxRestarts = shape.max_restarts;
+  spec.lifecycle.startTimeoutSeconds = shape.start_timeout;
+  spec.lifecycle.checkpointGraceSeconds = 20;
+  api.create(test::kJobs, {{"apiVersion", contract::kApiVersion},
+                           {"kind", contract::kKind},
+                           {"metadata", {{"name", shape.name}, {"namespace", "default"}}},
+                           {"spec", contract::encode(spec)}});
+}
+
+void World::set_suspend(const std::string& job, bool suspend) {
+  api.edit(test::kJobs, job_key(job), [suspend](Json& object) { object["spec"]["suspend"] = suspend; });
+}
+
+std::string World::uid(const std::string& job) const {
+  const Json* object = api.get(test::kJobs, job_key(job));
+  return object == nullptr ? "" : cache::uid_of(*object);
+}
+
+contract::TrainingJobStatus World::status(const std::string& job) const {
+  const Json* object = api.get(test::kJobs, job_key(job));
+  if (object == nullptr || !object->contains("status")) return {};
+  return contract::decode<contract::TrainingJobStatus>(object->at("status")).value;
+}
+
+bool World::is_finished(const std::string& job) const {
+  const auto at = phase(job);
+  return at == contract::Phase::kSucceeded || at == contract::Phase::kFailed;
+}
+
+std::vector<std::string> World::running_pods(const std::string& job) const {
+  std::vector<std::string> out;
+  for (const auto& object : api.list(test::kPodsPath)) {
+    const auto pod = cache::decode_pod(*object);
+    if (pod->worker && pod->worker->job == job && workers.is_running(pod->uid)) out.push_back(pod->uid);
+  }
+  return out;
+}
+
+int World::live_pods(const std::string& job) const {
+  int count = 0;
+  for (const auto& object : api.list(test::kPodsPath)) {
+    const auto pod = cache::decode_pod(*object);
+    if (pod->worker && pod->worker->job == job && !pod->is_finished()) ++count;
+  }
+  return count;
+}
+
+bool World::run_until_phase(const std::string& job, contract::Phase wanted, seconds limit) {
+  // Looked at when a job changes alone, since reading a status takes longer than a task.
+  std::int64_t seen = -1;
+  bool reached = false;
+  return time.run_until(
+      [&] {
+        const auto& changes = api.changes(test::kJobs);
+        const std::int64_t revision = changes.empty() ? 0 : changes.back().revision;
+        if (std::exchange(seen, revision) != revision) reached = phase(job) == wanted;
+        return reached;
+      },
+      limit);
+}
+
+std::string describe(const World& world, const std::string& job) {
+  std::string out = "at " + std::to_string(world.time.uptime().count()) + " ms, leader " + std::to_string(world.leader()) + "\n" +
+                    contract::encode(world.status(job)).dump(1) + "\n";
+  for (const auto& object : world.api.list(test::kPodsPath)) {
+    const auto pod = cache::decode_pod(*object);
+    out += decide::to_text(pod->key) + " on " + pod->node + ": " + std::string(contract::name_of(pod->phase));
+    if (pod->deletion_time) out += ", dying";
+    if (pod->worker) out += ", " + pod->worker->reason + " " + pod->worker->waiting_message;
+    out += world.workers.is_running(pod->uid) ? ", runs\n" : "\n";
+  }
+  return out;
+}
+
+}  // namespace trainyard::simulate
