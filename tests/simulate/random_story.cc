@@ -1,0 +1,255 @@
+#include "tests/simulate/random_story.h"
+
+#include <csignal>
+#include <iostream>
+
+#include "controller/cache/decode.h"
+#include "tests/support/builders.h"
+
+namespace trainyard::simulate {
+namespace {
+
+constexpr milliseconds kFaultGapLow{500}, kFaultGapHigh{15'000};
+constexpr seconds kFaultsLast{120};
+constexpr seconds kSettleLimit{2'400};  // what a job may take that has used up nearly everything
+
+}  // namespace
+
+RandomStory::RandomStory(std::uint64_t seed) : world_(seed) {}
+
+void RandomStory::say(const std::string& what) const {
+  if (trace_) std::cerr << world_.time.uptime().count() << " ms: " << what << "\n";
+}
+
+std::vector<std::string> RandomStory::run(bool trace) {
+  trace_ = trace;
+  set_up();
+  world_.time.after(milliseconds(random(0, 5'000)), [this] { next_fault(); });
+  world_.time.run_for(kFaultsLast);
+  settle();
+  if (!world_.time.run_until(
+          [this, looked = seconds(-1)]() mutable {
+            const auto now = std::chrono::duration_cast<seconds>(world_.time.uptime());  // once a second is enough
+            return std::exchange(looked, now) != now && all_settled();
+          },
+          kSettleLimit)) {
+    problems_.push_back("not every job ended");
+  }
+  check_end();
+  for (const auto& violation : invariants_.violations()) problems_.push_back(violation);
+  if (!problems_.empty()) {
+    for (const auto& job : jobs_) problems_.push_back(describe(world_, job.name));
+  }
+  return problems_;
+}
+
+void RandomStory::set_up() {
+  const int gpus = random(0, 1) * random(1, 4);
+  world_.add_nodes(random(1, 4), random(4, 8), gpus);
+  for (int i = random(1, 3); i > 0; --i) add_job();
+  world_.settings.status_interval = seconds(random(2, 20));
+  watch_delay_ = {milliseconds(1), milliseconds(world_.time.one_in(3) ? random(20, 2'000) : 20)};
+  for (int i = random(1, 3); i > 0; --i) {
+    world_.start_controller(i - 1);
+    set_up_watches(i - 1);
+  }
+  set_up_requests();
+}
+
+void RandomStory::add_job() {
+  JobShape shape{.name = "job-" + std::to_string(jobs_.size())};
+  shape.workers = random(1, 3);
+  shape.processes = random(1, 2);
+  shape.gpus =
+      world_.time.one_in(2) && world_.api.get(test::kNodes, {"", "node-0"})->dump().find(test::kGpu) != std::string::npos ? 1 : 0;
+  shape.steps = random(5, 60);
+  shape.checkpoint_every = random(1, 20);
+  shape.max_restarts = random(1, 12);
+  if (world_.time.one_in(3)) shape.binding = contract::Binding::kScheduler;
+  jobs_.push_back(shape);
+  world_.time.after(milliseconds(random(0, 20'000)), [this, shape] { world_.apply(shape); });
+}
+
+void RandomStory::set_up_watches(int controller) { world_.controller(controller)->watcher().set_delay(watch_delay_); }
+
+void RandomStory::set_up_requests() {
+  fault_rate_ = world_.time.one_in(2) ? 0 : random(3, 60);
+  world_.api.fault_of = [this](const kube::Request& request) {
+    if (faults_over_ || !world_.time.one_in(fault_rate_)) return test::Fault::kNone;
+    const bool reads = request.method == kube::Method::kGet;
+    const auto fault = static_cast<test::Fault>(random(1, 5));
+    if (reads && fault == test::Fault::kConflict) return test::Fault::kBroken;
+    return fault;
+  };
+  if (world_.time.one_in(3)) crash_after_writes_ = random(1, 20);
+  world_.api.written = [this](const kube::Request&) {
+    if (crash_after_writes_ == 0 || --crash_after_writes_ > 0) return;
+    world_.time.after(milliseconds(0), [this] { kill_controller(); });
+    if (!faults_over_ && world_.time.one_in(2)) crash_after_writes_ = random(1, 10);
+  };
+}
+
+void RandomStory::next_fault() {
+  if (faults_over_) return;
+  static constexpr Fault kFaults[] = {{"kill a controller", &RandomStory::kill_controller},
+                                      {"freeze a controller", &RandomStory::freeze_controller},
+                                      {"crash a rank", &RandomStory::crash_rank},
+                                      {"kill a node", &RandomStory::kill_node},
+                                      {"cut a node off", &RandomStory::cut_off_node},
+                                      {"delete a pod", &RandomStory::delete_pod},
+                                      {"take the API server away", &RandomStory::take_api_away},
+                                      {"suspend or resume a job", &RandomStory::suspend_job},
+                                      {"delete a job", &RandomStory::delete_job},
+                                      {"break a watch", &RandomStory::break_watch},
+                                      {"add a foreign pod", &RandomStory::add_foreign_pod},
+                                      {"reject pods", &RandomStory::reject_pods},
+                                      {"hide an agent", &RandomStory::hide_agent}};
+  const auto& fault = kFaults[static_cast<std::size_t>(random(0, static_cast<int>(std::size(kFaults)) - 1))];
+  say(fault.name);
+  (this->*fault.cause)();
+  world_.time.after(world_.time.random_time(kFaultGapLow, kFaultGapHigh), [this] { next_fault(); });
+}
+
+std::string RandomStory::random_job() {
+  return jobs_[static_cast<std::size_t>(random(0, static_cast<int>(jobs_.size()) - 1))].name;
+}
+std::string RandomStory::random_node() {
+  return world_.nodes()[static_cast<std::size_t>(random(0, static_cast<int>(world_.nodes().size()) - 1))];
+}
+std::string RandomStory::random_pod() {
+  const auto pods = world_.running_pods(random_job());
+  return pods.empty() ? "" : pods[static_cast<std::size_t>(random(0, static_cast<int>(pods.size()) - 1))];
+}
+
+void RandomStory::kill_controller() {
+  const int index = world_.leader() >= 0 ? world_.leader() : random(0, world_.num_controllers() - 1);
+  say("controller " + std::to_string(index) + " dies");
+  world_.kill_controller(index);
+  world_.time.after(milliseconds(random(100, 20'000)), [this, index] {
+    world_.start_controller(index);
+    set_up_watches(index);
+  });
+}
+
+void RandomStory::freeze_controller() {
+  auto* controller = world_.controller(random(0, world_.num_controllers() - 1));
+  if (controller != nullptr) controller->freeze(milliseconds(random(100, 40'000)));
+}
+
+void RandomStory::crash_rank() {
+  const std::string pod = random_pod();
+  const bool by_signal = world_.time.one_in(2);
+  if (!pod.empty()) world_.workers.crash(pod, by_signal ? 0 : contract::kEngineErrorExitCode, by_signal ? SIGKILL : 0);
+}
+
+void RandomStory::kill_node() {
+  const std::string node = random_node();
+  world_.kubelets.kill(node);
+  world_.time.after(milliseconds(random(1'000, 120'000)), [this, node] { world_.kubelets.bring_back(node); });
+}
+
+void RandomStory::cut_off_node() {
+  const std::string node = random_node();
+  world_.kubelets.cut_off(node);
+  world_.time.after(milliseconds(random(1'000, 120'000)), [this, node] { world_.kubelets.bring_back(node); });
+}
+
+void RandomStory::delete_pod() {
+  const auto pods = world_.api.list(test::kPodsPath);
+  if (pods.empty()) return;
+  const ObjectKey key = cache::key_of(*pods[static_cast<std::size_t>(random(0, static_cast<int>(pods.size()) - 1))]);
+  if (world_.time.one_in(3)) {
+    world_.api.erase(test::kPodsPath, key);
+  } else {
+    world_.api.remove(test::kPodsPath, key);
+  }
+}
+
+void RandomStory::take_api_away() { world_.api.outage(milliseconds(random(500, 30'000))); }
+
+void RandomStory::suspend_job() {
+  const std::string job = random_job();
+  world_.set_suspend(job, true);
+  world_.time.after(milliseconds(random(100, 40'000)), [this, job] {
+    say("resume " + job);
+    world_.set_suspend(job, false);
+  });
+}
+
+void RandomStory::delete_job() {
+  if (!world_.time.one_in(4)) return;
+  const std::string job = random_job();
+  if (!world_.api.remove(test::kJobs, job_key(job))) return;
+  say("deleted " + job);
+  // Somebody may make it again at once, under the same name.
+  for (const auto& shape : jobs_) {
+    if (shape.name == job && world_.time.one_in(2)) {
+      world_.time.after(milliseconds(random(0, 5'000)), [this, shape] { world_.apply(shape); });
+    }
+  }
+}
+
+void RandomStory::break_watch() {
+  auto* controller = world_.controller(random(0, world_.num_controllers() - 1));
+  if (controller == nullptr) return;
+  controller->watcher().relist(static_cast<std::size_t>(random(0, 2)), milliseconds(random(1, 10'000)));
+}
+
+void RandomStory::add_foreign_pod() {
+  const std::string name = "foreign-" + std::to_string(++names_);
+  Json pod = {{"metadata", {{"name", name}, {"namespace", "other"}}},
+              {"spec",
+               {{"nodeName", random_node()},
+                {"containers", {{{"name", "main"}, {"resources", {{"requests", {{"cpu", std::to_string(random(1, 3))}}}}}}}}}}};
+  world_.api.create(test::kPodsPath, std::move(pod));
+  world_.time.after(milliseconds(random(1'000, 60'000)), [this, name] { world_.api.erase(test::kPodsPath, {"other", name}); });
+}
+
+void RandomStory::reject_pods() { world_.kubelets.reject_next += random(1, 2); }
+
+void RandomStory::hide_agent() {
+  const std::string pod = random_pod();
+  if (pod.empty()) return;
+  world_.workers.hide(pod);
+  world_.time.after(milliseconds(random(500, 60'000)), [this, pod] { world_.workers.show(pod); });
+}
+
+void RandomStory::settle() {
+  say("no more faults");
+  faults_over_ = true;
+  crash_after_writes_ = 0;
+  for (const auto& node : world_.nodes()) {
+    if (!world_.kubelets.is_up(node)) world_.kubelets.bring_back(node);
+  }
+  world_.kubelets.reject_next = 0;
+}
+
+bool RandomStory::all_settled() const {
+  for (const auto& job : jobs_) {
+    const bool exists = world_.api.get(test::kJobs, job_key(job.name)) != nullptr;
+    if (exists ? !world_.is_finished(job.name) : world_.live_pods(job.name) > 0) return false;
+  }
+  return true;
+}
+
+void RandomStory::check_end() {
+  world_.time.run_for(seconds(120));
+  for (const auto& job : jobs_) {
+    const auto status = world_.status(job.name);
+    if (world_.live_pods(job.name) > 0) problems_.push_back(job.name + " has ended, yet has pods that run");
+    if (status.phase == contract::Phase::kFailed && status.restarts < job.max_restarts) {
+      problems_.push_back(job.name + " failed before its restarts were used up");
+    }
+    if (status.phase == contract::Phase::kSucceeded && (!status.progress || status.progress->step != job.steps)) {
+      problems_.push_back(job.name + " succeeded, but its status does not tell of the last step");
+    }
+  }
+  const int before = world_.api.num_requests;
+  world_.time.run_for(seconds(60));
+  if (world_.api.num_requests - before > 3) {
+    problems_.push_back("nothing is left to do, yet " + std::to_string(world_.api.num_requests - before) +
+                        " requests were made in a minute");
+  }
+}
+
+}  // namespace trainyard::simulate

@@ -1,0 +1,65 @@
+#pragma once
+// A story made up by a seed: a cluster, some jobs, one to three controllers, and two minutes in which everything may go wrong.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tests/simulate/invariants.h"
+#include "tests/simulate/world.h"
+
+namespace trainyard::simulate {
+
+class RandomStory {
+ public:
+  explicit RandomStory(std::uint64_t seed);
+  /// What went wrong; empty: nothing did. `trace` writes what happens to standard error.
+  std::vector<std::string> run(bool trace = false);
+  std::int64_t num_tasks() const { return world_.time.num_tasks_run(); }
+
+ private:
+  struct Fault {
+    const char* name;
+    void (RandomStory::*cause)();
+  };
+  void set_up();
+  void add_job();
+  void set_up_requests();
+  void set_up_watches(int controller);
+  void next_fault();
+  void settle();
+  bool all_settled() const;
+  void check_end();
+  void say(const std::string& what) const;
+  int random(int low, int high) { return static_cast<int>(world_.time.random(low, high)); }
+  std::string random_job();
+  std::string random_node();
+  std::string random_pod();
+
+  void kill_controller();
+  void freeze_controller();
+  void crash_rank();
+  void kill_node();
+  void cut_off_node();
+  void delete_pod();
+  void take_api_away();
+  void suspend_job();
+  void delete_job();
+  void break_watch();
+  void add_foreign_pod();
+  void reject_pods();
+  void hide_agent();
+
+  World world_;
+  Invariants invariants_{world_};
+  std::vector<JobShape> jobs_;
+  std::vector<std::string> deleted_, problems_;
+  int fault_rate_ = 0;          // of requests: one in so many; 0: none
+  int crash_after_writes_ = 0;  // the leader dies after so many more writes; 0: never
+  test::FakeWatcher::Delay watch_delay_;
+  bool faults_over_ = false;
+  bool trace_ = false;
+  int names_ = 0;
+};
+
+}  // namespace trainyard::simulate
