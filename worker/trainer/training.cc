@@ -1,0 +1,164 @@
+#include "worker/trainer/training.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "crds/contract/time.h"
+#include "crds/contract/user_error.h"
+#include "worker/checkpoint/checkpointer.h"
+#include "worker/checkpoint/identity.h"
+#include "worker/data/partition.h"
+#include "worker/data/sample_stream.h"
+#include "worker/trainer/device_name.h"
+#include "worker/trainer/engine.h"
+#include "worker/trainer/evaluation.h"
+#include "worker/trainer/progress_meter.h"
+#include "worker/trainer/saves.h"
+
+namespace trainyard::trainer {
+namespace {
+
+using contract::Json;
+using contract::TrainingJobSpec;
+
+checkpoint::Options checkpoint_options(const contract::RankConfig& config, const mesh::Mesh& mesh) {
+  const auto& degrees = mesh.layout().degrees();
+  return {.path = config.spec.checkpoint->path,
+          .keep = config.spec.checkpoint->keep,
+          .job = "",
+          .job_uid = config.jobUid,
+          .generation = config.generation,
+          .layout = {{"data", degrees.dp}, {"pipeline", degrees.pp}, {"context", degrees.cp}, {"tensor", degrees.tp}},
+          .identity = checkpoint::identity_of(config.spec),
+          .device = mesh.device()};
+}
+
+class Loop {
+ public:
+  Loop(const contract::RankConfig& config, mesh::Mesh& mesh, const Surroundings& around)
+      : spec_(config.spec),
+        mesh_(mesh),
+        around_(around),
+        stream_(spec_.data, spec_.model.size.value().vocabularySize, spec_.training.seed),
+        cursor_(stream_.begin()),
+        steps_(data::planned_steps(spec_.training, stream_.samples_per_epoch(), spec_.data.sequenceLength)),
+        engine_(spec_, mesh, steps_),
+        meter_(spec_, steps_, mesh.layout().world_size(), device_name(mesh.device())) {
+    if (spec_.evaluation) {
+      validation_.emplace("data.validation", spec_.data.validation, spec_.data.sequenceLength, spec_.model.size->vocabularySize);
+    }
+    if (spec_.checkpoint) checkpointer_.emplace(checkpoint_options(config, mesh), mesh.world(), around.storage);
+  }
+
+  Outcome run() {
+    restore();
+    Saves saves(spec_, checkpointer_ ? &*checkpointer_ : nullptr, around_.reporter, reports_progress(mesh_));
+    const auto take = [this] { return snapshot(); };
+    meter_.start(around_.seconds());
+    while (engine_.steps_done() < steps_) {
+      const auto metrics = step();
+      const std::int64_t done = engine_.steps_done();
+      if (spec_.evaluation && (done % spec_.evaluation->everySteps == 0 || done == steps_)) {
+        validation_loss_ = evaluate(spec_, *validation_, engine_, mesh_);
+      }
+      meter_.step_done(around_.seconds());
+      if (reports_progress(mesh_)) around_.reporter.progress(progress(metrics));
+      const Wish wish = agree(mesh_, wish_of(around_.control()));
+      if (done < steps_ && saves.after_step(done, wish, take)) return Outcome::kStopped;
+    }
+    saves.finish(engine_.steps_done(), take);
+    return Outcome::kFinished;
+  }
+
+ private:
+  void restore() {
+    std::optional<checkpoint::Loaded> loaded;
+    if (checkpointer_) {
+      checkpointer_->open();
+      loaded = checkpointer_->load(engine_.shards());
+    }
+    if (!loaded) return engine_.initialize();
+    const auto cursor = contract::decode<data::Cursor>(loaded->state.value("cursor", Json::object()), "state.cursor");
+    if (!cursor.problems.empty() || cursor.value.consumed.size() != stream_.set().num_sources()) {
+      throw contract::UserError("CheckpointsCorrupt",
+                                "resume from " + loaded->path +
+                                    ": its state does not say what data was consumed: " + contract::to_text(cursor.problems));
+    }
+    cursor_ = cursor.value;
+    engine_.resume(loaded->step);
+    if (!reports_progress(mesh_)) return;
+    for (const auto& why : loaded->skipped) around_.reporter.notice(true, "CheckpointCorrupt", why);
+    around_.reporter.notice(false, "Resumed", "training goes on from step " + std::to_string(loaded->step) + ", " + loaded->path);
+  }
+
+  StepMetrics step() {
+    const std::int64_t batch = spec_.training.globalBatchSize;
+    const auto samples = stream_.next(cursor_, batch);
+    const auto mine = data::micro_batches(batch, mesh_.layout().degrees().dp, mesh_.at().dp, spec_.parallelism.microBatchSize);
+    const auto read = [&](std::int32_t i) {
+      const auto& range = mine.ranges.at(static_cast<std::size_t>(i));
+      const auto read_batch = stream_.read({samples.data() + range.first, static_cast<std::size_t>(range.count)});
+      return schedule::MicroBatch{read_batch.tokens_BT, read_batch.targets_BT};
+    };
+    const auto metrics = engine_.step({.micro_batches = static_cast<std::int32_t>(mine.ranges.size()),
+                                       .micro_batch_size = spec_.parallelism.microBatchSize,
+                                       .sequence_length = spec_.data.sequenceLength,
+                                       .loss_tokens = batch * spec_.data.sequenceLength,
+                                       .read = read});
+    if (!std::isfinite(metrics.gradient_norm)) {
+      throw contract::UserError("GradientNotFinite", "the gradient norm of step " + std::to_string(engine_.steps_done() + 1) +
+                                                         " is not finite: lower training.optimizer.learningRate, lengthen "
+                                                         "learningRateSchedule.warmupSteps, or set training.gradientClipping");
+    }
+    return metrics;
+  }
+
+  contract::Progress progress(const StepMetrics& metrics) const {
+    contract::Progress out;
+    out.step = engine_.steps_done();
+    out.steps = steps_;
+    out.epoch = static_cast<double>(cursor_.samples) / static_cast<double>(stream_.samples_per_epoch());
+    out.samples = cursor_.samples;
+    out.tokens = cursor_.tokens;
+    out.loss = metrics.loss;
+    out.validationLoss = validation_loss_;
+    if (validation_loss_) out.validationPerplexity = std::exp(*validation_loss_);
+    out.learningRate = metrics.learning_rate;
+    out.gradientNorm = metrics.gradient_norm;
+    out.tokensPerSecond = meter_.tokens_per_second();
+    out.mfu = meter_.mfu();
+    out.remainingSeconds = meter_.remaining_seconds(out.step);
+    out.updatedAt =
+        contract::to_rfc3339(std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now()));
+    return out;
+  }
+
+  checkpoint::Snapshot snapshot() const {
+    return {.step = engine_.steps_done(),
+            .state = {{"cursor", contract::encode(cursor_)}},
+            .shards = engine_.shards(),
+            .request = std::nullopt};
+  }
+
+  const TrainingJobSpec& spec_;
+  mesh::Mesh& mesh_;
+  const Surroundings& around_;
+  data::SampleStream stream_;
+  data::Cursor cursor_;
+  std::int64_t steps_;
+  Engine engine_;
+  ProgressMeter meter_;
+  std::optional<data::SampleSet> validation_;
+  std::optional<checkpoint::Checkpointer> checkpointer_;
+  std::optional<double> validation_loss_;
+};
+
+}  // namespace
+
+bool reports_progress(const mesh::Mesh& mesh) { return mesh.is_last_stage() && mesh.at().dp == 0 && mesh.at().tp == 0; }
+
+Outcome train(const contract::RankConfig& config, mesh::Mesh& mesh, const Surroundings& around) {
+  return Loop(config, mesh, around).run();
+}
+
+}  // namespace trainyard::trainer
