@@ -32,6 +32,7 @@ inline constexpr const char* kGangPlaced = "Placed";                // every wor
 inline constexpr const char* kUnschedulable = "Unschedulable";  // no room now
 inline constexpr const char* kNeverFits = "NeverFits";          // no room ever
 inline constexpr const char* kWorkerLost = "WorkerLost";        // some workers are to be replaced; the others stay
+inline constexpr const char* kNoReplacement = "NoReplacement";  // the same, and there is no room for the new ones
 inline constexpr const char* kLostRace = "LostRace";            // a kubelet rejected a pod: another scheduler was faster
 inline constexpr const char* kGangRemoved = "GangRemoved";      // all pods go; then the gang is placed anew
 

@@ -98,7 +98,8 @@ struct Plan {
 };
 
 /// Places gangs that wait for nodes, oldest first, each whole or not at all. By job: raises the generation, then creates the Secret and
-/// the pods; or says in the condition Placed why there is no room. Jobs that need nothing are left out.
+/// the pods; or says in the condition Placed why there is no room. Jobs that need nothing are left out; a plan may have only look_again,
+/// after which schedule() is to be asked again.
 std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now);
 
 /// Everything else in a job's life. An empty plan for a job that does not exist or is another controller's (spec.managedBy).

@@ -22,6 +22,7 @@ struct Candidate {
   const Job* job = nullptr;
   GangView gang;
   std::vector<std::int32_t> missing;  // workers without a pod that can be kept
+  std::optional<Time> blocked_until;  // their last pods may still run
   bool has_others() const { return missing.size() < gang.workers.size(); }
 };
 
@@ -36,21 +37,27 @@ bool is_waiting(const Cluster& cluster, const Job& job) {
   return is_true(status, condition::kAccepted) && is_template_accepted(cluster, job);
 }
 
-/// A pod that goes may still run on a healthy node: nobody takes its place before it is gone, or long overdue.
-bool blocks(const Cluster& cluster, const Pod& pod, Time now) {
-  if (!is_live(pod) || is_node_lost(cluster, pod.node, now)) return false;
-  return !pod.deletion_time || now < *pod.deletion_time + cluster.settings.node_lost;
+/// A pod that goes may still run on a healthy node: nobody takes its place before it is gone, or long overdue. Until when it does so;
+/// nothing where it is out of the way. Where nobody has deleted it yet, plan_job() is about to, which brings schedule() back.
+std::optional<Time> blocks_until(const Cluster& cluster, const Pod& pod, Time now) {
+  if (!is_live(pod) || is_node_lost(cluster, pod.node, now)) return std::nullopt;
+  Time until = pod.deletion_time ? *pod.deletion_time + cluster.settings.node_lost : Time::max();
+  if (const Node* node = cluster.node(pod.node); !node->ready)
+    until = std::min(until, node->ready_since + cluster.settings.node_lost);
+  if (now >= until) return std::nullopt;
+  return until;
 }
 
+/// Nothing where there is nothing to do for schedule(), now or later.
 std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time now) {
   if (!is_waiting(cluster, job)) return std::nullopt;
-  Candidate out{.job = &job, .gang = view_gang(cluster, job, now), .missing = {}};
+  Candidate out{.job = &job, .gang = view_gang(cluster, job, now)};
   const std::string why = reason_of(job.status, condition::kPlaced);
   const bool creating = is_true(job.status, condition::kPlaced);
   for (const auto& worker : out.gang.workers) {
     const bool keeps = creating ? worker.pod != nullptr : worker.reusable && why != reason::kGangRemoved;
     if (keeps) continue;
-    if (worker.pod != nullptr && blocks(cluster, *worker.pod, now)) return std::nullopt;
+    if (worker.pod != nullptr) out.blocked_until = std::max(out.blocked_until, blocks_until(cluster, *worker.pod, now));
     out.missing.push_back(worker.index);
   }
   // What is complete, or has a rejected pod in the place of the one to be made, is for plan_job() to say.
@@ -111,6 +118,7 @@ class Scheduling {
   Scheduling(const Cluster& cluster, Time now) : cluster_(cluster), now_(now), topology_(cluster) {}
 
   Plan place(const Candidate& candidate) {
+    if (candidate.blocked_until) return look_again_at(*candidate.blocked_until);
     const Gang gang = gang_of(cluster_, candidate, now_);
     if (candidate.missing.empty()) return start(candidate, {});
     const auto found = place_gang(topology_, gang);
@@ -121,6 +129,12 @@ class Scheduling {
   }
 
  private:
+  Plan look_again_at(Time at) const {
+    Plan plan;
+    if (at != Time::max()) plan.look_again = std::chrono::ceil<std::chrono::seconds>(at - now_);
+    return plan;
+  }
+
   Plan start(const Candidate& candidate, const std::vector<std::string>& nodes) const {
     const Job& job = *candidate.job;
     Review review(cluster_, job, now_);
@@ -181,11 +195,12 @@ class Scheduling {
     }
     // A gang does not hold nodes in vain: two halves could wait for each other for ever.
     const Time patience = since_of(job.status, condition::kPlaced) + std::chrono::seconds(job.spec.lifecycle.startTimeoutSeconds);
-    if (reason != reason::kWorkerLost || now_ >= patience) {
+    const bool was_running = reason == reason::kWorkerLost || reason == reason::kNoReplacement;
+    if (!was_running || now_ >= patience) {
       review.set(condition::kPlaced, false, reason::kGangRemoved,
                  "there is no room for all workers beside each other: " + why.message);
     } else {
-      review.set(condition::kPlaced, false, reason::kWorkerLost, why.message);
+      review.set(condition::kPlaced, false, reason::kNoReplacement, "a lost worker can't be replaced: " + why.message);
       review.look_again(patience);
     }
     return review.plan();
