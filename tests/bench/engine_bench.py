@@ -28,7 +28,7 @@ WARM_UP = 5  # steps that are not measured: allocations, the first use of each k
 def of_the_rank(spec, threads):
     """Tokens a second between the report of step WARM_UP and that of the last step."""
     with ranks.Gang(spec, threads) as gang:
-        assert gang.exit_codes(600) == [ranks.FINISHED], gang.ranks[0].last_lines()
+        assert gang.exit_codes(600) == [ranks.FINISHED], gang.evidence()
         times = {report["progress"]["step"]: (when, report["progress"]["tokens"])
                  for report, when in zip(gang.ranks[0].reports, gang.ranks[0].arrivals) if report["kind"] == "Progress"}
     first, last = min(step for step in times if step >= WARM_UP), max(times)

@@ -1,7 +1,5 @@
-""
-    "Several trainyard-rank processes over Gloo on loopback: the same losses in every layout, stopping and resuming, and each way to end.
-    Run with the Python that has PyTorch;
-TRAINYARD_BIN_DIR names the folder of the program."""
+"""Several trainyard-rank processes over Gloo on loopback: the same losses in every layout, stopping and resuming, and each way to end.
+Run with the Python that has PyTorch; TRAINYARD_BIN_DIR names the folder of the program."""
 
 import math
 import pathlib
@@ -23,8 +21,8 @@ STEPS = 60
 
 def losses(steps):
     """Exactly, by step. The reporter may leave a step out when the reader is slow, but never the last."""
-    return {entry["step"]: entry["loss"].hex() for entry in steps
-}
+    return {entry["step"]: entry["loss"].hex() for entry in steps}
+
 
 class Processes(unittest.TestCase):
     @classmethod
@@ -44,9 +42,7 @@ class Processes(unittest.TestCase):
         self.assertIn(STEPS, found)
         common = found.keys() & reference.keys()
         self.assertGreater(len(common), len(found) // 2)
-        self.assertEqual({
-step: found[step] for step in common}, {
-step: reference[step] for step in common})
+        self.assertEqual({step: found[step] for step in common}, {step: reference[step] for step in common})
 
     def expect_close(self, steps, reference):
         """The first loss to 1e-6, later ones to 1e-5, relative."""
@@ -83,13 +79,12 @@ step: reference[step] for step in common})
         path = self.checkpoints("resume")
         spec = job(CORPUS, STEPS, data=2, checkpoint={"path": path})
         with Gang(spec) as gang:
-            reporting = next(rank for rank in gang.ranks if rank.reports or rank is gang.ranks[0])
-            reporting.wait_for(lambda rank: rank.of_kind("Progress"))
+            gang.ranks[0].wait_for(lambda rank: rank.of_kind("Progress"))
             gang.ranks[1].say({"checkpointRequest": 1, "stopAfter": 1})  # whoever hears it, all ranks act on it
             self.assertEqual(gang.exit_codes(), [ranks.STOPPED] * 2)
             before = gang.progress()
             written = [report for rank in gang.ranks for report in rank.reports if report["kind"] == "Checkpoint"]
-        self.assertEqual([report["request"] for report in written], [1])
+        self.assertEqual({report["request"] for report in written}, {1})
         stopped_at = written[0]["checkpoint"]["step"]
         self.assertEqual(before[-1]["step"], stopped_at)
         self.assertLess(stopped_at, STEPS)
@@ -100,6 +95,25 @@ step: reference[step] for step in common})
         self.assertIn("Resumed", notices)
         self.assertGreater(after[0]["step"], stopped_at)
         self.expect_same(before + after, self.reference)
+
+    def test_a_killed_run_goes_on_from_its_last_checkpoint_bit_for_bit(self):
+        spec = job(CORPUS, STEPS, data=2, checkpoint={"path": self.checkpoints("killed"), "everySteps": 20})
+        with Gang(spec) as gang:
+            gang.ranks[0].wait_for(lambda rank: rank.of_kind("Checkpoint"))
+            for rank in gang.ranks:
+                rank.process.kill()
+            gang.exit_codes()
+            before = gang.progress()
+        after = ranks.run(spec)
+        self.assertGreater(after[0]["step"], 20)
+        self.expect_same(before + after, self.reference)
+
+    def test_a_finished_run_that_is_started_again_is_finished(self):
+        spec = job(CORPUS, 3, checkpoint={"path": self.checkpoints("finished")})
+        ranks.run(spec)
+        with Gang(spec) as gang:
+            self.assertEqual(gang.exit_codes(), [ranks.FINISHED])
+            self.assertEqual(gang.ranks[0].of_kind("Notice")[0]["reason"], "Resumed")
 
     def test_a_run_resumes_in_another_layout_bit_for_bit(self):
         path = self.checkpoints("reshard")
@@ -151,7 +165,8 @@ step: reference[step] for step in common})
         self.expect_user_error(job(sources, 10), "CorpusMissing", "/nowhere/train", "/nowhere/else")
 
     def test_a_checkpoint_folder_that_cannot_be_written_is_the_users_error_and_named(self):
-        self.expect_user_error(job(CORPUS, 10, checkpoint={"path": "/proc/checkpoints"}), "CheckpointsNotWritable", "/proc/checkpoints")
+        spec = job(CORPUS, 10, checkpoint={"path": "/proc/checkpoints"})
+        self.expect_user_error(spec, "CheckpointsNotWritable", "/proc/checkpoints")
 
     def test_checkpoints_that_the_workers_do_not_share_are_the_users_error(self):
         folders = [self.checkpoints("own-0"), self.checkpoints("own-1")]

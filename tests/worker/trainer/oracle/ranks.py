@@ -58,15 +58,17 @@ class Rank:
         """Until condition(self) holds; AssertionError with the log when it does not in time, or the reports have ended."""
         with self.changed:
             self.changed.wait_for(lambda: condition(self) or self.ended, seconds)
-        assert condition(self), "the rank did not get there; its log ends:\n" + self.last_lines()
+        assert condition(self), "the rank did not get there; this is its evidence:\n" + self.evidence()
 
     def exit_code(self, seconds=60):
         code = self.process.wait(seconds)
         self.reader.join(seconds)
         return code
 
-    def last_lines(self):
-        return pathlib.Path(self.log).read_text(errors="replace")[-3000:]
+    def evidence(self):
+        """What it said of a failure, and the end of its log."""
+        failures = "".join(f"{failure['reason']}: {failure['message']}\n" for failure in self.of_kind("Failure"))
+        return failures + pathlib.Path(self.log).read_text(errors="replace")[-3000:]
 
     def close(self):
         if self.process.poll() is None:
@@ -109,11 +111,14 @@ class Gang:
         end = time.monotonic() + seconds
         return [rank.exit_code(max(0.1, end - time.monotonic())) for rank in self.ranks]
 
+    def evidence(self):
+        return "\n".join(f"rank {number}: {rank.evidence()}" for number, rank in enumerate(self.ranks))
+
     def progress(self):
         """The steps, of the one rank that reports them."""
         reporting = [rank.of_kind("Progress") for rank in self.ranks]
         reporting = [steps for steps in reporting if steps]
-        assert len(reporting) == 1, f"{len(reporting)} ranks report progress:\n" + self.ranks[0].last_lines()
+        assert len(reporting) == 1, f"{len(reporting)} ranks report progress:\n" + self.ranks[0].evidence()
         return reporting[0]
 
 
@@ -127,7 +132,7 @@ def run(spec, threads=1, seconds=300):
     """Trains to the end; the progress after each step."""
     with Gang(spec, threads) as gang:
         codes = gang.exit_codes(seconds)
-        assert codes == [FINISHED] * len(codes), f"exit codes {codes}; a log ends:\n" + gang.ranks[0].last_lines()
+        assert codes == [FINISHED] * len(codes), f"exit codes {codes}:\n" + gang.evidence()
         return gang.progress()
 
 
@@ -143,9 +148,9 @@ def job(train, steps, *, data=1, pipeline=1, tensor=1, reduction="Canonical", si
         "training": {
             "steps": steps, "globalBatchSize": batch, "seed": seed,
             "optimizer": {"learningRate": learning_rate, "weightDecay": weight_decay},
-            "learningRateSchedule": schedule or {"name": "Cosine", "warmupSteps": 10, "minimum": 1.0e-4},
+            "learningRateSchedule": schedule or {"name": "Cosine", "warmupSteps": min(10, steps // 2), "minimum": 1.0e-4},
             "precision": {"compute": "FP32"}, "reduction": reduction},
-        "lifecycle": {"startTimeoutSeconds": 60, "hangTimeoutSeconds": 60},
+        "lifecycle": {"startTimeoutSeconds": 60},
     }
     if max_norm:
         spec["training"]["gradientClipping"] = {"maxNorm": max_norm}
