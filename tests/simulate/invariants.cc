@@ -42,12 +42,13 @@ void Invariants::job_changed(const test::FakeKubeApi::Change& change) {
   const auto before = jobs_.find(job->uid);
   if (before != jobs_.end()) {
     after.partial_since = before->second.partial_since;
+    after.rewound = before->second.rewound;
     compare(job->uid, before->second, after);
   }
   jobs_[job->uid] = std::move(after);
 }
 
-void Invariants::compare(const std::string& uid, const Seen& before, const Seen& after) {
+void Invariants::compare(const std::string& uid, const Seen& before, Seen& after) {
   const auto& was = before.status;
   const auto& is = after.status;
   const auto& truth = world_.workers.truth(uid);
@@ -57,9 +58,10 @@ void Invariants::compare(const std::string& uid, const Seen& before, const Seen&
   if (ended(was) && is.phase != was.phase) fail("an ended job changed its phase");
   if (is.phase == Phase::kSucceeded && !truth.finished) fail("Succeeded, but not all steps were done");
   if (is.progress && is.progress->step > truth.most_steps) fail("the status tells of a step that nobody did");
-  const bool again = is.restarts > was.restarts || is.generation > was.generation;
-  if (was.progress && !again && (!is.progress || is.progress->step < was.progress->step)) {
-    fail("the step went back without a restart");
+  if (was.progress && (!is.progress || is.progress->step < was.progress->step)) {
+    // A generation begins at the checkpoint: once each, the step that is told may go back.
+    if (is.generation <= before.rewound) fail("the step went back without a restart");
+    after.rewound = is.generation;
   }
 }
 

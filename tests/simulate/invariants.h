@@ -24,9 +24,10 @@ class Invariants {
     contract::TrainingJobSpec spec;
     contract::TrainingJobStatus status;
     milliseconds partial_since{-1};
+    std::int64_t rewound = 1;  // the last generation that began before the step which the status told of
   };
   void job_changed(const test::FakeKubeApi::Change& change);
-  void compare(const std::string& uid, const Seen& before, const Seen& after);
+  void compare(const std::string& uid, const Seen& before, Seen& after);
   void pod_changed(const test::FakeKubeApi::Change& change);
   void watch_partial_gangs();
   void fail(const std::string& what);

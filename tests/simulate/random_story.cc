@@ -13,6 +13,13 @@ constexpr milliseconds kFaultGapLow{500}, kFaultGapHigh{15'000};
 constexpr seconds kFaultsLast{120};
 constexpr seconds kSettleLimit{2'400};  // what a job may take that has used up nearly everything
 
+std::string reason_of_placed(const contract::TrainingJobStatus& status) {
+  for (const auto& condition : status.conditions) {
+    if (condition.type == "Placed") return condition.reason;
+  }
+  return "";
+}
+
 }  // namespace
 
 RandomStory::RandomStory(std::uint64_t seed) : world_(seed) {}
@@ -44,8 +51,10 @@ std::vector<std::string> RandomStory::run(bool trace) {
 }
 
 void RandomStory::set_up() {
-  const int gpus = random(0, 1) * random(1, 4);
-  world_.add_nodes(random(1, 4), random(4, 8), gpus);
+  num_nodes_ = random(1, 4);
+  cpus_ = random(4, 8);
+  gpus_ = random(0, 1) * random(1, 4);
+  world_.add_nodes(num_nodes_, cpus_, gpus_);
   for (int i = random(1, 3); i > 0; --i) add_job();
   world_.settings.status_interval = seconds(random(2, 20));
   watch_delay_ = {milliseconds(1), milliseconds(world_.time.one_in(3) ? random(20, 2'000) : 20)};
@@ -60,8 +69,7 @@ void RandomStory::add_job() {
   JobShape shape{.name = "job-" + std::to_string(jobs_.size())};
   shape.workers = random(1, 3);
   shape.processes = random(1, 2);
-  shape.gpus =
-      world_.time.one_in(2) && world_.api.get(test::kNodes, {"", "node-0"})->dump().find(test::kGpu) != std::string::npos ? 1 : 0;
+  shape.gpus = gpus_ > 0 && world_.time.one_in(2) ? 1 : 0;
   shape.steps = random(5, 60);
   shape.checkpoint_every = random(1, 20);
   shape.max_restarts = random(1, 12);
@@ -227,7 +235,8 @@ void RandomStory::settle() {
 bool RandomStory::all_settled() const {
   for (const auto& job : jobs_) {
     const bool exists = world_.api.get(test::kJobs, job_key(job.name)) != nullptr;
-    if (exists ? !world_.is_finished(job.name) : world_.live_pods(job.name) > 0) return false;
+    if (exists && fits(job) && !world_.is_finished(job.name)) return false;
+    if (!exists && world_.live_pods(job.name) > 0) return false;
   }
   return true;
 }
@@ -236,6 +245,10 @@ void RandomStory::check_end() {
   world_.time.run_for(seconds(120));
   for (const auto& job : jobs_) {
     const auto status = world_.status(job.name);
+    if (!fits(job) && (status.generation > 0 || reason_of_placed(status) != "NeverFits") &&
+        world_.api.get(test::kJobs, job_key(job.name)) != nullptr) {
+      problems_.push_back(job.name + " can never be placed, and is not told so");
+    }
     if (world_.live_pods(job.name) > 0) problems_.push_back(job.name + " has ended, yet has pods that run");
     if (status.phase == contract::Phase::kFailed && status.restarts < job.max_restarts) {
       problems_.push_back(job.name + " failed before its restarts were used up");

@@ -29,6 +29,8 @@ class RandomStory {
   void next_fault();
   void settle();
   bool all_settled() const;
+  /// In the empty cluster.
+  bool fits(const JobShape& job) const { return job.workers <= num_nodes_ * (job.gpus > 0 ? gpus_ : cpus_); }
   void check_end();
   void say(const std::string& what) const;
   int random(int low, int high) { return static_cast<int>(world_.time.random(low, high)); }
@@ -54,6 +56,7 @@ class RandomStory {
   Invariants invariants_{world_};
   std::vector<JobShape> jobs_;
   std::vector<std::string> deleted_, problems_;
+  int num_nodes_ = 0, cpus_ = 0, gpus_ = 0;
   int fault_rate_ = 0;          // of requests: one in so many; 0: none
   int crash_after_writes_ = 0;  // the leader dies after so many more writes; 0: never
   test::FakeWatcher::Delay watch_delay_;
