@@ -55,9 +55,30 @@ void World::pass(double seconds) {
   settle();
 }
 
+void World::succeed_controller() {
+  actions_left_.reset();
+  decide::Cluster known;
+  known.settings = cluster.settings;
+  for (const auto& [name, node] : cluster.nodes()) known.put(node);
+  for (const auto& [key, pod] : cluster.pods()) {
+    known.put(pod);
+    if (const auto* agent = cluster.agent(pod.uid)) {
+      known.put_agent(pod.uid,
+                      {.state = agent->reachable ? agent->state : std::nullopt, .reachable = agent->reachable, .since = at(now)});
+    }
+  }
+  for (const auto& [key, item] : cluster.jobs()) {
+    decide::Job read = item;
+    read.status_written = {};
+    known.put(std::move(read));
+  }
+  cluster = std::move(known);
+}
+
 bool World::carry_out(const decide::Plan& plan) {
   for (const auto& phase : plan.phases) {
     for (const auto& action : phase) {
+      if (actions_left_ && (*actions_left_)-- == 0) throw Died{};
       if (const auto* write = std::get_if<decide::WriteStatus>(&action)) {
         decide::Job next = *cluster.job(write->key);
         if (next.resource_version != write->resource_version) return true;  // a conflict: look again

@@ -3,6 +3,7 @@
 // and do as they are told. What goes wrong is what a test makes go wrong. For the whole controller in virtual time see tests/simulate.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,11 @@ class World {
   /// that did not change is another than before.
   void settle();
   void pass(double seconds);  // and settles
+  /// The controller dies before it performs action number `actions` from now on, which decide_once() and settle() throw as Died.
+  void die_after(int actions) { actions_left_ = actions; }
+  struct Died {};
+  /// Another controller takes over: what only the last one knew is gone.
+  void succeed_controller();
   /// One round of plans, without what kubelets and agents do then. False: there was nothing to do.
   bool decide_once();
 
@@ -64,6 +70,7 @@ class World {
 
   std::map<std::string, std::optional<contract::Assignment>> told_;  // by pod UID
   std::int64_t last_uid_ = 0, last_version_ = 1;
+  std::optional<int> actions_left_;
 };
 
 }  // namespace trainyard::test

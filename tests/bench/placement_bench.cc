@@ -1,0 +1,89 @@
+// How long the pure core takes to place a gang. The bar is 1 ms for 32 workers of 8 GPUs on 32 nodes.
+
+#include <benchmark/benchmark.h>
+
+#include "controller/decide/no_room.h"
+#include "controller/decide/plan.h"
+#include "tests/support/world.h"
+
+namespace trainyard {
+namespace {
+
+using decide::Gang;
+
+decide::Cluster cluster_of(int nodes) {
+  return test::ClusterBuilder{}.racks(nodes / 8).nodes_per_rack(8).racks_per_block(4).gpus_per_node(8).build();
+}
+Gang gang_of(int count) { return {.count = count, .requests = {{test::kGpu, 8}, {"cpu", 1000}, {"pods", 1}}, .groups = {4}}; }
+
+/// Reads the cluster and places the gang.
+void place(benchmark::State& state) {
+  const auto nodes = static_cast<int>(state.range(0)), workers = static_cast<int>(state.range(1));
+  const auto cluster = cluster_of(nodes);
+  const Gang gang = gang_of(workers);
+  for (auto unused : state) {
+    (void)unused;
+    const decide::Topology topology(cluster);
+    auto found = decide::place_gang(topology, gang);
+    if (!std::holds_alternative<decide::Placement>(found)) return state.SkipWithError("no room");
+    benchmark::DoNotOptimize(found);
+  }
+  state.SetLabel(std::to_string(workers * 8) + " of " + std::to_string(nodes * 8) + " GPUs");
+}
+BENCHMARK(place)
+    ->Args({32, 32})
+    ->Args({128, 32})
+    ->Args({12'504, 32})
+    ->Args({12'504, 1'250})
+    ->Args({12'504, 12'504})
+    ->Unit(benchmark::kMicrosecond);
+
+/// All of schedule(): the pods' bodies included.
+void schedule_whole(benchmark::State& state) {
+  const auto nodes = static_cast<int>(state.range(0)), workers = static_cast<int>(state.range(1));
+  test::World world(cluster_of(nodes));
+  world.add(test::make_job("a", workers, 8));
+  world.kubelets_work = false;
+  for (int i = 0; i < 2; ++i) {  // the dry run, then Accepted
+    for (const auto& phase : decide::plan_job(world.cluster, {"default", "a"}, test::at(0)).phases) {
+      for (const auto& action : phase) {
+        if (const auto* dry_run = std::get_if<decide::DryRunPod>(&action)) {
+          world.cluster.put_template_check(dry_run->job_uid, dry_run->template_hash, {.accepted = true});
+        } else if (const auto* write = std::get_if<decide::WriteStatus>(&action)) {
+          auto job = world.job();
+          job.status = write->status;
+          world.cluster.put(job);
+        }
+      }
+    }
+  }
+  for (auto unused : state) {
+    (void)unused;
+    auto plans = decide::schedule(world.cluster, test::at(0));
+    if (plans.empty()) return state.SkipWithError("nothing was placed");
+    benchmark::DoNotOptimize(plans);
+  }
+}
+BENCHMARK(schedule_whole)->Args({32, 32})->Args({12'504, 32})->Unit(benchmark::kMicrosecond);
+
+/// Why a gang waits, in a cluster of 100,000 GPUs that 12,500 pods hold.
+void explain_no_room(benchmark::State& state) {
+  test::ClusterBuilder builder;
+  builder.racks(1'563).nodes_per_rack(8).racks_per_block(4).gpus_per_node(8);
+  for (int i = 0; i < 12'504; ++i) builder.use("node-" + std::to_string(i), 8, "job-" + std::to_string(i % 100));
+  const auto cluster = builder.build();
+  const Gang gang = gang_of(32);
+  for (auto unused : state) {
+    (void)unused;
+    const decide::Topology topology(cluster);
+    const auto none = std::get<decide::NoRoom>(decide::place_gang(topology, gang));
+    auto why = decide::explain(cluster, topology, gang, none);
+    benchmark::DoNotOptimize(why);
+  }
+}
+BENCHMARK(explain_no_room)->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace trainyard
+
+BENCHMARK_MAIN();
