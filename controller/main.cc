@@ -1,0 +1,384 @@
+// trainyard-controller: the one place that knows all parts. It reads flags, makes the threads and the connections, hands them to the
+// reconciler, and takes everything down again in an order in which nothing is used after it is gone.
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <future>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+
+#include "controller/agents/polling_agents.h"
+#include "controller/cache/cache.h"
+#include "controller/kube/brain.h"
+#include "controller/kube/credentials.h"
+#include "controller/kube/hands.h"
+#include "controller/kube/lease_elector.h"
+#include "controller/kube/rest_kube_api.h"
+#include "controller/kube/watcher.h"
+#include "controller/observe/controller_metrics.h"
+#include "controller/observe/endpoints.h"
+#include "controller/observe/log.h"
+#include "controller/observe/metrics.h"
+#include "controller/reconcile/reconciler.h"
+#include "crds/contract/signature.h"
+
+namespace {
+
+using namespace trainyard;
+using std::chrono::milliseconds;
+using SteadyClock = std::chrono::steady_clock;
+
+constexpr std::size_t kNumHands = 16;
+constexpr std::chrono::seconds kBeat{1};            // the brain shows that it lives so often …
+constexpr std::chrono::seconds kBrainHangs{60};     // … and /healthz fails when it has not for so long
+constexpr std::size_t kShortestControllerKey = 32;  // bytes
+
+struct Flags {
+  std::string kubeconfig;
+  std::string name_space;
+  std::string identity;
+  bool leader_elect = false;
+  std::string metrics_address = ":8080";
+  std::string controller_key_file;
+  std::string default_image;
+  std::vector<std::string> topology_levels = {"zone=topology.kubernetes.io/zone", "host=kubernetes.io/hostname"};
+  std::string log_level = "info";
+};
+
+void add_flags(CLI::App& app, Flags& flags) {
+  app.add_option("--kubeconfig", flags.kubeconfig, "Else KUBECONFIG, the pod's service account, or ~/.kube/config");
+  app.add_option("--namespace", flags.name_space, "Where this controller runs and its Lease lies; by default the credentials'");
+  app.add_option("--identity", flags.identity,
+                 "This controller's name in the Lease and in events; by default host name and process");
+  app.add_flag("--leader-elect", flags.leader_elect, "Act only while holding the Lease trainyard-controller");
+  app.add_option("--metrics-address", flags.metrics_address, "IP:PORT for /metrics, /healthz and /readyz; empty: none")
+      ->capture_default_str();
+  app.add_option("--controller-key-file", flags.controller_key_file,
+                 "A secret of at least 32 bytes, from which each job's key is derived; the same for all controllers of a cluster")
+      ->required()
+      ->check(CLI::ExistingFile);
+  app.add_option("--default-image", flags.default_image, "Of worker containers whose template names none");
+  app.add_option("--topology-levels", flags.topology_levels, "NAME=LABEL of nodes, from the widest to the narrowest level")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--log-level", flags.log_level)
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+}
+
+std::vector<decide::TopologyLevel> topology_of(const std::vector<std::string>& flags, std::string& problems) {
+  std::vector<decide::TopologyLevel> levels;
+  for (const auto& flag : flags) {
+    const auto equals = flag.find('=');
+    if (equals == 0 || equals == std::string::npos || equals + 1 == flag.size()) {
+      problems += "; --topology-levels: `" + flag + "` is not NAME=LABEL";
+    } else {
+      levels.push_back({.name = flag.substr(0, equals), .label = flag.substr(equals + 1)});
+    }
+  }
+  return levels;
+}
+
+std::string read_controller_key(const std::string& file, std::string& problems) {
+  std::string key = kube::read_credential_file(file);
+  key.erase(key.find_last_not_of(" \t\r\n") + 1);
+  if (key.size() < kShortestControllerKey) {
+    problems += "; --controller-key-file " + file + " has " + std::to_string(key.size()) +
+                " bytes: at least 32 are needed, as `openssl rand -hex 32` makes them";
+  }
+  return key;
+}
+
+std::string identity_of_process() {
+  char host[256] = "localhost";
+  ::gethostname(host, sizeof host - 1);
+  return std::string(host) + "_" + std::to_string(::getpid()) + "_" + contract::fresh_nonce().substr(0, 8);
+}
+
+contract::Time wall_clock() { return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now()); }
+
+/// The real executor.
+class Threads : public reconcile::Executor {
+ public:
+  contract::Time now() const override { return wall_clock(); }
+  milliseconds uptime() const override { return std::chrono::duration_cast<milliseconds>(SteadyClock::now() - begun_); }
+  void brain(std::function<void()> task) override { brain_.run(std::move(task)); }
+  void brain_after(milliseconds delay, std::function<void()> task) override { brain_.run_after(delay, std::move(task)); }
+  void hand(std::function<void()> task) override { hands_.run(std::move(task)); }
+
+  /// Runs `task` on the brain and waits for it.
+  void brain_and_wait(const std::function<void()>& task) {
+    std::promise<void> done;
+    brain_.run([&] {
+      task();
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
+  void stop_hands() { hands_.stop(); }
+  void stop() {
+    hands_.stop();
+    brain_.stop();
+  }
+
+ private:
+  const SteadyClock::time_point begun_ = SteadyClock::now();
+  kube::Brain brain_;
+  kube::Hands hands_{kNumHands};
+};
+
+/// What the reconciler does, into log and metrics.
+class Reporter : public reconcile::Observer {
+ public:
+  Reporter(const observe::Log& log, observe::Metrics& metrics) : log_(log), metrics_(metrics) {}
+
+  void planned(const reconcile::Key& key, const std::vector<std::string>& reasons, std::size_t num_actions,
+               std::chrono::microseconds took) override {
+    const observe::Labels labels = {{"of", key.kind == reconcile::Kind::kRoom ? "room" : "job"}};
+    metrics_.add("trainyard_plans_total", labels);
+    metrics_.add("trainyard_actions_total", labels, static_cast<double>(num_actions));
+    metrics_.observe("trainyard_plan_seconds", labels, std::chrono::duration<double>(took).count());
+    if (reasons.empty() && num_actions == 0) return;
+    log_.debug("planned", {{"key", reconcile::to_text(key)}, {"actions", num_actions}, {"reasons", reasons}});
+  }
+  void requested(std::string_view kind, int status, milliseconds took) override {
+    metrics_.add("trainyard_kube_requests_total", {{"action", std::string(kind)}, {"status", std::to_string(status)}});
+    metrics_.observe("trainyard_kube_request_seconds", {{"action", std::string(kind)}},
+                     std::chrono::duration<double>(took).count());
+  }
+  void warned(std::string_view message, const contract::Json& details) override {
+    metrics_.add("trainyard_log_warnings_total", {{"message", std::string(message)}});
+    log_.write_object(observe::Level::kWarning, message, details);
+  }
+  void acting(bool now) override {
+    metrics_.set("trainyard_leading", {}, now ? 1 : 0);
+    log_.info(now ? "acting: the cluster was read" : "standing by");
+  }
+
+ private:
+  const observe::Log& log_;
+  observe::Metrics& metrics_;
+};
+
+std::uint64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::uint64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+class Controller {
+ public:
+  Controller(Flags flags, const observe::Log& log)
+      : log_(log),
+        credentials_(kube::find_credentials(flags.kubeconfig, kube::process_environment())),
+        flags_(completed(std::move(flags), credentials_)),
+        metrics_(observe::controller_metrics()),
+        reporter_(log_, metrics_),
+        api_(credentials_),
+        lease_api_(credentials_),
+        agents_([this](agents::Observation observation) { observed(std::move(observation)); }),
+        reconciler_(threads_, api_, agents_, options_of(flags_), reporter_) {}
+
+  void start() {
+    metrics_.set("trainyard_leading", {}, 0);
+    metrics_.set("process_start_time_seconds", {}, std::chrono::duration<double>(wall_clock().time_since_epoch()).count());
+    log_.info("trainyard-controller starts", {{"version", TRAINYARD_VERSION},
+                                              {"server", credentials_.server},
+                                              {"namespace", flags_.name_space},
+                                              {"identity", flags_.identity},
+                                              {"leader_election", flags_.leader_elect}});
+    beat(SteadyClock::now());
+    watcher_.emplace(
+        credentials_, cache::watch_targets(), [this](kube::WatchBatch batch) { heard(std::move(batch)); },
+        kube::WatchOptions{.trouble = [this](std::size_t target, const std::string& what) { watch_trouble(target, what); }});
+    if (!flags_.metrics_address.empty()) serve(flags_.metrics_address);
+    lead();
+  }
+
+  /// In an order in which another controller may act as soon as the lease is released: first nothing is begun any more, then what is
+  /// under way ends, then the lease goes.
+  ~Controller() {
+    ending_ = true;
+    threads_.brain_and_wait([this] { reconciler_.stop_leading(); });
+    api_.stop();
+    threads_.stop_hands();
+    elector_.reset();
+    endpoints_.reset();
+    watcher_.reset();
+    agents_.stop();
+    threads_.stop();
+    log_.info("trainyard-controller ends");
+  }
+
+ private:
+  static Flags completed(Flags flags, const kube::Credentials& credentials) {
+    if (flags.name_space.empty()) flags.name_space = credentials.default_namespace;
+    if (flags.identity.empty()) flags.identity = identity_of_process();
+    return flags;
+  }
+
+  static reconcile::ReconcilerOptions options_of(const Flags& flags) {
+    std::string problems;
+    reconcile::ReconcilerOptions options;
+    options.settings.topology_levels = topology_of(flags.topology_levels, problems);
+    options.settings.default_image = flags.default_image;
+    options.settings.controller_namespace = flags.name_space;
+    options.writer = {.controller_key = read_controller_key(flags.controller_key_file, problems), .instance = flags.identity};
+    if (!problems.empty()) throw std::runtime_error("read the flags" + problems);
+    return options;
+  }
+
+  void lead() {
+    if (!flags_.leader_elect) return threads_.brain([this] { reconciler_.start_leading(); });
+    kube::LeaseCallbacks callbacks{
+        .started_leading =
+            [this] {
+              log_.info("leading");
+              threads_.brain([this] { reconciler_.start_leading(); });
+            },
+        .stopped_leading =
+            [this](const std::string& why) {
+              log_.write(ending_ ? observe::Level::kInfo : observe::Level::kWarning, "no longer leading", {{"why", why}});
+              threads_.brain([this] { reconciler_.stop_leading(); });
+            },
+        .new_leader =
+            [this](const std::string& who) {
+              log_.info("another controller leads", {{"leader", who}});
+            }};
+    elector_.emplace(lease_api_, kube::LeaseOptions{.name_space = flags_.name_space, .identity = flags_.identity},
+                     std::move(callbacks));
+  }
+
+  void heard(kube::WatchBatch batch) {
+    metrics_.add("trainyard_watch_events_total", {{"collection", collection(batch.target)}},
+                 static_cast<double>(batch.events.size()));
+    if (batch.relisted) {
+      metrics_.set("trainyard_watch_working", {{"collection", collection(batch.target)}}, 1);
+      log_.info("listed", {{"collection", collection(batch.target)}, {"objects", batch.events.size()}});
+    }
+    threads_.brain([this, batch = std::move(batch)] { reconciler_.apply(batch); });
+  }
+  void watch_trouble(std::size_t target, const std::string& what) {
+    metrics_.set("trainyard_watch_working", {{"collection", collection(target)}}, what.empty() ? 1 : 0);
+    if (what.empty()) {
+      log_.info("the watch works again", {{"collection", collection(target)}});
+    } else {
+      log_.warning("cannot list or watch", {{"collection", collection(target)}, {"error", what}});
+    }
+  }
+  void observed(agents::Observation observation) {
+    metrics_.add("trainyard_agent_answers_total", {{"result", observation.state ? "answer" : "error"}});
+    threads_.brain([this, observation = std::move(observation)] { reconciler_.apply(observation); });
+  }
+  static std::string collection(std::size_t target) { return cache::watch_targets().at(target).path; }
+
+  /// Once a second, on the brain: shows that it lives, and counts what there is.
+  void beat(SteadyClock::time_point due) {
+    const auto now = SteadyClock::now();
+    last_beat_ = now.time_since_epoch().count();
+    metrics_.set("trainyard_brain_delay_seconds", {}, std::chrono::duration<double>(now - due).count());
+    threads_.brain_after(kBeat, [this, next = now + kBeat] {
+      count();
+      beat(next);
+    });
+  }
+  void count() {
+    const decide::Cluster& cluster = reconciler_.cluster();
+    std::map<std::string, int> jobs;
+    for (const auto& [key, job] : cluster.jobs()) ++jobs[std::string(contract::name_of(job.status.phase))];
+    metrics_.clear("trainyard_jobs");
+    for (const auto& [phase, number] : jobs) metrics_.set("trainyard_jobs", {{"phase", phase}}, number);
+    metrics_.set("trainyard_nodes", {}, static_cast<double>(cluster.nodes().size()));
+    metrics_.set("trainyard_pods", {}, static_cast<double>(cluster.pods().size()));
+  }
+
+  void serve(const std::string& address) {
+    endpoints_.emplace(
+        address,
+        observe::EndpointAnswers{
+            .health =
+                [this] {
+                  const SteadyClock::time_point last{SteadyClock::duration{last_beat_.load()}};
+                  const auto silent = std::chrono::duration_cast<std::chrono::seconds>(SteadyClock::now() - last);
+                  return silent < kBrainHangs ? "" : "nothing was decided for " + std::to_string(silent.count()) + " s";
+                },
+            .readiness = [this] { return watcher_->synced() ? "" : "jobs, pods and nodes have not all been listed yet"; },
+            .metrics =
+                [this] {
+                  metrics_.set("process_resident_memory_bytes", {}, static_cast<double>(resident_bytes()));
+                  return metrics_.text();
+                }});
+    log_.info("serving /healthz, /readyz and /metrics", {{"port", endpoints_->port()}});
+  }
+
+  const observe::Log& log_;
+  const kube::Credentials credentials_;
+  const Flags flags_;
+  observe::Metrics metrics_;
+  Reporter reporter_;
+  Threads threads_;
+  kube::RestKubeApi api_, lease_api_;  // renewals do not wait behind other requests
+  agents::PollingAgents agents_;
+  reconcile::Reconciler reconciler_;
+  std::atomic<bool> ending_ = false;
+  std::atomic<SteadyClock::rep> last_beat_{0};
+  std::optional<kube::Watcher> watcher_;
+  std::optional<observe::Endpoints> endpoints_;
+  std::optional<kube::LeaseElector> elector_;
+};
+
+/// Each agent is a socket: as many as the kernel lets this user have.
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int run(Flags flags, const sigset_t& signals) {
+  const observe::Log log(*observe::level_from(flags.log_level));
+  try {
+    raise_file_limit();
+    Controller controller(std::move(flags), log);
+    controller.start();
+    int signal = 0;
+    sigwait(&signals, &signal);
+    log.info("asked to end", {{"signal", signal}});
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // a second one ends this at once
+    return 0;
+  } catch (const std::exception& error) {
+    log.error("trainyard-controller cannot go on", {{"error", error.what()}});
+    return 1;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Before any thread is made, so that all of them leave these signals to run().
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  Flags flags;
+  CLI::App app("Places TrainingJobs as gangs and runs them to their end.", "trainyard-controller");
+  app.set_version_flag("--version", std::string("trainyard-controller ") + TRAINYARD_VERSION);
+  add_flags(app, flags);
+  CLI11_PARSE(app, argc, argv);
+  return run(std::move(flags), signals);
+}

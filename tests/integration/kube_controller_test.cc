@@ -1,0 +1,185 @@
+// The built trainyard-controller against a real etcd and kube-apiserver. There are no kubelets: nodes are objects, and pods stay where
+// they were put.
+
+#include <algorithm>
+#include <csignal>
+#include <memory>
+
+#include <gtest/gtest.h>
+#include <yaml-cpp/yaml.h>
+
+#include "controller/kube/kubeconfig.h"
+#include "controller/kube/lease.h"
+#include "controller/kube/rest_kube_api.h"
+#include "tests/crds/yaml.h"
+#include "tests/support/api_server.h"
+#include "tests/support/program.h"
+#include "tests/support/temporary_folder.h"
+
+namespace trainyard {
+namespace {
+
+using kube::Json;
+using kube::Method;
+using testing::Program;
+
+const std::string kProgram = std::string(TRAINYARD_BIN_DIR) + "/trainyard-controller";
+const std::string kJobs = "/apis/trainyard.dev/v1alpha1/namespaces/default/trainingjobs";
+const std::string kPods = "/api/v1/namespaces/default/pods";
+const std::string kLease = "/apis/coordination.k8s.io/v1/namespaces/default/leases/trainyard-controller";
+
+Json node(const std::string& name) {
+  return {{"metadata", {{"name", name}, {"labels", {{"kubernetes.io/hostname", name}, {"rack", "rack-1"}}}}}};
+}
+Json node_status() {
+  const Json amounts = {{"cpu", "8"}, {"memory", "32Gi"}, {"pods", "110"}, {"nvidia.com/gpu", "8"}};
+  return {{"status",
+           {{"allocatable", amounts},
+            {"capacity", amounts},
+            {"conditions", {{{"type", "Ready"}, {"status", "True"}, {"reason", "KubeletReady"}}}}}}};
+}
+Json job(const std::string& name, int workers, int gpus) {
+  const Json container = {{"name", "worker"}, {"image", "nothing.test/worker:1"}, {"resources", {{"requests", {{"cpu", "1"}}}}}};
+  Json spec = crd_test::json_from(YAML::Load(R"(
+    model: {size: {layers: 2, hiddenSize: 64, heads: 2, feedForwardSize: 128, vocabularySize: 256}}
+    data: {train: [{path: /data/train}], tokenizer: {kind: Bytes}, sequenceLength: 64}
+    training: {steps: 10, globalBatchSize: 128, optimizer: {learningRate: 1.0e-3}}
+  )"));
+  spec["workers"] = {{"count", workers}, {"gpusPerWorker", gpus}, {"template", {{"spec", {{"containers", {container}}}}}}};
+  return {{"apiVersion", "trainyard.dev/v1alpha1"}, {"kind", "TrainingJob"}, {"metadata", {{"name", name}}}, {"spec", spec}};
+}
+
+class BuiltController : public ::testing::Test {
+ protected:
+  /// One server for all tests: it takes seconds to start.
+  static void SetUpTestSuite() { server_ = std::make_unique<testing::ApiServer>(); }
+  static void TearDownTestSuite() { server_.reset(); }
+
+  BuiltController() : api_(kube::read_kubeconfig({.files = {server_->kubeconfig()}})) {
+    key_file_ = folder_.write("key", std::string(64, 'k'));
+    if (api_.perform({.path = "/api/v1/nodes/node-2"}).ok()) return;
+    perform(Method::kPost, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            crd_test::json_from(YAML::LoadFile(TRAINYARD_SOURCE_DIR "/crds/trainingjob.yaml")));
+    for (const std::string name : {"node-1", "node-2"}) {
+      perform(Method::kPost, "/api/v1/nodes", node(name));
+      perform(Method::kPatch, "/api/v1/nodes/" + name + "/status", node_status());
+      // What the node controller does once a node is ready; admission put the taint there.
+      perform(Method::kPatch, "/api/v1/nodes/" + name, {{"spec", {{"taints", nullptr}}}});
+    }
+  }
+  ~BuiltController() override {
+    for (const auto& path : {kJobs, kPods}) {
+      perform(Method::kDelete, path, {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}, {"gracePeriodSeconds", 0}});
+    }
+    api_.perform({.method = Method::kDelete, .path = kLease});  // of a controller that was killed
+  }
+
+  std::unique_ptr<Program> start(const std::string& identity) {
+    return std::make_unique<Program>(
+        kProgram,
+        std::vector<std::string>{"--controller-key-file=" + key_file_.string(), "--kubeconfig=" + server_->kubeconfig().string(),
+                                 "--leader-elect", "--identity=" + identity, "--metrics-address=127.0.0.1:0",
+                                 "--topology-levels=rack=rack,host=kubernetes.io/hostname", "--log-level=debug"});
+  }
+  kube::Response perform(Method method, const std::string& path, const Json& body) {
+    const char* type = method == Method::kPatch ? "application/merge-patch+json" : "application/json";
+    const auto response = api_.perform({.method = method, .path = path, .body = body, .content_type = type});
+    EXPECT_TRUE(response.ok()) << path << ": " << response.message;
+    return response;
+  }
+  /// Creates the job, once the server serves the kind.
+  void apply(const Json& manifest) {
+    kube::Response response;
+    const auto end = std::chrono::steady_clock::now() + testing::kPatience;
+    do {
+      response = api_.perform({.method = Method::kPost, .path = kJobs, .body = manifest});
+    } while (response.is_not_found() && std::chrono::steady_clock::now() < end);
+    ASSERT_TRUE(response.ok()) << response.message;
+  }
+  /// Asks for the object until it is as wanted; the last answer.
+  Json eventually(const std::string& path, const std::function<bool(const Json&)>& wanted) {
+    const auto end = std::chrono::steady_clock::now() + testing::kPatience;
+    Json object;
+    do {
+      object = api_.perform({.path = path}).body;
+    } while (!wanted(object) && std::chrono::steady_clock::now() < end);
+    EXPECT_TRUE(wanted(object)) << object.dump(1);
+    return object;
+  }
+  static std::string condition(const Json& object, const std::string& type, const char* field = "status") {
+    if (!object.contains("status") || !object.at("status").contains("conditions")) return "";
+    for (const auto& item : object.at("status").at("conditions")) {
+      if (item.at("type") == type) return item.value(field, "");
+    }
+    return "";
+  }
+  std::vector<std::string> nodes_of_pods() {
+    std::vector<std::string> nodes;
+    const Json pods = api_.perform({.path = kPods}).body;
+    for (const auto& pod : pods.at("items")) nodes.push_back(pod.at("spec").value("nodeName", ""));
+    std::sort(nodes.begin(), nodes.end());
+    return nodes;
+  }
+
+  static std::unique_ptr<testing::ApiServer> server_;
+  testing::TemporaryFolder folder_;
+  std::filesystem::path key_file_;
+  kube::RestKubeApi api_;
+};
+std::unique_ptr<testing::ApiServer> BuiltController::server_;
+
+TEST_F(BuiltController, PlacesAGangWholeAndSaysWhyAnotherHasNoRoom) {
+  const auto controller = start("one");
+  ASSERT_TRUE(controller->line_with("acting"));
+  apply(job("fits", 2, 8));
+  const Json placed = eventually(kJobs + "/fits", [](const Json& object) { return condition(object, "Placed") == "True"; });
+  EXPECT_EQ(placed.at("status").at("generation"), 1);
+  eventually(kPods, [](const Json& list) { return list.at("items").size() == 2; });
+  EXPECT_EQ(nodes_of_pods(), (std::vector<std::string>{"node-1", "node-2"}));
+
+  const auto applied_at = std::chrono::steady_clock::now();
+  apply(job("does-not-fit", 1, 8));
+  const Json waiting =
+      eventually(kJobs + "/does-not-fit", [](const Json& object) { return condition(object, "Placed") == "False"; });
+  EXPECT_LT(std::chrono::steady_clock::now() - applied_at, std::chrono::seconds(5));
+  EXPECT_NE(condition(waiting, "Placed", "message").find("nvidia.com/gpu"), std::string::npos) << waiting.at("status").dump(1);
+  EXPECT_EQ(nodes_of_pods().size(), 2u);
+}
+
+TEST_F(BuiltController, EndsCleanlyAndIsFollowedByTheOneThatStoodBy) {
+  const auto first = start("one");
+  ASSERT_TRUE(first->line_with("acting"));
+  const auto second = start("two");
+  ASSERT_TRUE(second->line_with("another controller leads"));
+  first->signal(SIGTERM);
+  EXPECT_EQ(first->wait(), 0);
+  ASSERT_TRUE(second->line_with("acting"));
+  EXPECT_EQ(kube::read_lease(api_.perform({.path = kLease}).body).holder, "two");
+  apply(job("later", 1, 1));
+  eventually(kPods, [](const Json& list) { return list.at("items").size() == 1; });
+}
+
+TEST_F(BuiltController, GoesOnAfterAnOutageOfTheApiServer) {
+  const auto controller = start("one");
+  ASSERT_TRUE(controller->line_with("acting"));
+  server_->freeze();
+  ASSERT_TRUE(controller->line_with("no longer leading")) << "it can't renew, so it stops before somebody else may act";
+  server_->thaw();
+  ASSERT_TRUE(controller->line_with("acting"));
+  apply(job("afterwards", 2, 4));
+  eventually(kPods, [](const Json& list) { return list.at("items").size() == 2; });
+}
+
+TEST_F(BuiltController, SaysWhatIsWrongWithItsFlagsAndEnds) {
+  Program controller(kProgram, {"--controller-key-file=" + folder_.write("short", "abc").string(), "--topology-levels=rack,=x",
+                                "--kubeconfig=" + server_->kubeconfig().string()});
+  const auto line = controller.line_with("cannot go on");
+  ASSERT_TRUE(line);
+  for (const char* part : {"`rack` is not NAME=LABEL", "`=x` is not NAME=LABEL", "at least 32 are needed"}) {
+    EXPECT_NE(line->find(part), std::string::npos) << *line;
+  }
+  EXPECT_EQ(controller.wait(), 1);
+}
+
+}  // namespace
+}  // namespace trainyard
