@@ -18,7 +18,7 @@ from torch.nn import functional  # noqa: E402
 
 import initial_values  # noqa: E402
 import ranks  # noqa: E402
-from llama import Llama  # noqa: E402
+from eager_llama import Llama  # noqa: E402
 from sample_order import SampleOrder  # noqa: E402
 
 DICTIONARY_TINY = {"layers": 4, "hiddenSize": 128, "heads": 4, "keyValueHeads": 2, "feedForwardSize": 384, "vocabularySize": 256}

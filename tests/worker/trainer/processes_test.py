@@ -125,17 +125,31 @@ class Processes(unittest.TestCase):
         after = ranks.run(job(CORPUS, STEPS, data=2, checkpoint={"path": path}))
         self.expect_same(before + after, self.reference)
 
-    def test_layouts_write_the_same_weights_at_the_end(self):
-        tensors = []
+    def stored_after(self, steps, **layout):
+        """The tensors of the checkpoint that a run of so many steps ends with."""
+        with tempfile.TemporaryDirectory() as path:
+            ranks.run(job(CORPUS, steps, checkpoint={"path": path}, **layout))
+            manifest, tensors = stored_tensors.read_checkpoint(stored_tensors.newest(path))
+        self.assertEqual(manifest["step"], steps)
+        return tensors
+
+    def test_layouts_write_the_same_weights_and_moments_as_one_process(self):
+        reference = self.stored_after(4)
         for layout in ({"data": 2}, {"pipeline": 2}):
-            path = self.checkpoints("weights-" + "".join(layout))
-            ranks.run(job(CORPUS, 4, checkpoint={"path": path}, **layout))
-            manifest, found = stored_tensors.read_checkpoint(stored_tensors.newest(path))
-            self.assertEqual(manifest["step"], 4)
-            tensors.append(found)
-        self.assertEqual(tensors[0].keys(), tensors[1].keys())
-        for name, tensor in tensors[0].items():
-            self.assertTrue(tensor.equal(tensors[1][name]), name)
+            found = self.stored_after(4, **layout)
+            self.assertEqual(found.keys(), reference.keys())
+            for name, tensor in found.items():
+                self.assertTrue(tensor.equal(reference[name]), f"{name} of {layout}")
+
+    def test_gradients_of_the_first_step_are_within_the_tolerance_with_tensor_2_and_fast(self):
+        reference = self.stored_after(1)
+        moments = [name for name in reference if name.startswith("optimizer.exp_avg.")]  # after one step: the gradient, times 0.1
+        self.assertEqual(len(moments), len(reference) // 3)
+        for layout in ({"tensor": 2}, {"data": 2, "reduction": "Fast"}):
+            found = self.stored_after(1, **layout)
+            for name in moments:
+                distance = (found[name] - reference[name]).norm() / reference[name].norm()
+                self.assertLess(distance.item(), 1.0e-6, f"{name} of {layout}")
 
     def test_the_ranks_of_a_killed_peer_end_as_its_victims(self):
         with Gang(job(CORPUS, 100000, data=4)) as gang:

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from llama import shapes
+from eager_llama import shapes
 
 WORD = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15

@@ -62,7 +62,7 @@ class Oracle(unittest.TestCase):
 
     def test_the_model_of_the_demo_is_the_same_bits(self):
         size = {"layers": 4, "hiddenSize": 128, "heads": 4, "keyValueHeads": 2, "feedForwardSize": 384, "vocabularySize": 256}
-        self.compare(job(CORPUS, 10, size=size, sequence_length=64, batch=16, micro_batch=8))
+        self.compare(job(CORPUS, 10, size=size, sequence_length=64, batch=16, micro_batch=4))
 
     def test_weights_and_moments_after_the_last_step_are_the_same_bits(self):
         with tempfile.TemporaryDirectory() as folder:

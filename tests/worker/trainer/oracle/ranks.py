@@ -15,6 +15,9 @@ PROGRAM = pathlib.Path(os.environ.get("TRAINYARD_BIN_DIR", ROOT / "build/full/bi
 REPORTS = 3  # the descriptor
 FINISHED, USER_ERROR, STOPPED, PEER_LOST = 0, 2, 75, 76  # exit codes, crds/contract/state.h
 
+if not PROGRAM.exists():
+    raise SystemExit(f"there is no {PROGRAM}: build it (make build), or name its folder in TRAINYARD_BIN_DIR")
+
 
 class Rank:
     """One process. A thread collects its reports, and in `arrivals` when each came (time.monotonic()); `changed` is notified at each,

@@ -6,7 +6,7 @@ import math
 import torch
 from torch.nn import functional
 
-from llama import Llama
+from eager_llama import Llama
 from sample_order import SampleOrder
 
 NORM_BLOCK = 4096  # elements
