@@ -21,6 +21,13 @@ void round_all(contract::Progress& progress) {
   }
 }
 
+/// Whether the report is older than what the status tells of this same generation: a controller that begins to lead may hold answers
+/// of agents from long ago. Running turns true with a generation's first step.
+bool is_outdated(const contract::TrainingJobStatus& status, const contract::Progress& report) {
+  const auto& known = status.progress;
+  return known && is_true(status, condition::kRunning) && report.step < known->step && report.updatedAt <= known->updatedAt;
+}
+
 }  // namespace
 
 double rounded(double value) {
@@ -41,7 +48,7 @@ void copy_progress(Review& review) {
     auto& known = review.status.checkpoint;
     if (checkpoint && (!known || checkpoint->completedAt > known->completedAt)) known = checkpoint;
   }
-  if (newest == nullptr) return;
+  if (newest == nullptr || is_outdated(review.job.status, *newest)) return;
   review.status.progress = *newest;
   round_all(*review.status.progress);
 }

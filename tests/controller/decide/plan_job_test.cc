@@ -371,6 +371,26 @@ TEST(Progress, ThatStopsIsTold) {
   EXPECT_EQ(world.status().restarts, 0) << "a hang is only reported";
 }
 
+TEST(Progress, IsNotTakenFromAnAnswerThatIsOlderThanTheStatus) {
+  World world = a_running_world();
+  const contract::State old = world.said(0);
+  world.now = 6;
+  world.train(30);
+  world.settle();
+  world.say(0, [&old](contract::State& state) { state = old; });
+  world.pass(10);
+  EXPECT_EQ(world.status().progress->step, 30);
+}
+
+TEST(Progress, GoesBackToTheCheckpointAfterARestart) {
+  World world = a_running_world();
+  world.fail_rank(1, {.reason = "RankCrashed", .message = "crash"});
+  world.settle();
+  world.train(2);
+  world.settle();
+  EXPECT_EQ(world.status().progress->step, 2);
+}
+
 TEST(ANotice, BecomesAnEventOnce) {
   World world = a_running_world();
   world.say(0, [](contract::State& state) { state.notices.push_back({1, true, "CheckpointCorrupt", "step-20 is damaged"}); });
