@@ -222,6 +222,10 @@ void Cache::apply(const agents::Observation& observation, Time now) {
   changes_.jobs.insert(job_of(*cluster_.pod(found->second)));
 }
 
+void Cache::forget_agents() {
+  for (const auto& [uid, key] : pod_by_uid_) cluster_.erase_agent(uid);
+}
+
 void Cache::assume_pod(const Json& object) {
   const ObjectKey key = key_of(object);
   const std::int64_t revision = revision_of(object);

@@ -55,6 +55,8 @@ class Cache {
   void apply_list(const kube::WatchBatch& batch, contract::Time now);
   /// What was learnt of an agent. Unknown pods are ignored: the pod's watch may lag behind its end, never its beginning.
   void apply(const agents::Observation& observation, contract::Time now);
+  /// Nobody is polled any more: what was learnt grows old, and would later be taken for new.
+  void forget_agents();
 
   /// The object that the server answered to a write or read of the pod.
   void assume_pod(const Json& object);

@@ -117,6 +117,19 @@ std::optional<decide::WorkerPod> read_worker(const Json& metadata, const Json& s
   return worker;
 }
 
+/// The node that a pod of ours with binding Scheduler is pinned to: it takes up room there before kube-scheduler has bound it.
+const std::string& pinned_node(const Json& spec) {
+  const Json& required =
+      member(member(member(spec, "affinity"), "nodeAffinity"), "requiredDuringSchedulingIgnoredDuringExecution");
+  for (const Json& term : list(required, "nodeSelectorTerms")) {
+    for (const Json& field : list(term, "matchFields")) {
+      const Json& values = list(field, "values");
+      if (text(field, "key") == "metadata.name" && text(field, "operator") == "In" && values.size() == 1) return text(values[0]);
+    }
+  }
+  return text(Json());
+}
+
 std::map<std::string, std::string> read_labels(const Json& json) {
   std::map<std::string, std::string> labels;
   if (!json.is_object()) return labels;
@@ -151,6 +164,7 @@ std::optional<decide::Pod> decode_pod(const Json& object) {
   std::vector<Problem> problems;  // what is no quantity counts as nothing, as it takes nothing
   if (!pod.is_finished()) pod.requests = decide::pod_requests(spec, problems);
   pod.worker = read_worker(metadata, status);
+  if (pod.worker && pod.node.empty() && pod.nominated_node.empty()) pod.nominated_node = pinned_node(spec);
   return pod;
 }
 

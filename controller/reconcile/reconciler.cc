@@ -52,6 +52,7 @@ void Reconciler::apply(const kube::WatchBatch& batch) {
 }
 
 void Reconciler::apply(const agents::Observation& observation) {
+  if (!leading_) return;  // a late one, of a term that is over
   cache_.apply(observation, executor_.now());
   pump();
 }
@@ -70,6 +71,7 @@ void Reconciler::stop_leading() {
   performer_.stop();
   queue_.clear();
   targets_.clear();
+  cache_.forget_agents();
   room_waits_for_.clear();
   room_plans_ = 0;
   if (std::exchange(acting_, false)) observer_.acting(false);

@@ -29,7 +29,7 @@ void RandomStory::say(const std::string& what) const {
 }
 
 std::vector<std::string> RandomStory::run(bool trace) {
-  trace_ = trace;
+  if (trace) trace_writes();
   set_up();
   world_.time.after(milliseconds(random(0, 5'000)), [this] { next_fault(); });
   world_.time.run_for(kFaultsLast);
@@ -48,6 +48,27 @@ std::vector<std::string> RandomStory::run(bool trace) {
     for (const auto& job : jobs_) problems_.push_back(describe(world_, job.name));
   }
   return problems_;
+}
+
+void RandomStory::trace_writes() {
+  trace_ = true;
+  world_.api.on_change(test::kJobs, [this](const test::FakeKubeApi::Change& change) {
+    const auto job = cache::decode_job(*change.object);
+    std::string text = decide::to_text(job->key) + (change.type == kube::EventType::kDeleted ? " deleted" : "") + ": " +
+                       std::string(contract::name_of(job->status.phase)) + ", generation " +
+                       std::to_string(job->status.generation) + ", restarts " + std::to_string(job->status.restarts);
+    if (job->status.progress) text += ", step " + std::to_string(job->status.progress->step);
+    for (const auto& condition : job->status.conditions) {
+      text += " " + condition.type + (condition.status == contract::ConditionStatus::kTrue ? "+" : "-") + condition.reason;
+    }
+    say(text);
+  });
+  world_.api.on_change(test::kPodsPath, [this](const test::FakeKubeApi::Change& change) {
+    const auto pod = cache::decode_pod(*change.object);
+    const char* what = change.type == kube::EventType::kAdded ? "made" : change.type == kube::EventType::kDeleted ? "gone" : "is";
+    say(decide::to_text(pod->key) + " on " + pod->node + " " + what + " " + std::string(contract::name_of(pod->phase)) +
+        (pod->deletion_time ? ", dying" : "") + (pod->worker ? " " + pod->worker->reason : ""));
+  });
 }
 
 void RandomStory::set_up() {

@@ -22,6 +22,7 @@ class RandomStory {
     const char* name;
     void (RandomStory::*cause)();
   };
+  void trace_writes();
   void set_up();
   void add_job();
   void set_up_requests();
