@@ -20,11 +20,12 @@ if not PROGRAM.exists():
 
 
 class Rank:
-    """One process. A thread collects its reports, and in `arrivals` when each came (time.monotonic()); `changed` is notified at each,
-    and when they end."""
+    """One process. A thread collects its reports; `changed` is notified at each, and when they end. `meter`, called with the process id
+    when a report comes, gives the entries of `readings`."""
 
-    def __init__(self, config, log, folder=None):
-        self.reports, self.arrivals, self.changed, self.ended = [], [], threading.Condition(), False
+    def __init__(self, config, log, folder=None, meter=None):
+        self.reports, self.readings, self.changed, self.ended = [], [], threading.Condition(), False
+        self.meter = meter
         self.log = log
         read_end, write_end = os.pipe()
         with open(log, "wb") as out:
@@ -48,7 +49,8 @@ class Rank:
             for line in lines:
                 with self.changed:
                     self.reports.append(json.loads(line))
-                    self.arrivals.append(time.monotonic())
+                    if self.meter:
+                        self.readings.append(self.meter(self.process.pid))
                     self.changed.notify_all()
         with self.changed:
             self.ended = True
@@ -86,7 +88,7 @@ class Gang:
 
     generation = 0
 
-    def __init__(self, spec, threads=1, folders=None):
+    def __init__(self, spec, threads=1, folders=None, meter=None):
         Gang.generation += 1
         self.folder = tempfile.TemporaryDirectory()
         self.ranks = []
@@ -96,7 +98,7 @@ class Gang:
                       "worldSize": spec["workers"]["count"], "threads": threads, "bindAddress": "127.0.0.1",
                       "rendezvous": {"host": "127.0.0.1", "port": port}, "spec": spec}
             self.ranks.append(Rank(config, os.path.join(self.folder.name, f"rank-{rank}.log"),
-                                   folders[rank] if folders else None))
+                                   folders[rank] if folders else None, meter))
 
     def __enter__(self):
         return self

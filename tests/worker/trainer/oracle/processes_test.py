@@ -8,8 +8,7 @@ import sys
 import tempfile
 import unittest
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "oracle"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import ranks  # noqa: E402
 import stored_tensors  # noqa: E402
