@@ -6,8 +6,8 @@
 
 #include "tests/worker/agent/agent_in_thread.h"
 #include "tests/worker/agent/process_facts.h"
-#include "tests/worker/agent/program.h"
 #include "tests/worker/agent/signed_client.h"
+#include "tests/worker/agent/worker_program.h"
 #include "worker/agent/run_command.h"
 
 namespace trainyard::agent {
@@ -15,7 +15,7 @@ namespace {
 
 using testing::is_alive;
 using testing::is_gone_soon;
-using testing::Program;
+using testing::WorkerProgram;
 
 const std::string kExample = TRAINYARD_SOURCE_DIR "/crds/examples/dictionary-tiny.yaml";
 const std::string kFakeRank = std::string(TRAINYARD_BIN_DIR) + "/fake-rank";
@@ -27,9 +27,10 @@ class RunCommandTest : public ::testing::Test {
     std::filesystem::create_directories(folder.path() / "validation");
   }
   /// `run` of the example, whose two ranks follow `script`.
-  Program run(const std::string& script) {
-    return Program({"run", kExample, "--path", "/data=" + folder.path().string(), "--rank-program", kFakeRank, "--every", "100"},
-                   {"FAKE_RANK_SCRIPT=" + script});
+  WorkerProgram run(const std::string& script) {
+    return WorkerProgram(
+        {"run", kExample, "--path", "/data=" + folder.path().string(), "--rank-program", kFakeRank, "--every", "100"},
+        {"FAKE_RANK_SCRIPT=" + script});
   }
   testing::TemporaryFolder folder;
 };
@@ -87,21 +88,21 @@ TEST_F(RunCommandTest, KillsTheRanksOnASecondCtrlC) {
 }
 
 TEST_F(RunCommandTest, RefusesAManifestWithProblems) {
-  Program program({"run", kExample, "--rank-program", kFakeRank}, {});
+  WorkerProgram program({"run", kExample, "--rank-program", kFakeRank}, {});
   EXPECT_EQ(program.wait(), kRunRefused);
   EXPECT_NE(program.errors().find("spec.data.train[0].path: /data/train is not on this machine"), std::string::npos);
-  Program no_file({"run", "/nowhere.yaml"}, {});
+  WorkerProgram no_file({"run", "/nowhere.yaml"}, {});
   EXPECT_EQ(no_file.wait(), kRunRefused);
-  Program no_pair({"run", kExample, "--path", "/data"}, {});
+  WorkerProgram no_pair({"run", kExample, "--path", "/data"}, {});
   EXPECT_EQ(no_pair.wait(), kRunRefused);
   EXPECT_NE(no_pair.errors().find("must be FROM=TO"), std::string::npos);
 }
 
 TEST(WorkerProgram, KnowsItsVersionAndItsCommands) {
-  Program version({"--version"}, {});
+  WorkerProgram version({"--version"}, {});
   EXPECT_EQ(version.wait(), 0);
   EXPECT_TRUE(version.out().starts_with("trainyard-worker 0."));
-  Program nothing({}, {});
+  WorkerProgram nothing({}, {});
   EXPECT_EQ(nothing.wait(), 2);
 }
 
@@ -122,7 +123,7 @@ class AgentCommandTest : public ::testing::Test {
             "--termination-log",
             (folder.path() / "last-word").string()};
   }
-  static std::uint16_t port_of(const Program& agent) {
+  static std::uint16_t port_of(const WorkerProgram& agent) {
     return static_cast<std::uint16_t>(std::stoi(agent.wait_for("\"port\":")));
   }
   static testing::SignedReply put(std::uint16_t port, const contract::Assignment& assignment) {
@@ -135,7 +136,7 @@ class AgentCommandTest : public ::testing::Test {
 };
 
 TEST_F(AgentCommandTest, ServesStopsOnSigtermAndLeavesItsLastWord) {
-  Program agent(arguments(), {});
+  WorkerProgram agent(arguments(), {});
   const auto port = port_of(agent);
   ASSERT_EQ(put(port, testing::scripted(1, "steps:3 wait")).status, 200u);
   const int pid = std::stoi(agent.wait_for("[rank 0] pid "));
@@ -149,7 +150,7 @@ TEST_F(AgentCommandTest, ServesStopsOnSigtermAndLeavesItsLastWord) {
 }
 
 TEST_F(AgentCommandTest, TakesItsRanksAlongWhenItIsKilled) {
-  Program agent(arguments(), {});
+  WorkerProgram agent(arguments(), {});
   put(port_of(agent), testing::scripted(1, "stubborn", {0, 1}));
   const int first = std::stoi(agent.wait_for("[rank 0] pid ")), second = std::stoi(agent.wait_for("[rank 1] pid "));
   agent.signal(SIGKILL);
@@ -159,7 +160,7 @@ TEST_F(AgentCommandTest, TakesItsRanksAlongWhenItIsKilled) {
 }
 
 TEST_F(AgentCommandTest, ReapsOrphans) {
-  Program agent(arguments(), {});
+  WorkerProgram agent(arguments(), {});
   const auto port = port_of(agent);
   put(port, testing::scripted(1, "child exit:1"));
   const int orphan = std::stoi(agent.wait_for("[rank 0] child "));
@@ -170,7 +171,7 @@ TEST_F(AgentCommandTest, ReapsOrphans) {
 }
 
 TEST_F(AgentCommandTest, EndsWith1WhenItIsReleasedAfterAFailure) {
-  Program agent(arguments(), {});
+  WorkerProgram agent(arguments(), {});
   const auto port = port_of(agent);
   auto assignment = testing::scripted(1, "exit:1");
   put(port, assignment);
@@ -181,10 +182,10 @@ TEST_F(AgentCommandTest, EndsWith1WhenItIsReleasedAfterAFailure) {
 }
 
 TEST_F(AgentCommandTest, SaysWhatItLacks) {
-  Program no_uid({"agent", "--key-file", key.string()}, {"TRAINYARD_POD_UID="});
+  WorkerProgram no_uid({"agent", "--key-file", key.string()}, {"TRAINYARD_POD_UID="});
   EXPECT_EQ(no_uid.wait(), 2);
   EXPECT_NE(no_uid.errors().find("TRAINYARD_POD_UID"), std::string::npos) << no_uid.errors();
-  Program no_key({"agent", "--pod-uid", "u", "--key-file", "/nowhere"}, {});
+  WorkerProgram no_key({"agent", "--pod-uid", "u", "--key-file", "/nowhere"}, {});
   EXPECT_EQ(no_key.wait(), 1);
   EXPECT_NE(no_key.errors().find("64 hexadecimal digits"), std::string::npos) << no_key.errors();
 }

@@ -18,10 +18,10 @@
 
 namespace trainyard::testing {
 
-class Program {
+class WorkerProgram {
  public:
   /// `environment` entries as NAME=value are added to this process's own.
-  Program(std::vector<std::string> arguments, std::vector<std::string> environment) {
+  WorkerProgram(std::vector<std::string> arguments, std::vector<std::string> environment) {
     arguments.insert(arguments.begin(), std::string(TRAINYARD_BIN_DIR) + "/trainyard-worker");
     std::vector<char*> argv;
     for (auto& argument : arguments) argv.push_back(argument.data());
@@ -36,13 +36,13 @@ class Program {
       ::_exit(127);
     }
   }
-  ~Program() {
+  ~WorkerProgram() {
     if (pid_ <= 0) return;
     ::kill(pid_, SIGKILL);
     ::waitpid(pid_, nullptr, 0);
   }
-  Program(const Program&) = delete;
-  Program& operator=(const Program&) = delete;
+  WorkerProgram(const WorkerProgram&) = delete;
+  WorkerProgram& operator=(const WorkerProgram&) = delete;
 
   void signal(int number) const { ::kill(pid_, number); }
   /// The exit code, or 128 + the signal that ended it.
