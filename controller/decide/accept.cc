@@ -40,7 +40,7 @@ bool check_template(Review& review) {
   }
   if (check == nullptr) return false;
   if (!check->accepted) {
-    review.look_again(std::max(retry, review.now));
+    review.look_again(retry);
     refuse(review, "TemplateRefused", "the API server refuses a pod of spec.workers.template: " + check->message);
     return false;
   }

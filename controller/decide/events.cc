@@ -1,5 +1,6 @@
 #include "controller/decide/events.h"
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
@@ -25,24 +26,24 @@ Event make_event(const Job& job, EventType type, std::string reason, std::string
           .name = job.key.name + "." + text_hash(job.uid + "/" + happening)};
 }
 
-/// Reasons that are steps on the way to one that is told.
-bool is_told(const Condition& condition) {
-  static constexpr std::array<std::string_view, 8> kSilent{
-      reason::kGangPlaced, reason::kWorkerLost, reason::kWorkersStarting, reason::kRestarting,
-      "Starting",          "Finished",          condition::kSuspended,    "NoQueue"};
-  if (condition.type == condition::kSuspended || condition.type == condition::kComplete || condition.type == condition::kFailed)
-    return true;
-  if (condition.type == condition::kProgressing) return condition.reason == "NoProgress";
-  for (const auto silent : kSilent) {
-    if (condition.reason == silent) return false;
-  }
-  return condition.type != condition::kRunning || condition.status == ConditionStatus::kTrue || condition.reason != "Finished";
+/// Some reasons are steps on the way to one that is told.
+bool is_told(const Condition& item) {
+  static constexpr std::array<std::string_view, 7> kSilent{reason::kGangPlaced,
+                                                           reason::kWorkerLost,
+                                                           reason::kWorkersStarting,
+                                                           reason::kRestarting,
+                                                           "Finished",
+                                                           "Suspended",
+                                                           "NoQueue"};
+  if (item.type == condition::kSuspended) return true;
+  if (item.type == condition::kProgressing) return item.reason == "NoProgress";
+  return std::find(kSilent.begin(), kSilent.end(), item.reason) == kSilent.end();
 }
 
-bool is_warning(const Condition& condition) {
-  if (condition.type == condition::kFailed) return true;
-  if (condition.type == condition::kSuspended || condition.reason == reason::kSuspending) return false;
-  return condition.status == ConditionStatus::kFalse || condition.reason == reason::kAgentUnreachable;
+bool is_warning(const Condition& item) {
+  if (item.type == condition::kFailed) return true;
+  if (item.type == condition::kSuspended || item.reason == reason::kSuspending) return false;
+  return item.status == ConditionStatus::kFalse || item.reason == reason::kAgentUnreachable;
 }
 
 }  // namespace
@@ -56,12 +57,13 @@ std::vector<Action> transition_events(const Job& job, const contract::TrainingJo
                                  std::to_string(job.spec.lifecycle.maxRestarts) + ": " + next.failure->message,
                              "restart/" + std::to_string(next.restarts)));
   }
-  for (const auto& condition : next.conditions) {
-    const auto* before = find_condition(last, condition.type);
-    const bool is_new = before == nullptr || before->status != condition.status || before->reason != condition.reason;
-    if (!is_new || !is_told(condition)) continue;
-    out.push_back(make_event(job, is_warning(condition) ? EventType::kWarning : EventType::kNormal, condition.reason,
-                             condition.message, condition.type + "/" + condition.reason + "/" + job.resource_version));
+  for (const auto& item : next.conditions) {
+    const auto* before = find_condition(last, item.type);
+    const bool is_new = before == nullptr || before->status != item.status || before->reason != item.reason;
+    if (!is_new || !is_told(item)) continue;
+    const std::string name = item.reason == reason::kCreatingWorkers ? reason::kGangPlaced : item.reason;
+    out.push_back(make_event(job, is_warning(item) ? EventType::kWarning : EventType::kNormal, name, item.message,
+                             item.type + "/" + item.reason + "/" + job.resource_version));
   }
   return out;
 }

@@ -26,15 +26,25 @@ bool all_are(const GangView& gang, std::initializer_list<WorkerState> states) {
 /// All workers anew, since single ones can't be replaced: the template changed, or none came up.
 enum class Replace { kLostOnes, kAll };
 
+/// A gang that fails before its first step again and again is restarted ever more slowly: at once, then 1, 2, 4 … 30 s after the last
+/// failure.
+Time restart_due(const Review& review) {
+  const auto& status = review.job.status;
+  const auto last = contract::parse_rfc3339(status.failure ? status.failure->at : "");
+  if (status.restarts == 0 || !last || is_true(status, condition::kRunning)) return review.now;
+  const auto wait = std::min(std::chrono::seconds(30), std::chrono::seconds(1) * (1 << std::min(status.restarts - 1, 5)));
+  return std::min(*last, review.now) + wait;  // a worker's clock may go ahead of ours
+}
+
 void restart(Review& review, Failure cause, Replace replace) {
   if (cause.at.empty()) cause.at = contract::to_rfc3339(review.now);
-  const std::string message = cause.message;
-  const std::string reason = cause.reason;
-  const FailureClass failure_class = cause.failureClass;
-  review.status.failure = contract::trimmed(std::move(cause));
-  if (failure_class == FailureClass::kUser) return fail(review, reason, message);
   const auto& lifecycle = review.job.spec.lifecycle;
-  if (review.status.restarts >= lifecycle.maxRestarts) {
+  const bool is_users = cause.failureClass == FailureClass::kUser, is_last = review.status.restarts >= lifecycle.maxRestarts;
+  if (const Time due = restart_due(review); !is_users && !is_last && review.now < due) return review.look_again(due);
+  const std::string message = cause.message, why = cause.reason;
+  review.status.failure = contract::trimmed(std::move(cause));
+  if (is_users) return fail(review, why, message);
+  if (is_last) {
     const std::string limit = std::to_string(lifecycle.maxRestarts);
     return fail(review, "MaxRestartsExceeded", "lifecycle.maxRestarts, " + limit + ", are used up; the last failure: " + message);
   }
@@ -74,8 +84,11 @@ bool enforce_start_timeout(Review& review) {
   std::int64_t number = 0;
   for (const auto& worker : review.gang.workers) {
     if (worker.state != WorkerState::kComing) continue;
-    if (review.now < worker.pod->created + limit) {
-      review.look_again(worker.pod->created + limit);
+    const bool has_address = !worker.pod->worker->ip.empty();
+    if (has_address && worker.agent == nullptr) continue;  // a controller that begins to lead has yet to ask it
+    const Time since = has_address ? std::max(worker.pod->created, worker.agent->since) : worker.pod->created;
+    if (review.now < since + limit) {
+      review.look_again(since + limit);
     } else {
       if (late == nullptr) late = &worker;
       ++number;

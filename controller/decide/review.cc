@@ -32,7 +32,7 @@ void Review::set(const char* type, bool is_true, std::string reason, std::string
 }
 
 void Review::look_again(Time at) {
-  if (!again || at < *again) again = at;
+  if (at > now && (!again || at < *again)) again = at;
 }
 
 void Review::remove(const Pod& pod, std::string why) {

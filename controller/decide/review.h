@@ -27,7 +27,7 @@ struct Review {
   std::vector<std::string> reasons;
 
   void set(const char* type, bool is_true, std::string reason, std::string message);
-  void look_again(Time at);
+  void look_again(Time at);  // what is over already needs no second look
   /// Deletes the pod, unless that was already asked for.
   void remove(const Pod& pod, std::string why);
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <tuple>
 
+#include "controller/decide/conditions.h"
 #include "controller/decide/pod_failure.h"
 
 namespace trainyard::decide {
@@ -13,6 +14,10 @@ namespace {
 
 using contract::AgentPhase;
 using contract::State;
+
+std::string silence_of(const AgentView& agent) {
+  return "its agent does not answer: " + agent.error + "; a NetworkPolicy may hide it, or its node is cut off";
+}
 
 /// Looks at one worker; collects when to look again.
 class Examination {
@@ -89,8 +94,9 @@ class Examination {
     if (!pod.node.empty() && node == nullptr) {
       return lose(worker, "NodeGone", "its node " + pod.node + " is no longer in the cluster", now_);
     }
-    // A node whose kubelet is down goes on training: only where the agent is silent too is the worker lost.
-    if (node != nullptr && !node->ready && !reachable) {
+    // A pod whose kubelet is down goes on training: only where its agent was asked and is silent too is the worker lost.
+    const bool was_asked = worker.agent != nullptr || pod.worker->ip.empty();
+    if (node != nullptr && !node->ready && !reachable && was_asked) {
       const Time since = std::max(node->ready_since, worker.agent != nullptr ? worker.agent->since : pod.created);
       if (is_over(since, settings.node_lost)) {
         return lose(worker, "NodeLost", "its node " + pod.node + " is not ready, and its agent does not answer", since);
@@ -104,9 +110,11 @@ class Examination {
       worker.state = WorkerState::kLeaving;
       return;
     }
-    const bool answered = worker.agent != nullptr && worker.agent->state.has_value();
-    if (answered && !reachable && is_over(worker.agent->since, settings.agent_lost)) {
-      return lose(worker, "AgentLost", "its agent does not answer: " + worker.agent->error, worker.agent->since);
+    // Of a gang that trains every agent answered once, if only another controller.
+    const bool answered =
+        is_true(job_.status, condition::kRunning) || (worker.agent != nullptr && worker.agent->state.has_value());
+    if (answered && !reachable && worker.agent != nullptr && is_over(worker.agent->since, settings.agent_lost)) {
+      return lose(worker, "AgentLost", silence_of(*worker.agent), worker.agent->since);
     }
     worker.reusable = true;
     if (take_word(worker)) return;
@@ -129,15 +137,13 @@ void lose_the_silent(GangView& gang, const Settings& settings, Time now) {
   });
   if (!peers_lost) return;
   for (auto& worker : gang.workers) {
-    if (worker.state != WorkerState::kUp || is_reachable(worker)) continue;
+    if (worker.state != WorkerState::kUp || worker.agent == nullptr || worker.agent->reachable) continue;
     const Time over = worker.agent->since + settings.node_lost;
     if (now >= over) {
       worker.state = WorkerState::kLost;
       worker.reusable = false;
-      worker.failure =
-          pod_lost(*worker.pod, "AgentLost",
-                   "its agent does not answer, and other workers lost their connection to it: " + worker.agent->error,
-                   worker.agent->since);
+      const std::string how = "other workers lost their connection to it, and " + silence_of(*worker.agent);
+      worker.failure = pod_lost(*worker.pod, "AgentLost", how, worker.agent->since);
     } else if (!gang.changes_at || over < *gang.changes_at) {
       gang.changes_at = over;
     }

@@ -56,8 +56,7 @@ TEST(AJob, RunsFromItsCreationToItsEnd) {
   EXPECT_EQ(world.status().progress->step, 100) << "the last progress is not held back by the interval";
   EXPECT_EQ(world.status().completionTime, "2026-01-01T00:00:09Z");
   EXPECT_TRUE(world.pods().empty()) << "agents were released";
-  for (const char* reason : {"Accepted", "CreatingWorkers", "Training", "Succeeded"})
-    EXPECT_TRUE(world.has_event(reason)) << reason;
+  for (const char* reason : {"Accepted", "Placed", "Training", "Succeeded"}) EXPECT_TRUE(world.has_event(reason)) << reason;
   EXPECT_EQ(world.status().restarts, 0);
 }
 
@@ -232,6 +231,26 @@ TEST(AController, ThatStartsAnewWantsNothingOfAGangThatRuns) {
   EXPECT_TRUE(plan.is_empty());
   EXPECT_EQ(plan.agents.size(), 2u) << "it polls the agents";
   EXPECT_TRUE(schedule(heir.cluster, test::at(1)).empty());
+}
+
+TEST(AController, ThatStartsAnewDoesNotTakeAgentsItHasNotAskedYetForLost) {
+  for (const bool was_training : {false, true}) {
+    World world = was_training ? a_running_world() : a_world();
+    world.settle();
+    World heir(ClusterBuilder{}.racks(2).nodes_per_rack(2).gpus_per_node(8).build());
+    heir.cluster.put(world.job());
+    for (int i : {0, 1}) heir.cluster.put(world.pod(i));
+    heir.change_node("node-1", [](Node& node) { node.ready = false; });
+    heir.pass(100'000);
+    EXPECT_EQ(heir.status().restarts, 0);
+    for (int i : {0, 1})
+      heir.cluster.put_agent(heir.pod(i).uid, {.reachable = false, .since = test::at(100'000), .error = "refused"});
+    heir.settle();
+    EXPECT_EQ(heir.status().restarts, 0);
+    heir.pass(10);
+    EXPECT_EQ(heir.status().restarts, 1);
+    EXPECT_EQ(heir.status().failure->reason, "NodeLost");
+  }
 }
 
 // ---- assignments
@@ -466,12 +485,30 @@ TEST(AJob, FailsWhenItsRestartsAreUsedUp) {
   world.settle();
   for (int i = 0; i < 3; ++i) {
     world.fail_rank(0, {.reason = "RankCrashed", .message = "crash"});
-    world.settle();
+    world.pass(5);
   }
   EXPECT_EQ(world.status().phase, Phase::kFailed);
   EXPECT_EQ(world.status().restarts, 2);
   EXPECT_EQ(world.condition("Failed").reason, "MaxRestartsExceeded");
   EXPECT_NE(world.condition("Failed").message.find("crash"), std::string::npos);
+}
+
+TEST(AGang, ThatFailsBeforeItsFirstStepAgainAndAgainIsRestartedEverMoreSlowly) {
+  World world = a_world();
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.lifecycle.maxRestarts = 100; });
+  world.settle();
+  for (; world.now < 120; world.pass(0.5)) {
+    if (world.said(0).phase == AgentPhase::kStarting) world.fail_rank(0, {.reason = "RankCrashed", .message = "crash"});
+  }
+  EXPECT_GE(world.status().restarts, 7);
+  EXPECT_LE(world.status().restarts, 12);
+  world.pass(30);
+  world.train(1);
+  world.settle();
+  world.fail_rank(0, {.reason = "RankCrashed", .message = "crash"});
+  const auto before = world.status().restarts;
+  world.settle();
+  EXPECT_EQ(world.status().restarts, before + 1) << "a gang that trained is restarted at once";
 }
 
 TEST(ADeletedWorker, IsReplacedAlone) {
