@@ -256,6 +256,11 @@ class Controller {
         .new_leader =
             [this](const std::string& who) {
               log_.info("another controller leads", {{"leader", who}});
+            },
+        .trouble =
+            [this](const std::string& what) {
+              if (what.empty()) return log_.info("the lease works again");
+              log_.warning("cannot read or write the lease", {{"error", what}});
             }};
     elector_.emplace(lease_api_, kube::LeaseOptions{.name_space = flags_.name_space, .identity = flags_.identity},
                      std::move(callbacks));

@@ -91,7 +91,7 @@ bool LeaseElector::fetch(Clock::time_point end) {
     return true;
   }
   if (!answer.ok() || !answer.body.is_object()) {
-    last_problem_ = answer.message;
+    failed(answer);
     return false;
   }
   observe(std::move(answer.body));
@@ -107,7 +107,7 @@ bool LeaseElector::write(const LeaseRecord& record, Clock::time_point end) {
                                   .body = write_lease(*lease_, record),
                                   .timeout = until(end)});
   if (!answer.ok() || !answer.body.is_object()) {
-    last_problem_ = answer.message;
+    failed(answer);
     lease_.reset();  // somebody else wrote, or it is unknown whether this write happened: look
     return false;
   }
@@ -116,7 +116,16 @@ bool LeaseElector::write(const LeaseRecord& record, Clock::time_point end) {
   return true;
 }
 
+void LeaseElector::failed(const Response& answer) {
+  last_problem_ = answer.message;
+  if (answer.status == 409 || in_trouble_) return;  // 409: somebody else was faster, as has to happen
+  in_trouble_ = true;
+  if (callbacks_.trouble) callbacks_.trouble(answer.message);
+}
+
 void LeaseElector::observe(Json lease) {
+  if (in_trouble_ && callbacks_.trouble) callbacks_.trouble("");
+  in_trouble_ = false;
   const LeaseRecord record = read_lease(lease);
   if (!(record == seen_.record)) seen_ = {record, Clock::now()};
   lease_ = std::move(lease);

@@ -31,6 +31,8 @@ struct LeaseCallbacks {
   std::function<void(const std::string& why)> stopped_leading;
   /// Once when somebody else is seen to lead, with the name.
   std::function<void(const std::string& leader)> new_leader;
+  /// Once when the lease cannot be read or written (`what` says why), and once when it can again (empty).
+  std::function<void(const std::string& what)> trouble;
 };
 
 /// A thread that tries to acquire the lease, renews it, and after a loss tries again. Two electors never lead at once as long as
@@ -63,6 +65,8 @@ class LeaseElector {
   Clock::time_point lost_at() const;
   std::chrono::milliseconds until_next_try();
   void observe(Json lease);
+  /// Keeps why a request failed.
+  void failed(const Response& answer);
   void start_leading();
   void stop_leading(const std::string& why);
   void release();
@@ -77,6 +81,7 @@ class LeaseElector {
   LeaseObservation seen_;
   Clock::time_point held_since_{};  // when the last successful write was sent
   std::string last_problem_;
+  bool in_trouble_ = false;
   std::string reported_leader_;
   std::atomic<bool> leading_ = false;
   std::mutex mutex_;

@@ -70,8 +70,8 @@ class Watcher::Ear {
     batch.events.reserve(result.listing.items.size());
     for (auto& item : result.listing.items) batch.events.push_back({EventType::kAdded, std::move(item)});
     resource_version_ = batch.resource_version;
-    sink_(std::move(batch));
     synced_ = true;
+    sink_(std::move(batch));
     works();
     return true;
   }

@@ -120,6 +120,17 @@ TEST(LeaseElector, ALeaderStopsWhenAnotherHoldsTheLease) {
   EXPECT_EQ(store.record().holder, "thief");
 }
 
+TEST(LeaseElector, TellsOfTroubleOnceAndOfItsEnd) {
+  LeaseStore store;
+  store.fail(true);
+  Inbox<std::string> troubles;
+  const LeaseOptions options{.name_space = "n", .identity = "a", .duration = 60s, .renew_deadline = 10s, .retry_period = 2ms};
+  LeaseElector elector(store, options, {.trouble = [&](const std::string& what) { troubles.put(what); }});
+  EXPECT_EQ(troubles.take(), "the server is away");
+  store.fail(false);
+  EXPECT_EQ(troubles.take(), "");
+}
+
 TEST(LeaseElector, OfManyCandidatesOneLeadsAtATime) {
   LeaseStore store;
   Inbox<int> leaders;
