@@ -137,6 +137,7 @@ void Cache::erase(Watched kind, const ObjectKey& key, const std::string& uid) {
     erase_pod(*pod);
   } else if (const auto* job = cluster_.job(key); job != nullptr && job->uid == uid) {
     cluster_.erase_job(key);
+    expected_.erase(key);
     changes_.jobs.insert(key);
     changes_.room = true;
   }
@@ -179,6 +180,7 @@ void Cache::put_job(const Json& object, std::optional<Time> written) {
     const std::int64_t revision = to_revision(job->resource_version);
     if (revision != 0 && revision <= to_revision(old->resource_version)) return;
     job->status_written = old->status_written;
+    if (!written && is_foreign(*old, *job)) changes_.foreign_status = true;
   } else if (old != nullptr) {
     cluster_.erase_job(job->key);  // another one of that name: what was known of the first is of no use
   }
@@ -186,6 +188,12 @@ void Cache::put_job(const Json& object, std::optional<Time> written) {
   changes_.jobs.insert(job->key);
   changes_.room = true;
   cluster_.put(std::move(*job));
+}
+
+bool Cache::is_foreign(const decide::Job& known, const decide::Job& now) {
+  if (now.status == known.status) return false;
+  const auto expected = expected_.find(known.key);
+  return expected == expected_.end() || expected->second != now.status;
 }
 
 void Cache::erase_pod(const decide::Pod& pod) {
@@ -244,7 +252,10 @@ void Cache::assume_pod_gone(const ObjectKey& key, const std::string& uid) {
   erase_pod(*pod);
 }
 
+void Cache::expect_status(const ObjectKey& key, const contract::TrainingJobStatus& status) { expected_[key] = status; }
+
 void Cache::assume_status(const Json& object, Time now) {
+  expected_.erase(key_of(object));
   if (!gone_.contains(uid_of(object))) put_job(object, now);
 }
 

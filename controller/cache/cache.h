@@ -30,6 +30,7 @@ std::vector<kube::WatchTarget> watch_targets();
 struct Changes {
   std::set<decide::ObjectKey> jobs;  // to be asked about by plan_job(); some may be gone
   bool room = false;                 // something changed that schedule() looks at
+  bool foreign_status = false;       // a job's status is not as this controller left it: somebody else writes statuses
 };
 
 /// Lives on the brain. Three sources, which are in no order among each other, are merged by resource versions (one sequence for a
@@ -62,6 +63,8 @@ class Cache {
   void assume_pod(const Json& object);
   /// The server no longer has the pod with this UID.
   void assume_pod_gone(const decide::ObjectKey& key, const std::string& uid);
+  /// This status is about to be written; the watch may show it before the answer comes.
+  void expect_status(const decide::ObjectKey& key, const contract::TrainingJobStatus& status);
   /// The object that the server answered to a write of the status.
   void assume_status(const Json& object, contract::Time now);
   /// The object that the server answered to a read of the job.
@@ -87,6 +90,7 @@ class Cache {
   void put_pod(const Json& object);
   void put_node(const Json& object);
   void put_job(const Json& object, std::optional<contract::Time> written = std::nullopt);
+  bool is_foreign(const decide::Job& known, const decide::Job& now);
   void erase_pod(const decide::Pod& pod);
   void changed(const decide::Pod& pod);
   void node_changed(const std::string& name);
@@ -94,7 +98,8 @@ class Cache {
   decide::Cluster cluster_;
   std::array<Progress, kNumWatched> progress_;
   std::map<decide::ObjectKey, std::int64_t> assumed_pods_;  // by own writes: the resource version that the watch has yet to reach
-  std::set<std::string> gone_;                              // UIDs that the server no longer has, and the watch has yet to tell
+  std::map<decide::ObjectKey, contract::TrainingJobStatus> expected_;  // own writes under way
+  std::set<std::string> gone_;  // UIDs that the server no longer has, and the watch has yet to tell
   std::unordered_map<std::string, decide::ObjectKey> pod_by_uid_;  // worker pods
   contract::Time outage_start_{}, outage_grace_end_{};
   Changes changes_;

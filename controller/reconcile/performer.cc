@@ -36,8 +36,14 @@ struct Performer::Run {
   std::int64_t term = 0;
 };
 
-Performer::Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache, Writer writer, Observer& observer)
-    : executor_(executor), api_(api), cache_(cache), writer_(std::move(writer)), observer_(observer) {}
+Performer::Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache, Writer writer, std::function<bool()> may_write,
+                     Observer& observer)
+    : executor_(executor),
+      api_(api),
+      cache_(cache),
+      writer_(std::move(writer)),
+      may_write_(std::move(may_write)),
+      observer_(observer) {}
 
 void Performer::perform(const decide::ObjectKey& job, const decide::Plan& plan, Done done) {
   const auto run = std::make_shared<Run>();
@@ -80,9 +86,15 @@ void Performer::begin(const RunPointer& run, const Action& action) {
 
 void Performer::request(const Action& action, std::function<void(const Answer&)> then) {
   ++num_requests_;
+  if (const auto* status = std::get_if<decide::WriteStatus>(&action)) cache_.expect_status(status->key, status->status);
   executor_.hand([this, started = executor_.uptime(), kind = kind_of(action), read = read_after_conflict(action),
                   then = std::move(then), request = request_for(action, writer_, executor_.now())] {
-    Answer answer{.response = api_.perform(request), .read = std::nullopt};
+    Answer answer;
+    if (may_write_()) {
+      answer.response = api_.perform(request);
+    } else {
+      answer.response.message = "not sent: this controller's lease is over";
+    }
     if (read && answer.response.status == 409) answer.read = api_.perform(*read);
     executor_.brain([this, started, kind, then, answer = std::move(answer)] {
       --num_requests_;

@@ -33,7 +33,9 @@ class Performer {
   static constexpr int kEventTries = 6;
   using Done = std::function<void(PlanEnded)>;
 
-  Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache, Writer writer, Observer& observer);
+  /// `may_write` is asked on the hand right before each write: false, and nothing is sent.
+  Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache, Writer writer, std::function<bool()> may_write,
+            Observer& observer);
 
   /// `done` is called once, not before this returns, unless stop() came first.
   void perform(const decide::ObjectKey& job, const decide::Plan& plan, Done done);
@@ -62,6 +64,7 @@ class Performer {
   kube::KubeApi& api_;
   cache::Cache& cache_;
   const Writer writer_;
+  const std::function<bool()> may_write_;
   Observer& observer_;
   std::int64_t term_ = 0;  // grows with stop(): who began before it does not go on
   std::size_t num_requests_ = 0;

@@ -41,7 +41,7 @@ Reconciler::Reconciler(Executor& executor, kube::KubeApi& api, agents::AgentApi&
       observer_(observer),
       options_(std::move(options)),
       cache_(options_.settings),
-      performer_(executor, api, cache_, options_.writer, observer),
+      performer_(executor, api, cache_, options_.writer, options_.may_write, observer),
       targets_(executor, agents, options_.writer.controller_key),
       queue_(
           executor, [this](const Key& key) { run(key); }, options_.pace) {}
@@ -67,11 +67,15 @@ void Reconciler::start_leading() {
 void Reconciler::stop_leading() {
   if (!leading_) return;
   leading_ = false;
+  drop_work();
+  targets_.clear();
+  cache_.forget_agents();
+}
+
+void Reconciler::drop_work() {
   ++term_;
   performer_.stop();
   queue_.clear();
-  targets_.clear();
-  cache_.forget_agents();
   room_waits_for_.clear();
   room_plans_ = 0;
   if (std::exchange(acting_, false)) observer_.acting(false);
@@ -113,6 +117,11 @@ void Reconciler::act() {
 void Reconciler::pump() {
   if (!acting_) return;
   const cache::Changes changes = cache_.take_changes();
+  if (changes.foreign_status) {
+    observer_.warned("a status is not as this controller left it: reading everything anew", contract::Json::object());
+    drop_work();
+    return read_everything(term_, 0);
+  }
   for (const auto& job : changes.jobs) queue_.add(key_for(job));
   if (changes.room) queue_.add(kRoomKey);
 }

@@ -2,6 +2,7 @@
 // The controller itself: what comes in goes into the cache, what that touches is decided on, and what was decided is done.
 
 #include <cstdint>
+#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -22,11 +23,16 @@ struct ReconcilerOptions {
   Writer writer;
   Pace pace;
   std::size_t page_limit = 500;  // of a new leader's lists
+  /// Asked on a hand right before each write: whether the lease is still held, by the clock. A process that was frozen wakes up in the
+  /// middle of what it did, before it hears that somebody else leads.
+  std::function<bool()> may_write = [] { return true; };
 };
 
 /// Lives on the brain; its functions are called there. Whoever does not lead keeps the cache warm and does nothing else. Who begins
 /// to lead first reads all jobs, pods and nodes consistently from the store, so that nothing that a former leader wrote is overlooked;
-/// then every job is looked at once. Destroyed only after the executor was stopped.
+/// then every job is looked at once. The same where a status turns out to be another than this controller left: an answer was lost, or
+/// somebody else leads too; a job's status that is newer than the pods that are believed in would look as if pods were lost.
+/// Destroyed only after the executor was stopped.
 class Reconciler {
  public:
   Reconciler(Executor& executor, kube::KubeApi& api, agents::AgentApi& agents, ReconcilerOptions options, Observer& observer);
@@ -43,6 +49,8 @@ class Reconciler {
   const decide::Cluster& cluster() const { return cache_.cluster(); }
 
  private:
+  /// Ends the term: nothing of it is carried on.
+  void drop_work();
   void read_everything(std::int64_t term, int tries);
   void act();
   /// Queues what the cache says has changed.

@@ -58,10 +58,15 @@ void RandomStory::trace_writes() {
                        std::string(contract::name_of(job->status.phase)) + ", generation " +
                        std::to_string(job->status.generation) + ", restarts " + std::to_string(job->status.restarts);
     if (job->status.progress) text += ", step " + std::to_string(job->status.progress->step);
+    if (job->status.failure) text += ", failure " + job->status.failure->reason;
     for (const auto& condition : job->status.conditions) {
       text += " " + condition.type + (condition.status == contract::ConditionStatus::kTrue ? "+" : "-") + condition.reason;
     }
     say(text);
+  });
+  world_.api.on_change(test::kNodes, [this](const test::FakeKubeApi::Change& change) {
+    const auto node = cache::decode_node(*change.object);
+    say(node->name + (node->ready ? " is ready" : " is not ready"));
   });
   world_.api.on_change(test::kPodsPath, [this](const test::FakeKubeApi::Change& change) {
     const auto pod = cache::decode_pod(*change.object);

@@ -9,14 +9,14 @@
 namespace trainyard::simulate {
 namespace {
 
-constexpr milliseconds kLeaseDuration{15'000}, kRenewDeadline{10'000}, kRetryPeriod{2'000};
 constexpr milliseconds kDeaf{300};  // until a process that woke up learns that its lease is gone
 
-reconcile::ReconcilerOptions options_for(const decide::Settings& settings, int identity) {
+reconcile::ReconcilerOptions options_for(const decide::Settings& settings, int identity, std::function<bool()> may_write) {
   return {.settings = settings,
           .writer = {.controller_key = "the controller's key", .instance = "controller-" + std::to_string(identity)},
           .pace = {},
-          .page_limit = 7};
+          .page_limit = 7,
+          .may_write = std::move(may_write)};
 }
 
 }  // namespace
@@ -30,7 +30,7 @@ Controller::Controller(test::VirtualTime& time, test::FakeKubeApi& api, test::Fa
       executor_(time),
       agents_(time, workers,
               [this](agents::Observation seen) { executor_.brain([this, seen = std::move(seen)] { reconciler_.apply(seen); }); }),
-      reconciler_(executor_, api, agents_, options_for(settings, identity), observer_),
+      reconciler_(executor_, api, agents_, options_for(settings, identity, [this] { return holds_lease(); }), observer_),
       watcher_(time, api, cache::watch_targets(), [this](kube::WatchBatch batch) {
         executor_.brain([this, batch = std::move(batch)] { reconciler_.apply(batch); });
       }) {

@@ -20,6 +20,8 @@ using decide::ObjectKey;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+inline constexpr milliseconds kLeaseDuration{15'000}, kRenewDeadline{10'000}, kRetryPeriod{2'000};
+
 /// The Lease that controllers compete for, by the times of controller/kube/lease_elector.h.
 struct Lease {
   int holder = -1;
@@ -35,6 +37,8 @@ class Controller {
   reconcile::Reconciler& reconciler() { return reconciler_; }
   test::FakeWatcher& watcher() { return watcher_; }
   bool leads() const { return leads_; }
+  /// By the clock, which a frozen process reads as soon as it wakes.
+  bool holds_lease() const { return leads_ && time_.uptime() - held_since_ < kRenewDeadline; }
   /// Everything in it waits, its lease is not renewed; then it goes on where it was, and hears a little later that it leads no more.
   void freeze(milliseconds how_long);
 
