@@ -12,7 +12,7 @@ load_images() {
   for machine in $(machines | grep -v '^cp$'); do
     for name in controller worker; do
       if [ "$(cat "$DIR/$machine/loaded-$name" 2> /dev/null)" != "$(cat build/images/fingerprint)" ]; then
-        load "$machine" "build/images/$name.tar"
+        load "$machine" "$PWD/build/images/$name.tar" || return 1
         cp build/images/fingerprint "$DIR/$machine/loaded-$name"
       fi
     done
@@ -23,11 +23,11 @@ load_images() {
 # when the images changed under the same name.
 install_chart() {
   cp crds/trainingjob.yaml helm/files/trainingjob.yaml
-  helm upgrade --install trainyard helm --namespace $SYSTEM --create-namespace --wait --timeout 120s \
+  helm upgrade --install trainyard helm --namespace $SYSTEM --create-namespace --wait --timeout ${HELM_TIMEOUT:-60s} \
     --set image.repository="${CONTROLLER_IMAGE%:*}" --set-string image.tag="${CONTROLLER_IMAGE##*:}" \
     --set worker.image.repository="${WORKER_IMAGE%:*}" --set-string worker.image.tag="${WORKER_IMAGE##*:}" \
     --set-string podAnnotations.images="$(cut -c1-12 build/images/fingerprint 2> /dev/null)" "$@"
-  kubectl -n $SYSTEM rollout status deployment --timeout 120s
+  kubectl -n $SYSTEM rollout status deployment --timeout 60s
 }
 
 # make_volumes: the claims `corpus` and `checkpoints`, on folders of this machine that all nodes see; checkpoints are emptied.
