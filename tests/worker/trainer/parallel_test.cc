@@ -1,4 +1,6 @@
 // Parallel equals serial: every layout against the one process that trains alone (docs/numerics.md).
+#include <cmath>
+#include <map>
 #include <mutex>
 
 #include <ATen/Parallel.h>
@@ -80,9 +82,18 @@ void expect_near(const Training& a, const Training& b) {
   }
 }
 
-TEST(Training, LearnsTheMadeUpText) {
+/// Two layers and two micro-batches: for many steps.
+contract::TrainingJobSpec longer_job(std::int64_t steps) {
   auto spec = small_job();
-  spec.training.steps = 150;
+  spec.model.size->layers = 2;
+  spec.training.globalBatchSize = 8;
+  spec.parallelism.microBatchSize = 4;
+  spec.training.steps = steps;
+  return spec;
+}
+
+TEST(Training, LearnsTheMadeUpText) {
+  const auto spec = longer_job(150);
   const auto alone = train(spec, {});
   EXPECT_NEAR(alone.losses.front(), std::log(64.0), 0.05);
   EXPECT_LT(alone.losses.back(), 2.5);
@@ -99,7 +110,7 @@ TEST(Training, DependsOnTheSeed) {
 TEST(Canonical, DataAndPipelineParallelEqualOneProcessBitForBit) {
   const auto spec = small_job(Reduction::kCanonical);
   const auto alone = train(spec, {});
-  for (const auto& degrees : {contract::Degrees{.dp = 2}, {.dp = 4}, {.dp = 8}, {.pp = 2}, {.pp = 4}, {.pp = 2, .dp = 2}}) {
+  for (const auto& degrees : {contract::Degrees{.dp = 2}, {.dp = 4}, {.pp = 2}, {.pp = 4, .dp = 2}}) {
     SCOPED_TRACE("dp=" + std::to_string(degrees.dp) + " pp=" + std::to_string(degrees.pp));
     expect_equal_bits(train(spec, degrees), alone);
   }
@@ -109,18 +120,16 @@ TEST(Canonical, ATiedEmbeddingIsOneWeightInEveryLayout) {
   auto spec = small_job(Reduction::kCanonical);
   spec.model.size->tieEmbeddings = true;
   const auto alone = train(spec, {});
-  for (const auto& degrees : {contract::Degrees{.dp = 2}, {.pp = 2}, {.pp = 4, .dp = 2}}) {
+  for (const auto& degrees : {contract::Degrees{.dp = 2}, {.pp = 2}}) {
     SCOPED_TRACE("dp=" + std::to_string(degrees.dp) + " pp=" + std::to_string(degrees.pp));
     expect_equal_bits(train(spec, degrees), alone);
   }
 }
 
 TEST(Fast, EveryLayoutStaysCloseToOneProcessOverAHundredSteps) {
-  auto spec = small_job();
-  spec.training.steps = 100;
+  const auto spec = longer_job(100);
   const auto alone = train(spec, {});
-  for (const auto& degrees :
-       {contract::Degrees{.tp = 2}, {.dp = 2}, {.dp = 4}, {.pp = 2}, {.dp = 2, .tp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
+  for (const auto& degrees : {contract::Degrees{.tp = 2}, {.dp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
     SCOPED_TRACE("dp=" + std::to_string(degrees.dp) + " pp=" + std::to_string(degrees.pp) + " tp=" + std::to_string(degrees.tp));
     expect_near(train(spec, degrees), alone);
   }
@@ -134,11 +143,10 @@ TEST(Fast, ATiedEmbeddingIsCutByTensorParallelism) {
 }
 
 TEST(Bf16, TrainsAsWellAsFullPrecision) {
-  auto spec = small_job();
-  spec.training.steps = 150;
+  auto spec = longer_job(40);
   const auto full = train(spec, {});
   spec.training.precision.compute = contract::ComputePrecision::kBF16;
-  for (const auto& degrees : {contract::Degrees{}, {.dp = 2}, {.pp = 2}, {.tp = 2}}) {
+  for (const auto& degrees : {contract::Degrees{}, {.pp = 2, .tp = 2}}) {
     const auto half = train(spec, degrees);
     EXPECT_NEAR(half.losses.front(), full.losses.front(), 0.02);
     EXPECT_NEAR(half.losses.back(), full.losses.back(), 0.1);

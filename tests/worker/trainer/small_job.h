@@ -18,7 +18,7 @@ inline contract::TrainingJobSpec small_job(contract::Reduction reduction = contr
   spec.model.size = contract::ModelSize{
       .layers = 4, .hiddenSize = 32, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 64, .vocabularySize = 64};
   spec.data.sequenceLength = 16;
-  spec.training.steps = 40;
+  spec.training.steps = 12;
   spec.training.globalBatchSize = 8;
   spec.training.optimizer.learningRate = 3e-3;
   spec.training.learningRateSchedule = {.name = contract::ScheduleName::kCosine, .warmupSteps = 5, .minimum = 1e-4};

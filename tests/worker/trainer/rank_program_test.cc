@@ -1,0 +1,102 @@
+#include "worker/trainer/rank_program.h"
+
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+
+#include <c10/util/Exception.h>
+#include <gtest/gtest.h>
+
+#include "crds/contract/state.h"
+#include "crds/contract/user_error.h"
+#include "tests/worker/trainer/reports.h"
+#include "tests/worker/trainer/small_job.h"
+#include "worker/mesh/comm.h"
+
+namespace trainyard::trainer {
+namespace {
+
+contract::RankConfig good_config() {
+  contract::RankConfig config;
+  config.spec = small_job();
+  config.spec.model.size->vocabularySize = 256;
+  config.spec.data.train = {{.path = "/data/train"}};
+  return config;
+}
+
+std::string refusal_of(const std::string& line) {
+  try {
+    read_config(line);
+  } catch (const contract::UserError& error) {
+    EXPECT_EQ(error.reason(), "ConfigurationInvalid");
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(ReadConfig, ReadsWhatTheAgentWrites) {
+  const auto config = good_config();
+  EXPECT_EQ(read_config(contract::encode(config).dump()), config);
+}
+
+TEST(ReadConfig, RefusesALineThatIsNoConfiguration) {
+  EXPECT_NE(refusal_of("nonsense").find("the rank's configuration:\n"), std::string::npos) << refusal_of("nonsense");
+  EXPECT_NE(refusal_of("{\"rank\":\"first\"}").find("rank: "), std::string::npos);
+}
+
+TEST(ReadConfig, NamesEveryProblemOfTheSpec) {
+  auto config = good_config();
+  config.spec.training.globalBatchSize = 7;
+  config.spec.parallelism.microBatchSize = 2;
+  config.spec.model.size->heads = 5;
+  const auto text = refusal_of(contract::encode(config).dump());
+  EXPECT_NE(text.find("spec.training.globalBatchSize: "), std::string::npos) << text;
+  EXPECT_NE(text.find("spec.model.size.hiddenSize: "), std::string::npos) << text;
+}
+
+struct Ended {
+  int exit_code = 0;
+  contract::Failure failure;
+};
+
+Ended ended(const std::function<int()>& body) {
+  ReportFile file;
+  Ended out;
+  {
+    report::Reporter reporter(file.descriptor(), true);
+    out.exit_code = guarded(reporter, body);
+  }
+  const auto failures = file.of(contract::ReportKind::kFailure);
+  EXPECT_EQ(failures.size(), 1u);
+  if (!failures.empty()) out.failure = failures[0].failure.value();
+  return out;
+}
+
+TEST(Guarded, GivesAUserErrorAsOne) {
+  const auto end = ended([]() -> int { throw contract::UserError("CorpusMissing", "data.train[0]: there is nothing at /x"); });
+  EXPECT_EQ(end.exit_code, contract::kUserErrorExitCode);
+  EXPECT_EQ(end.failure.failureClass, contract::FailureClass::kUser);
+  EXPECT_EQ(end.failure.reason, "CorpusMissing");
+  EXPECT_EQ(end.failure.message, "data.train[0]: there is nothing at /x");
+}
+
+TEST(Guarded, TellsALostPeerFromAnEngineError) {
+  const auto lost = ended([]() -> int { throw mesh::PeerLost("Gloo all_reduce: closed"); });
+  EXPECT_EQ(lost.exit_code, contract::kPeerLostExitCode);
+  EXPECT_EQ(lost.failure.reason, "PeerLost");
+  const auto crashed = ended([]() -> int { throw std::runtime_error("no such kernel"); });
+  EXPECT_EQ(crashed.exit_code, contract::kEngineErrorExitCode);
+  EXPECT_EQ(crashed.failure.failureClass, contract::FailureClass::kUnknown);
+  EXPECT_EQ(crashed.failure.message, "no such kernel");
+}
+
+TEST(Guarded, LeavesThePlacesInLibTorchOutOfItsMessage) {
+  const auto end = ended([]() -> int { TORCH_CHECK(false, "sizes do not match"); });
+  EXPECT_EQ(end.exit_code, contract::kEngineErrorExitCode);
+  EXPECT_EQ(end.failure.message.rfind("sizes do not match", 0), 0u);
+  EXPECT_EQ(end.failure.message.find("frame #0"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace trainyard::trainer

@@ -1,0 +1,260 @@
+// The whole loop with data, checkpoints and reports, its ranks as threads.
+#include "worker/trainer/training.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "crds/contract/user_error.h"
+#include "tests/worker/checkpoint/faulty_storage.h"
+#include "tests/worker/mesh/ranks.h"
+#include "tests/worker/trainer/reports.h"
+#include "tests/worker/trainer/small_job.h"
+
+namespace trainyard::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A job with a corpus of real text, and a folder for its checkpoints, gone with this object.
+struct Job {
+  Job() : folder(fs::path(testing::TempDir()) / ("training-" + std::to_string(getpid()) + "-" + std::to_string(next++))) {
+    fs::create_directories(folder);
+    spec = small_job(contract::Reduction::kCanonical);
+    spec.model.size->layers = 2;
+    spec.model.size->vocabularySize = 256;
+    spec.training.steps = 6;
+    spec.training.globalBatchSize = 4;
+    spec.data.train = {{.path = std::string(TRAINYARD_SOURCE_DIR) + "/LICENSE"}};
+    spec.data.validation = {{.path = std::string(TRAINYARD_SOURCE_DIR) + "/LICENSE"}};
+    spec.evaluation = contract::Evaluation{.everySteps = 4, .batches = 2};
+    spec.checkpoint = contract::Checkpoint{.path = folder / "checkpoints", .everySteps = {}, .keep = 3};
+  }
+  ~Job() { fs::remove_all(folder); }
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  /// The hashes of all tensors in a checkpoint.
+  contract::Json tensors_of(std::int64_t step) const {
+    char name[32];
+    std::snprintf(name, sizeof name, "step-%08d", static_cast<int>(step));
+    std::ifstream file(fs::path(spec.checkpoint->path) / name / "manifest.json");
+    contract::Json hashes;
+    for (const auto& item : contract::Json::parse(file).at("tensors").items()) hashes[item.key()] = item.value().at("hash");
+    return hashes;
+  }
+
+  fs::path folder;
+  contract::TrainingJobSpec spec;
+  static inline int next = 0;
+};
+
+struct Run {
+  Outcome outcome = Outcome::kFinished;
+  std::vector<contract::Report> progress, checkpoints, notices;
+};
+
+/// `control(steps)`: what the agent says when this rank has asked `steps` times, that is after so many steps.
+Run run(const Job& job, contract::Degrees degrees = {}, std::int64_t generation = 1,
+        const std::function<contract::RankControl(std::int64_t)>& control = {}, checkpoint::Storage* storage = nullptr) {
+  contract::RankConfig config;
+  config.jobUid = "uid";
+  config.generation = generation;
+  config.spec = job.spec;
+  const auto layout = layout_of(config.spec, degrees);
+  config.worldSize = layout.world_size();
+  checkpoint::PosixStorage disk;
+  ReportFile file;
+  std::atomic<Outcome> outcome = Outcome::kFinished;
+  mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {
+    at::set_num_threads(1);
+    ReportFile others;
+    report::Reporter reporter(reports_progress(mesh) ? file.descriptor() : others.descriptor(), true);
+    std::int64_t asked = 0;
+    double seconds = 0;
+    outcome = train(config, mesh,
+                    {.reporter = reporter,
+                     .storage = storage != nullptr ? *storage : disk,
+                     .control = [&] { return control ? control(++asked) : contract::RankControl{}; },
+                     .seconds = [&] { return seconds += 0.5; }});
+  });
+  return {.outcome = outcome,
+          .progress = file.of(contract::ReportKind::kProgress),
+          .checkpoints = file.of(contract::ReportKind::kCheckpoint),
+          .notices = file.of(contract::ReportKind::kNotice)};
+}
+
+std::function<contract::RankControl(std::int64_t)> stop_at(std::int64_t step) {
+  return [step](std::int64_t asked) {
+    return asked < step ? contract::RankControl{} : contract::RankControl{.checkpointRequest = 1, .stopAfter = 1};
+  };
+}
+
+TEST(Train, ReportsWhatItDid) {
+  const Job job;
+  const auto done = run(job);
+  EXPECT_EQ(done.outcome, Outcome::kFinished);
+  ASSERT_FALSE(done.progress.empty());
+  const auto& last = done.progress.back().progress.value();
+  EXPECT_EQ(last.step, 6);
+  EXPECT_EQ(last.steps, 6);
+  EXPECT_EQ(last.samples, 24);
+  EXPECT_EQ(last.tokens, 24 * 16);
+  EXPECT_LT(last.loss.value(), std::log(256.0));
+  EXPECT_NEAR(last.validationPerplexity.value(), std::exp(last.validationLoss.value()), 1e-9);
+  EXPECT_DOUBLE_EQ(last.tokensPerSecond.value(), 4 * 16 / 0.5);  // half a second between two looks at the clock
+  EXPECT_EQ(last.remainingSeconds, 0);
+  EXPECT_GT(last.epoch, 0);
+  ASSERT_EQ(done.checkpoints.size(), 1u);
+  EXPECT_EQ(done.checkpoints[0].checkpoint->step, 6);
+}
+
+TEST(Train, ThatWasStoppedAndResumedIsTheUninterruptedOneBitForBit) {
+  const Job through, halves;
+  run(through);
+  const auto first = run(halves, {}, 1, stop_at(3));
+  EXPECT_EQ(first.outcome, Outcome::kStopped);
+  EXPECT_EQ(first.progress.back().progress->step, 3);  // it stops at the step of its checkpoint: nothing is done twice
+  ASSERT_EQ(first.checkpoints.size(), 1u);
+  EXPECT_EQ(first.checkpoints[0].request, 1);
+  const auto second = run(halves, {}, 2);
+  EXPECT_EQ(second.outcome, Outcome::kFinished);
+  ASSERT_EQ(second.notices.size(), 1u);
+  EXPECT_EQ(second.notices[0].notice->reason, "Resumed");
+  EXPECT_EQ(through.tensors_of(6), halves.tensors_of(6));
+}
+
+TEST(Train, ResumesInAnotherLayoutWithTheSameBits) {
+  const Job through, moved;
+  run(through);
+  run(moved, {.dp = 2}, 1, stop_at(2));
+  run(moved, {.pp = 2}, 2, stop_at(2));  // two steps further
+  run(moved, {.pp = 2, .dp = 2}, 3);
+  EXPECT_EQ(through.tensors_of(6), moved.tensors_of(6));
+}
+
+TEST(Train, EvaluatesTheSameInEveryLayout) {
+  const Job job;
+  const auto alone = run(job).progress.back().progress->validationLoss.value();
+  for (const auto& degrees : {contract::Degrees{.dp = 2}, {.pp = 2}, {.pp = 2, .dp = 2}}) {
+    const Job again;
+    EXPECT_DOUBLE_EQ(run(again, degrees).progress.back().progress->validationLoss.value(), alone);
+  }
+}
+
+TEST(Train, OfAFinishedJobIsDoneAtOnce) {
+  const Job job;
+  run(job);
+  const auto again = run(job, {}, 2);
+  EXPECT_EQ(again.outcome, Outcome::kFinished);
+  EXPECT_TRUE(again.progress.empty());
+}
+
+TEST(Train, StopsAtOnceWhereThereAreNoCheckpoints) {
+  Job job;
+  job.spec.checkpoint.reset();
+  const auto stopped = run(job, {.dp = 2}, 1, stop_at(2));
+  EXPECT_EQ(stopped.outcome, Outcome::kStopped);
+  EXPECT_EQ(stopped.progress.back().progress->step, 2);
+}
+
+TEST(Train, ActsOnAWordThatOneRankAloneHasHeard) {
+  const Job job;
+  std::atomic<int> calls = 0;
+  const auto stopped = run(job, {.dp = 2}, 1, [&](std::int64_t asked) {
+    return asked == 3 && calls++ == 0 ? contract::RankControl{.checkpointRequest = 1, .stopAfter = 1} : contract::RankControl{};
+  });
+  EXPECT_EQ(stopped.outcome, Outcome::kStopped);
+  EXPECT_EQ(stopped.progress.back().progress->step, 3);
+  EXPECT_EQ(stopped.checkpoints.front().request, 1);
+}
+
+TEST(Train, WritesACheckpointOnceForEachRequest) {
+  const Job job;
+  const auto done = run(job, {}, 1, [](std::int64_t asked) {
+    return contract::RankControl{.checkpointRequest = asked < 2 ? 0 : asked < 4 ? 1 : 2, .stopAfter = {}};
+  });
+  EXPECT_EQ(done.outcome, Outcome::kFinished);
+  std::vector<std::optional<std::int64_t>> requests;
+  for (const auto& report : done.checkpoints) requests.push_back(report.request);
+  EXPECT_EQ(requests, (std::vector<std::optional<std::int64_t>>{1, 2, std::nullopt}));
+}
+
+TEST(Train, GoesOnWhenTheVolumeIsFullAndSaysSo) {
+  const Job job;
+  checkpoint::FaultyStorage storage;
+  storage.fill_after(10'000);
+  const auto done = run(
+      job, {}, 1,
+      [&](std::int64_t asked) {
+        if (asked == 5) storage.fill_after(std::int64_t{1} << 40);  // somebody has made room
+        return stop_at(3)(asked);
+      },
+      &storage);
+  EXPECT_EQ(done.outcome, Outcome::kFinished);  // not stopped: the checkpoint to stop after was never durable
+  ASSERT_EQ(done.notices.size(), 1u);
+  EXPECT_EQ(done.notices[0].notice->reason, "CheckpointFailed");
+  EXPECT_NE(done.notices[0].notice->message.find("No space left on device"), std::string::npos);
+  EXPECT_EQ(done.checkpoints.back().checkpoint->step, 6);
+}
+
+TEST(Train, FailsWhenItsLastCheckpointCannotBeWritten) {
+  const Job job;
+  checkpoint::FaultyStorage storage;
+  storage.fill_after(10'000);
+  try {
+    run(job, {.dp = 2}, 1, {}, &storage);
+    FAIL();
+  } catch (const contract::UserError& error) {
+    EXPECT_EQ(error.reason(), "CheckpointFailed");
+    EXPECT_NE(std::string(error.what()).find("make room at checkpoint.path"), std::string::npos);
+  }
+}
+
+TEST(Train, GoesBackToTheCheckpointBeforeACorruptOneAndSaysSo) {
+  Job job;
+  job.spec.checkpoint->everySteps = 2;
+  run(job, {}, 1, stop_at(4));
+  std::ofstream(fs::path(job.spec.checkpoint->path) / "step-00000004" / "manifest.json") << "{}";
+  const auto again = run(job, {}, 2);
+  ASSERT_EQ(again.notices.size(), 2u);
+  EXPECT_EQ(again.notices[0].notice->reason, "CheckpointCorrupt");
+  EXPECT_EQ(again.notices[1].notice->reason, "Resumed");
+  EXPECT_NE(again.notices[1].notice->message.find("step 2"), std::string::npos);
+  const Job through;
+  run(through);
+  EXPECT_EQ(job.tensors_of(6), through.tensors_of(6));
+}
+
+TEST(Train, EndsWithAUserErrorWhenTheGradientIsNotFinite) {
+  Job job;
+  job.spec.training.optimizer.learningRate = 1e30;
+  job.spec.training.learningRateSchedule = {.name = contract::ScheduleName::kConstant};
+  job.spec.training.gradientClipping.reset();
+  try {
+    run(job, {.dp = 2});
+    FAIL();
+  } catch (const contract::UserError& error) {
+    EXPECT_EQ(error.reason(), "GradientNotFinite");
+  }
+}
+
+TEST(Train, SaysThatTheCorpusIsMissing) {
+  Job job;
+  job.spec.data.train = {{.path = "/nowhere/at/all"}};
+  try {
+    run(job);
+    FAIL();
+  } catch (const contract::UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("/nowhere/at/all"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace trainyard::trainer
