@@ -96,7 +96,7 @@ class Processes(unittest.TestCase):
         self.expect_same(before + after, self.reference)
 
     def test_a_killed_run_goes_on_from_its_last_checkpoint_bit_for_bit(self):
-        spec = job(CORPUS, STEPS, data=2, checkpoint={"path": self.checkpoints("killed"), "everySteps": 20})
+        spec = job(CORPUS, STEPS, data=2, checkpoint={"path": self.checkpoints("killed"), "everySteps": 10})
         with Gang(spec) as gang:
             gang.ranks[0].wait_for(lambda rank: rank.of_kind("Checkpoint"))
             for rank in gang.ranks:
@@ -104,7 +104,7 @@ class Processes(unittest.TestCase):
             gang.exit_codes()
             before = gang.progress()
         after = ranks.run(spec)
-        self.assertGreater(after[0]["step"], 20)
+        self.assertGreater(after[0]["step"], 10)
         self.expect_same(before + after, self.reference)
 
     def test_a_finished_run_that_is_started_again_is_finished(self):
