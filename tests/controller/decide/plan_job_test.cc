@@ -188,19 +188,21 @@ TEST(AJob, OfANameThatAnotherHadTakesANameThatNoPodHas) {
 // ---- generations
 
 TEST(TheGeneration, IsInTheStatusBeforeAnythingOfItExists) {
-  World world = a_world();
-  world.cluster.put_template_check("uid-a", "", {});
-  while (world.cluster.job({"default", "a"})->status.conditions.empty()) world.decide_once();
-  const auto plans = schedule(world.cluster, test::at(0));
-  const auto& phases = (plans.empty() ? Plan{} : plans.begin()->second).phases;
-  if (!phases.empty()) {
-    EXPECT_TRUE(std::holds_alternative<WriteStatus>(phases.at(0).at(0)));
-    EXPECT_EQ(std::get<WriteStatus>(phases.at(0).at(0)).resource_version, world.job().resource_version);
-    EXPECT_TRUE(std::holds_alternative<CreateSecret>(phases.at(1).at(0)));
-    EXPECT_TRUE(std::holds_alternative<CreatePod>(phases.at(2).at(0)));
-  } else {
-    EXPECT_EQ(world.status().generation, 1) << "it was placed in the same round";
-  }
+  World world(ClusterBuilder{}.racks(0).build());
+  world.add(make_job("a", 2, 8));
+  world.settle();
+  ASSERT_EQ(world.condition("Placed").reason, "NeverFits") << "there are no nodes";
+  const Cluster nodes = ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).build();
+  for (const auto& [name, node] : nodes.nodes()) world.cluster.put(node);
+  const auto phases = schedule(world.cluster, test::at(0)).at({"default", "a"}).phases;
+  ASSERT_GE(phases.size(), 3u);
+  const auto& write = std::get<WriteStatus>(phases[0].at(0));
+  EXPECT_EQ(phases[0].size(), 1u);
+  EXPECT_EQ(write.status.generation, 1);
+  EXPECT_EQ(write.resource_version, world.job().resource_version);
+  EXPECT_EQ(std::get<CreateSecret>(phases[1].at(0)).job_uid, "uid-a");
+  ASSERT_EQ(phases[2].size(), 2u);
+  for (const auto& action : phases[2]) EXPECT_TRUE(std::holds_alternative<CreatePod>(action));
 }
 
 TEST(AController, ThatDiedAfterRaisingTheGenerationIsFollowedByOneThatMakesThePods) {

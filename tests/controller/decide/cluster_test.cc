@@ -1,0 +1,101 @@
+#include "controller/decide/cluster.h"
+
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "tests/support/builders.h"
+
+namespace trainyard::decide {
+namespace {
+
+Pod pod(const std::string& name, const std::string& node, PodPhase phase = PodPhase::kRunning) {
+  return {.key = {"default", name}, .uid = "uid-" + name, .node = node, .phase = phase, .requests = {{"cpu", 100}, {"pods", 1}}};
+}
+
+TEST(Cluster, CountsWhatPodsTakeUntilTheyAreFinished) {
+  Cluster cluster;
+  cluster.put(pod("a", "n"));
+  cluster.put(pod("b", "n", PodPhase::kPending));
+  cluster.put(pod("unbound", ""));
+  EXPECT_EQ(cluster.used_on("n")["cpu"], 200);
+  Pod leaving = pod("a", "n");
+  leaving.deletion_time = test::at(0);
+  cluster.put(leaving);
+  EXPECT_EQ(cluster.used_on("n")["cpu"], 200) << "its processes may still run";
+  cluster.put(pod("a", "n", PodPhase::kSucceeded));
+  EXPECT_EQ(cluster.used_on("n")["cpu"], 100);
+  cluster.erase_pod({"default", "b"});
+  EXPECT_EQ(cluster.used_on("n"), Resources{});
+  EXPECT_TRUE(cluster.pods_on("n").empty());
+}
+
+TEST(Cluster, CountsANominatedPodWhereRoomIsMadeForIt) {
+  Cluster cluster;
+  Pod nominated = pod("a", "");
+  nominated.nominated_node = "n";
+  cluster.put(nominated);
+  EXPECT_EQ(cluster.used_on("n")["cpu"], 100);
+}
+
+TEST(Cluster, KnowsThePodsOfAJobByItsUid) {
+  Cluster cluster;
+  const Job job = test::make_job("a");
+  Pod own = pod("a-0-1", "n"), of_the_deleted = pod("a-0-2", "n");
+  own.worker = WorkerPod{.job = "a", .job_uid = job.uid};
+  of_the_deleted.worker = WorkerPod{.job = "a", .job_uid = "another"};
+  cluster.put(own);
+  cluster.put(of_the_deleted);
+  const auto found = cluster.pods_of(job);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0]->key.name, "a-0-1");
+}
+
+TEST(Cluster, ForgetsTheAgentOfAPodThatIsGone) {
+  Cluster cluster;
+  cluster.put(pod("a", "n"));
+  cluster.put_agent("uid-a", {.reachable = true});
+  Pod again = pod("a", "n");
+  again.uid = "other";
+  cluster.put(again);
+  EXPECT_EQ(cluster.agent("uid-a"), nullptr);
+}
+
+TEST(Cluster, CountsRunningJobs) {
+  Cluster cluster;
+  Job job = test::make_job("a");
+  job.status.phase = contract::Phase::kRunning;
+  cluster.put(job);
+  cluster.put(job);
+  EXPECT_EQ(cluster.num_running_jobs(), 1);
+  job.status.phase = contract::Phase::kSucceeded;
+  cluster.put(job);
+  EXPECT_EQ(cluster.num_running_jobs(), 0);
+}
+
+TEST(Cluster, KeepsItsIndexesThroughAnySequenceOfChanges) {
+  std::mt19937 random(1);
+  const auto below = [&random](int limit) { return std::uniform_int_distribution<int>(0, limit - 1)(random); };
+  Cluster cluster;
+  for (int step = 0; step < 2'000; ++step) {
+    const std::string name = "p" + std::to_string(below(10));
+    if (below(4) == 0) {
+      cluster.erase_pod({"default", name});
+    } else {
+      Pod next = pod(name, below(4) == 0 ? "" : "n" + std::to_string(below(3)), static_cast<PodPhase>(below(4)));
+      if (below(3) == 0) next.worker = WorkerPod{.job = "a", .job_uid = "uid-a"};
+      cluster.put(next);
+    }
+    std::size_t ours = 0;
+    std::map<std::string, std::int64_t> used;
+    for (const auto& [key, item] : cluster.pods()) {
+      if (item.worker) ++ours;
+      if (!item.is_finished() && !item.node.empty()) used[item.node] += 100;
+    }
+    ASSERT_EQ(cluster.pods_of(test::make_job("a")).size(), ours);
+    for (const char* node : {"n0", "n1", "n2"}) ASSERT_EQ(cluster.used_on(node)["cpu"], used[node]) << step;
+  }
+}
+
+}  // namespace
+}  // namespace trainyard::decide

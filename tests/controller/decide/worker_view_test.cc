@@ -1,0 +1,152 @@
+#include "controller/decide/worker_view.h"
+
+#include <gtest/gtest.h>
+
+#include "controller/decide/conditions.h"
+#include "tests/support/builders.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::AgentPhase;
+using contract::Failure;
+using contract::State;
+
+/// A job of one worker at generation 3, whose pod runs on node-0, and whose agent answers.
+struct Scene {
+  Cluster cluster = test::ClusterBuilder{}.racks(1).nodes_per_rack(1).build();
+  Job job = test::make_job("a", 1);
+  Pod pod{.key = {"default", "a-0-2"}, .uid = "u", .node = "node-0", .phase = PodPhase::kRunning, .created = test::at(0)};
+  AgentView agent{
+      .state = State{.podUid = "u", .generation = 3, .phase = AgentPhase::kRunning}, .reachable = true, .since = test::at(0)};
+
+  Scene() {
+    job.status.generation = 3;
+    pod.worker =
+        WorkerPod{.job = "a", .job_uid = job.uid, .worker = 0, .generation = 2, .ip = "10.0.0.1", .container_running = true};
+  }
+  GangView gang(double now, bool asked = true) {
+    cluster.put(job);
+    cluster.put(pod);
+    if (asked) cluster.put_agent("u", agent);
+    return view_gang(cluster, job, test::at(now));
+  }
+  Worker worker(double now = 1, bool asked = true) { return gang(now, asked).workers.at(0); }
+};
+
+TEST(AWorker, IsWhatItsAgentSaysOfThePresentGeneration) {
+  for (const auto& [phase, state] : std::map<AgentPhase, WorkerState>{{AgentPhase::kStarting, WorkerState::kUp},
+                                                                      {AgentPhase::kRunning, WorkerState::kUp},
+                                                                      {AgentPhase::kStopped, WorkerState::kStopped},
+                                                                      {AgentPhase::kSucceeded, WorkerState::kSucceeded},
+                                                                      {AgentPhase::kFailed, WorkerState::kFailed}}) {
+    Scene scene;
+    scene.agent.state->phase = phase;
+    EXPECT_EQ(scene.worker().state, state) << contract::name_of(phase);
+    EXPECT_TRUE(scene.worker().reusable);
+    scene.agent.state->generation = 2;
+    EXPECT_EQ(scene.worker().state, WorkerState::kUp) << "what was said of the last generation is over";
+  }
+}
+
+TEST(AWorker, IsMissingWithoutAPodAndComingWithoutAnAgent) {
+  Scene scene;
+  scene.cluster.put(scene.job);
+  const auto gang = view_gang(scene.cluster, scene.job, test::at(0));
+  EXPECT_EQ(gang.workers.at(0).state, WorkerState::kMissing);
+  EXPECT_EQ(gang.workers.at(0).failure->reason, "WorkerDeleted");
+  EXPECT_EQ(scene.worker(1, false).state, WorkerState::kComing);
+}
+
+TEST(AWorker, SpeaksThroughItsLastWordWhenItsPodHasEnded) {
+  Scene scene;
+  scene.pod.phase = PodPhase::kFailed;
+  scene.pod.worker->last_word =
+      State{.generation = 3, .phase = AgentPhase::kFailed, .failure = Failure{.reason = "RankCrashed"}, .secondary = true};
+  const Worker worker = scene.worker();
+  EXPECT_EQ(worker.state, WorkerState::kFailed);
+  EXPECT_EQ(worker.failure->reason, "RankCrashed");
+  EXPECT_TRUE(worker.secondary);
+  EXPECT_FALSE(worker.reusable);
+  scene.pod.worker->last_word->generation = 2;
+  scene.agent.state.reset();
+  EXPECT_EQ(scene.worker().state, WorkerState::kLost) << "it says nothing of this generation";
+}
+
+TEST(AWorker, IsLeavingUntilItsGraceIsLongOver) {
+  Scene scene;
+  scene.pod.deletion_time = test::at(100);
+  EXPECT_EQ(scene.worker(1).state, WorkerState::kLeaving);
+  EXPECT_EQ(scene.gang(1).changes_at, test::at(110));
+  EXPECT_EQ(scene.worker(110).state, WorkerState::kLost);
+  scene.agent.state->phase = AgentPhase::kStopped;
+  EXPECT_EQ(scene.worker(1).state, WorkerState::kStopped);
+  EXPECT_FALSE(scene.worker(1).reusable);
+}
+
+TEST(AWorker, IsLostWithItsNodeOnlyWhereItIsSilentToo) {
+  Scene scene;
+  scene.cluster.put(Node{.name = "node-0", .ready = false, .ready_since = test::at(50)});
+  EXPECT_EQ(scene.worker(1'000).state, WorkerState::kUp);
+  scene.agent.reachable = false;
+  scene.agent.since = test::at(55);
+  EXPECT_EQ(scene.worker(64).state, WorkerState::kUp);
+  EXPECT_EQ(scene.worker(65).state, WorkerState::kLost);
+  EXPECT_EQ(scene.worker(65).failure->reason, "NodeLost");
+  scene.cluster.erase_node("node-0");
+  EXPECT_EQ(scene.worker(64).failure->reason, "NodeGone");
+}
+
+TEST(AWorker, IsLostWhenItsAgentIsSilentForLong) {
+  Scene scene;
+  scene.agent.reachable = false;
+  EXPECT_EQ(scene.worker(119).state, WorkerState::kUp);
+  EXPECT_EQ(scene.gang(1).changes_at, test::at(120));
+  EXPECT_EQ(scene.worker(120).state, WorkerState::kLost);
+}
+
+TEST(APod, IsRejectedOnlyWhereItNeverRan) {
+  Scene scene;
+  scene.pod.phase = PodPhase::kFailed;
+  for (const char* reason : {"OutOfcpu", "OutOfnvidia.com/gpu", "UnexpectedAdmissionError", "NodeAffinity"}) {
+    scene.pod.worker->reason = reason;
+    EXPECT_TRUE(is_rejected(scene.pod)) << reason;
+  }
+  scene.pod.worker->reason = "Evicted";
+  EXPECT_FALSE(is_rejected(scene.pod));
+  scene.pod.worker->reason = "OutOfcpu";
+  scene.pod.worker->exit_code = 1;
+  EXPECT_FALSE(is_rejected(scene.pod));
+}
+
+TEST(AGangsView, TakesTheNewestPodOfEachWorker) {
+  Scene scene;
+  Pod newer = scene.pod;
+  newer.key.name = "a-0-3";
+  newer.uid = "newer";
+  newer.worker->generation = 3;
+  scene.cluster.put(newer);
+  const auto gang = scene.gang(1);
+  EXPECT_EQ(gang.workers.at(0).pod->uid, "newer");
+  ASSERT_EQ(gang.superseded.size(), 1u);
+  EXPECT_EQ(gang.superseded[0]->uid, "u");
+}
+
+TEST(TheFirstCause, IsPrimaryThenSaidThenEarliest) {
+  const auto worker = [](const char* name, bool secondary, WorkerState state, const char* at) {
+    return Worker{.state = state, .failure = Failure{.reason = name, .at = at}, .secondary = secondary};
+  };
+  GangView gang;
+  EXPECT_FALSE(first_cause(gang));
+  gang.workers.push_back(worker("follows", true, WorkerState::kFailed, "2026-01-01T00:00:01Z"));
+  EXPECT_EQ(first_cause(gang)->reason, "follows");
+  gang.workers.push_back(worker("concluded", false, WorkerState::kLost, "2026-01-01T00:00:02Z"));
+  EXPECT_EQ(first_cause(gang)->reason, "concluded");
+  gang.workers.push_back(worker("late", false, WorkerState::kFailed, "2026-01-01T00:00:04Z"));
+  EXPECT_EQ(first_cause(gang)->reason, "late");
+  gang.workers.push_back(worker("early", false, WorkerState::kFailed, "2026-01-01T00:00:03Z"));
+  EXPECT_EQ(first_cause(gang)->reason, "early");
+}
+
+}  // namespace
+}  // namespace trainyard::decide
