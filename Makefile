@@ -19,8 +19,8 @@ build: ## build the three programs into bin/
 	@cmake --build build/full -j $(JOBS) --target $(PROGRAMS)
 	@mkdir -p bin && for program in $(PROGRAMS); do ln -sf ../build/full/bin/$$program bin/$$program; done
 
-test: ## build and run the tests: unit, simulation, engine, a real API server, the chart, training in a real cluster
-	@.ci/test unit simulate engine integration chart e2e-install
+test: ## build and run the tests: unit, simulation, engine, a real API server, the chart (the real cluster's: make test-e2e)
+	@.ci/test unit simulate engine integration chart
 
 test-unit: ## the fast tests alone: no LibTorch, no network
 	@.ci/test unit simulate
@@ -31,7 +31,7 @@ test-engine: ## the engine's tests: LibTorch on CPU, with PyTorch as the oracle
 test-integration: ## the built programs against a real etcd and kube-apiserver
 	@.ci/test integration
 
-test-e2e: ## all of the above in the real cluster: bad input, faults, suspend, upgrade, uninstall
+test-e2e: ## install, train and break things in a real local cluster
 	@.ci/test e2e
 
 demo: ## from nothing to a trained model on a local Kubernetes cluster (TRAINYARD_CLUSTER=existing: on that of KUBECONFIG)
