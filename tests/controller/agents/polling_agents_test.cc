@@ -27,6 +27,10 @@ using testing::scripted;
 constexpr PollingTimes kTimes{
     .wait = 1s, .reply_slack = 100ms, .connect_timeout = 2s, .backoff_least = 5ms, .backoff_most = 20ms};
 
+/// For servers that hold their answer back: given up after 100 ms.
+constexpr PollingTimes kImpatient{
+    .wait = 0s, .reply_slack = 100ms, .connect_timeout = 2s, .backoff_least = 5ms, .backoff_most = 20ms};
+
 class PollingAgentsTest : public ::testing::Test {
  protected:
   static Target target(const std::string& address, std::optional<contract::Assignment> assignment = {}) {
@@ -52,7 +56,8 @@ class PollingAgentsTest : public ::testing::Test {
   }
 
   testing::Inbox<Observation> observed;
-  PollingAgents agents{[this](Observation seen) { observed.put(std::move(seen)); }, kTimes};
+  const ObservationSink sink = [this](Observation seen) { observed.put(std::move(seen)); };
+  PollingAgents agents{sink, kTimes};
 };
 
 /// Answers as an agent with this key would.
@@ -106,10 +111,13 @@ TEST_F(PollingAgentsTest, PutsAnAcceptedAssignmentOnlyOnce) {
     if (seen.method == "GET" && polls_on(seen) && puts > 0) return reply.hold();
     send_signed(reply, seen, accepted);
   });
-  aim(target(address(server), scripted(1, "")));
+  PollingAgents impatient(sink, kImpatient);
+  const auto aim_again = [&] { impatient.set_targets({{"pod-uid", target(address(server), scripted(1, ""))}}); };
+  aim_again();
   wait([&](const Observation&) { return puts == 1; });
-  for (int i = 0; i < 3; ++i) aim(target(address(server), scripted(1, "")));
-  wait([](const Observation& seen) { return seen.error.find("timed out") != std::string::npos; });  // a second has passed
+  for (int i = 0; i < 3; ++i) aim_again();
+  wait(
+      [](const Observation& seen) { return seen.error.find("timed out") != std::string::npos; });  // it had time for a second one
   EXPECT_EQ(puts, 1);
 }
 
@@ -157,7 +165,8 @@ TEST_F(PollingAgentsTest, SaysThatAnAddressIsNone) {
 
 TEST_F(PollingAgentsTest, GivesUpOnAnAgentThatNeverAnswersAndAsksAgain) {
   HttpServer server([](const HttpSeen&, HttpReply& reply) { reply.hold(); });
-  aim(target(address(server)));
+  PollingAgents impatient(sink, kImpatient);
+  impatient.set_targets({{"pod-uid", target(address(server))}});
   EXPECT_NE(wait_for_error().find("timed out"), std::string::npos);
   EXPECT_NE(wait_for_error().find("timed out"), std::string::npos);
 }
@@ -203,7 +212,8 @@ TEST_F(PollingAgentsTest, SaysThatAReplyIsNoState) {
   for (const char* body : {"no JSON", R"({"version": "one"})"}) {
     HttpServer server([&](const HttpSeen& seen, HttpReply& reply) { send_signed(reply, seen, body); });
     aim(target(address(server)));
-    EXPECT_NE(wait_for_error().find("the reply is no state"), std::string::npos) << body;
+    const std::string expected = "GET /v1/state at " + address(server) + ": the reply is no state";
+    wait([&](const Observation& seen) { return seen.error.starts_with(expected); });
   }
 }
 
@@ -258,14 +268,15 @@ TEST_F(PollingAgentsTest, LeavesAgentsAloneThatAreNoTargetAnyMore) {
 
 TEST_F(PollingAgentsTest, StopsAtOnceThoughPollsAreWaiting) {
   HttpServer server([](const HttpSeen&, HttpReply& reply) { reply.hold(); });
-  aim(target(address(server)));
+  PollingAgents patient(sink);  // would wait for 40 s
+  patient.set_targets({{"pod-uid", target(address(server))}});
   ASSERT_TRUE(server.seen().take());
   const auto started = std::chrono::steady_clock::now();
-  agents.stop();
-  EXPECT_LT(std::chrono::steady_clock::now() - started, 500ms);
+  patient.stop();
+  EXPECT_LT(std::chrono::steady_clock::now() - started, testing::kPatience);
   const auto seen = observed.size();
-  aim(target("nonsense"));
-  agents.stop();
+  patient.set_targets({{"pod-uid", target("nonsense")}});
+  patient.stop();
   EXPECT_EQ(observed.size(), seen);
 }
 
