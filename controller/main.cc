@@ -5,12 +5,14 @@
 #include <chrono>
 #include <csignal>
 #include <fstream>
+#include <functional>
 #include <future>
 #include <iostream>
 #include <map>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <sys/resource.h>
@@ -189,7 +191,7 @@ class Controller {
         api_(credentials_),
         lease_api_(credentials_),
         agents_([this](agents::Observation observation) { observed(std::move(observation)); }),
-        reconciler_(threads_, api_, agents_, options_of(flags_), reporter_) {}
+        reconciler_(threads_, api_, agents_, options_of(flags_, [this] { return may_write(); }), reporter_) {}
 
   void start() {
     metrics_.set("trainyard_leading", {}, 0);
@@ -229,9 +231,10 @@ class Controller {
     return flags;
   }
 
-  static reconcile::ReconcilerOptions options_of(const Flags& flags) {
+  static reconcile::ReconcilerOptions options_of(const Flags& flags, std::function<bool()> may_write) {
     std::string problems;
     reconcile::ReconcilerOptions options;
+    options.may_write = std::move(may_write);
     options.settings.topology_levels = topology_of(flags.topology_levels, problems);
     options.settings.default_image = flags.default_image;
     options.settings.controller_namespace = flags.name_space;
@@ -264,6 +267,13 @@ class Controller {
             }};
     elector_.emplace(lease_api_, kube::LeaseOptions{.name_space = flags_.name_space, .identity = flags_.identity},
                      std::move(callbacks));
+    election_ = &*elector_;
+  }
+
+  /// On hands.
+  bool may_write() const {
+    const kube::LeaseElector* election = election_;
+    return !flags_.leader_elect || (election != nullptr && election->is_leader());
   }
 
   void heard(kube::WatchBatch batch) {
@@ -342,6 +352,7 @@ class Controller {
   std::optional<kube::Watcher> watcher_;
   std::optional<observe::Endpoints> endpoints_;
   std::optional<kube::LeaseElector> elector_;
+  std::atomic<const kube::LeaseElector*> election_ = nullptr;  // elector_, once it is there
 };
 
 /// Each agent is a socket: as many as the kernel lets this user have.

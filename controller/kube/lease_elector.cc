@@ -112,6 +112,7 @@ bool LeaseElector::write(const LeaseRecord& record, Clock::time_point end) {
     return false;
   }
   held_since_ = sent_at;
+  leads_until_ = lost_at().time_since_epoch().count();
   observe(std::move(answer.body));
   return true;
 }

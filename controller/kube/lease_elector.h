@@ -51,7 +51,9 @@ class LeaseElector {
   /// Gives the lease up, if held, so that another takes it within its retry period; calls stopped_leading before. Blocks until done,
   /// at most a few seconds. First end what the leader does: the next one may begin at once.
   void stop();
-  bool is_leader() const { return leading_; }
+  /// Also by the clock: false from the moment at which the lease is lost, even where this process was frozen meanwhile and the
+  /// elector's thread has not said stopped_leading yet. Any thread.
+  bool is_leader() const { return leading_ && Clock::now().time_since_epoch().count() < leads_until_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -84,6 +86,7 @@ class LeaseElector {
   bool in_trouble_ = false;
   std::string reported_leader_;
   std::atomic<bool> leading_ = false;
+  std::atomic<Clock::rep> leads_until_{0};  // lost_at()
   std::mutex mutex_;
   std::condition_variable_any changed_;
   std::jthread thread_;  // last: it uses all of the above
