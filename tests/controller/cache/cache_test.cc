@@ -1,0 +1,222 @@
+#include "controller/cache/cache.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/controller/cache/objects.h"
+#include "tests/support/builders.h"
+
+namespace trainyard::cache {
+namespace {
+
+using decide::ObjectKey;
+using kube::EventType;
+using test::at;
+
+constexpr auto kJobs = static_cast<std::size_t>(Watched::kJobs);
+constexpr auto kPods = static_cast<std::size_t>(Watched::kPods);
+constexpr auto kNodes = static_cast<std::size_t>(Watched::kNodes);
+const ObjectKey kJob{"default", "a"};
+const ObjectKey kPod{"default", "a-0-1"};
+
+struct CacheTest : testing::Test {
+  Cache cache{decide::Settings{}};
+
+  void SetUp() override {
+    cache.apply(listed(kJobs, 100, {job_object("a", 50)}), at(0));
+    cache.apply(listed(kPods, 100, {}), at(0));
+    cache.apply(listed(kNodes, 100, {node_object("n1", 40)}), at(0));
+    cache.take_changes();
+  }
+  void hear(std::size_t target, EventType type, Json object, double seconds = 1) {
+    cache.apply(event(target, type, std::move(object)), at(seconds));
+  }
+};
+
+TEST_F(CacheTest, IsSyncedWhenEachCollectionWasListedOnce) {
+  Cache fresh{decide::Settings{}};
+  fresh.apply(listed(kJobs, 1, {}), at(0));
+  fresh.apply(listed(kPods, 1, {}), at(0));
+  EXPECT_FALSE(fresh.synced());
+  fresh.apply(listed(kNodes, 1, {}), at(0));
+  EXPECT_TRUE(fresh.synced());
+}
+
+TEST_F(CacheTest, AWorkerPodsChangeTouchesItsJobAndTheRoom) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
+  const Changes changes = cache.take_changes();
+  EXPECT_EQ(changes.jobs, std::set<ObjectKey>{kJob});
+  EXPECT_TRUE(changes.room);
+  EXPECT_EQ(cache.cluster().used_on("n1")["nvidia.com/gpu"], 8);
+}
+
+TEST_F(CacheTest, WhatDecidingDoesNotLookAtChangesNothing) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
+  cache.take_changes();
+  Json same = pod_object("a-0-1", 102, "p1");
+  same["metadata"]["annotations"]["example.com/noise"] = "1";
+  hear(kPods, EventType::kModified, same);
+  hear(kNodes, EventType::kModified, node_object("n1", 103));
+  const Changes changes = cache.take_changes();
+  EXPECT_TRUE(changes.jobs.empty());
+  EXPECT_FALSE(changes.room);
+}
+
+TEST_F(CacheTest, ANodesChangeTouchesTheJobsThatHavePodsThere) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
+  cache.take_changes();
+  hear(kNodes, EventType::kModified, node_object("n1", 102, "Unknown"));
+  EXPECT_EQ(cache.take_changes().jobs, std::set<ObjectKey>{kJob});
+}
+
+TEST_F(CacheTest, AnAssumedPodTakesUpRoomAtOnceAndSurvivesAWatchThatLags) {
+  cache.assume_pod(pod_object("a-0-1", 120, "p1"));
+  EXPECT_EQ(cache.cluster().used_on("n1")["nvidia.com/gpu"], 8);
+  hear(kPods, EventType::kAdded, pod_object("other", 110, "p0", "n2"));
+  cache.apply(listed(kPods, 115, {}), at(2));
+  EXPECT_NE(cache.cluster().pod(kPod), nullptr);
+}
+
+TEST_F(CacheTest, AListThatIsNewerThanAnAssumedPodTakesItAway) {
+  cache.assume_pod(pod_object("a-0-1", 120, "p1"));
+  cache.apply(listed(kPods, 130, {}), at(2));
+  EXPECT_EQ(cache.cluster().pod(kPod), nullptr);
+}
+
+TEST_F(CacheTest, AnAnswerThatComesAfterTheWatchSawTheEndBringsNothingBack) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 120, "p1"));
+  hear(kPods, EventType::kDeleted, pod_object("a-0-1", 125, "p1"));
+  cache.assume_pod(pod_object("a-0-1", 120, "p1"));
+  EXPECT_EQ(cache.cluster().pod(kPod), nullptr);
+}
+
+TEST_F(CacheTest, AnAssumedStateIsNotTakenBackByOlderEvents) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
+  Json dying = pod_object("a-0-1", 120, "p1");
+  dying["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z";
+  cache.assume_pod(dying);
+  Json running = pod_object("a-0-1", 110, "p1");
+  running["status"]["phase"] = "Running";
+  hear(kPods, EventType::kModified, running);
+  EXPECT_TRUE(cache.cluster().pod(kPod)->deletion_time);
+}
+
+TEST_F(CacheTest, AnAssumedEndIsNotTakenBackUntilTheNameIsTakenAgain) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
+  cache.assume_pod_gone(kPod, "p1");
+  hear(kPods, EventType::kModified, pod_object("a-0-1", 102, "p1"));
+  cache.apply(listed(kPods, 103, {pod_object("a-0-1", 102, "p1")}), at(2));
+  EXPECT_EQ(cache.cluster().pod(kPod), nullptr);
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 110, "p2"));
+  EXPECT_EQ(cache.cluster().pod(kPod)->uid, "p2");
+  hear(kPods, EventType::kDeleted, pod_object("a-0-1", 104, "p1"));  // of the first one, late
+  EXPECT_EQ(cache.cluster().pod(kPod)->uid, "p2");
+}
+
+TEST_F(CacheTest, ALeadersListGoesBeforeAWatchThatLags) {
+  cache.apply_list(listed(kPods, 200, {pod_object("a-0-1", 150, "p1")}), at(1));
+  hear(kPods, EventType::kAdded, pod_object("a-1-1", 120, "p2"));  // deleted again at 180, as the list knows
+  EXPECT_EQ(cache.cluster().pod({"default", "a-1-1"}), nullptr);
+  hear(kPods, EventType::kDeleted, pod_object("a-0-1", 210, "p1"));
+  EXPECT_EQ(cache.cluster().pod(kPod), nullptr);
+}
+
+TEST_F(CacheTest, AListThatIsOlderThanTheWatchIsDropped) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 220, "p1"));
+  cache.apply_list(listed(kPods, 210, {}), at(1));
+  EXPECT_NE(cache.cluster().pod(kPod), nullptr);
+}
+
+TEST_F(CacheTest, AServerSetBackToABackupIsBelieved) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 220, "p1"));
+  cache.apply(listed(kPods, 90, {pod_object("b-0-1", 80, "p9")}), at(1));
+  EXPECT_EQ(cache.cluster().pod(kPod), nullptr);
+  EXPECT_NE(cache.cluster().pod({"default", "b-0-1"}), nullptr);
+  hear(kPods, EventType::kAdded, pod_object("b-1-1", 91, "p8"));
+  EXPECT_NE(cache.cluster().pod({"default", "b-1-1"}), nullptr);
+}
+
+TEST_F(CacheTest, AnOwnStatusIsAssumedUntilANewerOneComes) {
+  cache.assume_status(with_phase(job_object("a", 120), "Running"), at(3));
+  hear(kJobs, EventType::kModified, with_phase(job_object("a", 110), "Pending"));
+  EXPECT_EQ(cache.cluster().job(kJob)->status.phase, contract::Phase::kRunning);
+  EXPECT_EQ(cache.cluster().job(kJob)->resource_version, "120");
+  EXPECT_EQ(cache.cluster().job(kJob)->status_written, at(3));
+  hear(kJobs, EventType::kModified, with_phase(job_object("a", 130), "Running"));
+  EXPECT_EQ(cache.cluster().job(kJob)->resource_version, "130");
+  EXPECT_EQ(cache.cluster().job(kJob)->status_written, at(3));
+  EXPECT_FALSE(cache.take_changes().foreign_status);
+}
+
+TEST_F(CacheTest, AStatusThatSomebodyElseWroteIsForeign) {
+  hear(kJobs, EventType::kModified, with_phase(job_object("a", 120), "Running"));
+  EXPECT_TRUE(cache.take_changes().foreign_status);
+}
+
+TEST_F(CacheTest, AnOwnStatusThatTheWatchShowsBeforeTheAnswerIsNotForeign) {
+  contract::TrainingJobStatus status;
+  status.phase = contract::Phase::kRunning;
+  cache.expect_status(kJob, status);
+  hear(kJobs, EventType::kModified, with_phase(job_object("a", 120), "Running"));
+  EXPECT_FALSE(cache.take_changes().foreign_status);
+}
+
+TEST_F(CacheTest, AJobOfTheSameNameIsAnotherJob) {
+  cache.put_template_check(kJob, "job-uid", "hash", {.accepted = true});
+  hear(kJobs, EventType::kAdded, job_object("a", 120, "another-uid"));
+  EXPECT_EQ(cache.cluster().job(kJob)->uid, "another-uid");
+  EXPECT_EQ(cache.cluster().template_check("job-uid", "hash"), nullptr);
+  EXPECT_FALSE(cache.take_changes().foreign_status);
+}
+
+TEST_F(CacheTest, AnAgentsSilenceIsCountedFromTheFirstTryThatFailed) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
+  cache.apply({.pod_uid = "p1", .state = std::nullopt, .error = "refused"}, at(5));
+  cache.apply({.pod_uid = "p1", .state = std::nullopt, .error = "timed out"}, at(9));
+  EXPECT_EQ(cache.cluster().agent("p1")->since, at(5));
+  EXPECT_EQ(cache.cluster().agent("p1")->error, "timed out");
+  cache.apply({.pod_uid = "p1", .state = contract::State{.version = 1}, .error = ""}, at(12));
+  EXPECT_TRUE(cache.cluster().agent("p1")->reachable);
+  EXPECT_EQ(cache.cluster().agent("p1")->since, at(12));
+  EXPECT_EQ(cache.take_changes().jobs, std::set<ObjectKey>{kJob});
+}
+
+TEST_F(CacheTest, AnAgentsLastAnswerIsKeptWhileItIsSilentButNotIntoAnotherTerm) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
+  cache.apply({.pod_uid = "p1", .state = contract::State{.version = 7}, .error = ""}, at(5));
+  cache.apply({.pod_uid = "p1", .state = std::nullopt, .error = "refused"}, at(9));
+  EXPECT_EQ(cache.cluster().agent("p1")->state->version, 7);
+  cache.forget_agents();
+  EXPECT_EQ(cache.cluster().agent("p1"), nullptr);
+}
+
+TEST_F(CacheTest, AgentsOfPodsThatNobodyKnowsAreIgnored) {
+  cache.apply({.pod_uid = "nobody", .state = contract::State{}, .error = ""}, at(5));
+  EXPECT_EQ(cache.cluster().agent("nobody"), nullptr);
+  EXPECT_TRUE(cache.take_changes().jobs.empty());
+}
+
+TEST_F(CacheTest, APodWhoseLabelsWereTakenAwayIsNoWorkerAnyMore) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
+  Json bare = pod_object("a-0-1", 102, "p1");
+  bare["metadata"].erase("labels");
+  hear(kPods, EventType::kModified, bare);
+  cache.apply({.pod_uid = "p1", .state = contract::State{}, .error = ""}, at(5));
+  EXPECT_FALSE(cache.cluster().pod(kPod)->worker);
+}
+
+TEST_F(CacheTest, ANodeThatStoppedBeingReadyDuringAnOutageGetsTimeToReport) {
+  hear(kNodes, EventType::kModified, node_object("n1", 110), 10);
+  cache.apply(listed(kNodes, 200, {node_object("n1", 150, "Unknown", "2026-01-01T00:01:00Z")}), at(70));
+  EXPECT_EQ(cache.cluster().node("n1")->ready_since, at(70) + Cache::kOutageGrace);
+  hear(kNodes, EventType::kModified, node_object("n1", 210, "True", "2026-01-01T00:01:15Z"), 75);
+  EXPECT_EQ(cache.cluster().node("n1")->ready_since, at(75));
+}
+
+TEST_F(CacheTest, ANodeThatWasNotReadyBeforeTheOutageGetsNoMoreTime) {
+  hear(kNodes, EventType::kModified, node_object("n1", 110, "Unknown", "2026-01-01T00:00:05Z"), 10);
+  cache.apply(listed(kNodes, 200, {node_object("n1", 110, "Unknown", "2026-01-01T00:00:05Z")}), at(70));
+  EXPECT_EQ(cache.cluster().node("n1")->ready_since, at(5));
+}
+
+}  // namespace
+}  // namespace trainyard::cache

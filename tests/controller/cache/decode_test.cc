@@ -1,0 +1,129 @@
+#include "controller/cache/decode.h"
+
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "controller/cache/cache.h"
+#include "tests/controller/cache/objects.h"
+#include "tests/support/builders.h"
+
+namespace trainyard::cache {
+namespace {
+
+TEST(DecodePod, ReadsWhatBecameOfTheTrainingContainer) {
+  Json object = pod_object("a-0-1", 1, "p1");
+  contract::State last{.version = 9, .podUid = "p1", .generation = 3, .phase = contract::AgentPhase::kSucceeded};
+  object["status"] = {{"phase", "Failed"},
+                      {"podIP", "10.0.0.7"},
+                      {"reason", "Evicted"},
+                      {"message", "low on memory"},
+                      {"containerStatuses",
+                       {{{"name", "sidecar"}, {"state", {{"running", Json::object()}}}},
+                        {{"name", "worker"},
+                         {"state",
+                          {{"terminated",
+                            {{"exitCode", 137},
+                             {"reason", "OOMKilled"},
+                             {"finishedAt", "2026-01-01T00:00:09Z"},
+                             {"message", contract::termination_message(last)}}}}}}}}};
+  const auto pod = decode_pod(object);
+  ASSERT_TRUE(pod && pod->worker);
+  EXPECT_EQ(pod->phase, decide::PodPhase::kFailed);
+  EXPECT_EQ(pod->worker->ip, "10.0.0.7");
+  EXPECT_EQ(pod->worker->reason, "Evicted");
+  EXPECT_FALSE(pod->worker->container_running);
+  EXPECT_EQ(pod->worker->exit_code, 137);
+  EXPECT_EQ(pod->worker->exit_reason, "OOMKilled");
+  EXPECT_EQ(pod->worker->exited_at, test::at(9));
+  ASSERT_TRUE(pod->worker->last_word);
+  EXPECT_EQ(pod->worker->last_word->generation, 3);
+}
+
+TEST(DecodePod, TakesAPodForOursOnlyWithOurLabelsAndATrainingJobThatControlsIt) {
+  EXPECT_TRUE(decode_pod(pod_object("a-0-1", 1, "p1"))->worker);
+  Json copied = pod_object("a-0-1", 1, "p1");
+  copied["metadata"].erase("ownerReferences");  // somebody copied the labels into a Deployment's template
+  EXPECT_FALSE(decode_pod(copied)->worker);
+  Json odd = pod_object("a-0-1", 1, "p1");
+  odd["metadata"]["labels"][std::string(contract::kWorkerLabel)] = "first";
+  EXPECT_FALSE(decode_pod(odd)->worker);
+}
+
+TEST(DecodePod, LetsAPinnedPodTakeUpRoomBeforeItIsBound) {
+  Json object = pod_object("a-0-1", 1, "p1");
+  object["spec"].erase("nodeName");
+  object["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"] = {
+      {{"matchFields", {{{"key", "metadata.name"}, {"operator", "In"}, {"values", {"n7"}}}}}}};
+  EXPECT_EQ(decode_pod(object)->nominated_node, "n7");
+}
+
+TEST(DecodePod, TakesOtherTextForNoLastWord) {
+  for (const char* text : {"", "error: no such file", "{", "{}", "[1]", R"({"podUid": 7})"}) {
+    Json object = pod_object("a-0-1", 1, "p1");
+    object["status"]["containerStatuses"] = {
+        {{"name", "worker"}, {"state", {{"terminated", {{"exitCode", 1}, {"message", text}}}}}}};
+    EXPECT_FALSE(decode_pod(object)->worker->last_word) << text;
+  }
+}
+
+TEST(DecodeJob, KeepsWhatItCouldNotRead) {
+  Json object = job_object("a", 1);
+  object["spec"]["workers"]["count"] = "two";
+  object["spec"]["placement"]["binding"] = "Somehow";
+  const auto job = decode_job(object);
+  ASSERT_TRUE(job);
+  EXPECT_EQ(job->problems.size(), 2u);
+}
+
+TEST(Decode, RefusesWhatCannotBeNamed) {
+  EXPECT_FALSE(decode_pod(Json()));
+  EXPECT_FALSE(decode_pod({{"metadata", {{"name", "a"}, {"namespace", "b"}}}}));
+  EXPECT_FALSE(decode_job({{"metadata", {{"name", "a"}, {"uid", "u"}}}}));
+  EXPECT_FALSE(decode_node({{"metadata", {{"name", 7}}}}));
+}
+
+/// Something else in the place of some value in `json`, by chance.
+void spoil(Json& json, std::mt19937& random) {
+  static const std::vector<Json> kOdd = {Json(),
+                                         Json(true),
+                                         Json(-1),
+                                         Json(1e300),
+                                         Json(""),
+                                         Json(std::string("\0\x7f", 2)),
+                                         Json("18446744073709551616"),
+                                         Json::array(),
+                                         Json::object(),
+                                         Json::array({Json::array({nullptr})})};
+  if (!json.is_structured() || json.empty() || random() % 8 == 0) {
+    json = kOdd[random() % kOdd.size()];
+    return;
+  }
+  auto child = json.begin();
+  std::advance(child, static_cast<std::ptrdiff_t>(random() % json.size()));
+  spoil(*child, random);
+}
+
+TEST(Decode, SurvivesWhateverAnObjectMayBe) {
+  std::mt19937 random(1);
+  Json pod = pod_object("a-0-1", 5, "p1");
+  pod["status"]["containerStatuses"] = {{{"name", "worker"}, {"state", {{"terminated", {{"exitCode", 1}, {"message", "{}"}}}}}}};
+  const std::vector<Json> whole = {with_phase(job_object("a", 5), "Running"), pod, node_object("n1", 5)};
+  Cache cache{decide::Settings{}};
+  for (int i = 0; i < 6'000; ++i) {
+    const std::size_t target = random() % kNumWatched;
+    Json object = whole[target];
+    for (auto spoils = random() % 3 + 1; spoils > 0; --spoils) spoil(object, random);
+    const auto type = static_cast<kube::EventType>(random() % 3);
+    const kube::WatchBatch batch{
+        .target = target, .relisted = random() % 4 == 0, .events = {{type, object}}, .resource_version = std::to_string(i)};
+    cache.apply(batch, test::at(i));
+    if (target == 1) cache.assume_pod(object);
+    if (target == 0) cache.assume_status(object, test::at(i));
+    cache.apply({.pod_uid = "p1", .state = contract::State{}, .error = ""}, test::at(i));
+  }
+  EXPECT_LE(cache.cluster().pods().size(), 20u);  // it went on to the end, and what was listed anew replaced the rest
+}
+
+}  // namespace
+}  // namespace trainyard::cache

@@ -1,0 +1,64 @@
+#pragma once
+// API objects in a line.
+
+#include <string>
+
+#include "controller/kube/kube_api.h"
+#include "crds/contract/job.h"
+#include "crds/contract/names.h"
+
+namespace trainyard::cache {
+
+using contract::Json;
+
+inline Json job_object(const std::string& name, std::int64_t revision, const std::string& uid = "job-uid") {
+  return {{"metadata", {{"name", name}, {"namespace", "default"}, {"uid", uid}, {"resourceVersion", std::to_string(revision)}}},
+          {"spec", {{"workers", {{"count", 2}}}}}};
+}
+
+inline Json with_phase(Json job, const char* phase) {
+  job["status"]["phase"] = phase;
+  return job;
+}
+
+/// A worker pod of job `a` (UID job-uid).
+inline Json pod_object(const std::string& name, std::int64_t revision, const std::string& uid, const std::string& node = "n1") {
+  return {{"metadata",
+           {{"name", name},
+            {"namespace", "default"},
+            {"uid", uid},
+            {"resourceVersion", std::to_string(revision)},
+            {"labels", {{contract::kJobLabel, "a"}, {contract::kWorkerLabel, "0"}, {contract::kGenerationLabel, "1"}}},
+            {"ownerReferences",
+             {{{"apiVersion", contract::kApiVersion},
+               {"kind", contract::kKind},
+               {"name", "a"},
+               {"uid", "job-uid"},
+               {"controller", true}}}}}},
+          {"spec",
+           {{"nodeName", node},
+            {"containers", {{{"name", "worker"}, {"resources", {{"requests", {{"cpu", "500m"}, {"nvidia.com/gpu", "8"}}}}}}}}}},
+          {"status", {{"phase", "Pending"}}}};
+}
+
+inline Json node_object(const std::string& name, std::int64_t revision, const char* ready = "True",
+                        const char* since = "2026-01-01T00:00:00Z") {
+  return {{"metadata", {{"name", name}, {"uid", "uid-" + name}, {"resourceVersion", std::to_string(revision)}}},
+          {"spec", Json::object()},
+          {"status",
+           {{"allocatable", {{"cpu", "16"}, {"pods", "110"}}},
+            {"conditions", {{{"type", "Ready"}, {"status", ready}, {"lastTransitionTime", since}}}}}}};
+}
+
+inline kube::WatchBatch listed(std::size_t target, std::int64_t revision, std::vector<Json> objects) {
+  kube::WatchBatch batch{.target = target, .relisted = true, .events = {}, .resource_version = std::to_string(revision)};
+  for (auto& object : objects) batch.events.push_back({kube::EventType::kAdded, std::move(object)});
+  return batch;
+}
+
+inline kube::WatchBatch event(std::size_t target, kube::EventType type, Json object) {
+  const std::string revision = object["metadata"]["resourceVersion"];
+  return {.target = target, .relisted = false, .events = {{type, std::move(object)}}, .resource_version = revision};
+}
+
+}  // namespace trainyard::cache
