@@ -1,0 +1,165 @@
+#include "controller/reconcile/performer.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/controller/cache/objects.h"
+#include "tests/support/builders.h"
+#include "tests/support/fake_kube_api.h"
+#include "tests/support/virtual_time.h"
+
+namespace trainyard::reconcile {
+namespace {
+
+using contract::Json;
+using decide::ObjectKey;
+using std::chrono::seconds;
+using test::Fault;
+
+const ObjectKey kJob{"default", "a"};
+
+struct PerformerTest : testing::Test {
+  test::VirtualTime time;
+  test::VirtualExecutor executor{time};
+  test::FakeKubeApi api{time};
+  cache::Cache cache{decide::Settings{}};
+  Observer observer;
+  bool may_write = true;
+  Performer performer{executor, api, cache, {"the key", "me"}, [this] { return may_write; }, observer};
+  std::vector<std::string> written;
+
+  void SetUp() override {
+    api.create(test::kJobs, {{"metadata", {{"name", "a"}, {"namespace", "default"}}}, {"spec", Json::object()}});
+    cache.assume_job(*api.get(test::kJobs, kJob));
+    api.written = [this](const kube::Request& request) { written.push_back(request.path); };
+  }
+  std::string uid() { return cache.cluster().job(kJob)->uid; }
+  decide::CreatePod pod(const std::string& name) {
+    Json body = cache::pod_object(name, 1, "none");
+    body["metadata"].erase("uid");
+    body["metadata"].erase("resourceVersion");
+    body["metadata"]["ownerReferences"][0]["uid"] = uid();
+    return {{"default", name}, body};
+  }
+  decide::WriteStatus status(std::int64_t generation) {
+    contract::TrainingJobStatus status;
+    status.generation = generation;
+    return {kJob, uid(), cache.cluster().job(kJob)->resource_version, status};
+  }
+  decide::Event event() { return {.job = kJob, .job_uid = uid(), .reason = "Told", .message = "told", .name = "a.1"}; }
+  std::optional<PlanEnded> perform(std::vector<std::vector<decide::Action>> phases) {
+    std::optional<PlanEnded> ended;
+    performer.perform(kJob, {.phases = std::move(phases)}, [&](PlanEnded how) { ended = how; });
+    time.run_for(seconds(40));
+    return ended;
+  }
+};
+
+TEST_F(PerformerTest, BeginsAPhaseWhenTheOneBeforeItHasSucceeded) {
+  ASSERT_EQ(perform({{status(1)}, {pod("a-0-1"), pod("a-1-1")}})->ended, Ended::kWell);
+  ASSERT_EQ(written.size(), 3u);
+  EXPECT_NE(written[0].find("/status"), std::string::npos);
+  EXPECT_EQ(cache.cluster().job(kJob)->status.generation, 1);
+  EXPECT_NE(cache.cluster().pod({"default", "a-0-1"}), nullptr);  // assumed: no watch runs here
+}
+
+TEST_F(PerformerTest, BeginsNothingAfterAFailure) {
+  api.fail_next(Fault::kConflict);
+  EXPECT_EQ(perform({{status(1)}, {pod("a-0-1")}})->ended, Ended::kConflict);
+  EXPECT_EQ(api.size(test::kPodsPath), 0u);
+  api.fail_next(Fault::kBroken);
+  EXPECT_EQ(perform({{status(1)}, {pod("a-0-1")}})->ended, Ended::kFailed);
+  EXPECT_EQ(api.size(test::kPodsPath), 0u);
+}
+
+TEST_F(PerformerTest, SendsAtMostSixteenRequestsAtATime) {
+  std::vector<decide::Action> many;
+  for (int i = 0; i < 50; ++i) many.emplace_back(pod("a-" + std::to_string(i) + "-1"));
+  std::size_t most = 0;
+  api.fault_of = [&](const kube::Request&) {
+    most = std::max(most, performer.num_requests());
+    return Fault::kNone;
+  };
+  EXPECT_EQ(perform({many})->ended, Ended::kWell);
+  EXPECT_EQ(api.size(test::kPodsPath), 50u);
+  EXPECT_EQ(most, Performer::kParallel);
+}
+
+TEST_F(PerformerTest, TakesAPodThatExistsAlreadyForItsOwnWhereTheOwnerIsTheSame) {
+  api.fail_next(Fault::kAnswerLost);
+  EXPECT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kFailed);
+  EXPECT_EQ(cache.cluster().pod({"default", "a-0-1"}), nullptr);
+  EXPECT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kWell);
+  EXPECT_NE(cache.cluster().pod({"default", "a-0-1"}), nullptr);
+}
+
+TEST_F(PerformerTest, RefusesToAdoptAnotherJobsPodAndSaysSo) {
+  Json foreign = pod("a-0-1").body;
+  foreign["metadata"]["ownerReferences"][0]["uid"] = "another";
+  ASSERT_EQ(perform({{decide::CreatePod{{"default", "a-0-1"}, foreign}}})->ended, Ended::kWell);
+  EXPECT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kFailed);
+  ASSERT_EQ(api.size(test::kEvents), 1u);
+  EXPECT_NE((*api.list(test::kEvents)[0])["message"].get<std::string>().find("a pod of that name exists"), std::string::npos);
+}
+
+TEST_F(PerformerTest, AConflictBringsTheJobAsItIsNow) {
+  const decide::WriteStatus stale = status(1);
+  api.edit(test::kJobs, kJob, [](Json& job) { job["spec"]["suspend"] = true; });
+  EXPECT_EQ(perform({{stale}})->ended, Ended::kConflict);
+  EXPECT_TRUE(cache.cluster().job(kJob)->spec.suspend);
+  EXPECT_EQ(perform({{status(1)}})->ended, Ended::kWell);
+}
+
+TEST_F(PerformerTest, HandsOnHowLongTheServerAskedToWait) {
+  api.fail_next(Fault::kTooMany);
+  EXPECT_EQ(perform({{pod("a-0-1")}})->at_least, seconds(1));
+}
+
+TEST_F(PerformerTest, AnEventHoldsUpNothingAndIsTriedAgainApart) {
+  api.fail_next(Fault::kBroken, 3);
+  EXPECT_EQ(perform({{event()}})->ended, Ended::kWell);
+  EXPECT_EQ(api.size(test::kEvents), 1u);
+  EXPECT_EQ(perform({{event()}})->ended, Ended::kWell);
+  EXPECT_EQ(api.size(test::kEvents), 1u);
+}
+
+TEST_F(PerformerTest, ADryRunsAnswerIsKeptAndNothingIsMade) {
+  api.refuse_pod = [](const Json&) { return std::optional<std::string>("too privileged"); };
+  EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}})->ended, Ended::kWell);
+  EXPECT_FALSE(cache.cluster().template_check(uid(), "hash")->accepted);
+  EXPECT_EQ(cache.cluster().template_check(uid(), "hash")->message, "too privileged");
+  api.refuse_pod = nullptr;
+  EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}})->ended, Ended::kWell);
+  EXPECT_TRUE(cache.cluster().template_check(uid(), "hash")->accepted);
+  EXPECT_EQ(api.size(test::kPodsPath), 0u);
+}
+
+TEST_F(PerformerTest, ADeletedPodIsSeenAsDyingOrGoneAtOnce) {
+  ASSERT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kWell);
+  const ObjectKey key{"default", "a-0-1"};
+  const std::string pod_uid = cache.cluster().pod(key)->uid;
+  EXPECT_EQ(perform({{decide::DeletePod{key, pod_uid, {}, ""}}})->ended, Ended::kWell);
+  EXPECT_TRUE(cache.cluster().pod(key)->deletion_time);
+  api.erase(test::kPodsPath, key);
+  EXPECT_EQ(perform({{decide::DeletePod{key, pod_uid, 0, ""}}})->ended, Ended::kWell);
+  EXPECT_EQ(cache.cluster().pod(key), nullptr);
+}
+
+TEST_F(PerformerTest, SendsNothingOnceTheLeaseIsOver) {
+  may_write = false;
+  EXPECT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kFailed);
+  EXPECT_EQ(api.num_requests, 0);
+}
+
+TEST_F(PerformerTest, BeginsNothingAfterStopYetAssumesWhatWasUnderWay) {
+  bool ended = false;
+  performer.perform(kJob, {.phases = {{pod("a-0-1")}, {pod("a-1-1")}}}, [&](PlanEnded) { ended = true; });
+  time.run_until([this] { return performer.num_requests() == 1; }, seconds(1));
+  performer.stop();
+  time.run_for(seconds(5));
+  EXPECT_FALSE(ended);
+  EXPECT_EQ(api.size(test::kPodsPath), 1u);
+  EXPECT_NE(cache.cluster().pod({"default", "a-0-1"}), nullptr);
+}
+
+}  // namespace
+}  // namespace trainyard::reconcile

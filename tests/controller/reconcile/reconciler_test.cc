@@ -1,0 +1,115 @@
+#include "controller/reconcile/reconciler.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/builders.h"
+#include "tests/support/fake_agents.h"
+#include "tests/support/fake_kube_api.h"
+#include "tests/support/virtual_time.h"
+
+namespace trainyard::reconcile {
+namespace {
+
+using contract::Json;
+using decide::ObjectKey;
+using std::chrono::seconds;
+
+// What leading means; the jobs' lives are told in tests/simulate.
+struct ReconcilerTest : testing::Test {
+  test::VirtualTime time;
+  test::FakeKubeApi api{time};
+  test::FakeWorkers workers{time};
+  test::VirtualExecutor executor{time};
+  test::FakeAgents agents{time, workers, [](const agents::Observation&) {}};
+  Observer observer;
+  Reconciler reconciler{executor, api, agents, options(), observer};
+  std::vector<std::string> writes;
+
+  static ReconcilerOptions options() {
+    ReconcilerOptions options{.writer = {"the key", "me"}, .page_limit = 2};
+    options.settings.default_image = "image";
+    return options;
+  }
+  void SetUp() override {
+    for (const char* name : {"n0", "n1", "n2"}) {
+      api.create(test::kNodes,
+                 {{"metadata", {{"name", name}}},
+                  {"status",
+                   {{"allocatable", {{"cpu", "8"}, {"pods", "110"}}},
+                    {"conditions", {{{"type", "Ready"}, {"status", "True"}, {"lastTransitionTime", "2025-12-31T00:00:00Z"}}}}}}});
+    }
+    api.create(test::kJobs,
+               {{"metadata", {{"name", "a"}, {"namespace", "default"}}}, {"spec", contract::encode(test::make_job("a").spec)}});
+    api.written = [this](const kube::Request& request) { writes.push_back(request.path); };
+  }
+  void watch_everything() {
+    for (std::size_t target = 0; target < cache::kNumWatched; ++target) {
+      kube::WatchBatch batch{
+          .target = target, .relisted = true, .events = {}, .resource_version = std::to_string(api.revision())};
+      for (const auto& object : api.list(cache::watch_targets()[target].path)) {
+        batch.events.push_back({kube::EventType::kAdded, *object});
+      }
+      reconciler.apply(batch);
+    }
+  }
+};
+
+TEST_F(ReconcilerTest, WhoDoesNotLeadWritesNothing) {
+  watch_everything();
+  time.run_for(seconds(30));
+  EXPECT_EQ(api.num_requests, 0);
+  EXPECT_EQ(reconciler.cluster().nodes().size(), 3u);
+}
+
+TEST_F(ReconcilerTest, WhoBeginsToLeadReadsEverythingBeforeItsFirstWrite) {
+  int reads_before = -1;
+  api.fault_of = [&, reads = 0](const kube::Request& request) mutable {
+    reads += request.method == kube::Method::kGet;
+    if (request.method != kube::Method::kGet && reads_before < 0) reads_before = reads;
+    return test::Fault::kNone;
+  };
+  reconciler.start_leading();  // no watch has brought anything yet
+  time.run_for(seconds(5));
+  EXPECT_EQ(reads_before, 1 + 1 + 2);  // jobs, pods, and nodes in two pages
+  EXPECT_TRUE(reconciler.is_acting());
+  EXPECT_EQ(api.size(test::kPodsPath), 2u);
+}
+
+TEST_F(ReconcilerTest, WhoCannotReadEverythingTriesAgainAndWritesNothingMeanwhile) {
+  api.outage(seconds(20));
+  reconciler.start_leading();
+  time.run_for(seconds(19));
+  EXPECT_FALSE(reconciler.is_acting());
+  time.run_for(seconds(12));
+  EXPECT_TRUE(reconciler.is_acting());
+}
+
+TEST_F(ReconcilerTest, WhoStopsLeadingBeginsNothingMore) {
+  reconciler.start_leading();
+  time.run_until([this] { return writes.size() == 1; }, seconds(5));
+  reconciler.stop_leading();
+  time.run_for(seconds(30));
+  EXPECT_LE(writes.size(), 2u);  // one more may have been under way
+  reconciler.start_leading();
+  time.run_for(seconds(5));
+  EXPECT_EQ(api.size(test::kPodsPath), 2u);
+}
+
+TEST_F(ReconcilerTest, WhoMeetsAStatusThatSomebodyElseWroteReadsEverythingAnew) {
+  reconciler.start_leading();
+  time.run_for(seconds(5));
+  int reads = 0;
+  api.fault_of = [&](const kube::Request& request) {
+    reads += request.method == kube::Method::kGet;
+    return test::Fault::kNone;
+  };
+  api.edit(test::kJobs, {"default", "a"}, [](Json& job) { job["status"]["generation"] = 7; });
+  watch_everything();
+  EXPECT_FALSE(reconciler.is_acting());
+  time.run_for(seconds(5));
+  EXPECT_TRUE(reconciler.is_acting());
+  EXPECT_GE(reads, 4);
+}
+
+}  // namespace
+}  // namespace trainyard::reconcile

@@ -1,0 +1,99 @@
+#include "controller/reconcile/requests.h"
+
+#include <gtest/gtest.h>
+
+#include "crds/contract/signature.h"
+#include "tests/support/builders.h"
+
+namespace trainyard::reconcile {
+namespace {
+
+using contract::Json;
+using kube::Method;
+
+const Writer kWriter{.controller_key = "controller key", .instance = "controller-0"};
+
+kube::Response error(int status, const char* reason, const char* message = "") {
+  return {.status = status, .body = Json(), .reason = reason, .message = message, .retry_after = {}};
+}
+
+TEST(Requests, AStatusIsPutOnConditionOfTheResourceVersion) {
+  contract::TrainingJobStatus status;
+  status.generation = 3;
+  const auto request = request_for(decide::WriteStatus{{"ns", "a"}, "uid-a", "42", status});
+  EXPECT_EQ(request.method, Method::kPut);
+  EXPECT_EQ(request.path, "/apis/trainyard.dev/v1alpha1/namespaces/ns/trainingjobs/a/status");
+  EXPECT_EQ(request.body["metadata"]["resourceVersion"], "42");
+  EXPECT_EQ(request.body["metadata"]["uid"], "uid-a");
+  EXPECT_EQ(request.body["status"]["generation"], 3);
+}
+
+TEST(Requests, APodIsDeletedByItsUid) {
+  const auto request = request_for(decide::DeletePod{{"ns", "a-0-1"}, "uid-p", 0, "why"});
+  EXPECT_EQ(request.method, Method::kDelete);
+  EXPECT_EQ(request.path, "/api/v1/namespaces/ns/pods/a-0-1");
+  EXPECT_EQ(request.body["preconditions"]["uid"], "uid-p");
+  EXPECT_EQ(request.body["gracePeriodSeconds"], 0);
+  EXPECT_FALSE(request_for(decide::DeletePod{{"ns", "a-0-1"}, "uid-p", {}, "why"}).body.contains("gracePeriodSeconds"));
+}
+
+TEST(Requests, ASecretHoldsTheJobsOwnKeyAndGoesWithTheJob) {
+  const auto request = request_for(decide::CreateSecret{{"ns", "a-key"}, "a", "uid-a"}, kWriter);
+  EXPECT_EQ(request.body["stringData"]["key"], contract::job_key("controller key", "uid-a"));
+  EXPECT_EQ(request.body["metadata"]["ownerReferences"][0]["uid"], "uid-a");
+  EXPECT_EQ(request.body["immutable"], true);
+  EXPECT_EQ(request.body.dump().find("controller key"), std::string::npos);
+}
+
+TEST(Requests, ADryRunIsStrictAndStoresNothing) {
+  const auto request = request_for(decide::DryRunPod{{"ns", "a"}, "uid-a", "hash", Json::object()});
+  EXPECT_EQ(request.query.at("dryRun"), "All");
+  EXPECT_EQ(request.query.at("fieldValidation"), "Strict");
+}
+
+TEST(Requests, AnEventIsAboutTheJobAndShortEnoughForTheServer) {
+  std::string text;
+  for (int i = 0; i < 800; ++i) text += "ü";
+  const decide::Event event{
+      .job = {"ns", "a"}, .job_uid = "uid-a", .type = decide::EventType::kWarning, .reason = "R", .message = text, .name = "a.1"};
+  const auto request = request_for(event, kWriter, test::at(0));
+  EXPECT_EQ(request.path, "/api/v1/namespaces/ns/events");
+  EXPECT_EQ(request.body["involvedObject"]["uid"], "uid-a");
+  EXPECT_EQ(request.body["type"], "Warning");
+  EXPECT_EQ(request.body["firstTimestamp"], "2026-01-01T00:00:00Z");
+  const std::string sent = request.body["message"];
+  EXPECT_LE(sent.size(), 1'024u);
+  EXPECT_NO_THROW(Json(sent).dump());  // no character is torn
+}
+
+TEST(Requests, TheSameRefusalHasTheSameEvent) {
+  const auto once = refusal_event({"ns", "a"}, "uid-a", "create pod ns/a-0-1: exceeded quota");
+  EXPECT_EQ(once.name, refusal_event({"ns", "a"}, "uid-a", "create pod ns/a-0-1: exceeded quota").name);
+  EXPECT_NE(once.name, refusal_event({"ns", "a"}, "uid-b", "create pod ns/a-0-1: exceeded quota").name);
+  EXPECT_NE(once.name, refusal_event({"ns", "a"}, "uid-a", "create pod ns/a-1-1: exceeded quota").name);
+}
+
+TEST(ResultOf, WhatIsAlreadyAsItShouldBeIsDone) {
+  const decide::DeletePod remove{{"ns", "p"}, "uid", {}, ""};
+  EXPECT_EQ(result_of(remove, error(404, "NotFound")), Result::kDone);
+  EXPECT_EQ(result_of(remove, error(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b")),
+            Result::kDone);
+  EXPECT_EQ(result_of(decide::CreateSecret{}, error(409, "AlreadyExists")), Result::kDone);
+  EXPECT_EQ(result_of(decide::Event{}, error(409, "AlreadyExists")), Result::kDone);
+  EXPECT_EQ(result_of(decide::DryRunPod{}, error(409, "AlreadyExists")), Result::kDone);
+}
+
+TEST(ResultOf, TellsWhatHelps) {
+  EXPECT_EQ(result_of(decide::WriteStatus{}, error(409, "Conflict")), Result::kConflict);
+  EXPECT_EQ(result_of(decide::WriteStatus{}, error(404, "NotFound")), Result::kConflict);
+  EXPECT_EQ(result_of(decide::CreatePod{}, error(0, "")), Result::kTemporary);
+  EXPECT_EQ(result_of(decide::CreatePod{}, error(429, "TooManyRequests")), Result::kTemporary);
+  EXPECT_EQ(result_of(decide::CreatePod{}, error(503, "ServiceUnavailable")), Result::kTemporary);
+  EXPECT_EQ(result_of(decide::CreatePod{}, error(403, "Forbidden")), Result::kRefused);
+  EXPECT_EQ(result_of(decide::CreatePod{}, error(422, "Invalid")), Result::kRefused);
+  EXPECT_EQ(result_of(decide::DryRunPod{}, error(422, "Invalid")), Result::kDone);
+  EXPECT_EQ(result_of(decide::DryRunPod{}, error(500, "InternalError")), Result::kTemporary);
+}
+
+}  // namespace
+}  // namespace trainyard::reconcile
