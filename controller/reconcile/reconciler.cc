@@ -76,6 +76,7 @@ void Reconciler::drop_work() {
   ++term_;
   performer_.stop();
   queue_.clear();
+  refused_.clear();
   room_waits_for_.clear();
   room_plans_ = 0;
   if (std::exchange(acting_, false)) observer_.acting(false);
@@ -141,22 +142,39 @@ void Reconciler::run_room() {
     observer_.planned(kRoomKey, plan.reasons, num_actions(plan), executor_.uptime() - begun);
     if (plan.look_again) look_again = std::min<milliseconds>(look_again.value_or(milliseconds::max()), *plan.look_again);
     if (plan.is_empty()) continue;
-    const auto ready_in = queue_.ready_in(key_for(job));
-    if (ready_in != milliseconds(0)) {
+    const auto wait = placeable_in(job);
+    if (!wait) {
       room_waits_for_.insert(job);
-      if (ready_in) look_again = std::min(look_again.value_or(milliseconds::max()), *ready_in);
-      continue;
+    } else if (*wait > milliseconds(0)) {
+      look_again = std::min(look_again.value_or(milliseconds::max()), *wait);
+    } else {
+      queue_.claim(key_for(job));
+      ++room_plans_;
+      performer_.perform(job, plan, [this, job = job](const PlanEnded& ended) { placed(job, ended); });
     }
-    queue_.claim(key_for(job));
-    ++room_plans_;
-    performer_.perform(job, plan, [this, job = job](const PlanEnded& ended) {
-      --room_plans_;
-      room_waits_for_.insert(job);  // where it failed, it is to be placed again when its back-off is over
-      job_done(job, ended);
-      if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell);
-    });
   }
   if (look_again) queue_.add_after(kRoomKey, *look_again);
+  if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell);
+}
+
+std::optional<milliseconds> Reconciler::placeable_in(const ObjectKey& job) const {
+  const auto ready_in = queue_.ready_in(key_for(job));
+  const auto refused = refused_.find(job);
+  if (!ready_in || refused == refused_.end()) return ready_in;
+  return std::max(*ready_in, refused->second.not_before - executor_.uptime());
+}
+
+void Reconciler::placed(const ObjectKey& job, const PlanEnded& ended) {
+  if (ended.ended == Ended::kWell || cluster().job(job) == nullptr) {
+    refused_.erase(job);
+  } else {
+    Refused& refused = refused_[job];
+    const milliseconds wait = std::max(options_.pace.backoff(++refused.failures), ended.at_least);
+    refused.not_before = executor_.uptime() + wait;
+    queue_.add_after(kRoomKey, wait);
+  }
+  --room_plans_;
+  job_done(job, {});
   if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell);
 }
 
@@ -165,14 +183,15 @@ void Reconciler::run_job(const ObjectKey& job) {
   const decide::Plan plan = decide::plan_job(cluster(), job, executor_.now());
   observer_.planned(key_for(job), plan.reasons, num_actions(plan), executor_.uptime() - begun);
   targets_.set(job, cluster(), plan.agents);
+  if (cluster().job(job) == nullptr) refused_.erase(job);
   if (plan.look_again) queue_.add_after(key_for(job), *plan.look_again);
   if (plan.is_empty()) return job_done(job, {});
   performer_.perform(job, plan, [this, job](const PlanEnded& ended) { job_done(job, ended); });
 }
 
 void Reconciler::job_done(const ObjectKey& job, const PlanEnded& ended) {
-  const milliseconds again = queue_.done(key_for(job), ended.ended, ended.at_least);
-  if (room_waits_for_.erase(job) > 0) queue_.add_after(kRoomKey, ended.ended == Ended::kWell ? milliseconds(0) : again);
+  queue_.done(key_for(job), ended.ended, ended.at_least);
+  if (room_waits_for_.erase(job) > 0) queue_.add(kRoomKey);
   pump();
 }
 

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -59,6 +61,9 @@ class Reconciler {
   void run_room();
   void run_job(const decide::ObjectKey& key);
   void job_done(const decide::ObjectKey& job, const PlanEnded& ended);
+  /// How long until the job's plan of schedule() may be carried out; nothing: another plan of that job is under way.
+  std::optional<std::chrono::milliseconds> placeable_in(const decide::ObjectKey& job) const;
+  void placed(const decide::ObjectKey& job, const PlanEnded& ended);
 
   Executor& executor_;
   kube::KubeApi& api_;
@@ -71,6 +76,12 @@ class Reconciler {
   std::int64_t term_ = 0;  // grows when leading begins and ends
   bool leading_ = false;
   bool acting_ = false;
+  /// Placing a job backs off apart from the rest of its life, which may go well meanwhile.
+  struct Refused {
+    int failures = 0;
+    std::chrono::milliseconds not_before{0};
+  };
+  std::map<decide::ObjectKey, Refused> refused_;
   std::set<decide::ObjectKey> room_waits_for_;  // jobs that schedule() has plans for, which were busy
   std::size_t room_plans_ = 0;                  // plans of schedule() under way
 };

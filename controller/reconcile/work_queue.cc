@@ -33,21 +33,19 @@ std::optional<milliseconds> WorkQueue::ready_in(const Key& key) const {
 
 void WorkQueue::claim(const Key& key) { items_[key].running = true; }
 
-milliseconds WorkQueue::done(const Key& key, Ended ended, milliseconds at_least) {
+void WorkQueue::done(const Key& key, Ended ended, milliseconds at_least) {
   Item& item = items_[key];
   item.running = false;
   item.failures = ended == Ended::kWell ? 0 : item.failures + 1;
   const Moment now = executor_.uptime();
   item.not_before = now + pace_.interval;
   if (ended != Ended::kWell) {
-    const Moment again = now + std::max(backoff(item.failures), at_least);
+    const Moment again = now + std::max(pace_.backoff(item.failures), at_least);
     if (ended == Ended::kFailed) item.not_before = again;
     item.look_at = item.look_at ? std::min(*item.look_at, again) : again;
   }
   // Where nothing is wanted the timer lets the item be forgotten; until then it keeps the distance between runs.
-  const Moment look = item.wanted ? item.not_before : std::max(item.look_at.value_or(item.not_before), item.not_before);
-  set_timer(key, item, look);
-  return item.wanted || item.look_at ? look - now : pace_.limit;
+  set_timer(key, item, item.wanted ? item.not_before : std::max(item.look_at.value_or(item.not_before), item.not_before));
 }
 
 void WorkQueue::clear() { items_.clear(); }
@@ -88,10 +86,10 @@ void WorkQueue::set_timer(const Key& key, Item& item, Moment at) {
   });
 }
 
-milliseconds WorkQueue::backoff(int failures) const {
-  milliseconds wait = pace_.first;
-  for (int i = 1; i < failures && wait < pace_.limit; ++i) wait *= 2;
-  return std::min(wait, pace_.limit);
+milliseconds Pace::backoff(int failures) const {
+  milliseconds wait = first;
+  for (int i = 1; i < failures && wait < limit; ++i) wait *= 2;
+  return std::min(wait, limit);
 }
 
 }  // namespace trainyard::reconcile

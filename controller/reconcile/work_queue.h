@@ -24,6 +24,8 @@ struct Pace {
   std::chrono::milliseconds interval{50};
   std::chrono::milliseconds first{100};
   std::chrono::milliseconds limit{60'000};
+  /// How long to wait after so many failures in a row.
+  std::chrono::milliseconds backoff(int failures) const;
 };
 
 /// How a run ended.
@@ -47,8 +49,7 @@ class WorkQueue {
   std::optional<std::chrono::milliseconds> ready_in(const Key& key) const;
   /// Counts the key as running, without a call of `run`. Only where ready_in() is 0.
   void claim(const Key& key);
-  /// Returns how long until the key is looked at again where nothing is added before: `limit` of the pace where it is not.
-  std::chrono::milliseconds done(const Key& key, Ended ended, std::chrono::milliseconds at_least = {});
+  void done(const Key& key, Ended ended, std::chrono::milliseconds at_least = {});
   /// Nothing is wanted any more, all failures are forgotten, and runs that have begun are not waited for.
   void clear();
 
@@ -66,7 +67,6 @@ class WorkQueue {
   void post(const Key& key, Item& item);
   void look(const Key& key);
   void set_timer(const Key& key, Item& item, Moment at);
-  std::chrono::milliseconds backoff(int failures) const;
 
   Executor& executor_;
   const Run run_;

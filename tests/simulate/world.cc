@@ -138,6 +138,12 @@ contract::TrainingJobStatus World::status(const std::string& job) const {
   return contract::decode<contract::TrainingJobStatus>(object->at("status")).value;
 }
 
+contract::Phase World::phase(const std::string& job) const {
+  const Json* object = api.get(test::kJobs, job_key(job));
+  const auto text = object == nullptr ? "" : object->value("/status/phase"_json_pointer, "");
+  return contract::enum_from<contract::Phase>(text).value_or(contract::Phase::kPending);
+}
+
 bool World::is_finished(const std::string& job) const {
   const auto at = phase(job);
   return at == contract::Phase::kSucceeded || at == contract::Phase::kFailed;

@@ -100,7 +100,7 @@ class World {
   /// As the API server has it; a default one where there is no such job.
   contract::TrainingJobStatus status(const std::string& job) const;
   bool is_finished(const std::string& job) const;
-  contract::Phase phase(const std::string& job) const { return status(job).phase; }
+  contract::Phase phase(const std::string& job) const;
   /// The UIDs of its pods that run.
   std::vector<std::string> running_pods(const std::string& job) const;
   /// Pods of the job that are not finished.
