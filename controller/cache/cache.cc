@@ -174,11 +174,13 @@ void Cache::put_node(const Json& object) {
 }
 
 void Cache::put_job(const Json& object, std::optional<Time> written) {
-  auto job = decode_job(object);
+  const auto* old = cluster_.job(key_of(object));
+  const std::int64_t revision = revision_of(object);
+  const bool same = old != nullptr && old->uid == uid_of(object);
+  if (same && revision != 0 && revision <= to_revision(old->resource_version)) return;
+  auto job = decode_job(object, same ? old : nullptr);
   if (!job) return;
-  if (const auto* old = cluster_.job(job->key); old != nullptr && old->uid == job->uid) {
-    const std::int64_t revision = to_revision(job->resource_version);
-    if (revision != 0 && revision <= to_revision(old->resource_version)) return;
+  if (same) {
     job->status_written = old->status_written;
     if (!written && is_foreign(*old, *job)) changes_.foreign_status = true;
   } else if (old != nullptr) {

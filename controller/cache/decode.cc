@@ -186,7 +186,7 @@ std::optional<decide::Node> decode_node(const Json& object) {
   return node;
 }
 
-std::optional<decide::Job> decode_job(const Json& object) {
+std::optional<decide::Job> decode_job(const Json& object, const decide::Job* known) {
   const Json& metadata = member(object, "metadata");
   decide::Job job{.key = key_of(object), .uid = text(metadata, "uid"), .resource_version = text(metadata, "resourceVersion")};
   if (job.key.ns.empty() || job.key.name.empty() || job.uid.empty()) return std::nullopt;
@@ -194,7 +194,12 @@ std::optional<decide::Job> decode_job(const Json& object) {
   if (generation.is_number_integer()) job.generation = generation.get<std::int64_t>();
   job.created = time(metadata, "creationTimestamp").value_or(Time{});
   job.deleting = member(metadata, "deletionTimestamp").is_string();
-  contract::decode_into(job.spec, member(object, "spec"), "spec", contract::UnknownFields::kIgnore, job.problems);
+  if (known != nullptr && known->uid == job.uid && known->generation == job.generation && job.generation > 0) {
+    job.spec = known->spec;
+    job.problems = known->problems;
+  } else {
+    contract::decode_into(job.spec, member(object, "spec"), "spec", contract::UnknownFields::kIgnore, job.problems);
+  }
   // The status is this program's own; what an older or newer one wrote differently is written anew.
   std::vector<Problem> ignored;
   const Json& status = member(object, "status");

@@ -22,6 +22,8 @@ std::int64_t revision_of(const Json& object);
 /// Nothing where the object has no name or UID (or, for pods and jobs, no namespace).
 std::optional<decide::Pod> decode_pod(const Json& object);
 std::optional<decide::Node> decode_node(const Json& object);
-std::optional<decide::Job> decode_job(const Json& object);
+/// `known`, where it is the same job of the same metadata.generation, gives the spec, which then is the same: most changes of a job are
+/// of its status.
+std::optional<decide::Job> decode_job(const Json& object, const decide::Job* known = nullptr);
 
 }  // namespace trainyard::cache

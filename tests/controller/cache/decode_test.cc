@@ -76,6 +76,19 @@ TEST(DecodeJob, KeepsWhatItCouldNotRead) {
   EXPECT_EQ(job->problems.size(), 2u);
 }
 
+TEST(DecodeJob, KeepsTheSpecOfAJobWhoseGenerationIsTheSame) {
+  Json object = job_object("a", 1);
+  object["metadata"]["generation"] = 1;
+  const auto known = decode_job(object);
+  object["status"]["restarts"] = 3;
+  const auto restarted = decode_job(object, &*known);
+  EXPECT_EQ(restarted->spec, known->spec);
+  EXPECT_EQ(restarted->status.restarts, 3);
+  object["metadata"]["generation"] = 2;
+  object["spec"]["workers"]["count"] = 5;
+  EXPECT_EQ(decode_job(object, &*known)->spec.workers.count, 5);
+}
+
 TEST(Decode, RefusesWhatCannotBeNamed) {
   EXPECT_FALSE(decode_pod(Json()));
   EXPECT_FALSE(decode_pod({{"metadata", {{"name", "a"}, {"namespace", "b"}}}}));
