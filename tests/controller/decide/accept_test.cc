@@ -1,0 +1,54 @@
+#include "controller/decide/accept.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/controller/decide/a_world.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::ConditionStatus;
+using contract::Phase;
+using test::World;
+
+TEST(AJob, WhoseTemplateTheApiServerRefusesIsNotAcceptedAndAskedAboutAgainLater) {
+  World world = a_world();
+  world.templates_are_accepted = false;
+  world.settle();
+  EXPECT_TRUE(is(world, "Accepted", ConditionStatus::kFalse));
+  EXPECT_EQ(world.condition("Accepted").reason, "TemplateRefused");
+  EXPECT_NE(world.condition("Accepted").message.find(world.template_refusal), std::string::npos);
+  EXPECT_EQ(world.status().phase, Phase::kPending);
+  EXPECT_TRUE(world.pods().empty());
+  EXPECT_TRUE(world.has_event("TemplateRefused"));
+  world.templates_are_accepted = true;
+  world.pass(59);
+  EXPECT_TRUE(is(world, "Accepted", ConditionStatus::kFalse)) << "no hot loop";
+  world.pass(1);
+  EXPECT_EQ(world.pods().size(), 2u);
+}
+
+TEST(AJob, WithSeveralMistakesHearsOfAllAtOnce) {
+  World world = a_world();
+  world.edit("a", [](contract::TrainingJobSpec& spec) {
+    spec.placement.pack = contract::Pack{.level = "shelf"};
+    spec.workers.templ = Json::parse(R"({"spec": {"restartPolicy": "Always", "hostNetwork": true}})");
+  });
+  world.settle();
+  const auto accepted = world.condition("Accepted");
+  EXPECT_EQ(accepted.reason, "InvalidSpec");
+  for (const char* word : {"shelf", "the levels are rack", "restartPolicy", "hostNetwork"}) {
+    EXPECT_NE(accepted.message.find(word), std::string::npos) << word << ": " << accepted.message;
+  }
+}
+
+TEST(AJob, SaysWhenAnEditedTemplateTakesEffect) {
+  World world = a_running_world();
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.workers.templ = Json::parse(R"({"spec": {"hostname": "x"}})"); });
+  world.pass(10);
+  EXPECT_NE(world.condition("Accepted").message.find("suspended and resumed"), std::string::npos);
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-1"}));
+}
+
+}  // namespace
+}  // namespace trainyard::decide

@@ -1,0 +1,133 @@
+#include "controller/decide/starting.h"
+
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "tests/controller/decide/a_world.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::ConditionStatus;
+using contract::Phase;
+using test::make_job;
+using test::World;
+
+TEST(AGang, WhoseImageCannotBePulledSaysSoAtOnceWithTheKubeletsWords) {
+  World world = a_world();
+  world.kubelets_work = false;
+  world.settle();
+  world.change_pod("a-1-1", [](Pod& pod) {
+    pod.worker->waiting_reason = "ErrImagePull";
+    pod.worker->waiting_message = "nowhere.test/none:1: not found";
+  });
+  world.settle();
+  EXPECT_EQ(world.condition("Running").reason, "ImageNotPulled");
+  EXPECT_NE(world.condition("Running").message.find("nowhere.test/none:1"), std::string::npos);
+  const auto writes = world.status_writes;
+  world.change_pod("a-1-1", [](Pod& pod) { pod.worker->waiting_reason = "ImagePullBackOff"; });
+  world.settle();
+  EXPECT_EQ(world.status_writes, writes) << "the kubelet says both by turns";
+  EXPECT_TRUE(world.has_event("ImageNotPulled"));
+}
+
+TEST(AGang, ThatDoesNotComeUpInTimeIsPlacedAnewAndThatCounts) {
+  World world = a_world();
+  world.kubelets_work = false;
+  world.settle();
+  world.pass(599);
+  EXPECT_EQ(world.status().restarts, 0);
+  world.kubelets_work = true;
+  world.change_pod("a-0-1", [](Pod& pod) { pod.worker->waiting_reason = "ContainerCreating"; });
+  world.change_pod("a-1-1", [](Pod& pod) { pod.worker->waiting_reason = "ContainerCreating"; });
+  world.pass(1);
+  EXPECT_EQ(world.status().restarts, 1);
+  EXPECT_EQ(world.status().failure->reason, "StartTimeout");
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"}));
+}
+
+TEST(AnAgent, ThatIsHiddenGivesAConditionThatNamesTheNetworkPolicy) {
+  World world = a_running_world();
+  world.silence(1);
+  world.pass(14);
+  EXPECT_EQ(world.condition("Running").reason, "Training");
+  world.pass(1);
+  EXPECT_EQ(world.condition("Running").reason, "AgentUnreachable");
+  for (const char* word : {"NetworkPolic", "8471", "trainyard-system", "connect: timed out", "worker 1"}) {
+    EXPECT_NE(world.condition("Running").message.find(word), std::string::npos) << word;
+  }
+  world.hear(1);
+  world.settle();
+  EXPECT_EQ(world.condition("Running").reason, "Training");
+  EXPECT_EQ(world.status().restarts, 0);
+}
+
+TEST(Progress, IsWrittenAtMostEveryFiveSeconds) {
+  World world = a_running_world();
+  const auto writes = world.status_writes;
+  for (int step = 6; step < 16; ++step) {
+    world.train(step);
+    world.pass(1);
+  }
+  EXPECT_EQ(world.status_writes, writes + 2);
+  EXPECT_EQ(world.status().progress->step, 15);
+}
+
+TEST(Progress, IsWrittenLessOftenWhereManyJobsRun) {
+  World world = a_running_world();
+  for (int i = 0; i < 399; ++i) {
+    Job other = make_job("other-" + std::to_string(i), 1, 8);
+    other.spec.managedBy = "example.com/other";
+    other.status.phase = Phase::kRunning;
+    world.cluster.put(other);
+  }
+  const auto writes = world.status_writes;
+  world.train(6);
+  world.pass(19);
+  EXPECT_EQ(world.status_writes, writes);
+  world.pass(1);
+  EXPECT_EQ(world.status_writes, writes + 1) << "400 jobs, 20 writes a second";
+}
+
+TEST(Progress, ThatStopsIsTold) {
+  World world = a_running_world();
+  world.pass(599);
+  EXPECT_TRUE(is(world, "Progressing", ConditionStatus::kTrue));
+  world.pass(1);
+  EXPECT_EQ(world.condition("Progressing").reason, "NoProgress");
+  EXPECT_EQ(world.status().restarts, 0) << "a hang is only reported";
+}
+
+TEST(Progress, IsNotTakenFromAnAnswerThatIsOlderThanTheStatus) {
+  World world = a_running_world();
+  const contract::State old = world.said(0);
+  world.now = 6;
+  world.train(30);
+  world.settle();
+  world.say(0, [&old](contract::State& state) { state = old; });
+  world.pass(10);
+  EXPECT_EQ(world.status().progress->step, 30);
+}
+
+TEST(Progress, GoesBackToTheCheckpointAfterARestart) {
+  World world = a_running_world();
+  world.fail_rank(1, {.reason = "RankCrashed", .message = "crash"});
+  world.settle();
+  world.train(2);
+  world.settle();
+  EXPECT_EQ(world.status().progress->step, 2);
+}
+
+TEST(ANotice, BecomesAnEventOnce) {
+  World world = a_running_world();
+  world.say(0, [](contract::State& state) { state.notices.push_back({1, true, "CheckpointCorrupt", "step-20 is damaged"}); });
+  world.settle();
+  world.pass(60);
+  EXPECT_EQ(std::count_if(world.events.begin(), world.events.end(),
+                          [](const Event& event) { return event.reason == "CheckpointCorrupt"; }),
+            1);
+}
+
+}  // namespace
+}  // namespace trainyard::decide

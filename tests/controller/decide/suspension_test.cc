@@ -1,0 +1,83 @@
+#include "controller/decide/suspension.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/controller/decide/a_world.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::Phase;
+using test::World;
+
+TEST(Suspending, WritesACheckpointThenRemovesThePods) {
+  World world = a_running_world();
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.decide_once();
+  EXPECT_EQ(world.condition("Running").reason, "Suspending");
+  EXPECT_EQ(world.pods().size(), 2u);
+  world.decide_once();
+  EXPECT_EQ(world.told(0)->checkpointRequest, 1);
+  EXPECT_EQ(world.told(0)->stopAfter, 1);
+  EXPECT_EQ(world.pods().size(), 2u);
+  world.settle();
+  EXPECT_EQ(world.status().phase, Phase::kSuspended);
+  EXPECT_TRUE(world.cluster.pods_of(world.job()).empty());
+  EXPECT_EQ(world.status().workers, contract::WorkersStatus{});
+  EXPECT_EQ(world.status().restarts, 0);
+  EXPECT_TRUE(world.has_event("Suspended"));
+}
+
+TEST(Suspending, DoesNotWaitForEverForACheckpoint) {
+  World world = a_running_world();
+  world.silence(0);
+  world.silence(1);
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.pass(1);
+  world.pass(100);
+  EXPECT_EQ(world.pods().size(), 2u);
+  world.pass(20);
+  EXPECT_EQ(world.status().phase, Phase::kSuspended);
+}
+
+TEST(AJob, ThatIsCreatedSuspendedMakesNoPods) {
+  World world = a_world();
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.settle();
+  EXPECT_EQ(world.status().phase, Phase::kSuspended);
+  EXPECT_TRUE(world.pods().empty());
+  EXPECT_EQ(world.status().generation, 0);
+}
+
+TEST(Resuming, StartsANewGenerationAndTheDeadlineAnew) {
+  World world = a_running_world();
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.settle();
+  world.now = 1000;
+  world.edit("a", [](contract::TrainingJobSpec& spec) {
+    spec.suspend = false;
+    spec.workers.templ = Json::parse(R"({"spec": {"hostname": "x"}})");
+  });
+  world.settle();
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"}));
+  EXPECT_EQ(world.status().startTime, "2026-01-01T00:16:40Z");
+  EXPECT_EQ(world.status().phase, Phase::kStarting);
+  EXPECT_TRUE(world.has_event("Resumed"));
+  EXPECT_EQ(world.condition("Accepted").message, "") << "the edited template is in effect";
+  world.train(6);
+  world.settle();
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
+}
+
+TEST(Suspending, ThatWasBegunIsCarriedThroughThoughTheUserChangedHisMind) {
+  World world = a_running_world();
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.decide_once();
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = false; });
+  world.settle();
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"})) << "stopped, and started anew";
+  EXPECT_EQ(world.status().restarts, 0);
+}
+
+}  // namespace
+}  // namespace trainyard::decide
