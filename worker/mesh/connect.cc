@@ -65,8 +65,8 @@ c10::intrusive_ptr<c10d::Store> open_store(const RankConfig& config) {
 
 class Connector {
  public:
-  Connector(const RankConfig& config, contract::Layout layout, at::Device device)
-      : config_(config), layout_(std::move(layout)), device_(device), store_(open_store(config)) {}
+  Connector(const RankConfig& config, const contract::Layout& layout, at::Device device)
+      : config_(config), layout_(layout), device_(device), store_(open_store(config)) {}
 
   std::unique_ptr<Comm> group(const std::string& name, const std::vector<std::int32_t>& ranks) {
     if (ranks.size() == 1) return solo_comm();

@@ -7,6 +7,8 @@
 #include <tuple>
 #include <utility>
 
+#include <ATen/core/grad_mode.h>
+
 namespace trainyard::mesh {
 
 struct LocalWorld::Shared {

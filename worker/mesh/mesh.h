@@ -24,8 +24,8 @@ class Mesh {
     std::unique_ptr<Comm> gradients;    // point to point, back
   };
 
-  Mesh(contract::Layout layout, std::int32_t rank, at::Device device, Comms comms)
-      : layout_(std::move(layout)), rank_(rank), at_(layout_.coordinate_of(rank)), device_(device), comms_(std::move(comms)) {}
+  Mesh(const contract::Layout& layout, std::int32_t rank, at::Device device, Comms comms)
+      : layout_(layout), rank_(rank), at_(layout_.coordinate_of(rank)), device_(device), comms_(std::move(comms)) {}
 
   const contract::Layout& layout() const { return layout_; }
   std::int32_t rank() const { return rank_; }

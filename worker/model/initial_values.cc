@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 namespace trainyard::model {
 namespace {

@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 
+#include <ATen/core/grad_mode.h>
+
 #include "worker/model/initial_values.h"
 
 namespace trainyard::model {

@@ -9,8 +9,16 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // The graph lives within one micro-batch, the Comm as long as the mesh, so the graph may keep its address.
-void keep(AutogradContext* context, mesh::Comm* comm) { context->saved_data["comm"] = reinterpret_cast<std::int64_t>(comm); }
-mesh::Comm& kept(AutogradContext* context) { return *reinterpret_cast<mesh::Comm*>(context->saved_data["comm"].toInt()); }
+struct CommAddress : torch::CustomClassHolder {
+  explicit CommAddress(mesh::Comm* address) : comm(address) {}
+  mesh::Comm* comm;
+};
+void keep(AutogradContext* context, mesh::Comm* comm) {
+  context->saved_data["comm"] = c10::IValue::make_capsule(c10::make_intrusive<CommAddress>(comm));
+}
+mesh::Comm& kept(AutogradContext* context) {
+  return *c10::static_intrusive_pointer_cast<CommAddress>(context->saved_data["comm"].toCapsule())->comm;
+}
 
 at::Tensor summed(const at::Tensor& x, mesh::Comm& comm) {
   at::Tensor sum = x.contiguous().clone();

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include <ATen/core/grad_mode.h>
+
 namespace trainyard::optim {
 
 AdamW::AdamW(contract::Optimizer options, std::vector<Trained> trained) : options_(options), trained_(std::move(trained)) {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 namespace trainyard::optim {
 namespace {
@@ -119,7 +120,7 @@ double clip_coefficient(double norm, double max_norm) {
 
 void scale(const std::vector<at::Tensor>& gradients, double coefficient) {
   if (coefficient == 1.0) return;
-  for (at::Tensor gradient : gradients) gradient.mul_(coefficient);
+  for (const at::Tensor& gradient : gradients) gradient.mul_(coefficient);
 }
 
 }  // namespace trainyard::optim

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <ATen/core/grad_mode.h>
+
 namespace trainyard::schedule {
 namespace {
 
@@ -27,7 +29,7 @@ void reduce_by_tree(mesh::Comm& data, at::Tensor& flat, std::int64_t chunk_eleme
     std::vector<at::Tensor> parts;
     for (std::int32_t rank = 0; rank < data.size(); ++rank) parts.push_back(at::empty_like(chunk));
     data.all_gather(parts, chunk);
-    const auto join = [](at::Tensor left, const at::Tensor& right) { return left.add_(right); };
+    const auto join = [](const at::Tensor& left, const at::Tensor& right) { return left.add_(right); };
     plan::BalancedSum<at::Tensor, decltype(join)> tree(join);
     for (auto& part : parts) tree.add(std::move(part));
     chunk.copy_(tree.take());
@@ -42,7 +44,7 @@ Summand joined(Summand left, const Summand& right) {
 }
 
 GradientSum::GradientSum(contract::Reduction reduction)
-    : reduction_(reduction), tree_([](Summand left, Summand right) { return joined(std::move(left), right); }) {}
+    : reduction_(reduction), tree_([](Summand left, const Summand& right) { return joined(std::move(left), right); }) {}
 
 void GradientSum::add(Summand summand) {
   const at::NoGradGuard no_grad;
