@@ -132,7 +132,11 @@ class Watcher::Ear {
 
   void failed(const Response& response) {
     retry_after_ = response.retry_after;
-    report(std::to_string(response.status) + " " + response.reason + ": " + response.message);
+    std::string what = response.message;
+    if (response.status != 0) what = std::to_string(response.status) + " " + response.reason + ": " + what;
+    if (response.status == 404)
+      what = "the API server does not know " + target_.path + ": is its CustomResourceDefinition installed?";
+    report(what);
   }
 
   void pause(const std::stop_token& stop) {

@@ -206,6 +206,11 @@ TEST(Watcher, TellsOfTroubleOnceAndOfItsEnd) {
   EXPECT_TRUE(pods.next().relisted);
 }
 
+TEST(Watcher, SaysWhatMayBeMissingWhereTheServerDoesNotKnowTheKind) {
+  Listening jobs([](int, const HttpSeen&, HttpReply& reply) { reply.send(404, "404 page not found\n"); }, silence);
+  EXPECT_EQ(jobs.next_trouble(), "the API server does not know /api/v1/pods: is its CustomResourceDefinition installed?");
+}
+
 TEST(Watcher, ListsAgainAfterTheServerWasAway) {
   auto lists = [](const HttpSeen& seen, HttpReply& reply) {
     if (is_watch(seen)) return silence(0, seen, reply);
