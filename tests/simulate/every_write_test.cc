@@ -93,6 +93,9 @@ void fail_request(StandardStory& story, int n, test::Fault fault) {
 TEST(EveryWrite, MayLoseItsAnswer) {
   EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kAnswerLost); }), 25);
 }
+TEST(EveryWrite, MayBeDoneLongAfterItWasGivenUp) {
+  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kLate); }), 25);
+}
 TEST(EveryWrite, MayNeverArrive) {
   EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kLost); }), 25);
 }

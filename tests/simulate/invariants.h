@@ -16,6 +16,8 @@ class Invariants {
   explicit Invariants(World& world);
   /// A gang may be partial for this long more than its start timeout, for what the faults of a story add.
   seconds partial_slack{150};
+  /// A pod may be made long after its maker gave the request up, on a node that is taken since: the kubelet then rejects it.
+  bool requests_come_late = false;
   std::vector<std::string> violations() const;
   int num_jobs_seen() const { return static_cast<int>(jobs_.size()); }
 

@@ -111,8 +111,9 @@ void RandomStory::set_up_requests() {
   world_.api.fault_of = [this](const kube::Request& request) {
     if (faults_over_ || !world_.time.one_in(fault_rate_)) return test::Fault::kNone;
     const bool reads = request.method == kube::Method::kGet;
-    const auto fault = static_cast<test::Fault>(random(1, 5));
-    if (reads && fault == test::Fault::kConflict) return test::Fault::kBroken;
+    const auto fault = static_cast<test::Fault>(random(1, static_cast<int>(test::Fault::kBroken)));
+    if (reads && (fault == test::Fault::kConflict || fault == test::Fault::kLate)) return test::Fault::kBroken;
+    if (fault == test::Fault::kLate) invariants_.requests_come_late = true;
     return fault;
   };
   if (world_.time.one_in(3)) crash_after_writes_ = random(1, 20);

@@ -15,6 +15,7 @@ using kube::Method;
 using kube::Request;
 using kube::Response;
 
+constexpr milliseconds kLatest{30'000};
 constexpr milliseconds kCollectLow{20}, kCollectHigh{800};  // how long the garbage collector takes
 
 Response failure(int status, std::string reason, std::string message) {
@@ -87,6 +88,12 @@ Response FakeKubeApi::perform(const Request& request) {
     Response response = failure(429, "TooManyRequests", "too many requests");
     response.retry_after = seconds(1);
     return response;
+  }
+  if (fault == Fault::kLate) {
+    time_.after(time_.random_time(milliseconds(1), kLatest), [this, request] {
+      if (!is_away()) dispatch(request);
+    });
+    return failure(0, "", "read the answer: timed out");
   }
   Response response = dispatch(request);
   const bool wrote = request.method != Method::kGet && response.ok() && !request.query.contains("dryRun");

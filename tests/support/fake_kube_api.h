@@ -33,6 +33,7 @@ enum class Fault {
   kNone,
   kLost,        // never arrives; no answer
   kAnswerLost,  // is performed; no answer
+  kLate,        // is performed up to half a minute later; no answer
   kConflict,    // 409
   kTooMany,     // 429 with Retry-After: 1
   kBroken       // 500
