@@ -28,7 +28,7 @@ for program in etcd kube-apiserver kube-controller-manager kube-scheduler kubele
   [ -x "$BIN/$program" ] || { echo "there is no $program in $BIN: run .ci/setup-kubernetes first" >&2; exit 1; }
 done
 for program in containerd runc busybox nft iptables conntrack ip curl gcc python3 openssl; do
-  command -v "$program" > /dev/null || { echo "there is no $program: run .ci/setup packages first" >&2; exit 1; }
+  command -v "$program" > /dev/null || { echo "there is no $program: run .ci/setup cluster first" >&2; exit 1; }
 done
 
 started=$(date +%s%N)
