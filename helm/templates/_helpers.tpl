@@ -26,6 +26,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ default (printf "%s-controller-key" (include "trainyard.fullname" .)) .Values.controllerKey.existingSecret }}
 {{- end }}
 
+{{- /* An image: {image: …, name: …, version: …}. There is no default repository: nobody should run a stranger's image by mistake. */}}
+{{- define "trainyard.image" -}}
+{{- $repository := required (printf "%s.repository: say where the image is that the Dockerfile makes" .name) .image.repository }}
+{{- if .image.digest }}{{ $repository }}@{{ .image.digest }}{{ else }}{{ $repository }}:{{ default .version .image.tag }}{{ end }}
+{{- end }}
+
 {{- define "trainyard.topologyLevels" -}}
 {{- $levels := list }}{{ range .Values.topologyLevels }}{{ $levels = append $levels (printf "%s=%s" .name .label) }}{{ end }}
 {{- join "," $levels }}
