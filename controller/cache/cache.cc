@@ -177,7 +177,14 @@ void Cache::put_job(const Json& object, std::optional<Time> written) {
   const auto* old = cluster_.job(key_of(object));
   const std::int64_t revision = revision_of(object);
   const bool same = old != nullptr && old->uid == uid_of(object);
-  if (same && revision != 0 && revision <= to_revision(old->resource_version)) return;
+  if (same && revision != 0 && revision <= to_revision(old->resource_version)) {
+    if (written) {  // the watch was faster than the answer to the write
+      decide::Job known = *old;
+      known.status_written = *written;
+      cluster_.put(std::move(known));
+    }
+    return;
+  }
   auto job = decode_job(object, same ? old : nullptr);
   if (!job) return;
   if (same) {

@@ -147,6 +147,13 @@ TEST_F(CacheTest, AnOwnStatusIsAssumedUntilANewerOneComes) {
   EXPECT_FALSE(cache.take_changes().foreign_status);
 }
 
+TEST_F(CacheTest, AnOwnStatusThatTheWatchTellsFirstWasWrittenJustNowAllTheSame) {
+  const Json written = with_phase(job_object("a", 120), "Running");
+  hear(kJobs, EventType::kModified, written);
+  cache.assume_status(written, at(3));
+  EXPECT_EQ(cache.cluster().job(kJob)->status_written, at(3));
+}
+
 TEST_F(CacheTest, AStatusThatSomebodyElseWroteIsForeign) {
   hear(kJobs, EventType::kModified, with_phase(job_object("a", 120), "Running"));
   EXPECT_TRUE(cache.take_changes().foreign_status);
