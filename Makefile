@@ -8,7 +8,7 @@ PROGRAMS := trainyard-controller trainyard-worker trainyard-rank
 .PHONY: help setup build test test-unit test-engine test-integration test-e2e demo down images chart bench sanitize tidy format format-check cuda clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what the build and the tests need, pinned, and only what is missing
 	@.ci/setup

@@ -26,24 +26,30 @@ step() {
   fi
 }
 
+no_pods() { [ -z "$(kubectl get pods -l "trainyard.dev/job-name=$job" -o name)" ]; }
+
 apply_job() {
-  kubectl delete trainingjob "$job" --ignore-not-found --wait --timeout 60s
-  [ "$cluster" != local ] || make_volumes
-  kubectl apply -f crds/examples/dictionary-tiny.yaml
+  local deadline=$((SECONDS + 180))
+  kubectl delete trainingjob "$job" --ignore-not-found --wait --timeout 60s &&
+    until no_pods; do [ $SECONDS -lt $deadline ] || return 1; sleep 0.5; done &&
+    if [ "$cluster" = local ]; then make_volumes; fi &&
+    kubectl apply -f crds/examples/dictionary-tiny.yaml
 }
 
-# Shows every change of the job until it has ended.
+# Shows every change of the job until it has ended; 10 minutes at most.
 watch_job() {
-  local watcher phase=
+  local watcher phase= deadline=$((SECONDS + 600))
   kubectl get trainingjob "$job" -w &
   watcher=$!
-  while [ "$phase" != Succeeded ] && [ "$phase" != Failed ]; do
+  trap 'kill "$watcher" 2> /dev/null || true' EXIT
+  while [ "$phase" != Succeeded ] && [ "$phase" != Failed ] && [ $SECONDS -lt $deadline ]; do
     sleep 1
-    phase=$(kubectl get trainingjob "$job" -o 'jsonpath={.status.phase}')
+    phase=$(kubectl get trainingjob "$job" -o 'jsonpath={.status.phase}' || true)  # one answer that fails ends nothing
   done
-  sleep 1
-  kill "$watcher"
-  wait "$watcher" 2> /dev/null || [ $? = 143 ]
+  sleep 1  # the watch shows the last line
+  kill "$watcher" 2> /dev/null || true
+  wait "$watcher" 2> /dev/null || true  # it ends by that signal
+  trap - EXIT
   [ "$phase" = Succeeded ] || { kubectl describe trainingjob "$job"; exit 1; }
 }
 
@@ -60,7 +66,7 @@ case $cluster in
     : "${CONTROLLER_IMAGE:?say where your cluster finds the image made by: docker build --target controller}"
     : "${WORKER_IMAGE:?say where your cluster finds the image made by: docker build --target worker}"
     kubeconfig=${KUBECONFIG:-$HOME/.kube/config}
-    .ci/setup kubernetes  # for kubectl and helm
+    step "Installing kubectl and helm" .ci/setup-kubernetes kubectl helm
     . tests/e2e/lib.sh
     export KUBECONFIG=$kubeconfig ;;
   *) echo "TRAINYARD_CLUSTER is local or existing, not $cluster" >&2; exit 2 ;;
@@ -69,6 +75,7 @@ step "Installing the chart" install_chart
 step "Applying crds/examples/dictionary-tiny.yaml" apply_job
 printf '\n$ kubectl get trainingjob %s -w\n' "$job"
 watch_job
+[ "$cluster" = existing ] || learnt_english "$job"
 
 cat <<X
 

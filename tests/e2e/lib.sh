@@ -12,8 +12,7 @@ load_images() {
   for machine in $(machines | grep -v '^cp$'); do
     for name in controller worker; do
       if [ "$(cat "$DIR/$machine/loaded-$name" 2> /dev/null)" != "$(cat build/images/fingerprint)" ]; then
-        load "$machine" "$PWD/build/images/$name.tar" || return 1
-        cp build/images/fingerprint "$DIR/$machine/loaded-$name"
+        load "$machine" "$PWD/build/images/$name.tar" && cp build/images/fingerprint "$DIR/$machine/loaded-$name" || return 1
       fi
     done
   done
@@ -22,19 +21,35 @@ load_images() {
 # install_chart [HELM OPTION...]: installs or upgrades, and waits until the controllers are ready. The annotation makes new pods
 # when the images changed under the same name.
 install_chart() {
-  cp crds/trainingjob.yaml helm/files/trainingjob.yaml
-  helm upgrade --install trainyard helm --namespace $SYSTEM --create-namespace --wait --timeout ${HELM_TIMEOUT:-60s} \
+  helm upgrade --install trainyard helm --namespace $SYSTEM --create-namespace --wait --timeout "${HELM_TIMEOUT:-60s}" \
     --set image.repository="${CONTROLLER_IMAGE%:*}" --set-string image.tag="${CONTROLLER_IMAGE##*:}" \
     --set worker.image.repository="${WORKER_IMAGE%:*}" --set-string worker.image.tag="${WORKER_IMAGE##*:}" \
-    --set-string podAnnotations.images="$(cut -c1-12 build/images/fingerprint 2> /dev/null)" "$@"
-  kubectl -n $SYSTEM rollout status deployment --timeout 60s
+    --set-string podAnnotations.images="$(cut -c1-12 build/images/fingerprint 2> /dev/null)" "$@" &&
+    kubectl -n $SYSTEM rollout status deployment --timeout 60s
 }
 
-# make_volumes: the claims `corpus` and `checkpoints`, on folders of this machine that all nodes see; checkpoints are emptied.
+# make_volumes [NAMESPACE]: the claims `corpus` and `checkpoints`, on folders of this machine that all nodes see; checkpoints are
+# emptied.
 make_volumes() {
-  rm -rf "$DIR/volumes/checkpoints"
-  mkdir -p "$DIR/volumes"
-  mkdir -m 1777 "$DIR/volumes/checkpoints"
-  sed "s|/var/lib/trainyard/corpus|$PWD/corpus|; s|/var/lib/trainyard/checkpoints|$DIR/volumes/checkpoints|" \
+  local namespace=${1:-default} folder
+  folder=$DIR/volumes/$namespace
+  rm -rf "$folder/checkpoints"
+  mkdir -p "$folder" && mkdir -m 1777 "$folder/checkpoints" || return 1
+  sed "s|/var/lib/trainyard/corpus|$PWD/corpus|; s|/var/lib/trainyard/checkpoints|$folder/checkpoints|
+       s|namespace: default|namespace: $namespace|; s|name: dictionary-tiny-|name: $namespace-|" \
     crds/examples/dictionary-tiny-volumes.yaml | kubectl apply -f -
+}
+
+# learnt_english JOB: whether its last validation loss is at most 0.8 of the corpus' unigram entropy, which is what knowing how often
+# each byte occurs is worth; says both.
+learnt_english() {
+  python3 - "$(kubectl get trainingjob "$1" -o 'jsonpath={.status.progress.validationLoss}')" corpus/train/* <<'PY'
+import math, pathlib, sys
+text = b"".join(pathlib.Path(path).read_bytes() for path in sys.argv[2:])
+shares = [text.count(byte) / len(text) for byte in range(256)]
+entropy = -sum(share * math.log(share) for share in shares if share)
+loss = float(sys.argv[1])
+print(f"validation loss {loss:.3f} nats a byte; knowing the letters' frequencies alone gives {entropy:.3f}, and 0.8 of it is {0.8 * entropy:.3f}")
+sys.exit(loss > 0.8 * entropy)
+PY
 }

@@ -1,0 +1,74 @@
+# shellcheck shell=bash
+# The words in which e2e_test.sh writes its tests: jobs, what the API server says of them, and waiting. Source it after lib.sh.
+
+# A worker of these tests asks for more than half of a node's processors, so that there is one a node.
+HALF_A_NODE=$(($(nproc) * 500 + 100))m
+
+# manifest NAME [SED EXPRESSION...]: the job of these tests, changed by the expressions.
+manifest() {
+  local name=$1 edit edits=()
+  shift
+  for edit in "$@"; do edits+=(-e "$edit"); done
+  sed -e "s/NAME/$name/g; s/HALF_A_NODE/$HALF_A_NODE/" "${edits[@]}" tests/e2e/job.yaml
+}
+start() { manifest "$@" | kubectl apply -f - >> "$log" 2>&1; }
+suspend() { kubectl patch trainingjob "$1" --type merge -p "{\"spec\":{\"suspend\":$2}}"; }
+
+field() { kubectl get trainingjob "$1" -o "jsonpath={.status.$2}"; }
+condition() { kubectl get trainingjob "$1" -o "jsonpath={.status.conditions[?(@.type==\"$2\")].$3}"; }
+events() { kubectl get events --field-selector "involvedObject.name=$1" -o 'jsonpath={range .items[*]}{.reason}: {.message}{"\n"}{end}'; }
+worker() { # NAME INDEX FIELD: of the newest pod with that index
+  kubectl get pods -l "trainyard.dev/job-name=$1,trainyard.dev/worker-index=$2" --sort-by=.metadata.creationTimestamp \
+    -o "jsonpath={.items[-1:].$3}"
+}
+leader() { kubectl -n "$SYSTEM" get lease trainyard-controller -o 'jsonpath={.spec.holderIdentity}'; }
+
+# within SECONDS COMMAND...: tries until the command succeeds; says what the last try said where it never does.
+within() {
+  local deadline=$((SECONDS + $1)) output
+  shift
+  until output=$("$@" 2>&1); do
+    [ $SECONDS -lt $deadline ] || { echo "not seen: $*: $output"; return 1; }
+    sleep 0.3
+  done
+}
+# is WANTED COMMAND...: the command prints just that. has PART COMMAND...: its output contains that.
+is() {
+  local found
+  found=$("${@:2}")
+  [ "$found" = "$1" ] || { echo "is $found, not $1: ${*:2}"; return 1; }
+}
+has() {
+  local found
+  found=$("${@:2}")
+  [[ $found == *"$1"* ]] || { echo "has no '$1', but: $found (${*:2})"; return 1; }
+}
+is_not() { ! is "$@" > /dev/null; }
+
+phase_is() { is "$2" field "$1" phase; }
+ended() { phase_is "$1" Succeeded || phase_is "$1" Failed; }
+checkpoints() { find "$DIR/volumes/default/checkpoints/$1" -maxdepth 1 -name 'step-*' 2> /dev/null | wc -l; }
+has_checkpoints() { [ "$(checkpoints "$1")" -ge "$2" ]; }
+no_pods_of() { is "" kubectl get pods -l "trainyard.dev/job-name=$1" -o name; }
+no_workers() { is "" kubectl get pods -l trainyard.dev/job-name -o name; }
+all_nodes_ready() { is "$NODES" sh -c 'kubectl get nodes --no-headers | grep -c " Ready "'; }
+
+# succeeded NAME: waits for it, and compares the loss with that of the undisturbed run.
+succeeded() {
+  within 180 ended "$1" && phase_is "$1" Succeeded && is "$(undisturbed_loss)" field "$1" progress.loss
+}
+undisturbed_loss() {
+  [ -e build/e2e-loss ] || train_undisturbed >&2
+  cat build/e2e-loss
+}
+train_undisturbed() { # leaves the job `calm` and its last loss
+  start calm && within 180 ended calm && phase_is calm Succeeded && field calm progress.loss > build/e2e-loss
+}
+
+# refused MESSAGE SED EXPRESSION...: kubectl apply refuses that manifest and says MESSAGE.
+refused() {
+  local message=$1 output
+  shift
+  output=$(manifest refused "$@" | kubectl apply -f - 2>&1) && { echo "was accepted: $*"; return 1; }
+  [[ $output == *"$message"* ]] || { echo "said: $output"; return 1; }
+}
