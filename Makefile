@@ -19,8 +19,8 @@ build: ## build the three programs into bin/
 	@cmake --build build/full -j $(JOBS) --target $(PROGRAMS)
 	@mkdir -p bin && for program in $(PROGRAMS); do ln -sf ../build/full/bin/$$program bin/$$program; done
 
-test: ## build and run the tests: unit, simulation, engine, a real API server, the chart (the real cluster's: make test-e2e)
-	@.ci/test unit simulate engine integration chart
+test: ## build and run every test: unit, simulation, engine, a real API server, the chart, the demo and a real cluster
+	@.ci/test unit simulate engine integration chart e2e
 
 test-unit: ## the fast tests alone: no LibTorch, no network
 	@.ci/test unit simulate
