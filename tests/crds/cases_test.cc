@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <set>
 
 #include <gtest/gtest.h>
 
 #include "crds/contract/validate.h"
+#include "tests/crds/yaml.h"
 
 namespace trainyard::crd_test {
 namespace {
@@ -78,6 +80,14 @@ TEST(Examples, AreAllAccepted) {
     }
   }
   EXPECT_GE(jobs, 3);
+}
+
+TEST(Readme, ShowsAJobThatIsAccepted) {
+  std::ifstream file(TRAINYARD_SOURCE_DIR "/README.md");
+  const std::string text{std::istreambuf_iterator<char>(file), {}}, fence = "```yaml\n";
+  const std::size_t start = text.find(fence) + fence.size();
+  const std::string manifest = text.substr(start, text.find("```", start) - start);
+  EXPECT_EQ(to_text(read_manifest(json_from(YAML::Load(manifest))).problems), "") << manifest;
 }
 
 /// Adds the paths of all properties below `schema` that `manifest` does not have.
