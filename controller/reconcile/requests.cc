@@ -196,7 +196,9 @@ Result result_of(const decide::Action& action, const kube::Response& response) {
     // The job or the namespace is going away; a watch tells so soon.
     return Result::kConflict;
   }
-  if (std::holds_alternative<decide::DryRunPod>(action)) return Result::kDone;  // the answer that was asked for
+  // A dry run asks about the pod. Another status tells of something else: a token that was not taken, a request that is too long.
+  const bool is_verdict = response.status == 400 || response.status == 403 || response.status == 422;
+  if (std::holds_alternative<decide::DryRunPod>(action) && is_verdict) return Result::kDone;
   return Result::kRefused;
 }
 

@@ -91,8 +91,16 @@ TEST(ResultOf, TellsWhatHelps) {
   EXPECT_EQ(result_of(decide::CreatePod{}, error(503, "ServiceUnavailable")), Result::kTemporary);
   EXPECT_EQ(result_of(decide::CreatePod{}, error(403, "Forbidden")), Result::kRefused);
   EXPECT_EQ(result_of(decide::CreatePod{}, error(422, "Invalid")), Result::kRefused);
-  EXPECT_EQ(result_of(decide::DryRunPod{}, error(422, "Invalid")), Result::kDone);
   EXPECT_EQ(result_of(decide::DryRunPod{}, error(500, "InternalError")), Result::kTemporary);
+}
+
+TEST(ResultOf, TakesOnlyWhatIsSaidOfThePodForTheVerdictOfADryRun) {
+  for (const int status : {400, 403, 422}) {
+    EXPECT_EQ(result_of(decide::DryRunPod{}, error(status, "")), Result::kDone) << status;
+  }
+  for (const int status : {401, 405, 406, 413, 415}) {
+    EXPECT_EQ(result_of(decide::DryRunPod{}, error(status, "")), Result::kRefused) << status;
+  }
 }
 
 }  // namespace
