@@ -16,14 +16,16 @@ class Placer {
       if (!obstacle_for(gang, topology.node(i))) fit_[i] = fit_into(topology.free_on(i), gang.requests);
     }
     for (std::size_t i = 0; i + 1 < fit_.size(); ++i) fit_[domain(i).parent] += fit_[i];
-    if (gang.pack && gang.pack->mode == contract::PackMode::kRequired) widest_ = topology.level_of(gang.pack->level);
+    if (gang.pack) {
+      (gang.pack->mode == contract::PackMode::kRequired ? widest_ : preferred_) = topology.level_of(gang.pack->level);
+    }
     for (const auto& name : gang.beside) {
       for (Index at = topology.find_node(name); at >= 0; at = domain(at).parent) beside_.insert(at);
     }
   }
 
   std::variant<Placement, NoRoom> place() const {
-    const Index chosen = narrowest_with_room();
+    const Index chosen = best_with_room();
     if (chosen < 0) return no_room();
     Placement placement;
     fill(chosen, gang_.count, placement.nodes);
@@ -40,20 +42,25 @@ class Placer {
     return domain(i).level >= widest_ && !domain(topology_.ancestor(i, widest_)).name.empty();
   }
 
-  Index narrowest_with_room() const {
+  /// The narrowest; a wider one only where the gang then lies in fewer of the domains that pack prefers.
+  Index best_with_room() const {
+    Index best = -1;
     for (Index level = topology_.num_levels(); level >= -1; --level) {
-      Index best = -1;
       for (Index i = 0; i < static_cast<Index>(fit_.size()); ++i) {
         if (domain(i).level != level || fit_[i] < gang_.count || !is_allowed(i)) continue;
         if (best < 0 || is_better(i, best)) best = i;
       }
-      if (best >= 0) return best;
+      if (best >= 0 && packs_needed(best) == 1) break;
     }
-    return -1;
+    return best;
   }
 
-  /// Fewer cuts; then less room left here, then around it; then by name, which is the order of the indexes.
+  /// Fewer packs; then the narrower; then fewer cuts; then less room left here, then around it; then by name, which is the order of the
+  /// indexes.
   bool is_better(Index a, Index b) const {
+    const auto packs_a = packs_needed(a), packs_b = packs_needed(b);
+    if (packs_a != packs_b) return packs_a < packs_b;
+    if (domain(a).level != domain(b).level) return domain(a).level > domain(b).level;
     const auto cuts_a = parts_needed(a), cuts_b = parts_needed(b);
     if (cuts_a != cuts_b) return cuts_a < cuts_b;
     for (; a >= 0 && b >= 0 && a != b; a = domain(a).parent, b = domain(b).parent) {
@@ -62,10 +69,33 @@ class Placer {
     return false;
   }
 
-  /// Over how many children the gang would be spread.
+  /// Whether the domain is one of the level that pack prefers, or lies inside one. Nodes without its label are each for themselves.
+  bool is_in_pack(Index i) const {
+    return preferred_ < 0 || domain(i).level > preferred_ || (domain(i).level == preferred_ && !domain(i).name.empty());
+  }
+
+  /// Over how many of the domains that pack prefers the gang would be spread.
+  std::size_t packs_needed(Index i) const { return is_in_pack(i) ? 1 : parts_needed(i); }
+
+  /// What a domain is filled by: its packs, or, inside one, its children.
+  std::vector<Index> parts_of(Index i) const {
+    if (is_in_pack(i)) return domain(i).children;
+    std::vector<Index> packs;
+    for (const Index child : domain(i).children) {
+      if (is_in_pack(child)) {
+        packs.push_back(child);
+      } else {
+        const auto more = parts_of(child);
+        packs.insert(packs.end(), more.begin(), more.end());
+      }
+    }
+    return packs;
+  }
+
+  /// Over how many parts the gang would be spread.
   std::size_t parts_needed(Index i) const {
     std::vector<std::int64_t> fits;
-    for (const auto child : domain(i).children) fits.push_back(fit_[child]);
+    for (const auto part : parts_of(i)) fits.push_back(fit_[part]);
     std::sort(fits.begin(), fits.end(), std::greater<>());
     std::size_t parts = 0;
     for (std::int64_t left = gang_.count; parts < fits.size() && left > 0; ++parts) left -= fits[parts];
@@ -78,33 +108,33 @@ class Placer {
       nodes.insert(nodes.end(), static_cast<std::size_t>(count), domain(i).name);
       return;
     }
-    auto children = domain(i).children;
-    const std::int64_t group = group_for(children, count);
+    auto parts = parts_of(i);
+    const std::int64_t group = group_for(parts, count);
     while (count > 0) {
-      const auto chosen = best_child(children, count, group);
+      const auto chosen = best_part(parts, count, group);
       const std::int64_t share = std::min(count, rounded(fit_[*chosen], group));
       fill(*chosen, share, nodes);
       count -= share;
-      children.erase(chosen);
+      parts.erase(chosen);
     }
   }
 
   static std::int64_t rounded(std::int64_t fit, std::int64_t group) { return fit - fit % group; }
 
-  /// The largest group that can be kept together when `count` pods are spread over the children.
-  std::int64_t group_for(const std::vector<Index>& children, std::int64_t count) const {
+  /// The largest group that can be kept together when `count` pods are spread over the parts.
+  std::int64_t group_for(const std::vector<Index>& parts, std::int64_t count) const {
     for (const auto group : gang_.groups) {
       if (group < 1 || count % group != 0) continue;
       std::int64_t room = 0;
-      for (const auto child : children) room += rounded(fit_[child], group);
+      for (const auto part : parts) room += rounded(fit_[part], group);
       if (room >= count) return group;
     }
     return 1;
   }
 
-  /// The fullest child that still takes all that is left; where none does, the one that takes most.
-  std::vector<Index>::iterator best_child(std::vector<Index>& children, std::int64_t count, std::int64_t group) const {
-    return std::min_element(children.begin(), children.end(), [&](Index a, Index b) {
+  /// The fullest part that still takes all that is left; where none does, the one that takes most.
+  std::vector<Index>::iterator best_part(std::vector<Index>& parts, std::int64_t count, std::int64_t group) const {
+    return std::min_element(parts.begin(), parts.end(), [&](Index a, Index b) {
       const auto fit_a = rounded(fit_[a], group), fit_b = rounded(fit_[b], group);
       const bool whole_a = fit_a >= count, whole_b = fit_b >= count;
       if (whole_a != whole_b) return whole_a;
@@ -126,6 +156,7 @@ class Placer {
   const Gang& gang_;
   std::vector<std::int64_t> fit_;  // pods that fit, by domain
   Index widest_ = -1;              // the level of pack Required
+  Index preferred_ = -1;           // the level of pack Preferred
   std::set<Index> beside_;         // domains around the gang's other workers
 };
 

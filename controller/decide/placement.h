@@ -41,7 +41,8 @@ struct NoRoom {
 
 /// Tries the narrowest domains first: one node, one rack, one block …; among domains of a level the one in which the gang is cut
 /// least and then the one with the least room left, so that a small gang does not break the last free rack. pack Required goes no
-/// wider than its level; nodes without that level's label don't count for it. The same cluster gives the same nodes.
+/// wider than its level; nodes without that level's label don't count for it. With pack Preferred the gang lies in as few domains of
+/// that level as can be, whatever lies around those. The same cluster gives the same nodes.
 /// Cost: O(nodes × requested resources + domains).
 std::variant<Placement, NoRoom> place_gang(const Topology& topology, const Gang& gang);
 

@@ -156,6 +156,41 @@ TEST(PlaceGang, CountsTheNumberOfPodsANodeMayHave) {
   EXPECT_EQ(nodes(cluster, gang(2, 0)).size(), 2u);
 }
 
+/// Blocks of three racks of three nodes. Free nodes a rack: 2, 2, 2 in block-0; 3, 0, 0 in block-1; 3, 0, 0 in block-2.
+ClusterBuilder scattered_room() {
+  ClusterBuilder builder;
+  builder.racks(9).nodes_per_rack(3).racks_per_block(3).gpus_per_node(8);
+  for (const int full : {0, 3, 6, 12, 13, 14, 15, 16, 17, 21, 22, 23, 24, 25, 26}) builder.use("node-" + std::to_string(full), 8);
+  return builder;
+}
+
+TEST(PlaceGang, PrefersTheFewestDomainsOfThePacksLevelToTheNarrowestDomainAroundThem) {
+  const Cluster cluster = scattered_room().build();
+  EXPECT_EQ(nodes(cluster, gang(6, 8)), (Nodes{"node-1", "node-2", "node-4", "node-5", "node-7", "node-8"})) << "one block";
+  EXPECT_EQ(nodes(cluster, packed(gang(6, 8), contract::PackMode::kPreferred)),
+            (Nodes{"node-10", "node-11", "node-9", "node-18", "node-19", "node-20"}))
+      << "two racks";
+}
+
+TEST(PlaceGang, StaysInTheNarrowestDomainWhereThatTakesNoMorePacks) {
+  const Cluster cluster = scattered_room().build();
+  EXPECT_EQ(nodes(cluster, packed(gang(4, 8), contract::PackMode::kPreferred)), (Nodes{"node-1", "node-2", "node-4", "node-5"}));
+  EXPECT_EQ(nodes(cluster, packed(gang(3, 8), contract::PackMode::kPreferred)), (Nodes{"node-10", "node-11", "node-9"}));
+  EXPECT_EQ(nodes(cluster, packed(gang(12, 8), contract::PackMode::kPreferred)).size(), 12u);
+}
+
+TEST(PlaceGang, TakesNodesWithoutThePacksLabelEachForItself) {
+  ClusterBuilder builder;
+  builder.racks(2).nodes_per_rack(3).racks_per_block(1).gpus_per_node(8);
+  for (const char* name : {"node-0", "node-1", "node-2"}) {
+    builder.change(name, [](Node& node) { node.labels.erase("topology.test/rack"); });
+  }
+  builder.use("node-5", 8);
+  const Cluster cluster = builder.build();
+  EXPECT_EQ(nodes(cluster, packed(gang(3, 8), contract::PackMode::kPreferred)), (Nodes{"node-3", "node-4", "node-0"}))
+      << "a rack and a node, rather than three nodes";
+}
+
 /// Every way to use up to two racks of two nodes of four GPUs, against trying all assignments.
 TEST(PlaceGang, FindsRoomExactlyWhenThereIsRoom) {
   for (int used = 0; used < 5 * 5 * 5 * 5; ++used) {
