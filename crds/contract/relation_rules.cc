@@ -42,6 +42,14 @@ void check_degrees(const TrainingJobSpec& spec, Findings& findings) {
   }
 }
 
+/// Ranks are numbered tensor first, so a tensor group stays inside a worker where tensor divides the worker's ranks.
+void check_tensor_groups(const TrainingJobSpec& spec, Findings& findings) {
+  const std::int32_t gpus = spec.workers.gpusPerWorker, tensor = spec.parallelism.tensor;
+  findings.expect(gpus < 1 || tensor < 1 || gpus % tensor == 0, "spec.parallelism.tensor",
+                  "must divide workers.gpusPerWorker, " + to_string(gpus) + ", and is " + to_string(tensor) +
+                      ": the ranks of a tensor group exchange every layer, so they have to share the NVLink of one worker");
+}
+
 void check_batch(const TrainingJobSpec& spec, Findings& findings) {
   if (!can_multiply(spec.parallelism)) return;
   const std::int64_t ranks = ranks_of(spec), replica = replica_size(spec.parallelism), micro = spec.parallelism.microBatchSize;
@@ -130,6 +138,7 @@ std::vector<Problem> check_relations(const TrainingJobSpec& spec) {
       "must equal gpusPerWorker, " + to_string(workers.gpusPerWorker) +
           ", since a process drives one GPU; leave it out to get that");
   check_degrees(spec, findings);
+  check_tensor_groups(spec, findings);
   check_batch(spec, findings);
   check_model(spec, findings);
   check_training(spec.training, findings);
