@@ -26,6 +26,7 @@ using testing::Program;
 const std::string kProgram = std::string(TRAINYARD_BIN_DIR) + "/trainyard-controller";
 const std::string kJobs = "/apis/trainyard.dev/v1alpha1/namespaces/default/trainingjobs";
 const std::string kPods = "/api/v1/namespaces/default/pods";
+const std::string kClaims = "/api/v1/namespaces/default/persistentvolumeclaims";
 const std::string kLease = "/apis/coordination.k8s.io/v1/namespaces/default/leases/trainyard-controller";
 
 Json node(const std::string& name) {
@@ -144,6 +145,84 @@ TEST_F(BuiltController, PlacesAGangWholeAndSaysWhyAnotherHasNoRoom) {
   EXPECT_LT(std::chrono::steady_clock::now() - applied_at, std::chrono::seconds(5));
   EXPECT_NE(condition(waiting, "Placed", "message").find("nvidia.com/gpu"), std::string::npos) << waiting.at("status").dump(1);
   EXPECT_EQ(nodes_of_pods().size(), 2u);
+}
+
+TEST_F(BuiltController, TellsARefusalThatOnlyTheApiServerMakesInItsWords) {
+  const auto controller = start("one");
+  ASSERT_TRUE(controller->line_with("acting"));
+  Json misnamed = job("misnamed", 1, 0), misspelt = job("misspelt", 1, 0);
+  misnamed["spec"]["workers"]["template"]["spec"]["volumes"] = {{{"name", "Not_A_Name"}, {"emptyDir", Json::object()}}};
+  misspelt["spec"]["workers"]["template"]["spec"]["containers"][0]["imagePullPolicies"] = "Always";
+  apply(misnamed);
+  apply(misspelt);
+  const auto is_refused = [](const Json& object) { return condition(object, "Accepted", "reason") == "TemplateRefused"; };
+  const std::string of_name = condition(eventually(kJobs + "/misnamed", is_refused), "Accepted", "message");
+  EXPECT_NE(of_name.find("spec.volumes[0].name: Invalid value: \"Not_A_Name\""), std::string::npos) << of_name;
+  const std::string of_field = condition(eventually(kJobs + "/misspelt", is_refused), "Accepted", "message");
+  EXPECT_NE(of_field.find("unknown field \"spec.containers[0].imagePullPolicies\""), std::string::npos) << of_field;
+  EXPECT_TRUE(nodes_of_pods().empty());
+}
+
+TEST_F(BuiltController, PlacesAGangOnceItsClaimIsBound) {
+  const auto controller = start("one");
+  ASSERT_TRUE(controller->line_with("acting"));
+  Json mounts = job("mounts", 2, 1);
+  mounts["spec"]["workers"]["template"]["spec"]["volumes"] = {
+      {{"name", "checkpoints"}, {"persistentVolumeClaim", {{"claimName", "checkpoints"}}}}};
+  apply(mounts);
+  const auto is_for = [](const char* reason) {
+    return [reason](const Json& object) { return condition(object, "Placed", "reason") == reason; };
+  };
+  const Json missing = eventually(kJobs + "/mounts", is_for("ClaimMissing"));
+  EXPECT_NE(condition(missing, "Placed", "message").find("default/checkpoints"), std::string::npos);
+  perform(Method::kPost, kClaims,
+          {{"metadata", {{"name", "checkpoints"}}},
+           {"spec",
+            {{"accessModes", {"ReadWriteMany"}},
+             {"storageClassName", ""},
+             {"volumeName", "a-volume"},
+             {"resources", {{"requests", {{"storage", "1Gi"}}}}}}}});
+  eventually(kJobs + "/mounts", is_for("ClaimUnbound"));
+  EXPECT_TRUE(nodes_of_pods().empty());
+  perform(Method::kPatch, kClaims + "/checkpoints/status", {{"status", {{"phase", "Bound"}}}});
+  eventually(kPods, [](const Json& list) { return list.at("items").size() == 2; });
+}
+
+TEST_F(BuiltController, PinsThePodsOfBindingSchedulerAndLeavesTheirBindingToIt) {
+  const auto controller = start("one");
+  ASSERT_TRUE(controller->line_with("acting"));
+  Json pinned = job("pinned", 2, 8);
+  pinned["spec"]["placement"] = {{"binding", "Scheduler"}};
+  pinned["spec"]["workers"]["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        ["nodeSelectorTerms"] = {{{"matchExpressions", {{{"key", "rack"}, {"operator", "In"}, {"values", {"rack-1"}}}}}}};
+  apply(pinned);
+  const Json pods = eventually(kPods, [](const Json& list) { return list.at("items").size() == 2; });
+  std::vector<std::string> nodes;
+  for (const auto& pod : pods.at("items")) {
+    EXPECT_EQ(pod.at("spec").value("nodeName", ""), "");
+    const Json terms =
+        pod.at("/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms"_json_pointer);
+    ASSERT_EQ(terms.size(), 1u);
+    EXPECT_EQ(terms[0].at("matchExpressions").size(), 1u) << "the template's own";
+    const Json field = terms[0].at("matchFields").at(0);
+    EXPECT_EQ(field.at("key"), "metadata.name");
+    EXPECT_EQ(field.at("operator"), "In");
+    nodes.push_back(field.at("values").at(0));
+  }
+  std::sort(nodes.begin(), nodes.end());
+  EXPECT_EQ(nodes, (std::vector<std::string>{"node-1", "node-2"})) << "room is counted for pods that are not bound yet";
+}
+
+TEST_F(BuiltController, CountsWhatAdmissionAddsToItsPods) {
+  perform(Method::kPost, "/apis/node.k8s.io/v1/runtimeclasses",
+          {{"metadata", {{"name", "boxed"}}}, {"handler", "boxed"}, {"overhead", {{"podFixed", {{"cpu", "5"}}}}}});
+  const auto controller = start("one");
+  ASSERT_TRUE(controller->line_with("acting"));
+  Json boxed = job("boxed", 2, 1);
+  boxed["spec"]["workers"]["template"]["spec"]["runtimeClassName"] = "boxed";
+  apply(boxed);
+  eventually(kPods, [](const Json& list) { return list.at("items").size() == 2; });
+  EXPECT_EQ(nodes_of_pods(), (std::vector<std::string>{"node-1", "node-2"})) << "a node of 8 cpu holds one pod of 1 and 5";
 }
 
 TEST_F(BuiltController, EndsCleanlyAndIsFollowedByTheOneThatStoodBy) {
