@@ -24,7 +24,10 @@ ObjectKey job_of(const decide::Pod& pod) { return {pod.key.ns, pod.worker->job};
 }  // namespace
 
 std::vector<kube::WatchTarget> watch_targets() {
-  return {{.path = "/apis/trainyard.dev/v1alpha1/trainingjobs"}, {.path = "/api/v1/pods"}, {.path = "/api/v1/nodes"}};
+  return {{.path = "/apis/trainyard.dev/v1alpha1/trainingjobs"},
+          {.path = "/api/v1/pods"},
+          {.path = "/api/v1/nodes"},
+          {.path = "/api/v1/persistentvolumeclaims"}};
 }
 
 Cache::Cache(decide::Settings settings) { cluster_.settings = std::move(settings); }
@@ -54,12 +57,15 @@ void Cache::apply(const kube::WatchBatch& batch, Time now) {
     replace(batch);
   } else {
     for (const auto& event : batch.events) {
+      const std::int64_t of_event = revision_of(event.object);
+      const bool is_news = of_event == 0 || of_event > at.seen;
       if (event.type == kube::EventType::kDeleted) {
-        erase(kind, key_of(event.object), uid_of(event.object));
-      } else if (const auto r = revision_of(event.object); r == 0 || r > at.seen) {
+        gone_.erase(uid_of(event.object));
+        if (is_news) erase(kind, key_of(event.object), uid_of(event.object));
+      } else if (is_news) {
         put(kind, event.object);
       }
-      at.seen = std::max(at.seen, revision_of(event.object));
+      at.seen = std::max(at.seen, of_event);
     }
     at.seen = std::max(at.seen, revision);
   }
@@ -103,9 +109,13 @@ void Cache::erase_missing(Watched kind, const kube::WatchBatch& batch, std::int6
       if (!keys.contains(key) && !newer) missing.emplace_back(key, pod.uid);
     }
     std::erase_if(gone_, [&uids](const std::string& uid) { return !uids.contains(uid); });
-  } else {
+  } else if (kind == Watched::kNodes) {
     for (const auto& [name, node] : cluster_.nodes()) {
       if (!keys.contains({"", name})) missing.emplace_back(ObjectKey{"", name}, "");
+    }
+  } else {
+    for (const auto& [key, claim] : cluster_.claims()) {
+      if (!keys.contains(key)) missing.emplace_back(key, "");
     }
   }
   for (const auto& [key, uid] : missing) erase(kind, key, uid);
@@ -115,6 +125,7 @@ void Cache::put(Watched kind, const Json& object) {
   if (gone_.contains(uid_of(object))) return;
   if (kind == Watched::kJobs) put_job(object);
   if (kind == Watched::kNodes) put_node(object);
+  if (kind == Watched::kClaims) put_claim(object);
   if (kind != Watched::kPods) return;
   const auto assumed = assumed_pods_.find(key_of(object));
   if (assumed != assumed_pods_.end()) {
@@ -130,6 +141,9 @@ void Cache::erase(Watched kind, const ObjectKey& key, const std::string& uid) {
     if (cluster_.node(key.name) == nullptr) return;
     cluster_.erase_node(key.name);
     node_changed(key.name);
+  } else if (kind == Watched::kClaims) {
+    cluster_.erase_claim(key);
+    changes_.room = true;
   } else if (kind == Watched::kPods) {
     const auto* pod = cluster_.pod(key);
     if (pod == nullptr || pod->uid != uid) return;  // the name has been taken again since
@@ -146,12 +160,14 @@ void Cache::erase(Watched kind, const ObjectKey& key, const std::string& uid) {
 void Cache::put_pod(const Json& object) {
   auto pod = decode_pod(object);
   if (!pod) return;
-  if (const auto* old = cluster_.pod(pod->key)) {
+  const auto* old = cluster_.pod(pod->key);
+  if (old != nullptr) {
     if (*old == *pod) return;
-    changed(*old);
+    touch_job_of(*old);
     if (old->uid != pod->uid) pod_by_uid_.erase(old->uid);
   }
-  changed(*pod);
+  touch_job_of(*pod);
+  if (old == nullptr || decide::matters_to_schedule(*old, *pod)) changes_.room = true;
   if (pod->worker) {
     pod_by_uid_[pod->uid] = pod->key;
   } else {
@@ -171,6 +187,15 @@ void Cache::put_node(const Json& object) {
   const std::string name = node->name;
   cluster_.put(std::move(*node));
   node_changed(name);
+}
+
+void Cache::put_claim(const Json& object) {
+  auto claim = decode_claim(object);
+  if (!claim) return;
+  const auto* old = cluster_.claim(claim->key);
+  if (old != nullptr && *old == *claim) return;
+  cluster_.put(std::move(*claim));
+  changes_.room = true;
 }
 
 void Cache::put_job(const Json& object, std::optional<Time> written) {
@@ -195,7 +220,7 @@ void Cache::put_job(const Json& object, std::optional<Time> written) {
   }
   if (written) job->status_written = *written;
   changes_.jobs.insert(job->key);
-  changes_.room = true;
+  if (!same || decide::matters_to_schedule(*old, *job)) changes_.room = true;
   cluster_.put(std::move(*job));
 }
 
@@ -206,14 +231,14 @@ bool Cache::is_foreign(const decide::Job& known, const decide::Job& now) {
 }
 
 void Cache::erase_pod(const decide::Pod& pod) {
-  changed(pod);
+  touch_job_of(pod);
+  changes_.room = true;
   pod_by_uid_.erase(pod.uid);
   const ObjectKey key = pod.key;
   cluster_.erase_pod(key);
 }
 
-void Cache::changed(const decide::Pod& pod) {
-  changes_.room = true;
+void Cache::touch_job_of(const decide::Pod& pod) {
   if (pod.worker) changes_.jobs.insert(job_of(pod));
 }
 

@@ -21,15 +21,15 @@ namespace trainyard::cache {
 using contract::Json;
 
 /// What is watched; the value is a batch's `target`, an index of watch_targets().
-enum class Watched : std::size_t { kJobs, kPods, kNodes };
-inline constexpr std::size_t kNumWatched = 3;
-/// Jobs, and all pods and nodes of the cluster, since every pod takes up room.
+enum class Watched : std::size_t { kJobs, kPods, kNodes, kClaims };
+inline constexpr std::size_t kNumWatched = 4;
+/// Jobs; all pods and nodes of the cluster, since every pod takes up room; and the PersistentVolumeClaims that templates may name.
 std::vector<kube::WatchTarget> watch_targets();
 
 /// What changed since it was asked the last time.
 struct Changes {
   std::set<decide::ObjectKey> jobs;  // to be asked about by plan_job(); some may be gone
-  bool room = false;                 // something changed that schedule() looks at
+  bool room = false;                 // something changed that matters to schedule()
   bool foreign_status = false;       // a job's status is not as this controller left it: somebody else writes statuses
 };
 
@@ -89,10 +89,11 @@ class Cache {
   void erase(Watched kind, const decide::ObjectKey& key, const std::string& uid);
   void put_pod(const Json& object);
   void put_node(const Json& object);
+  void put_claim(const Json& object);
   void put_job(const Json& object, std::optional<contract::Time> written = std::nullopt);
   bool is_foreign(const decide::Job& known, const decide::Job& now);
   void erase_pod(const decide::Pod& pod);
-  void changed(const decide::Pod& pod);
+  void touch_job_of(const decide::Pod& pod);
   void node_changed(const std::string& name);
 
   decide::Cluster cluster_;

@@ -186,6 +186,14 @@ std::optional<decide::Node> decode_node(const Json& object) {
   return node;
 }
 
+std::optional<decide::Claim> decode_claim(const Json& object) {
+  decide::Claim claim{.key = key_of(object), .phase = text(member(object, "status"), "phase")};
+  if (claim.key.ns.empty() || claim.key.name.empty()) return std::nullopt;
+  claim.bound = claim.phase == "Bound" && !text(member(object, "spec"), "volumeName").empty();
+  claim.deleting = member(member(object, "metadata"), "deletionTimestamp").is_string();
+  return claim;
+}
+
 std::optional<decide::Job> decode_job(const Json& object, const decide::Job* known) {
   const Json& metadata = member(object, "metadata");
   decide::Job job{.key = key_of(object), .uid = text(metadata, "uid"), .resource_version = text(metadata, "resourceVersion")};

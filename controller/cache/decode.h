@@ -19,9 +19,10 @@ std::string uid_of(const Json& object);
 /// metadata.resourceVersion as a number, which the API server makes it (KEP-5504); 0 where it is none.
 std::int64_t revision_of(const Json& object);
 
-/// Nothing where the object has no name or UID (or, for pods and jobs, no namespace).
+/// Nothing where the object has no name or UID (or, but for nodes, no namespace).
 std::optional<decide::Pod> decode_pod(const Json& object);
 std::optional<decide::Node> decode_node(const Json& object);
+std::optional<decide::Claim> decode_claim(const Json& object);
 /// `known`, where it is the same job of the same metadata.generation, gives the spec, which then is the same: most changes of a job are
 /// of its status.
 std::optional<decide::Job> decode_job(const Json& object, const decide::Job* known = nullptr);

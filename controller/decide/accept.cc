@@ -34,7 +34,10 @@ bool check_template(Review& review) {
   const std::string hash = template_hash(job.spec, settings);
   const auto* check = review.cluster.template_check(job.uid, hash);
   const Time retry = check == nullptr ? review.now : check->at + settings.template_retry;
-  if (check == nullptr || (!check->accepted && review.now >= retry)) {
+  // A kubelet that found a pod too large may have counted what admission adds by now, and did not when it was asked.
+  const bool is_outdated = check != nullptr && reason_of(review.status, condition::kPlaced) == reason::kLostRace &&
+                           check->at < since_of(review.status, condition::kPlaced);
+  if (check == nullptr || is_outdated || (!check->accepted && review.now >= retry)) {
     const WorkerPlace nowhere{.worker = 0, .generation = next_generation(review.cluster, job), .node = {}};
     review.writes.push_back(DryRunPod{job.key, job.uid, hash, worker_pod(job, settings, nowhere)});
   }
@@ -49,9 +52,9 @@ bool check_template(Review& review) {
 
 }  // namespace
 
-bool is_template_accepted(const Cluster& cluster, const Job& job) {
+const PodNeeds* accepted_needs(const Cluster& cluster, const Job& job) {
   const auto* check = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings));
-  return check != nullptr && check->accepted;
+  return check != nullptr && check->accepted ? &check->needs : nullptr;
 }
 
 void accept(Review& review) {

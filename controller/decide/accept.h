@@ -9,7 +9,7 @@ namespace trainyard::decide {
 /// that runs keeps what it was accepted for: its condition says when an edited template takes effect.
 void accept(Review& review);
 
-/// Whether pods of the job's present template may be made.
-bool is_template_accepted(const Cluster& cluster, const Job& job);
+/// What pods of the job's present template need; nothing where none may be made of it (yet).
+const PodNeeds* accepted_needs(const Cluster& cluster, const Job& job);
 
 }  // namespace trainyard::decide

@@ -14,9 +14,19 @@ auto* find_in(Map& map, const Key& key) {
 /// Where a pod takes up room: on its node, or on the one that kube-scheduler empties for it.
 const std::string& place_of(const Pod& pod) { return pod.node.empty() ? pod.nominated_node : pod.node; }
 
-std::int64_t is_running(const Job& job) { return job.status.phase == contract::Phase::kRunning ? 1 : 0; }
+std::int64_t is_live(const Job& job) {
+  using contract::Phase;
+  const auto phase = job.status.phase;
+  const bool rests = phase == Phase::kSuspended || phase == Phase::kSucceeded || phase == Phase::kFailed;
+  return job.spec.managedBy == contract::kManagedBy && !job.deleting && !rests ? 1 : 0;
+}
 
 }  // namespace
+
+bool takes_same_room(const Pod& a, const Pod& b) {
+  const auto job = [](const Pod& pod) { return pod.worker ? pod.worker->job : ""; };
+  return place_of(a) == place_of(b) && a.is_finished() == b.is_finished() && a.requests == b.requests && job(a) == job(b);
+}
 
 void Cluster::put(Node node) {
   std::string name = node.name;
@@ -24,21 +34,29 @@ void Cluster::put(Node node) {
 }
 
 void Cluster::put(Pod pod) {
-  if (const auto* old = this->pod(pod.key)) {
-    discount(*old);
-    if (old->uid != pod.uid) agents_.erase(old->uid);
+  const auto* old = this->pod(pod.key);
+  if (old != nullptr && old->uid != pod.uid) agents_.erase(old->uid);
+  if (old == nullptr || !takes_same_room(*old, pod)) {
+    if (old != nullptr) discount(*old);
+    count(pod);
   }
-  count(pod);
   ObjectKey key = pod.key;
   pods_.insert_or_assign(std::move(key), std::move(pod));
 }
 
 void Cluster::put(Job job) {
-  if (const auto* old = this->job(job.key)) num_running_jobs_ -= is_running(*old);
-  num_running_jobs_ += is_running(job);
+  if (const auto* old = this->job(job.key)) num_live_jobs_ -= is_live(*old);
+  num_live_jobs_ += is_live(job);
   ObjectKey key = job.key;
   jobs_.insert_or_assign(std::move(key), std::move(job));
 }
+
+void Cluster::put(Claim claim) {
+  ObjectKey key = claim.key;
+  claims_.insert_or_assign(std::move(key), std::move(claim));
+}
+
+void Cluster::erase_claim(const ObjectKey& key) { claims_.erase(key); }
 
 void Cluster::erase_node(const std::string& name) { nodes_.erase(name); }
 
@@ -53,7 +71,7 @@ void Cluster::erase_pod(const ObjectKey& key) {
 void Cluster::erase_job(const ObjectKey& key) {
   const auto found = jobs_.find(key);
   if (found == jobs_.end()) return;
-  num_running_jobs_ -= is_running(found->second);
+  num_live_jobs_ -= is_live(found->second);
   const std::string uid = found->second.uid;
   std::erase_if(template_checks_, [&uid](const auto& item) { return item.first.first == uid; });
   jobs_.erase(found);
@@ -68,6 +86,7 @@ void Cluster::put_template_check(const std::string& job_uid, const std::string& 
 }
 
 const Node* Cluster::node(const std::string& name) const { return find_in(nodes_, name); }
+const Claim* Cluster::claim(const ObjectKey& key) const { return find_in(claims_, key); }
 const Pod* Cluster::pod(const ObjectKey& key) const { return find_in(pods_, key); }
 const Job* Cluster::job(const ObjectKey& key) const { return find_in(jobs_, key); }
 const AgentView* Cluster::agent(const std::string& pod_uid) const { return find_in(agents_, pod_uid); }
@@ -116,9 +135,15 @@ void Cluster::discount(const Pod& pod) {
   }
   if (pod.is_finished() || place_of(pod).empty()) return;
   const auto found = use_.find(place_of(pod));
-  found->second.used -= pod.requests;
-  found->second.pods.erase(pod.key);
-  if (found->second.pods.empty()) use_.erase(found);
+  Use& use = found->second;
+  use.pods.erase(pod.key);
+  if (use.pods.empty()) {
+    use_.erase(found);
+    return;
+  }
+  // Added up anew: sums saturate, so that taking away what one pod asks for would not give back what they were before it came.
+  use.used = {};
+  for (const auto& key : use.pods) use.used += pods_.at(key).requests;
 }
 
 }  // namespace trainyard::decide

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "controller/decide/pod_needs.h"
 #include "controller/decide/resources.h"
 #include "crds/contract/fields.h"
 #include "crds/contract/job.h"
@@ -85,6 +86,9 @@ struct Pod {
   bool operator==(const Pod&) const = default;
 };
 
+/// Whether the two take up as much, on the same node, for the same job.
+bool takes_same_room(const Pod& a, const Pod& b);
+
 struct Job {
   ObjectKey key;
   std::string uid;
@@ -109,10 +113,20 @@ struct AgentView {
   bool operator==(const AgentView&) const = default;
 };
 
+/// A PersistentVolumeClaim.
+struct Claim {
+  ObjectKey key;
+  std::string phase;      // Pending, Bound, Lost
+  bool bound = false;     // Bound, and to a volume
+  bool deleting = false;  // gone once no pod uses it any more; no other pod may begin to
+  bool operator==(const Claim&) const = default;
+};
+
 /// What the API server said to the dry run of worker 0's pod.
 struct TemplateCheck {
   bool accepted = false;
   std::string message;  // why not
+  PodNeeds needs;       // of the pod as it was accepted, with all that admission adds
   Time at{};            // when it was asked; a refusal is asked about again after Settings::template_retry
   bool operator==(const TemplateCheck&) const = default;
 };
@@ -130,7 +144,7 @@ struct Settings {
   std::string default_image;                    // of worker containers whose template names none
   std::string controller_namespace;             // for the NetworkPolicy that a condition asks for
   std::chrono::seconds status_interval{5};      // progress is copied to a status at most so often …
-  double status_writes_per_second = 20;         // … and less often when all running jobs together would write more than this
+  double status_writes_per_second = 20;         // … and less often when all live jobs together would write more than this
   std::chrono::seconds agent_silence_told{15};  // an agent that can't be reached is named in a condition after so long,
   std::chrono::seconds agent_lost{120};         // and its pod replaced after so long,
   std::chrono::seconds node_lost{10};           // or after so long where its node is not ready either
@@ -149,6 +163,8 @@ class Cluster {
   void put(Node node);
   void put(Pod pod);
   void put(Job job);
+  void put(Claim claim);
+  void erase_claim(const ObjectKey& key);
   void erase_node(const std::string& name);
   void erase_pod(const ObjectKey& key);  // and what is known of its agent
   void erase_job(const ObjectKey& key);  // and its template checks
@@ -159,7 +175,9 @@ class Cluster {
   const std::map<std::string, Node>& nodes() const { return nodes_; }
   const std::map<ObjectKey, Pod>& pods() const { return pods_; }
   const std::map<ObjectKey, Job>& jobs() const { return jobs_; }
+  const std::map<ObjectKey, Claim>& claims() const { return claims_; }
   const Node* node(const std::string& name) const;
+  const Claim* claim(const ObjectKey& key) const;
   const Pod* pod(const ObjectKey& key) const;
   const Job* job(const ObjectKey& key) const;
   /// Nothing where the agent was never asked.
@@ -171,8 +189,8 @@ class Cluster {
   std::vector<const Pod*> pods_on(const std::string& node) const;
   /// What those pods take, added up.
   const Resources& used_on(const std::string& node) const;
-  /// Jobs whose status has the phase Running.
-  std::int64_t num_running_jobs() const { return num_running_jobs_; }
+  /// Jobs of this controller whose status may have something new to tell at any time: all but the finished and the suspended.
+  std::int64_t num_live_jobs() const { return num_live_jobs_; }
 
  private:
   struct Use {
@@ -185,11 +203,12 @@ class Cluster {
   std::map<std::string, Node> nodes_;
   std::map<ObjectKey, Pod> pods_;
   std::map<ObjectKey, Job> jobs_;
+  std::map<ObjectKey, Claim> claims_;
   std::map<std::string, AgentView> agents_;
   std::map<std::pair<std::string, std::string>, TemplateCheck> template_checks_;  // by job UID and template hash
   std::map<std::string, Use> use_;                                                // by node
   std::map<ObjectKey, std::set<ObjectKey>> pods_by_job_;
-  std::int64_t num_running_jobs_ = 0;
+  std::int64_t num_live_jobs_ = 0;
 };
 
 }  // namespace trainyard::decide

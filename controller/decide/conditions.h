@@ -31,6 +31,8 @@ inline constexpr const char* kGangPlaced = "Placed";                // every wor
 // Of Placed, False:
 inline constexpr const char* kUnschedulable = "Unschedulable";  // no room now
 inline constexpr const char* kNeverFits = "NeverFits";          // no room ever
+inline constexpr const char* kClaimMissing = "ClaimMissing";    // a PersistentVolumeClaim of the template is not there
+inline constexpr const char* kClaimUnbound = "ClaimUnbound";    // the same is not bound, and binding is Direct
 inline constexpr const char* kWorkerLost = "WorkerLost";        // some workers are to be replaced; the others stay
 inline constexpr const char* kNoReplacement = "NoReplacement";  // the same, and there is no room for the new ones
 inline constexpr const char* kLostRace = "LostRace";            // a kubelet rejected a pod: another scheduler was faster

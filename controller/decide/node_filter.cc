@@ -46,27 +46,6 @@ bool matches_term(const Json& term, const Node& node) {
 
 }  // namespace
 
-NodeRules read_node_rules(const Json& pod_spec) {
-  NodeRules rules;
-  if (const Json& selector = member(pod_spec, "nodeSelector"); selector.is_object()) {
-    for (const auto& item : selector.items()) {
-      if (item.value().is_string()) rules.selector[item.key()] = item.value().get<std::string>();
-    }
-  }
-  const Json& required =
-      member(member(member(pod_spec, "affinity"), "nodeAffinity"), "requiredDuringSchedulingIgnoredDuringExecution");
-  if (const Json& terms = member(required, "nodeSelectorTerms"); terms.is_array()) rules.required_terms = terms;
-  if (const Json& tolerations = member(pod_spec, "tolerations"); tolerations.is_array()) {
-    for (const auto& toleration : tolerations) {
-      rules.tolerations.push_back({.key = text_of(toleration, "key"),
-                                   .op = text_of(toleration, "operator"),
-                                   .value = text_of(toleration, "value"),
-                                   .effect = text_of(toleration, "effect")});
-    }
-  }
-  return rules;
-}
-
 bool tolerates(const std::vector<Toleration>& tolerations, const Taint& taint) {
   return std::any_of(tolerations.begin(), tolerations.end(), [&taint](const Toleration& toleration) {
     if (!toleration.effect.empty() && toleration.effect != taint.effect) return false;
@@ -113,6 +92,11 @@ std::vector<contract::Problem> beyond_direct(const Json& pod_spec) {
   refuse(!member(member(pod_spec, "affinity"), "podAffinity").empty(), "affinity.podAffinity");
   refuse(!member(member(pod_spec, "affinity"), "podAntiAffinity").empty(), "affinity.podAntiAffinity");
   refuse(member(pod_spec, "hostNetwork") == true, "hostNetwork");
+  const Json& volumes = member(pod_spec, "volumes");
+  for (std::size_t i = 0; i < volumes.size() && volumes.is_array(); ++i) {
+    // Its claim is made with the pod, unbound.
+    refuse(!member(volumes[i], "ephemeral").is_null(), "volumes[" + std::to_string(i) + "].ephemeral");
+  }
   for (const char* list : {"initContainers", "containers"}) {
     const Json& containers = member(pod_spec, list);
     for (std::size_t i = 0; i < containers.size() && containers.is_array(); ++i) {

@@ -7,22 +7,9 @@
 #include <vector>
 
 #include "controller/decide/cluster.h"
+#include "controller/decide/pod_needs.h"
 
 namespace trainyard::decide {
-
-struct Toleration {
-  std::string key, op, value, effect;
-  bool operator==(const Toleration&) const = default;
-};
-
-/// What a pod asks of its node, from its spec: nodeSelector, the required node affinity and the tolerations.
-struct NodeRules {
-  std::map<std::string, std::string> selector;
-  Json required_terms = Json::array();  // nodeSelectorTerms; empty: any node
-  std::vector<Toleration> tolerations;
-  bool operator==(const NodeRules&) const = default;
-};
-NodeRules read_node_rules(const Json& pod_spec);
 
 /// Why a node takes no pod of this kind, however empty it is; in the order in which they are told.
 enum class Obstacle { kSelector, kTaint, kCordoned, kNotReady, kRejected };

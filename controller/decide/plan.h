@@ -10,7 +10,7 @@
 //   the job looked at again (after a back-off where it was no conflict). CreatePod and CreateSecret count as done when the object
 //   exists already, DeletePod and DeleteJob when it is gone or has another UID, an Event when one of that name exists.
 // - `look_again` sets a timer; apart from that, plan_job() is asked when the job, one of its pods, its nodes or its agents changed,
-//   and schedule() when anything changed.
+//   and schedule() when nodes, claims or template checks changed, or jobs and pods in a way that matters_to_schedule().
 
 #include <chrono>
 #include <cstdint>
@@ -54,7 +54,8 @@ struct CreateSecret {
   bool operator==(const CreateSecret&) const = default;
 };
 /// Creates the pod with dryRun=All and fieldValidation=Strict. The answer goes into the cluster as a TemplateCheck under job UID and
-/// hash: accepted, or (400, 403, 422) refused with the server's message. Other errors are failures of the action.
+/// hash: accepted, with what the pod needs as admission left it, or (400, 403, 422) refused with the server's message. Other errors
+/// are failures of the action.
 struct DryRunPod {
   ObjectKey job;
   std::string job_uid;
@@ -101,6 +102,11 @@ struct Plan {
 /// the pods; or says in the condition Placed why there is no room. Jobs that need nothing are left out; a plan may have only look_again,
 /// after which schedule() is to be asked again.
 std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now);
+
+/// Whether schedule() may decide otherwise once the one has become the other. A pod's container starts, a job does another step: most
+/// changes of jobs and pods are of no interest to those that wait.
+bool matters_to_schedule(const Pod& before, const Pod& after);
+bool matters_to_schedule(const Job& before, const Job& after);
 
 /// Everything else in a job's life. An empty plan for a job that does not exist or is another controller's (spec.managedBy).
 Plan plan_job(const Cluster& cluster, const ObjectKey& key, Time now);

@@ -122,6 +122,8 @@ Resources pod_requests(const Json& pod_spec, std::vector<Problem>& problems) {
     }
   }
   out.raise_to(init);
+  const auto whole = read_resources(member(member(pod_spec, "resources"), "requests"), "spec.resources.requests", problems);
+  for (const auto& [name, amount] : whole.entries()) out.set(name, amount);
   out += read_resources(member(pod_spec, "overhead"), "spec.overhead", problems);
   out.set(kPods, 1);
   return out;

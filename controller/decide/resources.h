@@ -15,7 +15,7 @@ namespace trainyard::decide {
 inline constexpr std::string_view kPods = "pods";
 
 /// Amounts in the units of quantity.h, sorted by name; a name that is not there has the amount 0. Small and cheap to copy: there is
-/// one for each of 100,000 pods. Sums saturate.
+/// one for each of 100,000 pods. Sums saturate, so that a subtraction does not always undo an addition.
 class Resources {
  public:
   using Entry = std::pair<std::string, std::int64_t>;
@@ -41,8 +41,9 @@ class Resources {
 Resources read_resources(const contract::Json& list, const std::string& path, std::vector<contract::Problem>& problems);
 
 /// What a pod with this spec takes from its node, "pods": 1 included. As kube-scheduler counts it: the greater of the containers'
-/// sum and what the init containers need in turn (sidecars, restartPolicy Always, stay and add up), plus overhead; requests left out
-/// are the limits. Source: k8s.io/component-helpers/resource.PodRequests; KEP-753.
+/// sum and what the init containers need in turn (sidecars, restartPolicy Always, stay and add up), or what the pod as a whole asks for
+/// instead (spec.resources), plus overhead; requests left out are the limits.
+/// Source: k8s.io/component-helpers/resource.PodRequests; KEP-753, KEP-2837.
 Resources pod_requests(const contract::Json& pod_spec, std::vector<contract::Problem>& problems);
 
 }  // namespace trainyard::decide

@@ -44,7 +44,7 @@ Plan Review::plan() {
   Plan out;
   bool is_due = true;
   if (status != job.status) {
-    const Time turn = job.status_written + write_interval(cluster);
+    const Time turn = numbers_due(cluster, job);
     is_due = differs_in_kind(status, job.status) || !writes.empty() || now >= turn;
     if (is_due) {
       out.phases.push_back({WriteStatus{job.key, job.uid, job.resource_version, status}});
@@ -72,10 +72,12 @@ void complete_status(TrainingJobStatus& status, const Job& job) {
 
 std::chrono::microseconds write_interval(const Cluster& cluster) {
   const auto& settings = cluster.settings;
-  const double all = static_cast<double>(cluster.num_running_jobs()) / settings.status_writes_per_second;
+  const double all = static_cast<double>(cluster.num_live_jobs()) / settings.status_writes_per_second;
   return std::max<std::chrono::microseconds>(settings.status_interval,
                                              std::chrono::microseconds(static_cast<std::int64_t>(all * 1e6)));
 }
+
+Time numbers_due(const Cluster& cluster, const Job& job) { return job.status_written + write_interval(cluster); }
 
 bool differs_in_kind(const TrainingJobStatus& a, const TrainingJobStatus& b) { return in_kind(a) != in_kind(b); }
 

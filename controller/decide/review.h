@@ -40,6 +40,8 @@ struct Review {
 void complete_status(contract::TrainingJobStatus& status, const Job& job);
 /// How long numbers and messages of one job wait for their turn.
 std::chrono::microseconds write_interval(const Cluster& cluster);
+/// When it is the job's turn to have them written.
+Time numbers_due(const Cluster& cluster, const Job& job);
 /// Whether the two differ in more than numbers and messages.
 bool differs_in_kind(const contract::TrainingJobStatus& a, const contract::TrainingJobStatus& b);
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "controller/decide/accept.h"
+#include "controller/decide/claims.h"
 #include "controller/decide/events.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/no_room.h"
@@ -20,13 +21,14 @@ namespace {
 /// A job that waits for nodes, and for which workers.
 struct Candidate {
   const Job* job = nullptr;
+  const PodNeeds* needs = nullptr;  // of each of its pods
   GangView gang;
   std::vector<std::int32_t> missing;  // workers without a pod that can be kept
   std::optional<Time> blocked_until;  // their last pods may still run
   bool has_others() const { return missing.size() < gang.workers.size(); }
 };
 
-bool is_waiting(const Cluster& cluster, const Job& job) {
+bool is_waiting(const Job& job) {
   const auto& status = job.status;
   if (job.deleting || job.spec.managedBy != contract::kManagedBy || is_finished(status)) return false;
   if (job.spec.suspend || is_true(status, condition::kSuspended) ||
@@ -34,7 +36,7 @@ bool is_waiting(const Cluster& cluster, const Job& job) {
     return false;
   }
   if (reason_of(status, condition::kPlaced) == reason::kGangPlaced) return false;
-  return is_true(status, condition::kAccepted) && is_template_accepted(cluster, job);
+  return is_true(status, condition::kAccepted);
 }
 
 /// A pod that goes may still run on a healthy node: nobody takes its place before it is gone, or long overdue. Until when it does so;
@@ -50,8 +52,9 @@ std::optional<Time> blocks_until(const Cluster& cluster, const Pod& pod, Time no
 
 /// Nothing where there is nothing to do for schedule(), now or later.
 std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time now) {
-  if (!is_waiting(cluster, job)) return std::nullopt;
-  Candidate out{.job = &job, .gang = view_gang(cluster, job, now)};
+  const PodNeeds* needs = is_waiting(job) ? accepted_needs(cluster, job) : nullptr;
+  if (needs == nullptr) return std::nullopt;
+  Candidate out{.job = &job, .needs = needs, .gang = view_gang(cluster, job, now)};
   const std::string why = reason_of(job.status, condition::kPlaced);
   const bool creating = is_true(job.status, condition::kPlaced);
   for (const auto& worker : out.gang.workers) {
@@ -92,11 +95,9 @@ std::vector<std::int32_t> groups_of(const contract::TrainingJobSpec& spec) {
 
 Gang gang_of(const Cluster& cluster, const Candidate& candidate, Time now) {
   const Job& job = *candidate.job;
-  const Json pod = worker_pod(job, cluster.settings, {.worker = 0, .generation = 1, .node = {}});
-  std::vector<contract::Problem> problems;  // there are none in an accepted template
   Gang gang{.count = static_cast<std::int32_t>(candidate.missing.size()),
-            .requests = pod_requests(pod.at("spec"), problems),
-            .rules = read_node_rules(pod.at("spec")),
+            .requests = candidate.needs->requests,
+            .rules = candidate.needs->rules,
             .pack = job.spec.placement.pack};
   if (!candidate.has_others()) gang.groups = groups_of(job.spec);
   std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
@@ -119,10 +120,17 @@ class Scheduling {
 
   Plan place(const Candidate& candidate) {
     if (candidate.blocked_until) return look_again_at(*candidate.blocked_until);
-    const Gang gang = gang_of(cluster_, candidate, now_);
     if (candidate.missing.empty()) return start(candidate, {});
+    if (auto trouble = claim_trouble(cluster_, *candidate.job, *candidate.needs)) {
+      return wait(candidate, trouble->reason, trouble->message);
+    }
+    const Gang gang = gang_of(cluster_, candidate, now_);
     const auto found = place_gang(topology_, gang);
-    if (const auto* none = std::get_if<NoRoom>(&found)) return wait(candidate, gang, *none);
+    if (const auto* none = std::get_if<NoRoom>(&found)) {
+      if (const auto due = explained_until(candidate)) return look_again_at(*due);
+      const Explanation why = explain(cluster_, topology_, gang, *none);
+      return wait(candidate, why.never ? reason::kNeverFits : reason::kUnschedulable, why.message);
+    }
     const auto& nodes = std::get<Placement>(found).nodes;
     for (const auto& node : nodes) topology_.take(static_cast<std::size_t>(topology_.find_node(node)), gang.requests);
     return start(candidate, nodes);
@@ -133,6 +141,16 @@ class Scheduling {
     Plan plan;
     if (at != Time::max()) plan.look_again = std::chrono::ceil<std::chrono::seconds>(at - now_);
     return plan;
+  }
+
+  /// A job that was told why there is no room is told so anew when it is its turn: to find the words takes longer than to find room.
+  /// Until when it has to wait; nothing where it is its turn.
+  std::optional<Time> explained_until(const Candidate& candidate) const {
+    const Job& job = *candidate.job;
+    const std::string told = reason_of(job.status, condition::kPlaced);
+    if (candidate.has_others() || (told != reason::kUnschedulable && told != reason::kNeverFits)) return std::nullopt;
+    const Time due = numbers_due(cluster_, job);
+    return now_ < due ? std::optional(due) : std::nullopt;
   }
 
   Plan start(const Candidate& candidate, const std::vector<std::string>& nodes) const {
@@ -184,23 +202,22 @@ class Scheduling {
     return {.domains = {domains.begin(), domains.end()}, .nodes = static_cast<std::int32_t>(nodes.size())};
   }
 
-  Plan wait(const Candidate& candidate, const Gang& gang, const NoRoom& none) const {
+  /// Says why the gang, or what is missing of it, has no place.
+  Plan wait(const Candidate& candidate, const char* why, const std::string& message) const {
     const Job& job = *candidate.job;
     Review review(cluster_, job, now_);
-    const Explanation why = explain(cluster_, topology_, gang, none);
-    const std::string reason = reason_of(job.status, condition::kPlaced);
     if (!candidate.has_others()) {
-      review.set(condition::kPlaced, false, why.never ? reason::kNeverFits : reason::kUnschedulable, why.message);
+      review.set(condition::kPlaced, false, why, message);
       return review.plan();
     }
+    const std::string reason = reason_of(job.status, condition::kPlaced);
     // A gang does not hold nodes in vain: two halves could wait for each other for ever.
     const Time patience = since_of(job.status, condition::kPlaced) + std::chrono::seconds(job.spec.lifecycle.startTimeoutSeconds);
     const bool was_running = reason == reason::kWorkerLost || reason == reason::kNoReplacement;
     if (!was_running || now_ >= patience) {
-      review.set(condition::kPlaced, false, reason::kGangRemoved,
-                 "there is no room for all workers beside each other: " + why.message);
+      review.set(condition::kPlaced, false, reason::kGangRemoved, "the gang is not whole, and can't be made so: " + message);
     } else {
-      review.set(condition::kPlaced, false, reason::kNoReplacement, "a lost worker can't be replaced: " + why.message);
+      review.set(condition::kPlaced, false, reason::kNoReplacement, "a lost worker can't be replaced: " + message);
       review.look_again(patience);
     }
     return review.plan();
@@ -223,6 +240,27 @@ std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now) {
     if (!plan.is_empty() || plan.look_again) plans.emplace(candidate.job->key, std::move(plan));
   }
   return plans;
+}
+
+bool matters_to_schedule(const Pod& before, const Pod& after) {
+  if (!takes_same_room(before, after) || before.uid != after.uid) return true;
+  if (!before.worker) return false;
+  const auto seen = [](Pod pod) {  // what is left tells whether it can be kept, or when it is out of the way
+    if (!pod.is_finished()) pod.phase = PodPhase::kPending;
+    auto& worker = *pod.worker;
+    worker.ip.clear();
+    worker.container_running = false;
+    worker.waiting_reason.clear();
+    worker.waiting_message.clear();
+    worker.unscheduled_message.clear();
+    return pod;
+  };
+  return seen(before) != seen(after);
+}
+
+bool matters_to_schedule(const Job& before, const Job& after) {
+  return before.uid != after.uid || before.generation != after.generation || before.deleting != after.deleting ||
+         differs_in_kind(before.status, after.status);
 }
 
 }  // namespace trainyard::decide

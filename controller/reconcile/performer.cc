@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "controller/cache/decode.h"
+#include "controller/decide/json_lookup.h"
 
 namespace trainyard::reconcile {
 namespace {
@@ -154,8 +155,12 @@ void Performer::assume(const Action& action, const kube::Response& response) {
     }
   } else if (const auto* check = std::get_if<decide::DryRunPod>(&action)) {
     const bool accepted = response.ok() || response.is_already_exists();
+    const contract::Json& admitted = response.ok() ? response.body : check->body;
     cache_.put_template_check(check->job, check->job_uid, check->template_hash,
-                              {.accepted = accepted, .message = accepted ? "" : response.message, .at = now});
+                              {.accepted = accepted,
+                               .message = accepted ? "" : response.message,
+                               .needs = decide::read_pod_needs(decide::member(admitted, "spec")),
+                               .at = now});
   } else if (const auto* job = std::get_if<decide::DeleteJob>(&action)) {
     // Where somebody's finalizer holds it, the answer is the job as it dies.
     if (response.ok() && response.body.is_object() && response.body.value("kind", "") == contract::kKind) {

@@ -16,6 +16,7 @@ const Key kRoomKey{.kind = Kind::kRoom, .object = {}};
 constexpr milliseconds kListRetry{500};
 constexpr milliseconds kListRetryLimit{10'000};
 constexpr milliseconds kDrainInterval{50};
+constexpr int kRestAfterRoom = 9;  // times what schedule() took: the brain spends at most a tenth of its time on jobs that wait
 
 Key key_for(const ObjectKey& job) { return {.kind = Kind::kTrainingJob, .object = job}; }
 
@@ -79,6 +80,7 @@ void Reconciler::drop_work() {
   refused_.clear();
   room_waits_for_.clear();
   room_plans_ = 0;
+  room_rest_ = milliseconds(0);
   if (std::exchange(acting_, false)) observer_.acting(false);
 }
 
@@ -138,7 +140,9 @@ void Reconciler::run(const Key& key) {
 void Reconciler::run_room() {
   const milliseconds begun = executor_.uptime();
   std::optional<milliseconds> look_again;
-  for (const auto& [job, plan] : decide::schedule(cluster(), executor_.now())) {
+  const auto plans = decide::schedule(cluster(), executor_.now());
+  room_rest_ = kRestAfterRoom * (executor_.uptime() - begun);
+  for (const auto& [job, plan] : plans) {
     observer_.planned(kRoomKey, plan.reasons, num_actions(plan), executor_.uptime() - begun);
     if (plan.look_again) look_again = std::min<milliseconds>(look_again.value_or(milliseconds::max()), *plan.look_again);
     if (plan.is_empty()) continue;
@@ -154,7 +158,7 @@ void Reconciler::run_room() {
     }
   }
   if (look_again) queue_.add_after(kRoomKey, *look_again);
-  if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell);
+  if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell, room_rest_);
 }
 
 std::optional<milliseconds> Reconciler::placeable_in(const ObjectKey& job) const {
@@ -175,7 +179,7 @@ void Reconciler::placed(const ObjectKey& job, const PlanEnded& ended) {
   }
   --room_plans_;
   job_done(job, {});
-  if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell);
+  if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell, room_rest_);
 }
 
 void Reconciler::run_job(const ObjectKey& job) {

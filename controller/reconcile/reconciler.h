@@ -31,7 +31,7 @@ struct ReconcilerOptions {
 };
 
 /// Lives on the brain; its functions are called there. Whoever does not lead keeps the cache warm and does nothing else. Who begins
-/// to lead first reads all jobs, pods and nodes consistently from the store, so that nothing that a former leader wrote is overlooked;
+/// to lead first reads all that is watched consistently from the store, so that nothing that a former leader wrote is overlooked;
 /// then every job is looked at once. The same where a status turns out to be another than this controller left: an answer was lost, or
 /// somebody else leads too; a job's status that is newer than the pods that are believed in would look as if pods were lost.
 /// Destroyed only after the executor was stopped.
@@ -84,6 +84,7 @@ class Reconciler {
   std::map<decide::ObjectKey, Refused> refused_;
   std::set<decide::ObjectKey> room_waits_for_;  // jobs that schedule() has plans for, which were busy
   std::size_t room_plans_ = 0;                  // plans of schedule() under way
+  std::chrono::milliseconds room_rest_{0};      // after them
 };
 
 }  // namespace trainyard::reconcile

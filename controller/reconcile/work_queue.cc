@@ -38,7 +38,7 @@ void WorkQueue::done(const Key& key, Ended ended, milliseconds at_least) {
   item.running = false;
   item.failures = ended == Ended::kWell ? 0 : item.failures + 1;
   const Moment now = executor_.uptime();
-  item.not_before = now + pace_.interval;
+  item.not_before = now + (ended == Ended::kWell ? std::max(pace_.interval, at_least) : pace_.interval);
   if (ended != Ended::kWell) {
     const Moment again = now + std::max(pace_.backoff(item.failures), at_least);
     if (ended == Ended::kFailed) item.not_before = again;

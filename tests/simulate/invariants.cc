@@ -85,12 +85,18 @@ void Invariants::pod_changed(const test::FakeKubeApi::Change& change) {
     const auto other = cache::decode_pod(*object);
     if (other->worker && other->node == pod->node && !other->is_finished()) used += other->requests;
   }
+  const Json& spec = change.object->at("spec");
+  for (const auto& claim : decide::read_pod_needs(spec).claims) {
+    const Json* found = world_.api.get(test::kClaims, {pod->key.ns, claim});
+    const auto known = found == nullptr ? std::nullopt : cache::decode_claim(*found);
+    if (!known || (spec.contains("nodeName") && !known->bound)) fail("a pod before its claim: " + name);
+  }
   const Json* node = world_.api.get(test::kNodes, {"", pod->node});
   if (pod->node.empty()) return;
   if (node == nullptr) return fail("a pod on a node that is not there: " + name);
   const auto allocatable = cache::decode_node(*node)->allocatable;
   for (const auto& [resource, amount] : used.entries()) {
-    if (amount > allocatable[resource] && !requests_come_late)
+    if (amount > allocatable[resource] && !requests_come_late && !admission_changes)
       fail("our pods on " + pod->node + " ask for more " + resource + " than it has: " + name);
   }
 }

@@ -18,6 +18,8 @@ class Invariants {
   seconds partial_slack{150};
   /// A pod may be made long after its maker gave the request up, on a node that is taken since: the kubelet then rejects it.
   bool requests_come_late = false;
+  /// So may one be that is larger than it was when the API server was asked about it.
+  bool admission_changes = false;
   std::vector<std::string> violations() const;
   int num_jobs_seen() const { return static_cast<int>(jobs_.size()); }
 

@@ -100,8 +100,23 @@ void RandomStory::add_job() {
   shape.checkpoint_every = random(1, 20);
   shape.max_restarts = random(1, 12);
   if (world_.time.one_in(3)) shape.binding = contract::Binding::kScheduler;
+  if (world_.time.one_in(3)) add_claim_of(shape);
   jobs_.push_back(shape);
   world_.time.after(milliseconds(random(0, 20'000)), [this, shape] { world_.apply(shape); });
+}
+
+/// The claim comes before the job or after it, and is bound later still.
+void RandomStory::add_claim_of(JobShape& shape) {
+  shape.claim = "claim-of-" + shape.name;
+  const bool waits = shape.binding == contract::Binding::kScheduler && world_.time.one_in(2);
+  world_.time.after(milliseconds(random(0, 40'000)), [this, claim = shape.claim, waits] {
+    world_.kubelets.add_claim(claim, waits ? test::kWaitsForConsumer : "");
+    if (waits) return;
+    world_.time.after(milliseconds(random(0, 40'000)), [this, claim] {
+      say("bind " + claim);
+      world_.kubelets.bind_claim({"default", claim});
+    });
+  });
 }
 
 void RandomStory::set_up_watches(int controller) { world_.controller(controller)->watcher().set_delay(watch_delay_); }
@@ -227,7 +242,8 @@ void RandomStory::delete_job() {
 void RandomStory::break_watch() {
   auto* controller = world_.controller(random(0, world_.num_controllers() - 1));
   if (controller == nullptr) return;
-  controller->watcher().relist(static_cast<std::size_t>(random(0, 2)), milliseconds(random(1, 10'000)));
+  controller->watcher().relist(static_cast<std::size_t>(random(0, static_cast<int>(cache::kNumWatched) - 1)),
+                               milliseconds(random(1, 10'000)));
 }
 
 void RandomStory::add_foreign_pod() {

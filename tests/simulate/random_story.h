@@ -25,6 +25,7 @@ class RandomStory {
   void trace_writes();
   void set_up();
   void add_job();
+  void add_claim_of(JobShape& shape);
   void set_up_requests();
   void set_up_watches(int controller);
   void next_fault();

@@ -82,6 +82,61 @@ TEST_F(Story, AJobIsPlacedWithinASecond) {
   EXPECT_TRUE(world.time.run_until([this] { return pods_made == 2; }, seconds(1)));
 }
 
+TEST_F(Story, WhyAJobIsNotPlacedIsToldWithinASecond) {
+  world.apply({.name = "full", .workers = 24, .steps = 10'000});
+  expect_phase("full", Phase::kRunning);
+  world.apply({.name = "waits", .workers = 1});
+  EXPECT_TRUE(becomes("waits", "Placed", "Unschedulable", seconds(1))) << describe(world, "waits");
+  EXPECT_EQ(
+      condition("waits", "Placed").message,
+      "needs 1 worker of 1 cpu and 1Gi memory; 0 fit now. Of 3 nodes, 3 are too full: cpu is held by job default/full (24).");
+  world.apply({.name = "too-large", .workers = 25});
+  EXPECT_TRUE(becomes("too-large", "Placed", "NeverFits", seconds(1))) << describe(world, "too-large");
+  world.apply({.name = "unclaimed", .claim = "corpus"});
+  EXPECT_TRUE(becomes("unclaimed", "Placed", "ClaimMissing", seconds(1))) << describe(world, "unclaimed");
+}
+
+TEST_F(Story, AJobStartsAsSoonAsItsClaimIsBound) {
+  world.apply({.name = "a", .claim = "checkpoints"});
+  ASSERT_TRUE(becomes("a", "Placed", "ClaimMissing")) << describe(world, "a");
+  world.kubelets.add_claim("checkpoints");
+  ASSERT_TRUE(becomes("a", "Placed", "ClaimUnbound", seconds(1))) << describe(world, "a");
+  world.time.run_for(seconds(700));
+  EXPECT_EQ(pods_made, 0);
+  world.kubelets.bind_claim({"default", "checkpoints"});
+  EXPECT_TRUE(world.time.run_until([this] { return pods_made == 2; }, seconds(1)));
+  expect_phase("a", Phase::kSucceeded);
+  EXPECT_EQ(world.status("a").restarts, 0);
+}
+
+TEST_F(Story, AClaimThatWaitsForItsFirstConsumerIsForBindingScheduler) {
+  world.kubelets.add_claim("checkpoints", test::kWaitsForConsumer);
+  world.apply({.name = "a", .binding = contract::Binding::kScheduler, .claim = "checkpoints"});
+  expect_phase("a", Phase::kSucceeded);
+  EXPECT_EQ(world.status("a").restarts, 0);
+}
+
+TEST_F(Story, AGangIsPlacedByWhatAdmissionMakesOfItsPods) {
+  world.api.admit_pod = [](Json& pod) {  // a LimitRange's defaults and a RuntimeClass's overhead
+    pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "4";
+    pod["spec"]["overhead"] = {{"cpu", "500m"}};
+  };
+  world.apply({.name = "a", .workers = 3});
+  expect_phase("a", Phase::kSucceeded);
+  EXPECT_EQ(pods_made, 3) << "one a node; two would not fit, and their kubelet would reject them again and again";
+}
+
+TEST_F(Story, AGangThatAdmissionMakesLargerThanItWasIsCountedAnew) {
+  world.apply({.name = "a", .workers = 3, .claim = "checkpoints"});
+  ASSERT_TRUE(becomes("a", "Placed", "ClaimMissing"));
+  world.api.admit_pod = [](Json& pod) { pod["spec"]["overhead"] = {{"cpu", "4"}}; };
+  invariants.admission_changes = true;
+  world.kubelets.add_claim("checkpoints");
+  world.kubelets.bind_claim({"default", "checkpoints"});
+  expect_phase("a", Phase::kSucceeded, seconds(300));
+  EXPECT_EQ(world.status("a").restarts, 0);
+}
+
 TEST_F(Story, ACrashedRankRestartsTheGangInItsPods) {
   begin();
   ASSERT_TRUE(world.workers.crash(world.running_pods("a").front(), 0, SIGSEGV));

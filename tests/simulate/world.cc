@@ -110,6 +110,10 @@ void World::apply(const JobShape& shape) {
   spec.workers.processesPerWorker = shape.processes;
   spec.workers.templ = {
       {"spec", {{"containers", {{{"name", "worker"}, {"resources", {{"requests", {{"cpu", "1"}, {"memory", "1Gi"}}}}}}}}}}};
+  if (!shape.claim.empty()) {
+    spec.workers.templ["spec"]["volumes"] =
+        Json::array({{{"name", "checkpoints"}, {"persistentVolumeClaim", {{"claimName", shape.claim}}}}});
+  }
   spec.placement.binding = shape.binding;
   spec.training.steps = shape.steps;
   spec.training.globalBatchSize = contract::world_size(spec);

@@ -72,6 +72,7 @@ struct JobShape {
   int max_restarts = 5;
   std::int64_t start_timeout = 60;
   contract::Binding binding = contract::Binding::kDirect;
+  std::string claim;  // that the template mounts; empty: none
 };
 
 class World {

@@ -140,6 +140,7 @@ Response FakeKubeApi::post(const Path& path, const Request& request) {
   if (path.collection == kPodsPath && refuse_pod) {
     if (const auto why = refuse_pod(object)) return failure(403, "Forbidden", *why);
   }
+  if (path.collection == kPodsPath && admit_pod) admit_pod(object);
   object["metadata"]["namespace"] = path.ns;
   const ObjectKey key{path.ns, object["metadata"]["name"]};
   if (get(path.collection, key) != nullptr) {

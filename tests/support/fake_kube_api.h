@@ -24,6 +24,7 @@ using decide::ObjectKey;
 inline constexpr const char* kJobs = "/apis/trainyard.dev/v1alpha1/trainingjobs";
 inline constexpr const char* kPodsPath = "/api/v1/pods";
 inline constexpr const char* kNodes = "/api/v1/nodes";
+inline constexpr const char* kClaims = "/api/v1/persistentvolumeclaims";
 inline constexpr const char* kSecrets = "/api/v1/secrets";
 inline constexpr const char* kEvents = "/api/v1/events";
 inline constexpr const char* kLeases = "/apis/coordination.k8s.io/v1/leases";
@@ -51,6 +52,8 @@ class FakeKubeApi : public kube::KubeApi {
   std::function<Fault(const kube::Request&)> fault_of;
   /// What admission says to a pod, dry or not; nothing: accepted.
   std::function<std::optional<std::string>(const Json&)> refuse_pod;
+  /// What admission adds to a pod, dry or not: a LimitRange's default requests, a RuntimeClass's overhead, tolerations.
+  std::function<void(Json&)> admit_pod;
   /// After each write that was performed.
   std::function<void(const kube::Request&)> written;
   /// No request is answered and every watch breaks for so long.

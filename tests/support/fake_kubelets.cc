@@ -1,5 +1,6 @@
 #include "tests/support/fake_kubelets.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "controller/cache/decode.h"
@@ -30,6 +31,15 @@ std::string pinned_node(const Json& pod) {
   return "";
 }
 
+std::vector<ObjectKey> claims_of(const Json& pod) {
+  std::vector<ObjectKey> claims;
+  for (const auto& volume : pod.value("/spec/volumes"_json_pointer, Json::array())) {
+    const auto name = volume.value("/persistentVolumeClaim/claimName"_json_pointer, "");
+    if (!name.empty()) claims.push_back({pod["metadata"]["namespace"], name});
+  }
+  return claims;
+}
+
 Json container_state(const Json& pod, const char* state, Json what) {
   const Json& containers = pod.at("spec").at("containers");
   return Json::array({{{"name", containers[0].value("name", "worker")}, {"state", {{state, std::move(what)}}}}});
@@ -56,6 +66,33 @@ void FakeKubelets::add_node(const std::string& name, Json allocatable, const Jso
        {"status",
         {{"allocatable", std::move(allocatable)},
          {"conditions", {{{"type", "Ready"}, {"status", "True"}, {"lastTransitionTime", contract::to_rfc3339(time_.now())}}}}}}});
+}
+
+void FakeKubelets::add_claim(const std::string& name, const std::string& storage_class) {
+  api_.create(kClaims, {{"apiVersion", "v1"},
+                        {"kind", "PersistentVolumeClaim"},
+                        {"metadata", {{"name", name}, {"namespace", "default"}}},
+                        {"spec", {{"storageClassName", storage_class}}},
+                        {"status", {{"phase", "Pending"}}}});
+}
+
+void FakeKubelets::bind_claim(const ObjectKey& key) {
+  api_.edit(kClaims, key, [&key](Json& claim) {
+    claim["spec"]["volumeName"] = "volume-of-" + key.name;
+    claim["status"]["phase"] = "Bound";
+  });
+}
+
+/// kube-scheduler's part: whether all claims are bound, once those are that waited for this pod.
+bool FakeKubelets::bind_claims(const Json& pod) {
+  bool all = true;
+  for (const auto& key : claims_of(pod)) {
+    const Json* claim = api_.get(kClaims, key);
+    const bool waits = claim != nullptr && claim->value("/spec/storageClassName"_json_pointer, "") == kWaitsForConsumer;
+    if (waits) bind_claim(key);
+    all = all && (waits || (claim != nullptr && claim->value("/status/phase"_json_pointer, "") == "Bound"));
+  }
+  return all;
 }
 
 void FakeKubelets::kill(const std::string& node) {
@@ -154,7 +191,7 @@ bool FakeKubelets::fits(const std::string& node, const decide::Resources& reques
 
 void FakeKubelets::bind(const ObjectKey& key, const Json& pod) {
   const std::string node = pinned_node(pod);
-  if (!node.empty() && is_up(node) && fits(node, requests_of(pod))) {
+  if (!node.empty() && is_up(node) && fits(node, requests_of(pod)) && bind_claims(pod)) {
     api_.edit(kPodsPath, key, [&](Json& object) { object["spec"]["nodeName"] = node; });
     return;
   }
@@ -180,12 +217,17 @@ void FakeKubelets::admit(const ObjectKey& key, const Json& pod) {
   start(key, uid);
 }
 
-std::string FakeKubelets::missing_secret(const Json& pod) const {
+bool FakeKubelets::can_mount(const Json& pod) const {
+  const std::string ns = pod["metadata"]["namespace"];
   for (const auto& volume : pod.value("/spec/volumes"_json_pointer, Json::array())) {
-    const auto name = volume.value("/secret/secretName"_json_pointer, "");
-    if (!name.empty() && api_.get(kSecrets, {pod["metadata"]["namespace"], name}) == nullptr) return name;
+    const auto secret = volume.value("/secret/secretName"_json_pointer, "");
+    if (!secret.empty() && api_.get(kSecrets, {ns, secret}) == nullptr) return false;
   }
-  return "";
+  const auto claims = claims_of(pod);
+  return std::all_of(claims.begin(), claims.end(), [this](const ObjectKey& key) {
+    const Json* claim = api_.get(kClaims, key);
+    return claim != nullptr && claim->value("/status/phase"_json_pointer, "") == "Bound";
+  });
 }
 
 void FakeKubelets::start(const ObjectKey& key, const std::string& uid) {
@@ -199,7 +241,7 @@ void FakeKubelets::start(const ObjectKey& key, const std::string& uid) {
       found->second.starting = false;
       return sync_soon(key, milliseconds(100));
     }
-    if (api_.is_away() || !missing_secret(*pod).empty()) return start(key, uid);
+    if (api_.is_away() || !can_mount(*pod)) return start(key, uid);
     if (const auto why = cannot_start ? cannot_start(*pod) : std::nullopt) {
       api_.edit(kPodsPath, key, [&](Json& object) {
         object["status"]["containerStatuses"] =

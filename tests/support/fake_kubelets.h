@@ -14,6 +14,9 @@
 
 namespace trainyard::test {
 
+/// Of a PersistentVolumeClaim that kube-scheduler binds with the first pod that mounts it (volumeBindingMode WaitForFirstConsumer).
+inline constexpr const char* kWaitsForConsumer = "waits-for-consumer";
+
 class FakeKubelets {
  public:
   FakeKubelets(VirtualTime& time, FakeKubeApi& api, FakeWorkers& workers);
@@ -25,6 +28,10 @@ class FakeKubelets {
   void kill(const std::string& node);
   /// The network goes: what runs there goes on, for itself.
   void cut_off(const std::string& node);
+  /// A PersistentVolumeClaim of namespace default, Pending until bind_claim(), or until the first consumer where its class waits for it.
+  void add_claim(const std::string& name, const std::string& storage_class = "");
+  void bind_claim(const ObjectKey& key);
+
   /// Back again: after kill() pods have failed, after cut_off() they are as they are.
   void bring_back(const std::string& node);
   bool is_up(const std::string& node) const { return !dead_.contains(node) && !cut_off_.contains(node); }
@@ -53,7 +60,8 @@ class FakeKubelets {
   void container_exited(const std::string& uid, int code, const std::string& message);
   bool fits(const std::string& node, const decide::Resources& requests) const;
   void node_ready_after(const std::string& node, bool ready, milliseconds delay);
-  std::string missing_secret(const Json& pod) const;
+  bool bind_claims(const Json& pod);
+  bool can_mount(const Json& pod) const;
 
   VirtualTime& time_;
   FakeKubeApi& api_;

@@ -60,6 +60,7 @@ void World::succeed_controller() {
   decide::Cluster known;
   known.settings = cluster.settings;
   for (const auto& [name, node] : cluster.nodes()) known.put(node);
+  for (const auto& [key, claim] : cluster.claims()) known.put(claim);
   for (const auto& [key, pod] : cluster.pods()) {
     known.put(pod);
     if (const auto* agent = cluster.agent(pod.uid)) {
@@ -88,8 +89,10 @@ bool World::carry_out(const decide::Plan& plan) {
         cluster.put(std::move(next));
         ++status_writes;
       } else if (const auto* create = std::get_if<decide::CreatePod>(&action)) {
-        if (cluster.pod(create->key) == nullptr)
-          cluster.put(pod_from(create->body, "pod-" + std::to_string(++last_uid_), at(now)));
+        if (cluster.pod(create->key) != nullptr) continue;
+        contract::Json pod = create->body;
+        if (admit_pod) admit_pod(pod);
+        cluster.put(pod_from(pod, "pod-" + std::to_string(++last_uid_), at(now)));
       } else if (const auto* remove = std::get_if<decide::DeletePod>(&action)) {
         deleted_pods.push_back(remove->why);
         const Pod* found = cluster.pod(remove->key);
@@ -99,9 +102,13 @@ bool World::carry_out(const decide::Plan& plan) {
           cluster.put(std::move(going));
         }
       } else if (const auto* dry_run = std::get_if<decide::DryRunPod>(&action)) {
-        cluster.put_template_check(
-            dry_run->job_uid, dry_run->template_hash,
-            {.accepted = templates_are_accepted, .message = templates_are_accepted ? "" : template_refusal, .at = at(now)});
+        contract::Json pod = dry_run->body;
+        if (admit_pod) admit_pod(pod);
+        cluster.put_template_check(dry_run->job_uid, dry_run->template_hash,
+                                   {.accepted = templates_are_accepted,
+                                    .message = templates_are_accepted ? "" : template_refusal,
+                                    .needs = decide::read_pod_needs(pod.at("spec")),
+                                    .at = at(now)});
       } else if (const auto* event = std::get_if<decide::Event>(&action)) {
         events.push_back(*event);
         if (const auto* agent = cluster.agent(event->pod_uid); agent != nullptr && event->notice > agent->events_made) {

@@ -3,6 +3,7 @@
 // and do as they are told. What goes wrong is what a test makes go wrong. For the whole controller in virtual time see tests/simulate.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +24,7 @@ class World {
   std::int64_t status_writes = 0;
   bool kubelets_work = true;  // false: pods stay Pending
   bool templates_are_accepted = true;
+  std::function<void(contract::Json&)> admit_pod;  // what admission makes of a pod, dry or not
   std::string template_refusal = "pods \"a-0-1\" is forbidden: no such thing";
 
   void add(decide::Job job);

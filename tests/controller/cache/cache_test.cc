@@ -15,6 +15,7 @@ using test::at;
 constexpr auto kJobs = static_cast<std::size_t>(Watched::kJobs);
 constexpr auto kPods = static_cast<std::size_t>(Watched::kPods);
 constexpr auto kNodes = static_cast<std::size_t>(Watched::kNodes);
+constexpr auto kClaims = static_cast<std::size_t>(Watched::kClaims);
 const ObjectKey kJob{"default", "a"};
 const ObjectKey kPod{"default", "a-0-1"};
 
@@ -38,6 +39,7 @@ TEST_F(CacheTest, IsSyncedWhenEachCollectionWasListedOnce) {
   fresh.apply(listed(kPods, 1, {}), at(0));
   EXPECT_FALSE(fresh.synced());
   fresh.apply(listed(kNodes, 1, {}), at(0));
+  fresh.apply(listed(kClaims, 1, {}), at(0));
   EXPECT_TRUE(fresh.synced());
 }
 
@@ -223,6 +225,65 @@ TEST_F(CacheTest, ANodeThatWasNotReadyBeforeTheOutageGetsNoMoreTime) {
   hear(kNodes, EventType::kModified, node_object("n1", 110, "Unknown", "2026-01-01T00:00:05Z"), 10);
   cache.apply(listed(kNodes, 200, {node_object("n1", 110, "Unknown", "2026-01-01T00:00:05Z")}), at(70));
   EXPECT_EQ(cache.cluster().node("n1")->ready_since, at(5));
+}
+
+TEST_F(CacheTest, ANodeThatWasMadeAnewSurvivesTheLateNewsOfTheFirstOnesEnd) {
+  cache.apply_list(listed(kNodes, 200, {node_object("n1", 190)}), at(1));
+  hear(kNodes, EventType::kDeleted, node_object("n1", 180));
+  EXPECT_NE(cache.cluster().node("n1"), nullptr);
+}
+
+TEST_F(CacheTest, AClaimThatIsBoundOrGoneIsRoom) {
+  hear(kClaims, EventType::kAdded, claim_object("corpus", 101, "Pending"));
+  EXPECT_TRUE(cache.take_changes().room);
+  EXPECT_FALSE(cache.cluster().claim({"default", "corpus"})->bound);
+  hear(kClaims, EventType::kModified, claim_object("corpus", 102, "Pending"));
+  EXPECT_FALSE(cache.take_changes().room);
+  hear(kClaims, EventType::kModified, claim_object("corpus", 103, "Bound"));
+  EXPECT_TRUE(cache.take_changes().room);
+  EXPECT_TRUE(cache.cluster().claim({"default", "corpus"})->bound);
+  cache.apply(listed(kClaims, 200, {}), at(2));
+  EXPECT_TRUE(cache.take_changes().room);
+  EXPECT_EQ(cache.cluster().claim({"default", "corpus"}), nullptr);
+}
+
+TEST_F(CacheTest, WhatPlacementDoesNotLookAtIsNoRoom) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
+  cache.take_changes();
+  Json started = pod_object("a-0-1", 102, "p1");
+  started["status"]["podIP"] = "10.0.0.7";
+  started["status"]["containerStatuses"] = {{{"name", "worker"}, {"state", {{"running", Json::object()}}}}};
+  hear(kPods, EventType::kModified, started);
+  const Changes at_start = cache.take_changes();
+  EXPECT_EQ(at_start.jobs, std::set<ObjectKey>{kJob});
+  EXPECT_FALSE(at_start.room);
+  Json job = job_object("a", 110);
+  job["status"]["progress"] = {{"step", 7}};
+  cache.assume_status(job, at(3));
+  EXPECT_FALSE(cache.take_changes().room);
+  job["metadata"]["resourceVersion"] = "111";
+  job["status"]["conditions"] = {{{"type", "Accepted"}, {"status", "True"}, {"reason", "Accepted"}}};
+  cache.assume_status(job, at(3));
+  EXPECT_TRUE(cache.take_changes().room);
+  started["metadata"]["resourceVersion"] = "112";
+  started["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z";
+  hear(kPods, EventType::kModified, started);
+  EXPECT_TRUE(cache.take_changes().room);
+}
+
+TEST_F(CacheTest, AForeignPodIsRoomWhenItTakesOrGivesBackSome) {
+  Json foreign = pod_object("other", 101, "p9");
+  foreign["metadata"].erase("labels");
+  hear(kPods, EventType::kAdded, foreign);
+  EXPECT_TRUE(cache.take_changes().room);
+  foreign["metadata"]["resourceVersion"] = "102";
+  foreign["status"]["phase"] = "Running";
+  hear(kPods, EventType::kModified, foreign);
+  EXPECT_FALSE(cache.take_changes().room);
+  foreign["metadata"]["resourceVersion"] = "103";
+  foreign["status"]["phase"] = "Succeeded";
+  hear(kPods, EventType::kModified, foreign);
+  EXPECT_TRUE(cache.take_changes().room);
 }
 
 }  // namespace

@@ -67,6 +67,16 @@ TEST(DecodePod, TakesOtherTextForNoLastWord) {
   }
 }
 
+TEST(DecodeClaim, TakesAClaimForBoundOnceItHasItsVolume) {
+  EXPECT_TRUE(decode_claim(claim_object("c", 1, "Bound"))->bound);
+  EXPECT_FALSE(decode_claim(claim_object("c", 1, "Pending"))->bound);
+  EXPECT_FALSE(decode_claim(claim_object("c", 1, "Lost"))->bound);
+  Json dying = claim_object("c", 1, "Bound");
+  EXPECT_FALSE(decode_claim(dying)->deleting);
+  dying["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z";
+  EXPECT_TRUE(decode_claim(dying)->deleting);
+}
+
 TEST(DecodeJob, KeepsWhatItCouldNotRead) {
   Json object = job_object("a", 1);
   object["spec"]["workers"]["count"] = "two";
@@ -94,6 +104,7 @@ TEST(Decode, RefusesWhatCannotBeNamed) {
   EXPECT_FALSE(decode_pod({{"metadata", {{"name", "a"}, {"namespace", "b"}}}}));
   EXPECT_FALSE(decode_job({{"metadata", {{"name", "a"}, {"uid", "u"}}}}));
   EXPECT_FALSE(decode_node({{"metadata", {{"name", 7}}}}));
+  EXPECT_FALSE(decode_claim({{"metadata", {{"name", "a"}}}}));
 }
 
 /// Something else in the place of some value in `json`, by chance.
@@ -121,7 +132,8 @@ TEST(Decode, SurvivesWhateverAnObjectMayBe) {
   std::mt19937 random(1);
   Json pod = pod_object("a-0-1", 5, "p1");
   pod["status"]["containerStatuses"] = {{{"name", "worker"}, {"state", {{"terminated", {{"exitCode", 1}, {"message", "{}"}}}}}}};
-  const std::vector<Json> whole = {with_phase(job_object("a", 5), "Running"), pod, node_object("n1", 5)};
+  const std::vector<Json> whole = {with_phase(job_object("a", 5), "Running"), pod, node_object("n1", 5),
+                                   claim_object("c", 5, "Bound")};
   Cache cache{decide::Settings{}};
   for (int i = 0; i < 6'000; ++i) {
     const std::size_t target = random() % kNumWatched;

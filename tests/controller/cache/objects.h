@@ -50,6 +50,13 @@ inline Json node_object(const std::string& name, std::int64_t revision, const ch
             {"conditions", {{{"type", "Ready"}, {"status", ready}, {"lastTransitionTime", since}}}}}}};
 }
 
+inline Json claim_object(const std::string& name, std::int64_t revision, const char* phase) {
+  Json claim = {{"metadata", {{"name", name}, {"namespace", "default"}, {"uid", "uid-" + name}}}, {"status", {{"phase", phase}}}};
+  claim["metadata"]["resourceVersion"] = std::to_string(revision);
+  claim["spec"]["volumeName"] = std::string(phase) == "Bound" ? "volume-of-" + name : "";
+  return claim;
+}
+
 inline kube::WatchBatch listed(std::size_t target, std::int64_t revision, std::vector<Json> objects) {
   kube::WatchBatch batch{.target = target, .relisted = true, .events = {}, .resource_version = std::to_string(revision)};
   for (auto& object : objects) batch.events.push_back({kube::EventType::kAdded, std::move(object)});

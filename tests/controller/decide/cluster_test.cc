@@ -1,5 +1,6 @@
 #include "controller/decide/cluster.h"
 
+#include <limits>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -61,16 +62,32 @@ TEST(Cluster, ForgetsTheAgentOfAPodThatIsGone) {
   EXPECT_EQ(cluster.agent("uid-a"), nullptr);
 }
 
-TEST(Cluster, CountsRunningJobs) {
+TEST(Cluster, CountsOurJobsThatHaveSomethingToTell) {
   Cluster cluster;
   Job job = test::make_job("a");
+  cluster.put(job);
   job.status.phase = contract::Phase::kRunning;
   cluster.put(job);
-  cluster.put(job);
-  EXPECT_EQ(cluster.num_running_jobs(), 1);
+  EXPECT_EQ(cluster.num_live_jobs(), 1);
+  Job foreign = test::make_job("b");
+  foreign.spec.managedBy = "example.com/other";
+  cluster.put(foreign);
+  EXPECT_EQ(cluster.num_live_jobs(), 1);
   job.status.phase = contract::Phase::kSucceeded;
   cluster.put(job);
-  EXPECT_EQ(cluster.num_running_jobs(), 0);
+  EXPECT_EQ(cluster.num_live_jobs(), 0);
+}
+
+TEST(Cluster, GetsOverAPodThatAsksForMoreThanCanBeCounted) {
+  Cluster cluster;
+  cluster.put(pod("a", "n"));
+  Pod monster = pod("monster", "n");
+  monster.requests = {{"cpu", std::numeric_limits<std::int64_t>::max()}, {"pods", 1}};
+  cluster.put(monster);
+  cluster.put(pod("monster", "n", PodPhase::kFailed));  // its kubelet rejected it
+  EXPECT_EQ(cluster.used_on("n")["cpu"], 100);
+  cluster.erase_pod({"default", "a"});
+  EXPECT_EQ(cluster.used_on("n"), Resources{});
 }
 
 TEST(Cluster, KeepsItsIndexesThroughAnySequenceOfChanges) {

@@ -74,12 +74,12 @@ TEST(BeyondDirect, NamesAllThatOnlyKubeSchedulerChecks) {
   const auto problems =
       beyond_direct(Json::parse(R"({"resourceClaims": [{}], "schedulingGates": [{}], "topologySpreadConstraints": [{}],
     "affinity": {"podAffinity": {"x": 1}, "podAntiAffinity": {"x": 1}}, "hostNetwork": true,
-    "containers": [{"ports": [{"hostPort": 80}]}]})"));
-  EXPECT_EQ(problems.size(), 7u);
+    "volumes": [{"emptyDir": {}}, {"ephemeral": {}}], "containers": [{"ports": [{"hostPort": 80}]}]})"));
+  EXPECT_EQ(problems.size(), 8u);
   for (const auto& problem : problems) EXPECT_NE(problem.message.find("binding: Scheduler"), std::string::npos);
 }
 
-TEST(BeyondDirect, HasNothingAgainstClaimsOfVolumesAndPreferences) {
+TEST(BeyondDirect, LeavesClaimsOfVolumesToTheClaimsThemselvesAndHasNothingAgainstPreferences) {
   EXPECT_TRUE(beyond_direct(Json::parse(R"({"volumes": [{"persistentVolumeClaim": {"claimName": "x"}}], "containers": [{"ports":
     [{"containerPort": 80}]}], "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}})"))
                   .empty());

@@ -67,5 +67,12 @@ TEST(PodRequests, NameEveryValueThatIsNoQuantity) {
   EXPECT_NE(problems[0].message.find("100x"), std::string::npos);
 }
 
+TEST(PodRequests, OfThePodAsAWholeTakeThePlaceOfItsContainers) {
+  const auto whole = requests(R"({"resources": {"requests": {"cpu": "6"}, "limits": {"cpu": "8", "memory": "9Gi"}},
+    "containers": [{"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}], "overhead": {"cpu": "250m"}})");
+  EXPECT_EQ(whole["cpu"], 6250);
+  EXPECT_EQ(whole["memory"], std::int64_t{1} << 30);
+}
+
 }  // namespace
 }  // namespace trainyard::decide

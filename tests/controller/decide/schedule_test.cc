@@ -49,6 +49,33 @@ TEST(AJob, ThatWaitsDoesNotRewriteItsStatusWithEveryPodThatComesAndGoes) {
   EXPECT_NE(world.condition("Placed").message.find("job default/c"), std::string::npos);
 }
 
+TEST(AJob, IsPlacedByWhatAdmissionMakesOfItsPods) {
+  World world(ClusterBuilder{}
+                  .racks(1)
+                  .nodes_per_rack(2)
+                  .change("node-0",
+                          [](Node& node) {
+                            node.taints = {{"team", "a", "NoSchedule"}};
+                          })
+                  .change("node-1",
+                          [](Node& node) {
+                            node.taints = {{"team", "a", "NoSchedule"}};
+                          })
+                  .build());
+  world.admit_pod = [](Json& pod) {  // a LimitRange, a RuntimeClass and a webhook
+    pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "10";
+    pod["spec"]["overhead"] = {{"cpu", "1"}};
+    pod["spec"]["tolerations"].push_back({{"key", "team"}, {"operator", "Exists"}});
+  };
+  world.add(make_job("a", 2));
+  world.settle();
+  EXPECT_EQ(world.pods().size(), 2u);
+  EXPECT_NE(world.pod(0).node, world.pod(1).node) << "a node of 16 cpu holds one worker of 11";
+  world.add(make_job("b", 1));
+  world.settle();
+  EXPECT_NE(world.condition("Placed", "b").message.find("11 cpu"), std::string::npos) << world.condition("Placed", "b").message;
+}
+
 TEST(Jobs, NeverShareAGpu) {
   World world(ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).build());
   for (const char* name : {"a", "b", "c"}) world.add(make_job(name, 1, 8));

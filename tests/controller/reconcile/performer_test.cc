@@ -133,6 +133,19 @@ TEST_F(PerformerTest, ADryRunsAnswerIsKeptAndNothingIsMade) {
   EXPECT_EQ(api.size(test::kPodsPath), 0u);
 }
 
+TEST_F(PerformerTest, ADryRunTellsWhatAdmissionMakesOfThePod) {
+  api.admit_pod = [](Json& pod) { pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "3"; };
+  EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}})->ended, Ended::kWell);
+  EXPECT_EQ(cache.cluster().template_check(uid(), "hash")->needs.requests["cpu"], 3'000);
+}
+
+TEST_F(PerformerTest, ADryRunThatMeetsATakenNameHasPassedEveryCheck) {
+  ASSERT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kWell);
+  EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}})->ended, Ended::kWell);
+  ASSERT_TRUE(cache.cluster().template_check(uid(), "hash")->accepted);
+  EXPECT_EQ(cache.cluster().template_check(uid(), "hash")->needs, decide::read_pod_needs(pod("a-0-1").body["spec"]));
+}
+
 TEST_F(PerformerTest, ADeletedPodIsSeenAsDyingOrGoneAtOnce) {
   ASSERT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kWell);
   const ObjectKey key{"default", "a-0-1"};

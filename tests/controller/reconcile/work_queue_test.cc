@@ -56,6 +56,17 @@ TEST(WorkQueue, RunsAKeyAgainThatWasAddedWhileItRanButNeverTwiceAtATime) {
   EXPECT_EQ(f.num_runs(kJob), 2u);
 }
 
+TEST(WorkQueue, LetsAKeyRestAsLongAsItsRunAskedFor) {
+  Fixture f;
+  f.then = [&f](const Key& key) { f.queue.done(key, Ended::kWell, milliseconds(700)); };
+  f.queue.add(kJob);
+  f.time.run_for(milliseconds(1));
+  f.queue.add(kJob);
+  f.time.run_for(std::chrono::seconds(10));
+  ASSERT_EQ(f.runs.size(), 2u);
+  EXPECT_EQ(f.runs[1].first - f.runs[0].first, milliseconds(700));
+}
+
 TEST(WorkQueue, KeepsADistanceBetweenRunsOfAKeyThatAlwaysWantsMore) {
   Fixture f;
   f.then = [&f](const Key& key) {
