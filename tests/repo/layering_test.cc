@@ -52,7 +52,7 @@ std::vector<fs::path> sources_below(const std::string& folder) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(kRoot / folder)) {
     const auto extension = entry.path().extension();
-    if (extension == ".h" || extension == ".cc" || extension == ".cu") files.push_back(entry.path());
+    if (extension == ".h" || extension == ".cc" || extension == ".cu" || extension == ".cuh") files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
   return files;
@@ -121,7 +121,7 @@ TEST(Layering, CpprestStaysInTheSourcesOfKube) {
 TEST(Layering, HeadersGuardThemselvesAndUseNoNamespace) {
   for (const std::string top : {"crds", "controller", "worker", "tests"}) {
     for (const auto& file : sources_below(top)) {
-      if (file.extension() != ".h") continue;
+      if (file.extension() != ".h" && file.extension() != ".cuh") continue;
       const std::string text = read(file);
       EXPECT_TRUE(text.starts_with("#pragma once\n")) << from_root(file);
       EXPECT_EQ(text.find("\nusing namespace"), std::string::npos) << from_root(file);

@@ -7,6 +7,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
+#ifdef TRAINYARD_CUDA
+#include "worker/optim/norm_on_gpu.h"
+#endif
+
 namespace trainyard::optim {
 namespace {
 
@@ -44,23 +48,25 @@ at::Tensor halved(at::Tensor values) {
   return values.squeeze(-1);
 }
 
-at::Tensor block_sums_on_device(const at::Tensor& whole, std::int64_t num_blocks) {
-  constexpr std::int64_t kBlocksAtOnce = 4096;  // 128 MiB of FP64
-  const at::Tensor flat = whole.reshape({-1});
-  std::vector<at::Tensor> sums;
-  for (std::int64_t first = 0; first < num_blocks; first += kBlocksAtOnce) {
-    const std::int64_t blocks = std::min(kBlocksAtOnce, num_blocks - first);
-    const std::int64_t elements = std::min(blocks * kNormBlock, flat.numel() - first * kNormBlock);
-    at::Tensor chunk = flat.narrow(0, first * kNormBlock, elements).to(at::kDouble);
-    chunk = at::constant_pad_nd(chunk, {0, blocks * kNormBlock - elements});
-    sums.push_back(halved((chunk * chunk).view({blocks, kNormBlock})));
-  }
-  return at::cat(sums);
-}
-
 }  // namespace
 
+NormCut norm_cut(const plan::Parameter& parameter, const plan::Box& box) {
+  NormCut cut{.elements = plan::num_elements(parameter.shape)};
+  cut.row = cut.width = cut.elements;
+  std::int64_t inner = 1;
+  for (std::size_t dim = box.sizes.size(); dim-- > 0; inner *= parameter.shape[dim]) {
+    if (box.sizes[dim] == parameter.shape[dim]) continue;
+    cut.row = parameter.shape[dim] * inner;
+    cut.begin = box.offsets[dim] * inner;
+    cut.width = box.sizes[dim] * inner;
+  }
+  return cut;
+}
+
 at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box) {
+#ifdef TRAINYARD_CUDA
+  if (gradient.is_cuda()) return block_sums_on_gpu(gradient, norm_cut(parameter, box));
+#endif
   at::Tensor whole = gradient;
   if (box.sizes != parameter.shape) {
     whole = at::zeros(parameter.shape, gradient.options());
@@ -71,10 +77,13 @@ at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& paramet
     inside.copy_(gradient);
   }
   const std::int64_t num_blocks = (whole.numel() + kNormBlock - 1) / kNormBlock;
-  return whole.is_cpu() ? block_sums_on_cpu(whole.contiguous(), num_blocks) : block_sums_on_device(whole, num_blocks);
+  return block_sums_on_cpu(whole.contiguous(), num_blocks);
 }
 
 at::Tensor halving_sum(const at::Tensor& values) {
+#ifdef TRAINYARD_CUDA
+  if (values.is_cuda()) return halving_sum_on_gpu(values);
+#endif
   std::int64_t size = 1;
   while (size < values.numel()) size *= 2;
   return halved(at::constant_pad_nd(values, {0, size - values.numel()}));

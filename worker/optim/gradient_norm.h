@@ -12,17 +12,19 @@
 #include <ATen/ATen.h>
 
 #include "worker/mesh/mesh.h"
+#include "worker/optim/norm_cut.h"
 #include "worker/plan/parameters.h"
 
 namespace trainyard::optim {
 
-inline constexpr std::int64_t kNormBlock = 4096;
+/// `box` as plain numbers; tensor parallelism cuts one dimension at the most.
+NormCut norm_cut(const plan::Parameter& parameter, const plan::Box& box);
 
 /// One FP64 sum of squares a block of the unsharded tensor, [ceil(elements / 4096)] on the gradient's device; elements outside of the
 /// box count as zero, so that the sums of parts that cover the tensor add up to the whole's.
 at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box);
 
-/// The halving sum of a vector, an FP64 scalar on its device. Both as tensor operations, and equal to a plain loop bit for bit.
+/// The halving sum of a vector, an FP64 scalar on its device. On a GPU both are kernels, and equal to the CPU's bit for bit.
 at::Tensor halving_sum(const at::Tensor& values);
 
 /// A parameter of this rank.

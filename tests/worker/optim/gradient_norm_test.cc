@@ -28,7 +28,7 @@ TEST(BlockSums, AreTheHalvingSumsOfFourThousandNinetySixSquaresEach) {
     for (std::int64_t i = 0; i < sums.numel(); ++i) {
       const std::int64_t count = std::min<std::int64_t>(4096, elements - i * 4096);
       const at::Tensor squares = gradient.narrow(0, i * 4096, count).to(at::kDouble).square();
-      // The tensor operations and the loop must agree to the last bit, since GPUs take the one and CPUs the other.
+      // Tensor operations are a second way to the same definition: they must agree to the last bit.
       const at::Tensor padded = at::constant_pad_nd(squares, {0, 4096 - count});
       EXPECT_EQ(sums[i].item<double>(), halving_sum(padded).item<double>()) << elements << ", block " << i;
       EXPECT_NEAR(sums[i].item<double>(), squares.sum().item<double>(), 1e-9);
