@@ -20,7 +20,7 @@ namespace beast = boost::beast;
 namespace http = beast::http;
 using tcp = asio::ip::tcp;
 
-constexpr std::uint64_t kReplyLimit = 1024 * 1024;
+constexpr std::uint64_t kReplyLimit = 256 * 1024;  // several times a failure and 16 notices of 4 KiB
 
 std::optional<tcp::endpoint> parse_endpoint(const std::string& address) {
   const std::size_t colon = address.rfind(':');
@@ -42,6 +42,16 @@ std::string text_of(const beast::error_code& error) {
   return error.message();
 }
 
+/// A socket, and what is read from and written to it. Each handler holds the wire that it belongs to, since Beast goes on using all of it
+/// until the last handler has run: closing the socket does not take back a completion that is already queued.
+struct Wire {
+  explicit Wire(asio::io_context& io) : stream(io) {}
+  beast::tcp_stream stream;
+  beast::flat_buffer buffer;
+  http::request<http::string_body> request;
+  std::optional<http::response_parser<http::string_body>> parser;
+};
+
 }  // namespace
 
 struct AgentConnection::Impl : std::enable_shared_from_this<Impl> {
@@ -49,7 +59,13 @@ struct AgentConnection::Impl : std::enable_shared_from_this<Impl> {
 
   void begin() {
     nonce = contract::fresh_nonce();
-    request = {};
+    reused = wire != nullptr;
+    if (reused) return write();
+    connect();
+  }
+
+  http::request<http::string_body> signed_request() const {
+    http::request<http::string_body> request;
     request.version(11);
     request.method_string(exchange.method);
     request.target(exchange.target);
@@ -63,9 +79,7 @@ struct AgentConnection::Impl : std::enable_shared_from_this<Impl> {
     if (!exchange.body.empty()) request.set(http::field::content_type, "application/json");
     request.body() = exchange.body;
     request.prepare_payload();
-    reused = stream.has_value();
-    if (reused) return write();
-    connect();
+    return request;
   }
 
   void connect() {
@@ -74,50 +88,50 @@ struct AgentConnection::Impl : std::enable_shared_from_this<Impl> {
       asio::post(io, [self = shared_from_this()] { self->fail("connect to " + self->peer.address + ": this is no IP:port"); });
       return;
     }
-    stream.emplace(io);
-    buffer.clear();
-    stream->expires_after(exchange.connect_timeout);
-    stream->async_connect(*endpoint, [self = shared_from_this(), mine = ++attempt](auto error) {
-      if (mine != self->attempt) return;
+    wire = std::make_shared<Wire>(io);
+    wire->stream.expires_after(exchange.connect_timeout);
+    wire->stream.async_connect(*endpoint, [self = shared_from_this(), mine = wire](auto error) {
+      if (mine != self->wire) return;
       if (error) return self->fail("connect to " + self->peer.address + ": " + text_of(error));
       boost::system::error_code ignored;
-      self->stream->socket().set_option(tcp::no_delay(true), ignored);
-      self->stream->socket().set_option(asio::socket_base::keep_alive(true), ignored);
+      mine->stream.socket().set_option(tcp::no_delay(true), ignored);
+      mine->stream.socket().set_option(asio::socket_base::keep_alive(true), ignored);
       self->write();
     });
   }
 
   void write() {
-    stream->expires_after(exchange.reply_timeout);
-    http::async_write(*stream, request, [self = shared_from_this(), mine = ++attempt](auto error, std::size_t) {
-      if (mine != self->attempt) return;
+    wire->request = signed_request();
+    wire->parser.emplace();
+    wire->parser->body_limit(kReplyLimit);
+    wire->stream.expires_after(exchange.reply_timeout);
+    http::async_write(wire->stream, wire->request, [self = shared_from_this(), mine = wire](auto error, std::size_t) {
+      if (mine != self->wire) return;
       if (error) return self->broken(error);
       self->read();
     });
   }
 
   void read() {
-    parser.emplace();
-    parser->body_limit(kReplyLimit);
-    http::async_read(*stream, buffer, *parser, [self = shared_from_this(), mine = ++attempt](auto error, std::size_t) {
-      if (mine != self->attempt) return;
-      if (error) return self->broken(error);
-      self->finish();
-    });
+    http::async_read(wire->stream, wire->buffer, *wire->parser,
+                     [self = shared_from_this(), mine = wire](auto error, std::size_t) {
+                       if (mine != self->wire) return;
+                       if (error) return self->broken(error);
+                       self->finish();
+                     });
   }
 
   /// The agent may close an idle connection just when the next request goes out: that is nobody's failure.
   void broken(const beast::error_code& error) {
-    const bool nothing_read = !parser || !parser->got_some();
-    const bool retry = reused && nothing_read && error != beast::error::timeout;
+    const bool retry = reused && !wire->parser->got_some() && error != beast::error::timeout;
     drop();
     if (!retry) return fail(exchange.method + " " + exchange.target + " at " + peer.address + ": " + text_of(error));
     begin();
   }
 
   void finish() {
-    const auto& reply = parser->get();
-    stream->expires_never();
+    const auto& reply = wire->parser->get();
+    wire->stream.expires_never();
     Outcome outcome{.error = {}, .status = reply.result_int(), .body = reply.body()};
     const std::string signature(reply[contract::kSignatureHeader]);
     const bool verifies = contract::verify(peer.key,
@@ -133,7 +147,6 @@ struct AgentConnection::Impl : std::enable_shared_from_this<Impl> {
       return fail(exchange.method + " " + exchange.target + " at " + peer.address + ": the reply's signature does not verify");
     }
     if (reply.need_eof()) drop();
-    parser.reset();
     std::exchange(done, nullptr)(std::move(outcome));
   }
 
@@ -143,22 +156,18 @@ struct AgentConnection::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void drop() {
-    ++attempt;
-    parser.reset();
-    stream.reset();
+    if (!wire) return;
+    wire->stream.close();
+    wire.reset();
   }
 
   asio::io_context& io;
   const Peer peer;
-  std::optional<beast::tcp_stream> stream;
-  beast::flat_buffer buffer;
   Exchange exchange;
   Done done;
   std::string nonce;
-  http::request<http::string_body> request;
-  std::optional<http::response_parser<http::string_body>> parser;
+  std::shared_ptr<Wire> wire;  // nothing: not connected. A handler of one that was dropped finds another, or none, here
   bool reused = false;
-  std::uint64_t attempt = 0;  // a handler of a connection that was dropped meanwhile finds another number here
 };
 
 AgentConnection::AgentConnection(asio::io_context& io, Peer peer) : impl_(std::make_shared<Impl>(io, std::move(peer))) {}

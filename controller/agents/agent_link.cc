@@ -15,6 +15,9 @@ namespace asio = boost::asio;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+constexpr std::ptrdiff_t kMostNotices = 16;  // an agent holds no more
+constexpr std::size_t kLongestPath = 4'096;  // PATH_MAX
+
 /// How long to wait after the n-th error in a row: doubled each time, and somewhere in the upper half, so that agents that went away
 /// together are not asked again together.
 class Backoff {
@@ -40,13 +43,21 @@ std::string message_of(const Outcome& outcome) {
   return std::to_string(outcome.status) + " " + (has ? json["message"].get<std::string>() : outcome.body.substr(0, 256));
 }
 
+/// The training code may say anything in its agent's name, and each notice becomes an event, the failure a part of the status.
+contract::State within_limits(contract::State state) {
+  if (std::ssize(state.notices) > kMostNotices) state.notices.erase(state.notices.begin(), state.notices.end() - kMostNotices);
+  if (state.failure) state.failure = contract::trimmed(std::move(*state.failure));
+  if (state.checkpoint && state.checkpoint->path.size() > kLongestPath) state.checkpoint.reset();
+  return state;
+}
+
 std::optional<contract::State> state_of(const Outcome& outcome) {
   if (!outcome.error.empty() || outcome.status != 200) return std::nullopt;
   const auto json = contract::Json::parse(outcome.body, nullptr, false);
   if (json.is_discarded()) return std::nullopt;
   auto decoded = contract::decode<contract::State>(json);
   if (!decoded.problems.empty()) return std::nullopt;
-  return std::move(decoded.value);
+  return within_limits(std::move(decoded.value));
 }
 
 std::string error_of(const Outcome& outcome, const Target& target, const char* what) {
@@ -91,14 +102,18 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
       heard = false;
       poll_connection.close();
       poll_after(poll_backoff.next());
-      return sink({.pod_uid = target.pod_uid, .state = std::nullopt, .error = error_of(outcome, target, "GET /v1/state")});
+      return sink({.pod_uid = target.pod_uid,
+                   .state = std::nullopt,
+                   .error = error_of(outcome, target, "GET /v1/state"),
+                   .other_key = outcome.status == 401});
     }
-    // An agent that answers at once though nothing is new would keep this thread busy.
-    const bool too_early = state->version == after && steady_clock::now() - asked_at < milliseconds(times.wait) / 2;
+    // One agent must not keep the thread of all busy: neither by answering at once though nothing is new, nor by news without end.
+    const auto took = std::chrono::duration_cast<milliseconds>(steady_clock::now() - asked_at);
+    const bool too_early = state->version == after && took < milliseconds(times.wait) / 2;
     if (!too_early) poll_backoff.reset();
     heard = true;
     observe(*state);
-    poll_after(too_early ? poll_backoff.next() : milliseconds(0));
+    poll_after(std::max(too_early ? poll_backoff.next() : milliseconds(0), times.between - took));
     put_if_needed();
   }
 
@@ -110,7 +125,7 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void poll_after(milliseconds delay) {
-    if (delay.count() == 0) return poll();
+    if (delay.count() <= 0) return poll();
     poll_timer.expires_after(delay);
     poll_timer.async_wait([weak = weak_from_this()](auto error) {
       const auto self = weak.lock();

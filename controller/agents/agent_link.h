@@ -17,6 +17,7 @@ struct PollingTimes {
   std::chrono::seconds wait{30};                  // what a poll asks for
   std::chrono::milliseconds reply_slack{10'000};  // and so much later it has failed
   std::chrono::milliseconds connect_timeout{5'000};
+  std::chrono::milliseconds between{200};        // from one poll to the next, however much an agent has to tell
   std::chrono::milliseconds backoff_least{200};  // after the first error; doubled with each further one, with jitter
   std::chrono::milliseconds backoff_most{5'000};
 };

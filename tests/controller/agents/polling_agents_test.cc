@@ -25,11 +25,11 @@ using testing::scripted;
 
 /// Short waits, so that the tests of time-outs and back-off are quick; where nothing goes wrong none of them is waited for.
 constexpr PollingTimes kTimes{
-    .wait = 1s, .reply_slack = 100ms, .connect_timeout = 2s, .backoff_least = 5ms, .backoff_most = 20ms};
+    .wait = 1s, .reply_slack = 100ms, .connect_timeout = 2s, .between = 5ms, .backoff_least = 5ms, .backoff_most = 20ms};
 
 /// For servers that hold their answer back: given up after 100 ms.
 constexpr PollingTimes kImpatient{
-    .wait = 0s, .reply_slack = 100ms, .connect_timeout = 2s, .backoff_least = 5ms, .backoff_most = 20ms};
+    .wait = 0s, .reply_slack = 100ms, .connect_timeout = 2s, .between = 5ms, .backoff_least = 5ms, .backoff_most = 20ms};
 
 class PollingAgentsTest : public ::testing::Test {
  protected:
@@ -203,7 +203,9 @@ TEST_F(PollingAgentsTest, SaysThatKeysDiffer) {
   auto wrong = target(agent.address());
   wrong.key = std::string(64, 'b');
   aim(wrong);
-  EXPECT_NE(wait_for_error().find("401 the request carries no signature"), std::string::npos);
+  const auto seen = wait([](const Observation& each) { return !each.error.empty(); });
+  EXPECT_NE(seen.error.find("401 the request carries no signature"), std::string::npos);
+  EXPECT_TRUE(seen.other_key);
   aim(target(agent.address()));  // the right key is another target
   wait(AgentPhase::kIdle, 0);
 }
@@ -244,6 +246,30 @@ TEST_F(PollingAgentsTest, DoesNotSpinWithAnAgentThatAnswersTooEarly) {
   for (int i = 0; i < 20; ++i) wait([](const Observation& seen) { return seen.state.has_value(); });
   // 20 answers: 0, 5, 10, 20, 20, ... ms apart, at least half of each.
   EXPECT_GE(std::chrono::steady_clock::now() - started, 150ms);
+}
+
+TEST_F(PollingAgentsTest, IsNotKeptBusyByAnAgentThatAlwaysHasNews) {
+  std::atomic<int> requests = 0;
+  HttpServer server([&](const HttpSeen& seen, HttpReply& reply) { send_signed(reply, seen, state_text(++requests)); });
+  const auto started = std::chrono::steady_clock::now();
+  aim(target(address(server)));
+  for (int i = 0; i < 20; ++i) wait([](const Observation& seen) { return seen.state.has_value(); });
+  EXPECT_GE(std::chrono::steady_clock::now() - started, 95ms);
+}
+
+TEST_F(PollingAgentsTest, TakesNoMoreOfAStateThanAnAgentOfOursWouldTell) {
+  contract::State state{.version = 1, .podUid = "pod-uid"};
+  for (int i = 1; i <= 100; ++i) state.notices.push_back({.number = i, .reason = "Resumed"});
+  state.failure = contract::Failure{.message = std::string(100'000, 'x')};
+  state.checkpoint = contract::CheckpointStatus{.path = std::string(5'000, 'x')};
+  HttpServer server([&](const HttpSeen& seen, HttpReply& reply) { send_signed(reply, seen, contract::encode(state).dump()); });
+  aim(target(address(server)));
+  const auto seen = wait([](const Observation& each) { return each.state.has_value(); }).state;
+  ASSERT_TRUE(seen);
+  ASSERT_EQ(seen->notices.size(), 16u);
+  EXPECT_EQ(seen->notices.back().number, 100);
+  EXPECT_LE(contract::encode(*seen->failure).dump().size(), 4'096u);
+  EXPECT_FALSE(seen->checkpoint);
 }
 
 TEST_F(PollingAgentsTest, LeavesAgentsAloneThatAreNoTargetAnyMore) {
