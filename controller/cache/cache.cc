@@ -260,6 +260,7 @@ void Cache::apply(const agents::Observation& observation, Time now) {
   view.error = observation.error;
   if (reachable) view.state = observation.state;
   if (known != nullptr && *known == view) return;
+  view.other_key = observation.other_key;
   cluster_.put_agent(observation.pod_uid, std::move(view));
   changes_.jobs.insert(job_of(*cluster_.pod(found->second)));
 }

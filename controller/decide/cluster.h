@@ -109,6 +109,7 @@ struct AgentView {
   bool reachable = false;                // the last try was answered
   Time since{};                          // when `reachable` became what it is; of a pod never reached: when the first try failed
   std::string error;                     // of the last try, where it was not answered
+  bool other_key = false;                // it lives, but was started with a key of another controller key: it tells us nothing
   std::int64_t events_made = 0;          // the highest number among its notices that became an event
   bool operator==(const AgentView&) const = default;
 };
@@ -143,6 +144,7 @@ struct Settings {
   std::vector<TopologyLevel> topology_levels;   // from the widest to the narrowest
   std::string default_image;                    // of worker containers whose template names none
   std::string controller_namespace;             // for the NetworkPolicy that a condition asks for
+  std::string key_id;                           // contract::key_id() of the controller key
   std::chrono::seconds status_interval{5};      // progress is copied to a status at most so often …
   double status_writes_per_second = 20;         // … and less often when all live jobs together would write more than this
   std::chrono::seconds agent_silence_told{15};  // an agent that can't be reached is named in a condition after so long,

@@ -45,6 +45,7 @@ inline constexpr const char* kWorkersStarting = "WorkersStarting";
 inline constexpr const char* kRestarting = "Restarting";
 // Of Running, either way:
 inline constexpr const char* kAgentUnreachable = "AgentUnreachable";
+inline constexpr const char* kOtherControllerKey = "OtherControllerKey";  // agents that live, and do not know us
 }  // namespace reason
 
 const contract::Condition* find_condition(const contract::TrainingJobStatus& status, std::string_view type);

@@ -43,7 +43,8 @@ bool is_told(const Condition& item) {
 bool is_warning(const Condition& item) {
   if (item.type == condition::kFailed) return true;
   if (item.type == condition::kSuspended || item.reason == reason::kSuspending) return false;
-  return item.status == ConditionStatus::kFalse || item.reason == reason::kAgentUnreachable;
+  return item.status == ConditionStatus::kFalse || item.reason == reason::kAgentUnreachable ||
+         item.reason == reason::kOtherControllerKey;
 }
 
 }  // namespace

@@ -105,14 +105,14 @@ void fill_container(Json& container, const Job& job, const Settings& settings) {
   if (find_by(mounts, "mountPath", kShmPath) == nullptr) mounts.push_back({{"name", kShmVolume}, {"mountPath", kShmPath}});
 }
 
-void add_volumes(Json& pod_spec, const Job& job, const Json& container) {
+void add_volumes(Json& pod_spec, const Job& job, const Settings& settings, const Json& container) {
   // Whoever the container runs as must be able to read the key, and only this container mounts it. An fsGroup would let a narrower
   // mode do, but would also change the group of every file on the job's own volumes.
   const bool has_group = member(member(pod_spec, "securityContext"), "fsGroup").is_number();
   const int mode = has_group ? 0440 : 0444;
   Json& volumes = list_at(pod_spec, "volumes");
   put_by(volumes, "name",
-         {{"name", contract::kKeyVolume}, {"secret", {{"secretName", key_secret(job).name}, {"defaultMode", mode}}}});
+         {{"name", contract::kKeyVolume}, {"secret", {{"secretName", key_secret(job, settings).name}, {"defaultMode", mode}}}});
   const Json& mounts = member(container, "volumeMounts");
   const bool uses_shm =
       std::any_of(mounts.begin(), mounts.end(), [](const Json& mount) { return member(mount, "name") == kShmVolume; });
@@ -240,8 +240,8 @@ std::string template_hash(const TrainingJobSpec& spec, const Settings& settings)
   return text_hash(parts.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-ObjectKey key_secret(const Job& job) {
-  return {job.key.ns, contract::key_secret_name(job.key.name) + "-" + job.uid.substr(0, 8)};
+ObjectKey key_secret(const Job& job, const Settings& settings) {
+  return {job.key.ns, contract::key_secret_name(job.key.name, job.uid, settings.key_id)};
 }
 
 Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place) {
@@ -253,7 +253,7 @@ Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& pla
   Json& container = containers[std::max(0, training_container(containers))];
   fill_container(container, job, settings);
   add_restrictions(pod_spec, container);
-  add_volumes(pod_spec, job, container);
+  add_volumes(pod_spec, job, settings, container);
   add_tolerations(pod_spec);
   pod_spec["restartPolicy"] = "Never";
   pod_spec["automountServiceAccountToken"] = false;

@@ -26,8 +26,7 @@ struct WorkerPlace {
 /// The whole Pod. For a job without template_problems().
 Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place);
 
-/// The Secret with the job's key. Its name has the first digits of the UID, since that of a deleted job of the same name, with
-/// another key, may still be there.
-ObjectKey key_secret(const Job& job);
+/// The Secret with the job's key.
+ObjectKey key_secret(const Job& job, const Settings& settings);
 
 }  // namespace trainyard::decide

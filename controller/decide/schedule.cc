@@ -173,7 +173,7 @@ class Scheduling {
     }
     Plan plan = review.plan();
     if (nodes.empty()) return plan;
-    std::vector<Action> secret{CreateSecret{key_secret(job), job.key.name, job.uid}}, pods;
+    std::vector<Action> secret{CreateSecret{key_secret(job, cluster_.settings), job.key.name, job.uid}}, pods;
     for (std::size_t i = 0; i < nodes.size(); ++i) {
       const WorkerPlace place{.worker = candidate.missing[i], .generation = status.generation, .node = nodes[i]};
       pods.push_back(CreatePod{{job.key.ns, contract::pod_name(job.key.name, place.worker, place.generation)},

@@ -110,6 +110,14 @@ class Examination {
       worker.state = WorkerState::kLeaving;
       return;
     }
+    // It goes on training and its last word will be read, but it takes no orders: it stays as long as its gang runs.
+    if (worker.agent != nullptr && worker.agent->other_key) {
+      if (!is_true(job_.status, condition::kRunning)) {
+        return lose(worker, "OtherControllerKey", "it was started under another controller key", worker.agent->since);
+      }
+      worker.state = WorkerState::kUp;
+      return;
+    }
     // Of a gang that trains every agent answered once, if only another controller.
     const bool answered =
         is_true(job_.status, condition::kRunning) || (worker.agent != nullptr && worker.agent->state.has_value());
@@ -137,7 +145,7 @@ void lose_the_silent(GangView& gang, const Settings& settings, Time now) {
   });
   if (!peers_lost) return;
   for (auto& worker : gang.workers) {
-    if (worker.state != WorkerState::kUp || worker.agent == nullptr || worker.agent->reachable) continue;
+    if (worker.state != WorkerState::kUp || worker.agent == nullptr || worker.agent->reachable || worker.agent->other_key) continue;
     const Time over = worker.agent->since + settings.node_lost;
     if (now >= over) {
       worker.state = WorkerState::kLost;

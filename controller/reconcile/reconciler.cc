@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "controller/kube/listing.h"
+#include "crds/contract/signature.h"
 
 namespace trainyard::reconcile {
 namespace {
@@ -35,13 +36,19 @@ kube::WatchBatch to_batch(std::size_t target, kube::Listing listing) {
 
 }  // namespace
 
+decide::Settings settings_of(const ReconcilerOptions& options) {
+  decide::Settings settings = options.settings;
+  settings.key_id = contract::key_id(options.writer.controller_key);
+  return settings;
+}
+
 Reconciler::Reconciler(Executor& executor, kube::KubeApi& api, agents::AgentApi& agents, ReconcilerOptions options,
                        Observer& observer)
     : executor_(executor),
       api_(api),
       observer_(observer),
       options_(std::move(options)),
-      cache_(options_.settings),
+      cache_(settings_of(options_)),
       performer_(executor, api, cache_, options_.writer, options_.may_write, observer),
       targets_(executor, agents, options_.writer.controller_key),
       queue_(

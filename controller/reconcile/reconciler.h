@@ -21,7 +21,7 @@
 namespace trainyard::reconcile {
 
 struct ReconcilerOptions {
-  decide::Settings settings;
+  decide::Settings settings;  // all but key_id, which follows from the writer's key
   Writer writer;
   Pace pace;
   std::size_t page_limit = 500;  // of a new leader's lists

@@ -34,7 +34,10 @@ inline constexpr std::size_t kMaxJobNameLength = 49;
 inline std::string pod_name(std::string_view job, std::int32_t index, std::int64_t generation) {
   return std::string(job) + "-" + std::to_string(index) + "-" + std::to_string(generation);
 }
-/// The Secret with the job's key.
-inline std::string key_secret_name(std::string_view job) { return std::string(job) + "-key"; }
+/// The Secret with the job's key. The first digits of the UID are in it, since that of a deleted job of the same name, with another key,
+/// may still be there; and what names the controller key, so that pods that are made under another one get a Secret of their own.
+inline std::string key_secret_name(std::string_view job, std::string_view job_uid, std::string_view key_id) {
+  return std::string(job) + "-key-" + std::string(job_uid.substr(0, 8)) + "-" + std::string(key_id);
+}
 
 }  // namespace trainyard::contract

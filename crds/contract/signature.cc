@@ -45,6 +45,8 @@ std::string canonical(const SignedMessage& message) {
 
 std::string job_key(std::string_view controller_key, std::string_view job_uid) { return hmac(controller_key, job_uid); }
 
+std::string key_id(std::string_view controller_key) { return hmac(controller_key, "the id of this key").substr(0, 8); }
+
 std::string sign(std::string_view key, const SignedMessage& message) { return hmac(key, canonical(message)); }
 
 bool verify(std::string_view key, const SignedMessage& message, std::string_view signature) {

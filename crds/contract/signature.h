@@ -25,6 +25,8 @@ struct SignedMessage {
 
 /// 64 hexadecimal digits. Throws std::runtime_error when OpenSSL fails.
 std::string job_key(std::string_view controller_key, std::string_view job_uid);
+/// Names the controller key without telling it: 8 hexadecimal digits, part of the names of the Secrets that hold keys derived from it.
+std::string key_id(std::string_view controller_key);
 std::string sign(std::string_view key, const SignedMessage& message);
 /// Compares in constant time.
 bool verify(std::string_view key, const SignedMessage& message, std::string_view signature);

@@ -319,6 +319,36 @@ TEST_F(Story, AnotherControllerTakesOverFromOneThatDied) {
   EXPECT_EQ(world.status("a").restarts, 0);
 }
 
+TEST_F(Story, AnotherControllerKeyStopsNoTrainingAndNewWorkersGetIt) {
+  begin({.name = "a", .steps = 2000});
+  begin({.name = "b", .steps = 200});
+  world.kill_controller(0);
+  world.controller_key = "another key";
+  world.start_controller(0);
+  EXPECT_TRUE(becomes("a", "Running", "OtherControllerKey"));
+  expect_phase("b", Phase::kSucceeded, seconds(300));  // by its last word
+  world.time.run_for(seconds(200));
+  EXPECT_EQ(world.status("a").restarts, 0);
+  world.set_suspend("a", true);
+  expect_phase("a", Phase::kSuspended, seconds(300));
+  world.set_suspend("a", false);
+  EXPECT_TRUE(becomes("a", "Running", "Training", seconds(120)));
+  EXPECT_GT(world.status("a").progress->step, 400) << "it wrote a checkpoint when it was suspended";
+  EXPECT_EQ(world.status("a").restarts, 0);
+}
+
+TEST_F(Story, ARankThatCrashesUnderAnotherControllerKeyIsKnownByItsAgentsLastWord) {
+  begin({.name = "a", .steps = 300});
+  world.kill_controller(0);
+  world.controller_key = "another key";
+  world.start_controller(0);
+  EXPECT_TRUE(becomes("a", "Running", "OtherControllerKey"));
+  ASSERT_TRUE(world.workers.crash(world.running_pods("a").front(), 0, SIGSEGV));
+  EXPECT_TRUE(becomes("a", "Running", "Training", seconds(900))) << "agents that nobody asks end after ten minutes";
+  EXPECT_EQ(world.status("a").restarts, 1);
+  expect_phase("a", Phase::kSucceeded, seconds(300));
+}
+
 TEST_F(Story, ALeaderThatWasFrozenDoesNoHarmWhenItWakes) {
   world.start_controller(1);
   begin({.name = "a", .steps = 150});

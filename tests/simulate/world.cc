@@ -11,9 +11,10 @@ namespace {
 
 constexpr milliseconds kDeaf{300};  // until a process that woke up learns that its lease is gone
 
-reconcile::ReconcilerOptions options_for(const decide::Settings& settings, int identity, std::function<bool()> may_write) {
+reconcile::ReconcilerOptions options_for(const decide::Settings& settings, const std::string& key, int identity,
+                                         std::function<bool()> may_write) {
   return {.settings = settings,
-          .writer = {.controller_key = "the controller's key", .instance = "controller-" + std::to_string(identity)},
+          .writer = {.controller_key = key, .instance = "controller-" + std::to_string(identity)},
           .pace = {},
           .page_limit = 7,
           .may_write = std::move(may_write)};
@@ -22,7 +23,7 @@ reconcile::ReconcilerOptions options_for(const decide::Settings& settings, int i
 }  // namespace
 
 Controller::Controller(test::VirtualTime& time, test::FakeKubeApi& api, test::FakeWorkers& workers, Lease& lease, int identity,
-                       const decide::Settings& settings)
+                       const decide::Settings& settings, const std::string& key)
     : time_(time),
       api_(api),
       lease_(lease),
@@ -30,7 +31,7 @@ Controller::Controller(test::VirtualTime& time, test::FakeKubeApi& api, test::Fa
       executor_(time),
       agents_(time, workers,
               [this](agents::Observation seen) { executor_.brain([this, seen = std::move(seen)] { reconciler_.apply(seen); }); }),
-      reconciler_(executor_, api, agents_, options_for(settings, identity, [this] { return holds_lease(); }), observer_),
+      reconciler_(executor_, api, agents_, options_for(settings, key, identity, [this] { return holds_lease(); }), observer_),
       watcher_(time, api, cache::watch_targets(), [this](kube::WatchBatch batch) {
         executor_.brain([this, batch = std::move(batch)] { reconciler_.apply(batch); });
       }) {
@@ -93,7 +94,7 @@ void World::start_controller(int index) {
   const auto at = static_cast<std::size_t>(index);
   if (controllers_.size() <= at) controllers_.resize(at + 1);
   if (controllers_[at]) return;
-  controllers_[at] = std::make_unique<Controller>(time, api, workers, lease_, ++identities_, settings);
+  controllers_[at] = std::make_unique<Controller>(time, api, workers, lease_, ++identities_, settings, controller_key);
 }
 
 void World::kill_controller(int index) { controllers_[static_cast<std::size_t>(index)].reset(); }

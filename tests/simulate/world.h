@@ -32,7 +32,7 @@ struct Lease {
 class Controller {
  public:
   Controller(test::VirtualTime& time, test::FakeKubeApi& api, test::FakeWorkers& workers, Lease& lease, int identity,
-             const decide::Settings& settings);
+             const decide::Settings& settings, const std::string& key);
   ~Controller();
   reconcile::Reconciler& reconciler() { return reconciler_; }
   test::FakeWatcher& watcher() { return watcher_; }
@@ -85,6 +85,7 @@ class World {
   test::FakeWorkers workers{time};
   test::FakeKubelets kubelets{time, api, workers};
   decide::Settings settings;
+  std::string controller_key = "the controller's key";  // of those that start from now on
 
   void add_nodes(int number, int cpus, int gpus);
   const std::vector<std::string>& nodes() const { return nodes_; }

@@ -41,7 +41,7 @@ void FakeAgents::contact(const std::string& pod_uid) {
   auto state = workers_.state(pod_uid, link.target.address, link.target.key, why);
   if (!state) {
     link.seen.reset();
-    sink_({.pod_uid = pod_uid, .state = std::nullopt, .error = why});
+    sink_({.pod_uid = pod_uid, .state = std::nullopt, .error = why, .other_key = why == FakeWorkers::kKeysDiffer});
     return contact_soon(pod_uid, kRetryLow, kRetryHigh);
   }
   std::string refused;

@@ -60,9 +60,10 @@ std::optional<contract::State> FakeWorkers::state(const std::string& pod_uid, co
   } else if (cut_off_.contains(found->second.container.node) || hidden_.contains(pod_uid)) {
     why = "connect to " + address + ": timed out";
   } else if (found->second.container.key != key) {
-    why = "the signature does not verify";
+    why = kKeysDiffer;
   }
   if (!why.empty()) return std::nullopt;
+  found->second.core->asked(now());
   return found->second.core->state();
 }
 

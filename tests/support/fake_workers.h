@@ -51,7 +51,8 @@ class FakeWorkers {
   /// A container ended by itself.
   std::function<void(const std::string& pod_uid, int exit_code, const std::string& message)> exited;
 
-  // ---- The network's side: what a controller's request meets. `why` is set where the agent can't be reached.
+  // ---- The network's side: what a controller's request meets. `why` is set where the agent can't be reached, or has another key.
+  static constexpr const char* kKeysDiffer = "GET /v1/state: 401";
   std::optional<contract::State> state(const std::string& pod_uid, const std::string& address, const std::string& key,
                                        std::string& why) const;
   /// The HTTP status.

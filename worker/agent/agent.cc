@@ -224,6 +224,7 @@ Answer Agent::assign(const contract::Assignment& assignment) {
   return answer;
 }
 
+void Agent::asked() { impl_->core.asked(now()); }
 void Agent::terminate() { impl_->perform(impl_->core.terminate(now())); }
 
 const contract::State& Agent::state() const { return impl_->core.state(); }

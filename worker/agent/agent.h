@@ -41,6 +41,8 @@ class Agent {
 
   /// The answer's actions have been performed.
   Answer assign(const contract::Assignment& assignment);
+  /// A controller that has the job's key asks for the state.
+  void asked();
   /// What SIGTERM means.
   void terminate();
   const contract::State& state() const;

@@ -239,7 +239,7 @@ void AgentCore::all_ended(Now now, Actions& actions) {
   } else {
     state_.phase = AgentPhase::kStopped;  // as asked, or killed since the job's outcome was already written
   }
-  if (state_.phase != AgentPhase::kFailed) exit_at_ = now.uptime + limits_.linger;
+  exit_at_ = now.uptime + (state_.phase == AgentPhase::kFailed ? limits_.abandoned : limits_.linger);
   publish(now, actions);
   maybe_exit(actions);
 }
@@ -247,6 +247,10 @@ void AgentCore::all_ended(Now now, Actions& actions) {
 void AgentCore::maybe_exit(Actions& actions) {
   if (any_alive() || (!terminating_ && !(assignment_ && assignment_->release))) return;
   actions.emplace_back(Exit{state_.phase == AgentPhase::kFailed ? 1 : 0});
+}
+
+void AgentCore::asked(Now now) {
+  if (exit_at_ && state_.phase == AgentPhase::kFailed) exit_at_ = now.uptime + limits_.abandoned;
 }
 
 Actions AgentCore::terminate(Now now) {
@@ -291,7 +295,7 @@ Actions AgentCore::tick(Now now) {
   }
   if (exit_at_ && now.uptime >= *exit_at_ && !any_alive()) {
     exit_at_.reset();
-    actions.emplace_back(Exit{0});
+    actions.emplace_back(Exit{state_.phase == AgentPhase::kFailed ? 1 : 0});
   }
   return actions;
 }

@@ -19,6 +19,7 @@ namespace trainyard::agent {
 struct Limits {
   std::chrono::milliseconds grace{110'000};          // from SIGTERM until ranks that still run are killed
   std::chrono::milliseconds linger{60'000};          // so long the state is served after the ranks ended well, unless released
+  std::chrono::milliseconds abandoned{600'000};      // so long an agent with failed ranks waits for a controller to ask how it is
   std::chrono::milliseconds progress_interval{500};  // progress alone makes a new version at most so often; all else at once
 };
 
@@ -71,6 +72,9 @@ class AgentCore {
   Actions reported(std::int32_t rank, const contract::Report& report, Now now);
   /// Ranks that were reaped. Those found at the same moment come together, so that the first cause is told from what follows it.
   Actions exited(const std::vector<RankExit>& exits, Now now);
+  /// A controller asked for the state. One that never does can't reach this agent, or has another key: where the ranks have failed, the agent
+  /// ends after Limits::abandoned, so that its last word is found in its pod and the pod takes up no room in vain.
+  void asked(Now now);
   /// SIGTERM: ranks are asked for a checkpoint and to stop, and are killed when the grace is over.
   Actions terminate(Now now);
   /// To be called at deadline(); early calls do no harm.

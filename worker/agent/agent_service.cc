@@ -133,6 +133,7 @@ void AgentService::handle(const HttpRequest& request, HttpServer::Respond respon
     reply.headers[contract::kSignatureHeader] = contract::sign(key, answered);
     respond(std::move(reply));
   };
+  impl_->agent.asked();
   if (path == "/v1/state" && request.method == "GET") return impl_->poll(request, respond_signed);
   if (path == "/v1/assignment" && request.method == "PUT") return respond_signed(impl_->put(request));
   respond_signed(message(405, path + " takes " + (path == "/v1/state" ? "GET" : "PUT") + ", not " + request.method));

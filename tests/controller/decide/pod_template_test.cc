@@ -1,5 +1,9 @@
 #include "controller/decide/pod_template.h"
 
+#include <fstream>
+#include <iterator>
+#include <set>
+
 #include <gtest/gtest.h>
 
 #include "controller/decide/json_lookup.h"
@@ -109,7 +113,7 @@ TEST(WorkerPod, MountsTheKeySoThatAnyUserCanReadIt) {
   Json made = pod(job());
   EXPECT_EQ((*named(first(made)["volumeMounts"], "trainyard-key"))["mountPath"], "/var/run/secrets/trainyard.dev");
   const Json& secret = (*named(made["spec"]["volumes"], "trainyard-key"))["secret"];
-  EXPECT_EQ(secret["secretName"], key_secret(job()).name);
+  EXPECT_EQ(secret["secretName"], key_secret(job(), settings()).name);
   EXPECT_EQ(secret["defaultMode"], 0444);
   made = pod(job(R"({"spec": {"securityContext": {"fsGroup": 7}}})"));
   EXPECT_EQ((*named(made["spec"]["volumes"], "trainyard-key"))["secret"]["defaultMode"], 0440);
@@ -118,7 +122,88 @@ TEST(WorkerPod, MountsTheKeySoThatAnyUserCanReadIt) {
 TEST(WorkerPod, NamesTheSecretByTheUidSinceThatOfADeletedJobMayLinger) {
   Job again = job();
   again.uid = "other-uid";
-  EXPECT_NE(key_secret(again), key_secret(job()));
+  EXPECT_NE(key_secret(again, settings()), key_secret(job(), settings()));
+}
+
+TEST(WorkerPod, MountsAnotherSecretUnderAnotherControllerKeySinceThatOfTheOldOneIsNeverChanged) {
+  Settings other = settings();
+  other.key_id = "0a1b2c3d";
+  EXPECT_EQ(key_secret(job(), other).name.substr(key_secret(job(), other).name.size() - 9), "-0a1b2c3d");
+  const Json made = worker_pod(job(), other, {});
+  EXPECT_EQ(named(made["spec"]["volumes"], "trainyard-key")->at("secret")["secretName"], key_secret(job(), other).name);
+}
+
+/// The names of all fields, and of what is listed by name, that `made` has more than `given`.
+void collect_additions(const Json& given, const Json& made, std::set<std::string>& names) {
+  if (made.is_object()) {
+    for (const auto& [key, value] : made.items()) {
+      const bool is_new = !given.is_object() || !given.contains(key);
+      if (is_new) names.insert(key);
+      collect_additions(is_new ? Json() : given.at(key), value, names);
+    }
+    if (given.is_null() && made.contains("name")) names.insert(made.at("name").get<std::string>());
+  } else if (made.is_array()) {
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      collect_additions(given.is_array() && i < given.size() ? given[i] : Json(), made[i], names);
+    }
+  }
+}
+
+TEST(WorkerPod, IsDescribedWholeInTheOperatorsHandbook) {
+  std::ifstream page(TRAINYARD_SOURCE_DIR "/docs/operating.md");
+  std::string text((std::istreambuf_iterator<char>(page)), {});
+  text = text.substr(text.find("## What the controller adds to a template"));
+  text = text.substr(0, text.find("\n## ", 1));
+  Job of = job(R"({"metadata": {}, "spec": {"containers": [{}]}})");
+  of.spec.workers.gpusPerWorker = 1;
+  std::set<std::string> names;
+  for (const Binding binding : {Binding::kDirect, Binding::kScheduler}) {
+    of.spec.placement.binding = binding;
+    const Json made = pod(of);
+    for (const char* part : {"metadata", "spec"}) collect_additions(of.spec.workers.templ.at(part), made.at(part), names);
+  }
+  EXPECT_TRUE(names.contains("TRAINYARD_POD_IP") && names.contains("nodeName") && names.contains("trainyard-key"));
+  // What the page says in other words, and the insides of what it names.
+  for (const char* inside : {"a-1-3",
+                             "a",
+                             "labels",
+                             "annotations",
+                             "apiVersion",
+                             "kind",
+                             "uid",
+                             "controller",
+                             "blockOwnerDeletion",
+                             "value",
+                             "valueFrom",
+                             "fieldRef",
+                             "fieldPath",
+                             "containerPort",
+                             "protocol",
+                             "limits",
+                             "requests",
+                             "nvidia.com/gpu",
+                             "volumes",
+                             "volumeMounts",
+                             "mountPath",
+                             "readOnly",
+                             "secret",
+                             "secretName",
+                             "defaultMode",
+                             "emptyDir",
+                             "medium",
+                             "key",
+                             "operator",
+                             "effect",
+                             "values",
+                             "nodeAffinity",
+                             "requiredDuringSchedulingIgnoredDuringExecution",
+                             "nodeSelectorTerms",
+                             "matchFields",
+                             "type",
+                             "drop"}) {
+    names.erase(inside);
+  }
+  for (const auto& name : names) EXPECT_NE(text.find("`" + name), std::string::npos) << name << " is not in docs/operating.md";
 }
 
 TEST(WorkerPod, HasSharedMemoryUnlessTheTemplateMountsItsOwn) {

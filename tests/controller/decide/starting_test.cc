@@ -63,6 +63,20 @@ TEST(AnAgent, ThatIsHiddenGivesAConditionThatNamesTheNetworkPolicy) {
   EXPECT_EQ(world.status().restarts, 0);
 }
 
+TEST(AnAgent, ThatHasAnotherKeyIsNotTakenForOneThatANetworkPolicyHides) {
+  World world = a_running_world();
+  world.silence(1);
+  auto view = *world.cluster.agent(world.pod(1).uid);
+  view.other_key = true;
+  world.cluster.put_agent(world.pod(1).uid, view);
+  world.pass(600);
+  EXPECT_EQ(world.condition("Running").reason, "OtherControllerKey");
+  EXPECT_EQ(world.condition("Running").message.find("NetworkPolic"), std::string::npos);
+  EXPECT_NE(world.condition("Running").message.find("the controller's key is not the one that worker 1"), std::string::npos);
+  EXPECT_TRUE(world.has_event("OtherControllerKey"));
+  EXPECT_EQ(world.status().restarts, 0) << "it trains";
+}
+
 TEST(Progress, IsWrittenAtMostEveryFiveSeconds) {
   World world = a_running_world();
   const auto writes = world.status_writes;

@@ -105,6 +105,18 @@ TEST(AWorker, IsLostWhenItsAgentIsSilentForLong) {
   EXPECT_EQ(scene.worker(120).state, WorkerState::kLost);
 }
 
+TEST(AWorker, WhoseAgentHasAnotherKeyIsKeptWhileItsGangRunsAndIsLostToTheNextOne) {
+  Scene scene;
+  scene.agent.reachable = false;
+  scene.agent.other_key = true;
+  set_condition(scene.job.status, {.type = condition::kRunning, .is_true = true, .reason = "Training"}, 1, test::at(0));
+  EXPECT_EQ(scene.worker(100'000).state, WorkerState::kUp);
+  EXPECT_FALSE(scene.worker().reusable) << "nobody could tell it of another generation";
+  set_condition(scene.job.status, {.type = condition::kRunning, .is_true = false, .reason = "Restarting"}, 1, test::at(1));
+  EXPECT_EQ(scene.worker(1).state, WorkerState::kLost);
+  EXPECT_EQ(scene.worker(1).failure->reason, "OtherControllerKey");
+}
+
 TEST(APod, IsRejectedOnlyWhereItNeverRan) {
   Scene scene;
   scene.pod.phase = PodPhase::kFailed;

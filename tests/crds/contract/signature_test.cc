@@ -24,6 +24,12 @@ TEST(JobKey, IsTheHmacOfRfc4231) {
             "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
 }
 
+TEST(KeyId, TellsControllerKeysApart) {
+  EXPECT_EQ(key_id(kKey), key_id(kKey));
+  EXPECT_NE(key_id(kKey), key_id(std::string(64, 'b')));
+  EXPECT_EQ(key_id(kKey).size(), 8u);
+}
+
 TEST(Signature, IsAcceptedForTheMessageThatWasSigned) { EXPECT_TRUE(verify(kKey, kMessage, sign(kKey, kMessage))); }
 
 TEST(Signature, IsRefusedWhenAnyPartOfTheMessageWasChanged) {

@@ -54,12 +54,23 @@ TEST_F(AgentCoreEnds, KillsTheOthersAndFailsOnlyWhenAllAreGone) {
   EXPECT_EQ(core.ranks_failed(), 1);
 }
 
-TEST_F(AgentCoreEnds, WaitsAfterAFailureForAsLongAsItTakes) {
+TEST_F(AgentCoreEnds, WaitsAfterAFailureForAsLongAsAControllerAsks) {
   core.exited({by_signal(2, SIGSEGV), by_signal(3, SIGSEGV)}, at(1s));
-  EXPECT_FALSE(core.deadline());
+  for (const auto now : {400s, 800s}) {
+    EXPECT_TRUE(core.tick(at(now)).empty());
+    core.asked(at(now));
+  }
   auto released = assignment(1);
   released.release = true;
   EXPECT_EQ(core.assign(released, at(1000s)).actions, Actions{Exit{1}});
+}
+
+TEST_F(AgentCoreEnds, EndsAfterAFailureThatNobodyAsksAbout) {
+  core.exited({by_signal(2, SIGSEGV), by_signal(3, SIGSEGV)}, at(1s));
+  core.asked(at(10s));
+  ASSERT_EQ(core.deadline(), at(610s).uptime);
+  EXPECT_TRUE(core.tick(at(609s)).empty());
+  EXPECT_EQ(core.tick(at(610s)), Actions{Exit{1}});
 }
 
 TEST_F(AgentCoreEnds, KeepsTheFirstOfSeveralFailures) {
