@@ -27,6 +27,7 @@ struct Request {
   Json body;                                 // null: none
   std::string content_type = "application/json";
   std::chrono::milliseconds timeout{30'000};
+  bool patient = true;  // false: a 429 or a refused connection is the caller's at once, who can wait without a thread
 };
 
 /// The answer. A transport failure has status 0 and its cause in `message`. For an error, `reason` and `message` are those of the

@@ -20,7 +20,7 @@ Response RestKubeApi::perform(const Request& request) {
   const auto end = Clock::now() + request.timeout;
   for (int tries = 1;; ++tries) {
     Attempt attempt = connection_.send(request, until(end));
-    const auto pause = wait_before_retry(attempt, tries);
+    const auto pause = request.patient ? wait_before_retry(attempt, tries) : std::nullopt;
     if (!pause || *pause >= until(end) || !wait(*pause)) return std::move(attempt.response);
   }
 }

@@ -44,7 +44,9 @@ Performer::Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache
       cache_(cache),
       writer_(std::move(writer)),
       may_write_(std::move(may_write)),
-      observer_(observer) {}
+      observer_(observer),
+      events_(executor, api, writer_, may_write_, observer,
+              [this](const decide::Event& event) { cache_.notice_told(event.pod_uid, event.notice); }) {}
 
 void Performer::perform(const decide::ObjectKey& job, const decide::Plan& plan, Done done) {
   const auto run = std::make_shared<Run>();
@@ -56,7 +58,10 @@ void Performer::perform(const decide::ObjectKey& job, const decide::Plan& plan, 
   executor_.brain([this, run] { advance(run); });
 }
 
-void Performer::stop() { ++term_; }
+void Performer::stop() {
+  ++term_;
+  events_.stop();
+}
 
 void Performer::advance(const RunPointer& run) {
   if (run->term != term_) return;
@@ -66,7 +71,7 @@ void Performer::advance(const RunPointer& run) {
     const Action action = std::move(run->phases.front().front());
     run->phases.front().pop_front();
     if (const auto* event = std::get_if<decide::Event>(&action)) {
-      tell(*event, 1);
+      events_.tell(*event);
     } else {
       begin(run, action);
     }
@@ -88,8 +93,10 @@ void Performer::begin(const RunPointer& run, const Action& action) {
 void Performer::request(const Action& action, std::function<void(const Answer&)> then) {
   ++num_requests_;
   if (const auto* status = std::get_if<decide::WriteStatus>(&action)) cache_.expect_status(status->key, status->status);
+  auto request = request_for(action, writer_, executor_.now());
+  request.patient = false;  // each try is to ask may_write_ first, and this controller's queue waits without a hand
   executor_.hand([this, started = executor_.uptime(), kind = kind_of(action), read = read_after_conflict(action),
-                  then = std::move(then), request = request_for(action, writer_, executor_.now())] {
+                  then = std::move(then), request = std::move(request)] {
     Answer answer;
     if (may_write_()) {
       answer.response = api_.perform(request);
@@ -135,7 +142,7 @@ void Performer::answered(const RunPointer& run, const Action& action, const Answ
 void Performer::refuse(const RunPointer& run, const Action& action, const std::string& why) {
   run->ended.ended = Ended::kFailed;
   observer_.warned("request refused", {{"request", to_text(action)}, {"error", why}});
-  if (run->term == term_) tell(refusal_event(run->job, run->job_uid, to_text(action) + ": " + why), 1);
+  if (run->term == term_) events_.tell(refusal_event(run->job, run->job_uid, to_text(action) + ": " + why));
 }
 
 void Performer::assume(const Action& action, const kube::Response& response) {
@@ -169,23 +176,6 @@ void Performer::assume(const Action& action, const kube::Response& response) {
       cache_.assume_job_gone(job->key, job->uid);
     }
   }
-}
-
-void Performer::tell(const decide::Event& event, int tries) {
-  request(event, [this, event, tries, term = term_](const Answer& answer) {
-    const Result result = result_of(event, answer.response);
-    if (result == Result::kTemporary && tries < kEventTries) {
-      executor_.brain_after(std::chrono::seconds(1 << (tries - 1)), [this, event, tries, term] {
-        if (term == term_) tell(event, tries + 1);
-      });
-      return;
-    }
-    if (result != Result::kDone) {  // the namespace is going away, or the server refuses the text: it would again
-      observer_.warned("event could not be made",
-                       {{"event", event.reason}, {"job", decide::to_text(event.job)}, {"error", answer.response.message}});
-    }
-    cache_.notice_told(event.pod_uid, event.notice);
-  });
 }
 
 }  // namespace trainyard::reconcile

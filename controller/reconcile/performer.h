@@ -11,6 +11,7 @@
 #include "controller/cache/cache.h"
 #include "controller/decide/plan.h"
 #include "controller/kube/kube_api.h"
+#include "controller/reconcile/event_teller.h"
 #include "controller/reconcile/executor.h"
 #include "controller/reconcile/observer.h"
 #include "controller/reconcile/requests.h"
@@ -25,12 +26,11 @@ struct PlanEnded {
 };
 
 /// The phases of a plan one after the other; a phase's actions in parallel, kParallel at a time; nothing more is begun after a
-/// failure. Each answer goes into the cache as an assumed write before the plan counts as done. Events never hold up or fail a plan:
-/// they are tried again here, apart from it. Lives on the brain.
+/// failure. Each answer goes into the cache as an assumed write before the plan counts as done. Events go their own way: see
+/// EventTeller. Lives on the brain.
 class Performer {
  public:
   static constexpr std::size_t kParallel = 16;
-  static constexpr int kEventTries = 6;
   using Done = std::function<void(PlanEnded)>;
 
   /// `may_write` is asked on the hand right before each write: false, and nothing is sent.
@@ -41,7 +41,7 @@ class Performer {
   void perform(const decide::ObjectKey& job, const decide::Plan& plan, Done done);
   /// Begins no more requests; those under way end, and what they did is assumed as ever.
   void stop();
-  /// Requests under way.
+  /// Requests under way, those for events apart.
   std::size_t num_requests() const { return num_requests_; }
 
  private:
@@ -54,7 +54,6 @@ class Performer {
   void advance(const RunPointer& run);
   void begin(const RunPointer& run, const decide::Action& action);
   void answered(const RunPointer& run, const decide::Action& action, const Answer& answer);
-  void tell(const decide::Event& event, int tries);
   void assume(const decide::Action& action, const kube::Response& response);
   void refuse(const RunPointer& run, const decide::Action& action, const std::string& why);
   /// Performs on a hand, answers on the brain.
@@ -66,6 +65,7 @@ class Performer {
   const Writer writer_;
   const std::function<bool()> may_write_;
   Observer& observer_;
+  EventTeller events_;
   std::int64_t term_ = 0;  // grows with stop(): who began before it does not go on
   std::size_t num_requests_ = 0;
 };

@@ -18,6 +18,8 @@ constexpr milliseconds kListRetry{500};
 constexpr milliseconds kListRetryLimit{10'000};
 constexpr milliseconds kDrainInterval{50};
 constexpr int kRestAfterRoom = 9;  // times what schedule() took: the brain spends at most a tenth of its time on jobs that wait
+constexpr milliseconds kReread{1'000}, kRereadLimit{60'000};
+constexpr milliseconds kQuiet{60'000};  // without a foreign status for so long, the next one counts as the first
 
 Key key_for(const ObjectKey& job) { return {.kind = Kind::kTrainingJob, .object = job}; }
 
@@ -34,13 +36,13 @@ kube::WatchBatch to_batch(std::size_t target, kube::Listing listing) {
   return batch;
 }
 
-}  // namespace
-
 decide::Settings settings_of(const ReconcilerOptions& options) {
   decide::Settings settings = options.settings;
   settings.key_id = contract::key_id(options.writer.controller_key);
   return settings;
 }
+
+}  // namespace
 
 Reconciler::Reconciler(Executor& executor, kube::KubeApi& api, agents::AgentApi& agents, ReconcilerOptions options,
                        Observer& observer)
@@ -125,15 +127,27 @@ void Reconciler::act() {
 }
 
 void Reconciler::pump() {
-  if (!acting_) return;
   const cache::Changes changes = cache_.take_changes();
+  if (!acting_) return;  // who begins to act looks at everything
   if (changes.foreign_status) {
-    observer_.warned("a status is not as this controller left it: reading everything anew", contract::Json::object());
     drop_work();
-    return read_everything(term_, 0);
+    return read_anew();
   }
   for (const auto& job : changes.jobs) queue_.add(key_for(job));
   if (changes.room) queue_.add(kRoomKey);
+}
+
+void Reconciler::read_anew() {
+  const milliseconds now = executor_.uptime();
+  if (now - reread_at_ > kQuiet) rereads_ = 0;
+  const milliseconds wait = rereads_ == 0 ? milliseconds(0) : std::min(kRereadLimit, kReread * (1 << std::min(rereads_ - 1, 8)));
+  ++rereads_;
+  reread_at_ = now + wait;
+  const char* what = "a status is not as this controller left it: reading everything anew";
+  const char* why = "if this goes on, another controller writes to the same jobs, which only one may do";
+  observer_.warned(what, rereads_ == 1 ? contract::Json::object() : contract::Json{{"times", rereads_}, {"cause", why}});
+  if (wait == milliseconds(0)) return read_everything(term_, 0);
+  executor_.brain_after(wait, [this, term = term_] { read_everything(term, 0); });
 }
 
 void Reconciler::run(const Key& key) {

@@ -54,6 +54,8 @@ class Reconciler {
   /// Ends the term: nothing of it is carried on.
   void drop_work();
   void read_everything(std::int64_t term, int tries);
+  /// The same, later each time where it has to be done again and again: whole lists are a load for the API server.
+  void read_anew();
   void act();
   /// Queues what the cache says has changed.
   void pump();
@@ -76,6 +78,8 @@ class Reconciler {
   std::int64_t term_ = 0;  // grows when leading begins and ends
   bool leading_ = false;
   bool acting_ = false;
+  int rereads_ = 0;  // in a row
+  std::chrono::milliseconds reread_at_{0};
   /// Placing a job backs off apart from the rest of its life, which may go well meanwhile.
   struct Refused {
     int failures = 0;

@@ -15,6 +15,7 @@ using decide::ObjectKey;
 using kube::Method;
 using kube::Request;
 
+constexpr std::chrono::seconds kEventTimeout{10};  // nobody waits for an event
 constexpr std::size_t kEventMessageBytes = 1'024;  // the API server refuses longer ones
 
 std::string pods_path(const std::string& ns) { return "/api/v1/namespaces/" + ns + "/pods"; }
@@ -136,7 +137,9 @@ Request request_for(const decide::Event& action, const Writer& writer, contract:
                    {"reportingInstance", writer.instance},
                    {"firstTimestamp", at},
                    {"lastTimestamp", at},
-                   {"count", 1}}};
+                   {"count", 1}},
+          .timeout = kEventTimeout,
+          .patient = false};
 }
 
 Request request_for(const decide::DeleteJob& action) {

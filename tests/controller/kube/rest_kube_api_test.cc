@@ -92,6 +92,12 @@ TEST(RestKubeApi, LeavesALongRetryAfterToTheCaller) {
   EXPECT_EQ(server.seen().size(), 1u);
 }
 
+TEST(RestKubeApi, LeavesEveryRetryToACallerWhoIsNotPatient) {
+  HttpServer server([](const HttpSeen&, HttpReply& reply) { reply.send(429, "{}", {{"Retry-After", "0"}}); });
+  EXPECT_EQ(RestKubeApi(reaching(server.url()), kQuick).perform({.path = "/x", .patient = false}).status, 429);
+  EXPECT_EQ(server.seen().size(), 1u);
+}
+
 TEST(RestKubeApi, GivesUpAfterItsRetries) {
   HttpServer server([](const HttpSeen&, HttpReply& reply) { reply.send(429, "{}", {{"Retry-After", "0"}}); });
   EXPECT_EQ(RestKubeApi(reaching(server.url()), kQuick).perform({.path = "/x"}).status, 429);

@@ -95,6 +95,30 @@ TEST_F(ReconcilerTest, WhoStopsLeadingBeginsNothingMore) {
   EXPECT_EQ(api.size(test::kPodsPath), 2u);
 }
 
+TEST_F(ReconcilerTest, WhoMeetsThemAgainAndAgainReadsLessAndLessOften) {
+  reconciler.start_leading();
+  time.run_for(seconds(5));
+  int lists = 0;
+  api.fault_of = [&](const kube::Request& request) {
+    lists += request.method == kube::Method::kGet && request.path == test::kJobs;
+    return test::Fault::kNone;
+  };
+  for (int generation = 7; generation < 1'000; ++generation) {  // another controller that leads, and writes twice a second
+    api.edit(test::kJobs, {"default", "a"}, [&](Json& job) { job["status"]["generation"] = generation; });
+    watch_everything();
+    time.run_for(std::chrono::milliseconds(500));
+  }
+  EXPECT_GE(lists, 7);
+  EXPECT_LE(lists, 15) << "after 0, 1, 2, 4, 8, 16, 32 s, then once a minute";
+  time.run_for(seconds(150));
+  ASSERT_TRUE(reconciler.is_acting());
+  lists = 0;
+  api.edit(test::kJobs, {"default", "a"}, [](Json& job) { job["status"]["generation"] = 1'000; });
+  watch_everything();
+  time.run_for(seconds(1));
+  EXPECT_EQ(lists, 1) << "after some quiet the first is read at once again";
+}
+
 TEST_F(ReconcilerTest, WhoMeetsAStatusThatSomebodyElseWroteReadsEverythingAnew) {
   reconciler.start_leading();
   time.run_for(seconds(5));
