@@ -24,10 +24,10 @@ ObjectKey job_of(const decide::Pod& pod) { return {pod.key.ns, pod.worker->job};
 }  // namespace
 
 std::vector<kube::WatchTarget> watch_targets() {
-  return {{.path = "/apis/trainyard.dev/v1alpha1/trainingjobs"},
-          {.path = "/api/v1/pods"},
-          {.path = "/api/v1/nodes"},
-          {.path = "/api/v1/persistentvolumeclaims"}};
+  return {{.path = "/apis/trainyard.dev/v1alpha1/trainingjobs", .label_selector = {}, .shrink = drop_managed_fields},
+          {.path = "/api/v1/pods", .label_selector = {}, .shrink = shrink_pod},
+          {.path = "/api/v1/nodes", .label_selector = {}, .shrink = shrink_node},
+          {.path = "/api/v1/persistentvolumeclaims", .label_selector = {}, .shrink = drop_managed_fields}};
 }
 
 Cache::Cache(decide::Settings settings) { cluster_.settings = std::move(settings); }
@@ -258,9 +258,9 @@ void Cache::apply(const agents::Observation& observation, Time now) {
   if (known == nullptr || known->reachable != reachable) view.since = now;
   view.reachable = reachable;
   view.error = observation.error;
+  view.other_key = observation.other_key;
   if (reachable) view.state = observation.state;
   if (known != nullptr && *known == view) return;
-  view.other_key = observation.other_key;
   cluster_.put_agent(observation.pod_uid, std::move(view));
   changes_.jobs.insert(job_of(*cluster_.pod(found->second)));
 }

@@ -1,6 +1,9 @@
 #include "controller/cache/decode.h"
 
+#include <algorithm>
 #include <charconv>
+#include <initializer_list>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
@@ -137,6 +140,26 @@ std::map<std::string, std::string> read_labels(const Json& json) {
   return labels;
 }
 
+/// To be changed in place; what is left out stays so.
+Json& part(Json& json, const char* name) {
+  static thread_local Json none;
+  if (!json.is_object()) return none = nullptr;
+  const auto found = json.find(name);
+  return found == json.end() ? none = nullptr : *found;
+}
+
+void erase(Json& json, std::initializer_list<const char*> names) {
+  if (!json.is_object()) return;
+  for (const char* name : names) json.erase(name);
+}
+
+void keep(Json& json, std::initializer_list<std::string_view> names) {
+  if (!json.is_object()) return;
+  for (auto it = json.begin(); it != json.end();) {
+    it = std::find(names.begin(), names.end(), it.key()) == names.end() ? json.erase(it) : std::next(it);
+  }
+}
+
 }  // namespace
 
 decide::ObjectKey key_of(const Json& object) {
@@ -148,6 +171,27 @@ std::string uid_of(const Json& object) { return text(member(object, "metadata"),
 
 std::int64_t revision_of(const Json& object) {
   return number<std::int64_t>(text(member(object, "metadata"), "resourceVersion")).value_or(0);
+}
+
+void drop_managed_fields(Json& object) { erase(part(object, "metadata"), {"managedFields"}); }
+
+void shrink_pod(Json& object) {
+  Json& metadata = part(object, "metadata");
+  erase(metadata, {"managedFields"});
+  if (Json& annotations = part(metadata, "annotations"); annotations.is_object()) {
+    keep(annotations, {contract::kTemplateHashAnnotation});
+  }
+  Json& spec = part(object, "spec");
+  erase(spec, {"volumes", "ephemeralContainers"});
+  for (const char* kind : {"containers", "initContainers"}) {
+    for (Json& container : part(spec, kind)) keep(container, {"name", "resources", "restartPolicy"});
+  }
+  erase(part(object, "status"), {"initContainerStatuses", "ephemeralContainerStatuses"});
+}
+
+void shrink_node(Json& object) {
+  erase(part(object, "metadata"), {"managedFields", "annotations"});
+  erase(part(object, "status"), {"images", "volumesInUse", "volumesAttached"});
 }
 
 std::optional<decide::Pod> decode_pod(const Json& object) {

@@ -19,6 +19,11 @@ std::string uid_of(const Json& object);
 /// metadata.resourceVersion as a number, which the API server makes it (KEP-5504); 0 where it is none.
 std::int64_t revision_of(const Json& object);
 
+/// Takes out what decoding has no use for, which is most of an object: a pod of 50 KB in memory becomes one of some KB.
+void drop_managed_fields(Json& object);
+void shrink_pod(Json& object);
+void shrink_node(Json& object);
+
 /// Nothing where the object has no name or UID (or, but for nodes, no namespace).
 std::optional<decide::Pod> decode_pod(const Json& object);
 std::optional<decide::Node> decode_node(const Json& object);

@@ -59,6 +59,8 @@ class KubeApi {
 struct WatchTarget {
   std::string path;
   std::string label_selector;
+  /// Takes out of a listed object what its receiver has no use for, so that a whole collection can be held at once. Any thread.
+  std::function<void(Json&)> shrink;
 };
 
 enum class EventType { kAdded, kModified, kDeleted };

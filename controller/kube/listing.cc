@@ -9,7 +9,7 @@ std::string string_at(const Json& object, const char* key) {
 }
 
 /// Moves a page's items over. False when the answer is no list.
-bool take_page(Json page, Listing& listing, std::string& continue_token) {
+bool take_page(Json page, const WatchTarget& target, Listing& listing, std::string& continue_token) {
   const auto metadata = page.find("metadata"), items = page.find("items");
   if (metadata == page.end() || !metadata->is_object() || items == page.end()) return false;
   listing.resource_version = string_at(*metadata, "resourceVersion");
@@ -22,6 +22,7 @@ bool take_page(Json page, Listing& listing, std::string& continue_token) {
     if (!item.is_object()) continue;
     if (!item.contains("kind")) item["kind"] = kind;
     if (!item.contains("apiVersion")) item["apiVersion"] = api_version;
+    if (target.shrink) target.shrink(item);
     listing.items.push_back(std::move(item));
   }
   return true;
@@ -47,7 +48,7 @@ ListResult list_all(KubeApi& api, const WatchTarget& target, std::size_t page_li
       return result;
     }
     std::string continue_token;
-    if (!take_page(std::move(page.body), result.listing, continue_token)) {
+    if (!take_page(std::move(page.body), target, result.listing, continue_token)) {
       result.failure.message = "GET " + target.path + ": the answer is no Kubernetes list: is this the API server?";
       return result;
     }

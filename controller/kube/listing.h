@@ -14,7 +14,7 @@ struct Listing {
   std::string resource_version;
 };
 
-/// Reads `target` in pages of `page_limit`. The first page asks for no resourceVersion, so that the server answers from its store and
+/// Reads `target` in pages of `page_limit`, and shrinks each page's objects before it reads the next. The first page asks for no resourceVersion, so that the server answers from its store and
 /// not from a cache that may lag behind: what this program wrote before is in it. When the pages' token expires on the way (410),
 /// starts again without pages. `failure` is the answer that ended it, when it is not ok().
 struct ListResult {

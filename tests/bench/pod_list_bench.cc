@@ -1,10 +1,13 @@
-// A list of all pods of a cluster, as a controller reads it when it starts: how much decoding adds to parsing the server's JSON.
+// A list of all pods of a cluster, as a controller reads it when it starts: how much decoding adds to parsing the server's JSON, and how
+// much memory the list takes until then.
 
+#include <malloc.h>
 #include <string>
 
 #include <benchmark/benchmark.h>
 
 #include "controller/cache/cache.h"
+#include "controller/cache/decode.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::cache {
@@ -83,7 +86,10 @@ void parse_and_decode(benchmark::State& state) {
     Json list = Json::parse(text);
     kube::WatchBatch batch{
         .target = static_cast<std::size_t>(Watched::kPods), .relisted = true, .events = {}, .resource_version = "900000"};
-    for (auto& item : list["items"]) batch.events.push_back({kube::EventType::kAdded, std::move(item)});
+    for (auto& item : list["items"]) {
+      shrink_pod(item);
+      batch.events.push_back({kube::EventType::kAdded, std::move(item)});
+    }
     Cache cache{decide::Settings{}};
     cache.apply(batch, {});
     if (cache.cluster().pods().size() != static_cast<std::size_t>(state.range(0))) return state.SkipWithError("pods are missing");
@@ -91,6 +97,23 @@ void parse_and_decode(benchmark::State& state) {
   tell(state, text);
 }
 
+/// What a list that waits to be decoded takes up in memory: whole, and as it is held (see kube::list_all).
+void hold(benchmark::State& state) {
+  const std::string text = list_of(1'000);
+  double bytes = 0;
+  for (auto unused : state) {
+    (void)unused;
+    const auto before = ::mallinfo2().uordblks;
+    Json list = Json::parse(text);
+    if (state.range(0) == 1) {
+      for (Json& item : list["items"]) shrink_pod(item);
+    }
+    bytes = static_cast<double>(::mallinfo2().uordblks - before) / 1'000;
+  }
+  state.counters["bytes_a_pod"] = bytes;
+}
+
+BENCHMARK(hold)->ArgName("shrunk")->Arg(0)->Arg(1)->Unit(benchmark::kMillisecond);
 BENCHMARK(parse)->Arg(500)->Arg(5'000)->Unit(benchmark::kMillisecond);
 BENCHMARK(parse_and_decode)->Arg(500)->Arg(5'000)->Unit(benchmark::kMillisecond);
 

@@ -40,6 +40,37 @@ TEST(DecodePod, ReadsWhatBecameOfTheTrainingContainer) {
   EXPECT_EQ(pod->worker->last_word->generation, 3);
 }
 
+TEST(AShrunkPod, DecodesToTheSameThoughItIsMuchSmaller) {
+  Json object = pod_object("a-0-1", 1, "p1");
+  object["metadata"]["annotations"] = {{contract::kTemplateHashAnnotation, "hash"}, {"big", std::string(1'000, 'x')}};
+  object["metadata"]["managedFields"] = {{{"fieldsV1", {{"f:spec", std::string(1'000, 'x')}}}}};
+  object["spec"]["volumes"] = {{{"name", std::string(1'000, 'x')}}};
+  object["spec"]["containers"][0]["env"] = {{{"name", "A"}, {"value", std::string(1'000, 'x')}}};
+  object["spec"]["initContainers"] = {
+      {{"name", "side"}, {"restartPolicy", "Always"}, {"resources", {{"requests", {{"cpu", "2"}}}}}, {"env", {1, 2}}}};
+  object["spec"]["overhead"] = {{"cpu", "250m"}};
+  object["status"] = {{"phase", "Running"},
+                      {"podIP", "10.0.0.7"},
+                      {"initContainerStatuses", {{{"name", std::string(1'000, 'x')}}}},
+                      {"containerStatuses", {{{"name", "worker"}, {"state", {{"running", Json::object()}}}}}}};
+  Json shrunk = object;
+  shrink_pod(shrunk);
+  EXPECT_EQ(decode_pod(shrunk), decode_pod(object));
+  EXPECT_LT(shrunk.dump().size() + 4'900, object.dump().size());
+  for (Json odd : {Json(), Json("text"), Json{{"metadata", 3}, {"spec", Json::array()}}}) shrink_pod(odd);
+}
+
+TEST(AShrunkNode, DecodesToTheSame) {
+  Json object = node_object("n1", 1);
+  object["metadata"]["labels"] = {{"a", "b"}};
+  object["spec"]["taints"] = {{{"key", "k"}, {"effect", "NoSchedule"}}};
+  object["status"]["images"] = {{{"names", {std::string(1'000, 'x')}}}};
+  Json shrunk = object;
+  shrink_node(shrunk);
+  EXPECT_EQ(decode_node(shrunk), decode_node(object));
+  EXPECT_LT(shrunk.dump().size() + 1'000, object.dump().size());
+}
+
 TEST(DecodePod, TakesAPodForOursOnlyWithOurLabelsAndATrainingJobThatControlsIt) {
   EXPECT_TRUE(decode_pod(pod_object("a-0-1", 1, "p1"))->worker);
   Json copied = pod_object("a-0-1", 1, "p1");
