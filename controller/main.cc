@@ -44,6 +44,7 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr std::size_t kNumHands = 16;
 constexpr std::chrono::seconds kBeat{1};            // the brain shows that it lives so often …
 constexpr std::chrono::seconds kBrainHangs{60};     // … and /healthz fails when it has not for so long
+constexpr const char* kNone = "none";  // CLI11 takes `--flag=` for a flag whose value is the next argument
 constexpr std::size_t kShortestControllerKey = 32;  // bytes
 
 struct Flags {
@@ -64,14 +65,14 @@ void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--identity", flags.identity,
                  "This controller's name in the Lease and in events; by default host name and process");
   app.add_flag("--leader-elect", flags.leader_elect, "Act only while holding the Lease trainyard-controller");
-  app.add_option("--metrics-address", flags.metrics_address, "IP:PORT for /metrics, /healthz and /readyz; empty: none")
+  app.add_option("--metrics-address", flags.metrics_address, "IP:PORT for /metrics, /healthz and /readyz; or none")
       ->capture_default_str();
   app.add_option("--controller-key-file", flags.controller_key_file,
                  "A secret of at least 32 bytes, from which each job's key is derived; the same for all controllers of a cluster")
       ->required()
       ->check(CLI::ExistingFile);
   app.add_option("--default-image", flags.default_image, "Of worker containers whose template names none");
-  app.add_option("--topology-levels", flags.topology_levels, "NAME=LABEL of nodes, from the widest to the narrowest level")
+  app.add_option("--topology-levels", flags.topology_levels, "NAME=LABEL of nodes, from the widest to the narrowest level; or none")
       ->delimiter(',')
       ->capture_default_str();
   app.add_option("--log-level", flags.log_level)
@@ -81,6 +82,7 @@ void add_flags(CLI::App& app, Flags& flags) {
 
 std::vector<decide::TopologyLevel> topology_of(const std::vector<std::string>& flags, std::string& problems) {
   std::vector<decide::TopologyLevel> levels;
+  if (flags == std::vector<std::string>{kNone}) return levels;
   for (const auto& flag : flags) {
     const auto equals = flag.find('=');
     if (equals == 0 || equals == std::string::npos || equals + 1 == flag.size()) {
@@ -205,7 +207,7 @@ class Controller {
     watcher_.emplace(
         credentials_, cache::watch_targets(), [this](kube::WatchBatch batch) { heard(std::move(batch)); },
         kube::WatchOptions{.trouble = [this](std::size_t target, const std::string& what) { watch_trouble(target, what); }});
-    if (!flags_.metrics_address.empty()) serve(flags_.metrics_address);
+    if (flags_.metrics_address != kNone) serve(flags_.metrics_address);
     lead();
   }
 

@@ -34,5 +34,5 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{- define "trainyard.topologyLevels" -}}
 {{- $levels := list }}{{ range .Values.topologyLevels }}{{ $levels = append $levels (printf "%s=%s" .name .label) }}{{ end }}
-{{- join "," $levels }}
+{{- join "," $levels | default "none" }}
 {{- end }}
