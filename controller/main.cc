@@ -44,7 +44,7 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr std::size_t kNumHands = 16;
 constexpr std::chrono::seconds kBeat{1};            // the brain shows that it lives so often …
 constexpr std::chrono::seconds kBrainHangs{60};     // … and /healthz fails when it has not for so long
-constexpr const char* kNone = "none";  // CLI11 takes `--flag=` for a flag whose value is the next argument
+constexpr const char* kNone = "none";               // CLI11 takes `--flag=` for a flag whose value is the next argument
 constexpr std::size_t kShortestControllerKey = 32;  // bytes
 
 struct Flags {
@@ -72,7 +72,8 @@ void add_flags(CLI::App& app, Flags& flags) {
       ->required()
       ->check(CLI::ExistingFile);
   app.add_option("--default-image", flags.default_image, "Of worker containers whose template names none");
-  app.add_option("--topology-levels", flags.topology_levels, "NAME=LABEL of nodes, from the widest to the narrowest level; or none")
+  app.add_option("--topology-levels", flags.topology_levels,
+                 "NAME=LABEL of nodes, from the widest to the narrowest level; or none")
       ->delimiter(',')
       ->capture_default_str();
   app.add_option("--log-level", flags.log_level)

@@ -55,10 +55,11 @@ std::optional<Trouble> silence(Review& review) {
   const Worker& first = *silent.front();
   const std::string number = silent.size() == 1 ? "" : " and " + std::to_string(silent.size() - 1) + " more";
   if (first.agent->other_key) {
-    return Trouble{reason::kOtherControllerKey,
-                   "the controller's key is not the one that " + name_of_worker(first) + number +
-                       " was started with, so the controller does not learn how it goes on. Give the controller the key that it had, "
-                       "or suspend and resume the job, so that its workers get the new one (docs/operating.md)"};
+    return Trouble{
+        reason::kOtherControllerKey,
+        "the controller's key is not the one that " + name_of_worker(first) + number +
+            " was started with, so the controller does not learn how it goes on. Give the controller the key that it had, "
+            "or suspend and resume the job, so that its workers get the new one (docs/operating.md)"};
   }
   const std::string& ns = review.cluster.settings.controller_namespace;
   return Trouble{reason::kAgentUnreachable, "the controller can't reach the agent of " + name_of_worker(first) + number + ": " +

@@ -145,7 +145,8 @@ void lose_the_silent(GangView& gang, const Settings& settings, Time now) {
   });
   if (!peers_lost) return;
   for (auto& worker : gang.workers) {
-    if (worker.state != WorkerState::kUp || worker.agent == nullptr || worker.agent->reachable || worker.agent->other_key) continue;
+    if (worker.state != WorkerState::kUp || worker.agent == nullptr || worker.agent->reachable || worker.agent->other_key)
+      continue;
     const Time over = worker.agent->since + settings.node_lost;
     if (now >= over) {
       worker.state = WorkerState::kLost;
