@@ -91,19 +91,19 @@ void fail_request(StandardStory& story, int n, test::Fault fault) {
 }
 
 TEST(EveryWrite, MayLoseItsAnswer) {
-  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kAnswerLost); }), 25);
+  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kAnswerLost); }), 20);
 }
 TEST(EveryWrite, MayBeDoneLongAfterItWasGivenUp) {
-  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kLate); }), 25);
+  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kLate); }), 20);
 }
 TEST(EveryWrite, MayNeverArrive) {
-  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kLost); }), 25);
+  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kLost); }), 20);
 }
 TEST(EveryWrite, MayMeetAConflict) {
-  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kConflict); }), 25);
+  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kConflict); }), 20);
 }
 TEST(EveryWrite, MayBeToldToComeAgain) {
-  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kTooMany); }), 25);
+  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kTooMany); }), 20);
 }
 
 }  // namespace
