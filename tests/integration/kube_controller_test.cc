@@ -1,5 +1,5 @@
-// The built trainyard-controller against a real etcd and kube-apiserver. There are no kubelets: nodes are objects, and pods stay where
-// they were put.
+// The built trainyard-controller against a real etcd and kube-apiserver, with the permissions that the chart gives it and no others.
+// There are no kubelets: nodes are objects, and pods stay where they were put.
 
 #include <algorithm>
 #include <csignal>
@@ -13,6 +13,7 @@
 #include "controller/kube/rest_kube_api.h"
 #include "tests/crds/yaml.h"
 #include "tests/support/api_server.h"
+#include "tests/support/helm.h"
 #include "tests/support/program.h"
 #include "tests/support/temporary_folder.h"
 
@@ -53,14 +54,16 @@ Json job(const std::string& name, int workers, int gpus) {
 class BuiltController : public ::testing::Test {
  protected:
   /// One server for all tests: it takes seconds to start.
-  static void SetUpTestSuite() { server_ = std::make_unique<testing::ApiServer>(); }
+  static void SetUpTestSuite() {
+    server_ = std::make_unique<testing::ApiServer>();
+    ASSERT_EQ(testing::helm(*server_, {"install", "trainyard"}).wait(), 0);
+  }
   static void TearDownTestSuite() { server_.reset(); }
 
   BuiltController() : api_(kube::read_kubeconfig({.files = {server_->kubeconfig()}})) {
     key_file_ = folder_.write("key", std::string(64, 'k'));
+    account_ = folder_.write("kubeconfig", kubeconfig_of_account());
     if (api_.perform({.path = "/api/v1/nodes/node-2"}).ok()) return;
-    perform(Method::kPost, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-            crd_test::json_from(YAML::LoadFile(TRAINYARD_SOURCE_DIR "/crds/trainingjob.yaml")));
     for (const std::string name : {"node-1", "node-2"}) {
       perform(Method::kPost, "/api/v1/nodes", node(name));
       perform(Method::kPatch, "/api/v1/nodes/" + name + "/status", node_status());
@@ -77,10 +80,18 @@ class BuiltController : public ::testing::Test {
 
   std::unique_ptr<Program> start(const std::string& identity) {
     return std::make_unique<Program>(
-        kProgram,
-        std::vector<std::string>{"--controller-key-file=" + key_file_.string(), "--kubeconfig=" + server_->kubeconfig().string(),
-                                 "--leader-elect", "--identity=" + identity, "--metrics-address=127.0.0.1:0",
-                                 "--topology-levels=rack=rack,host=kubernetes.io/hostname", "--log-level=debug"});
+        kProgram, std::vector<std::string>{"--controller-key-file=" + key_file_.string(), "--kubeconfig=" + account_.string(),
+                                           "--leader-elect", "--identity=" + identity, "--metrics-address=127.0.0.1:0",
+                                           "--topology-levels=rack=rack,host=kubernetes.io/hostname", "--log-level=debug"});
+  }
+  /// The administrator's, with a token of the chart's service account in the place of his certificate.
+  std::string kubeconfig_of_account() {
+    const auto answer = perform(Method::kPost, "/api/v1/namespaces/default/serviceaccounts/trainyard/token",
+                                {{"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenRequest"}, {"spec", Json::object()}});
+    YAML::Node config = YAML::LoadFile(server_->kubeconfig().string());
+    config["users"][0]["user"] = YAML::Node(YAML::NodeType::Map);
+    config["users"][0]["user"]["token"] = answer.body.at("status").at("token").get<std::string>();
+    return YAML::Dump(config);
   }
   kube::Response perform(Method method, const std::string& path, const Json& body) {
     const char* type = method == Method::kPatch ? "application/merge-patch+json" : "application/json";
@@ -124,7 +135,7 @@ class BuiltController : public ::testing::Test {
 
   static std::unique_ptr<testing::ApiServer> server_;
   testing::TemporaryFolder folder_;
-  std::filesystem::path key_file_;
+  std::filesystem::path key_file_, account_;
   kube::RestKubeApi api_;
 };
 std::unique_ptr<testing::ApiServer> BuiltController::server_;
