@@ -21,9 +21,10 @@ void BackendComm::lost(const char* call, const std::exception& error) const {
                  (torch_error != nullptr ? torch_error->what_without_backtrace() : error.what()));
 }
 
-void BackendComm::wait(const Work& work, const char* call) const {
+template <class Step>
+void BackendComm::guard(const char* call, Step&& step) const {
   try {
-    work->wait();
+    step();
   } catch (const std::exception& error) {
     lost(call, error);
   }
@@ -33,36 +34,37 @@ void BackendComm::all_reduce(at::Tensor& tensor, ReduceOp op) {
   c10d::AllreduceOptions options;
   options.reduceOp = op == ReduceOp::kSum ? c10d::ReduceOp::SUM : c10d::ReduceOp::MAX;
   std::vector<at::Tensor> tensors{tensor};
-  wait(backend_->allreduce(tensors, options), "all_reduce");
+  guard("all_reduce", [&] { backend_->allreduce(tensors, options)->wait(); });
 }
 
 void BackendComm::all_gather(std::vector<at::Tensor>& out, const at::Tensor& in) {
   std::vector<std::vector<at::Tensor>> outputs{out};
   std::vector<at::Tensor> inputs{in};
-  wait(backend_->allgather(outputs, inputs), "all_gather");
+  guard("all_gather", [&] { backend_->allgather(outputs, inputs)->wait(); });
 }
 
 void BackendComm::broadcast(at::Tensor& tensor, std::int32_t root) {
   c10d::BroadcastOptions options;
   options.rootRank = root;
   std::vector<at::Tensor> tensors{tensor};
-  wait(backend_->broadcast(tensors, options), "broadcast");
+  guard("broadcast", [&] { backend_->broadcast(tensors, options)->wait(); });
 }
 
 void BackendComm::send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) {
   // Not waited for: the receiver may be sending to us. With NCCL a finished send is seen by its event, with Gloo only by waiting.
-  while (!sends_.empty() && (sends_.size() >= kMostSends || sends_.front().first->isCompleted())) {
-    wait(sends_.front().first, "send");
-    sends_.pop_front();
-  }
   std::vector<at::Tensor> tensors{tensor.detach().contiguous()};
-  auto work = backend_->send(tensors, to, tag);
-  sends_.emplace_back(std::move(work), tensors.front());
+  guard("send", [&] {
+    while (!sends_.empty() && (sends_.size() >= kMostSends || sends_.front().first->isCompleted())) {
+      sends_.front().first->wait();
+      sends_.pop_front();
+    }
+    sends_.emplace_back(backend_->send(tensors, to, tag), tensors.front());
+  });
 }
 
 void BackendComm::receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) {
   std::vector<at::Tensor> tensors{tensor};
-  wait(backend_->recv(tensors, from, tag), "receive");
+  guard("receive", [&] { backend_->recv(tensors, from, tag)->wait(); });
 }
 
 void BackendComm::barrier() {

@@ -18,9 +18,11 @@ struct BackendOptions {
   c10::intrusive_ptr<c10d::Store> store;  // with this group's prefix
   std::int32_t rank = 0;
   std::int32_t size = 1;
-  std::string bind_address;              // Gloo's: the address of this rank that the others connect to
-  std::int32_t device_index = 0;         // NCCL's
-  std::chrono::milliseconds timeout{0};  // of every call; after it the peers count as lost
+  std::string bind_address;                      // Gloo's: the address of this rank that the others connect to
+  std::int32_t device_index = 0;                 // NCCL's
+  std::chrono::milliseconds connect_timeout{0};  // until all ranks of the group are there
+  std::chrono::milliseconds timeout{0};          // of every later call; after it the peers count as lost
+  bool point_to_point = false;  // the group only sends and receives: NCCL then makes no communicator of all its ranks
 };
 
 /// Throw PeerLost when not all ranks of the group connect within the timeout.
@@ -46,7 +48,9 @@ class BackendComm final : public Comm {
 
  private:
   using Work = c10::intrusive_ptr<c10d::Work>;
-  void wait(const Work& work, const char* call) const;
+  /// Starts a call and waits for it: Gloo finds a closed connection at either.
+  template <class Step>
+  void guard(const char* call, Step&& step) const;
   [[noreturn]] void lost(const char* call, const std::exception& error) const;
 
   c10::intrusive_ptr<c10d::Backend> backend_;

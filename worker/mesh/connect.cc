@@ -7,14 +7,17 @@
 
 #include <cerrno>
 #include <chrono>
+#include <functional>
 #include <stdexcept>
 #include <system_error>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "crds/contract/user_error.h"
 #include "worker/mesh/backend_comm.h"
 #include "worker/mesh/local_comm.h"
+#include "worker/mesh/meeting.h"
 
 namespace trainyard::mesh {
 namespace {
@@ -63,12 +66,25 @@ c10::intrusive_ptr<c10d::Store> open_store(const RankConfig& config) {
   }
 }
 
+/// Waits until all ranks have come here, but not for long: what had to be done together is done.
+void leave_together(c10d::Store& store, std::int32_t world_size) {
+  constexpr std::chrono::seconds kMost{30};
+  try {
+    if (store.add("leaving", 1) == world_size) store.set("all leave", std::vector<std::uint8_t>{1});
+    store.wait({"all leave"}, kMost);
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // Rank 0, which has the store, may be gone already: then all had come. Or one never came, and its agent says why.
+  }
+}
+
 class Connector {
  public:
   Connector(const RankConfig& config, const contract::Layout& layout, at::Device device)
       : config_(config), layout_(layout), device_(device), store_(open_store(config)) {}
 
-  std::unique_ptr<Comm> group(const std::string& name, const std::vector<std::int32_t>& ranks) {
+  enum class Use { kCollectives, kPointToPoint };
+
+  std::unique_ptr<Comm> group(const std::string& name, const std::vector<std::int32_t>& ranks, Use use = Use::kCollectives) {
     if (ranks.size() == 1) return solo_comm();
     BackendOptions options;
     options.store = c10::make_intrusive<c10d::PrefixStore>(name + "-" + std::to_string(ranks.front()), store_);
@@ -78,13 +94,20 @@ class Connector {
     }
     options.bind_address = config_.bindAddress;
     options.device_index = device_.index();
+    options.point_to_point = use == Use::kPointToPoint;
+    options.connect_timeout = std::chrono::seconds(config_.spec.lifecycle.startTimeoutSeconds);
     options.timeout = std::chrono::seconds(config_.spec.lifecycle.hangTimeoutSeconds.value_or(300));
 #ifdef TRAINYARD_CUDA
     if (device_.is_cuda()) return nccl_comm(options);
 #endif
     return gloo_comm(options);
   }
-  std::unique_ptr<Comm> along(const std::string& name, Axis axis) { return group(name, layout_.group(axis, config_.rank)); }
+  std::unique_ptr<Comm> along(const std::string& name, Axis axis, Use use = Use::kCollectives) {
+    return group(name, layout_.group(axis, config_.rank), use);
+  }
+  std::function<void()> farewell() const {
+    return [store = store_, size = layout_.world_size()] { leave_together(*store, size); };
+  }
 
  private:
   const RankConfig& config_;
@@ -98,8 +121,10 @@ at::Device device_of(const RankConfig& config) {
 #ifdef TRAINYARD_CUDA
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(config.localRank));
 #else
-  throw std::runtime_error(
-      "use a GPU, as spec.workers.gpusPerWorker asks: this trainyard-rank was built without CUDA; use the image for GPUs");
+  throw contract::UserError("GpuUnavailable",
+                            "spec.workers.gpusPerWorker is " + std::to_string(config.spec.workers.gpusPerWorker) +
+                                ", but this image's trainyard-rank was built without CUDA: name an image for GPUs in "
+                                "spec.workers.template, or set gpusPerWorker to 0 to train on the CPU");
 #endif
 }
 
@@ -125,9 +150,11 @@ std::unique_ptr<Mesh> connect(const RankConfig& config) {
   comms.data = connector.along("data", Axis::kDp);
   comms.tensor = connector.along("tensor", Axis::kTp);
   comms.pipeline = connector.along("pipeline", Axis::kPp);
-  comms.activations = connector.along("activations", Axis::kPp);
-  comms.gradients = connector.along("gradients", Axis::kPp);
-  return std::make_unique<Mesh>(layout, config.rank, device, std::move(comms));
+  comms.activations = connector.along("activations", Axis::kPp, Connector::Use::kPointToPoint);
+  comms.gradients = connector.along("gradients", Axis::kPp, Connector::Use::kPointToPoint);
+  auto mesh = std::make_unique<Mesh>(layout, config.rank, device, std::move(comms), connector.farewell());
+  meet_in_pairs(*mesh, config.spec.model.size && config.spec.model.size->tieEmbeddings);
+  return mesh;
 }
 
 }  // namespace trainyard::mesh

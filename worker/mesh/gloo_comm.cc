@@ -5,11 +5,12 @@
 namespace trainyard::mesh {
 
 std::unique_ptr<Comm> gloo_comm(const BackendOptions& options) {
-  auto gloo = c10d::ProcessGroupGloo::Options::create(options.timeout);
+  auto gloo = c10d::ProcessGroupGloo::Options::create(options.connect_timeout);
   gloo->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(options.bind_address));
   gloo->threads = 1;  // one call at a time, by the training thread
   try {
     auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(options.store, options.rank, options.size, gloo);
+    backend->setTimeout(options.timeout);
     return std::make_unique<BackendComm>(std::move(backend), "Gloo", at::Device(at::kCPU));
   } catch (const std::exception& error) {
     throw PeerLost("connect " + std::to_string(options.size) + " ranks by Gloo, as rank " + std::to_string(options.rank) +

@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -14,12 +15,18 @@ namespace trainyard::mesh {
 struct LocalWorld::Shared {
   std::mutex mutex;
   std::condition_variable changed;
+  Manners manners;
   std::string lost;  // why; empty: all are there
 
-  /// Waits, under `lock`, until `ready` holds. Throws PeerLost when a rank is lost.
+  /// Waits, under `lock`, until `ready` holds. Throws PeerLost when a rank is lost, or does not come in time.
   template <class Ready>
   void wait(std::unique_lock<std::mutex>& lock, Ready&& ready) {
-    changed.wait(lock, [&] { return !lost.empty() || ready(); });
+    const auto over = [&] { return !lost.empty() || ready(); };
+    if (manners.timeout.count() == 0) {
+      changed.wait(lock, over);
+    } else if (!changed.wait_for(lock, manners.timeout, over)) {
+      throw PeerLost("collective of threads: nobody came within " + std::to_string(manners.timeout.count()) + " ms");
+    }
     if (!lost.empty()) throw PeerLost("collective of threads: " + lost);
   }
 };
@@ -34,6 +41,7 @@ struct Exchange {
   std::int32_t left = 0;
   std::int64_t round = 0;
   std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t>, std::deque<at::Tensor>> mail;  // (from, to, tag)
+  std::set<std::pair<std::int32_t, std::int32_t>> called;  // (who, whom): who has made a first call
 };
 
 }  // namespace
@@ -72,13 +80,15 @@ class LocalComm final : public Comm {
 
   void send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) override {
     auto copy = tensor.detach().clone();
-    const std::lock_guard lock(shared_->mutex);
+    std::unique_lock lock(shared_->mutex);
+    meet(lock, to);
     exchange_->mail[{rank_, to, tag}].push_back(std::move(copy));
     shared_->changed.notify_all();
   }
 
   void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) override {
     std::unique_lock lock(shared_->mutex);
+    meet(lock, from);
     auto& box = exchange_->mail[{from, rank_, tag}];
     shared_->wait(lock, [&] { return !box.empty(); });
     const at::Tensor letter = std::move(box.front());
@@ -91,6 +101,12 @@ class LocalComm final : public Comm {
   void barrier() override { trade(at::empty({0})); }
 
  private:
+  void meet(std::unique_lock<std::mutex>& lock, std::int32_t other) {
+    if (!shared_->manners.pairs_meet) return;
+    if (exchange_->called.insert({rank_, other}).second) shared_->changed.notify_all();
+    shared_->wait(lock, [&] { return exchange_->called.contains({other, rank_}); });
+  }
+
   /// Gives a copy of `mine` and gets what all ranks gave, in rank order. Nobody starts the next round before all took this one's.
   std::vector<at::Tensor> trade(const at::Tensor& mine) {
     auto copy = mine.detach().clone();
@@ -117,7 +133,8 @@ class LocalComm final : public Comm {
   std::int32_t size_;
 };
 
-LocalWorld::LocalWorld() : shared_(std::make_shared<Shared>()) {}
+LocalWorld::LocalWorld() : LocalWorld(Manners{}) {}
+LocalWorld::LocalWorld(Manners manners) : shared_(std::make_shared<Shared>()) { shared_->manners = manners; }
 LocalWorld::~LocalWorld() = default;
 
 std::vector<std::unique_ptr<Comm>> LocalWorld::make_group(std::int32_t size) {

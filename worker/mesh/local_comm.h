@@ -1,6 +1,7 @@
 #pragma once
 // Ranks that are threads of one process: how tests run any layout in one program, and the Comm of every group of one rank.
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,7 +15,16 @@ namespace trainyard::mesh {
 /// The groups of one set of threads. Sums are taken in rank order, so results are the same in every run.
 class LocalWorld {
  public:
+  /// How much the threads are like processes.
+  struct Manners {
+    /// Each end of a group's first call between two ranks, a send or a receive, waits for the other's: as NCCL, which then makes a
+    /// communicator for the pair. Else a send never waits.
+    bool pairs_meet = false;
+    /// After which a call that waits throws PeerLost, as those of Gloo and NCCL do; 0: never.
+    std::chrono::milliseconds timeout{0};
+  };
   LocalWorld();
+  explicit LocalWorld(Manners manners);
   ~LocalWorld();
   LocalWorld(const LocalWorld&) = delete;
   LocalWorld& operator=(const LocalWorld&) = delete;

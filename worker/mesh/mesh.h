@@ -2,6 +2,7 @@
 // One rank's place in the layout, and its groups along the axes.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include <ATen/ATen.h>
@@ -24,8 +25,20 @@ class Mesh {
     std::unique_ptr<Comm> gradients;    // point to point, back
   };
 
-  Mesh(const contract::Layout& layout, std::int32_t rank, at::Device device, Comms comms)
-      : layout_(layout), rank_(rank), at_(layout_.coordinate_of(rank)), device_(device), comms_(std::move(comms)) {}
+  /// `farewell`: what leave() does; nothing where ranks need not wait for each other.
+  Mesh(const contract::Layout& layout, std::int32_t rank, at::Device device, Comms comms, std::function<void()> farewell = {})
+      : layout_(layout),
+        rank_(rank),
+        at_(layout_.coordinate_of(rank)),
+        device_(device),
+        comms_(std::move(comms)),
+        farewell_(std::move(farewell)) {}
+
+  /// After the last call of any group, at an end that is as it should be: returns when every rank has come here, or after half a
+  /// minute. A process that ended earlier could take bytes with it that a slower rank still waits for.
+  void leave() {
+    if (farewell_) farewell_();
+  }
 
   const contract::Layout& layout() const { return layout_; }
   std::int32_t rank() const { return rank_; }
@@ -48,6 +61,7 @@ class Mesh {
   contract::Coordinate at_;
   at::Device device_;
   Comms comms_;
+  std::function<void()> farewell_;
 };
 
 }  // namespace trainyard::mesh

@@ -8,12 +8,14 @@ namespace trainyard::mesh {
 
 std::unique_ptr<Comm> nccl_comm(const BackendOptions& options) {
   auto nccl = c10d::ProcessGroupNCCL::Options::create();
-  nccl->timeout = options.timeout;
+  nccl->timeout = options.connect_timeout;
   const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(options.device_index));
   try {
-    auto backend = c10::make_intrusive<c10d::ProcessGroupNCCL>(options.store, options.rank, options.size, nccl);
-    auto comm = std::make_unique<BackendComm>(std::move(backend), "NCCL", device);
-    comm->barrier();  // NCCL connects at its first call: here, so that a failure to connect shows at the start
+    auto process_group = c10::make_intrusive<c10d::ProcessGroupNCCL>(options.store, options.rank, options.size, nccl);
+    auto comm = std::make_unique<BackendComm>(process_group, "NCCL", device);
+    // NCCL connects at its first call: here, so that a failure to connect shows at the start. Pairs: see meet_in_pairs().
+    if (!options.point_to_point) comm->barrier();
+    process_group->setTimeout(options.timeout);
     return comm;
   } catch (const PeerLost&) {
     throw;

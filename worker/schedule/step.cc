@@ -123,13 +123,14 @@ void StepRunner::add_tied(std::vector<at::Tensor>& gradients) {
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     if (parameters_.all()[i].global.stages.size() < 2) continue;
     at::Tensor other = at::empty_like(gradients[i]);
+    // Both use the two groups in one order: a backend may hold a send up until the other end comes to the same group.
     if (mesh_.is_first_stage()) {
       mesh_.activations().send(gradients[i].clone(), last, kTag);
       mesh_.gradients().receive(other, last, kTag);
       gradients[i].add_(other);
     } else {
-      mesh_.gradients().send(gradients[i], 0, kTag);
       mesh_.activations().receive(other, 0, kTag);
+      mesh_.gradients().send(gradients[i], 0, kTag);
       gradients[i] = other.add_(gradients[i]);
     }
   }

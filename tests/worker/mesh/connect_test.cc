@@ -6,11 +6,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <thread>
 
 #include <gtest/gtest.h>
+
+#include "crds/contract/user_error.h"
 
 namespace trainyard::mesh {
 namespace {
@@ -89,6 +93,22 @@ TEST(Connect, FourRanksReduceGatherAndPassOnOverGloo) {
       });
 }
 
+TEST(Connect, ThreeStagesWithATiedEmbeddingMeetAndLeaveTogether) {
+  std::atomic<int> left = 0;
+  connect_ranks(
+      3,
+      [](auto& config) {
+        config.spec.parallelism.pipeline = 3;
+        config.spec.model.size = contract::ModelSize{.layers = 3, .tieEmbeddings = true};
+      },
+      [&](Mesh& mesh) {
+        if (mesh.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        ++left;
+        mesh.leave();
+        EXPECT_EQ(left, 3);
+      });
+}
+
 TEST(Connect, AnswersARankThatLeftWithPeerLost) {
   std::optional<std::string> message;
   connect_ranks(
@@ -106,11 +126,34 @@ TEST(Connect, AnswersARankThatLeftWithPeerLost) {
   EXPECT_EQ(message->rfind("Gloo all_reduce among 2 ranks, as rank 0: ", 0), 0u) << *message;
 }
 
+TEST(Connect, AnswersASendToARankThatLeftWithPeerLost) {
+  std::optional<std::string> message;
+  connect_ranks(
+      2, [](auto& config) { config.spec.parallelism.pipeline = 2; },
+      [&](Mesh& mesh) {
+        mesh.world().barrier();
+        if (mesh.rank() == 1) return;
+        try {
+          for (int i = 0; i < 1000; ++i) mesh.activations().send(at::zeros({1 << 16}), 1, i);
+        } catch (const PeerLost& error) {
+          message = error.what();
+        }
+      });
+  ASSERT_TRUE(message);
+  EXPECT_EQ(message->rfind("Gloo send among 2 ranks, as rank 0: ", 0), 0u) << *message;
+}
+
 TEST(Connect, SaysThatGpusNeedABuildWithCuda) {
 #ifndef TRAINYARD_CUDA
   auto config = config_of(0, 1, 1);
   config.spec.workers.gpusPerWorker = 1;
-  EXPECT_THROW(connect(config), std::runtime_error);
+  try {
+    connect(config);
+    FAIL();
+  } catch (const contract::UserError& error) {
+    EXPECT_EQ(error.reason(), "GpuUnavailable");
+    EXPECT_NE(std::string(error.what()).find("an image for GPUs"), std::string::npos) << error.what();
+  }
 #endif
 }
 

@@ -13,8 +13,8 @@ namespace trainyard::mesh {
 
 /// Calls `body(mesh)` for each rank over LocalComm. When one throws, the others' collectives throw PeerLost, and the first cause is
 /// thrown here.
-inline void run_ranks(const contract::Layout& layout, const std::function<void(Mesh&)>& body) {
-  LocalWorld world;
+inline void run_ranks(const contract::Layout& layout, const std::function<void(Mesh&)>& body, LocalWorld::Manners manners = {}) {
+  LocalWorld world(manners);
   const auto meshes = world.make_meshes(layout);
   std::vector<std::exception_ptr> errors(meshes.size());
   std::vector<std::jthread> threads;

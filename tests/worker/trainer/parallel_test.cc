@@ -35,12 +35,12 @@ void collect(const Engine& engine, const std::vector<at::Tensor>& parts, std::ma
   }
 }
 
-Training train(contract::TrainingJobSpec spec, contract::Degrees degrees) {
+Training train(contract::TrainingJobSpec spec, contract::Degrees degrees, mesh::LocalWorld::Manners manners = {}) {
   at::set_num_threads(1);
   const auto layout = layout_of(spec, degrees);
   std::mutex mutex;
   Training out;
-  mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {
+  const auto body = [&](mesh::Mesh& mesh) {
     at::set_num_threads(1);
     Engine engine(spec, mesh, *spec.training.steps);
     engine.initialize();
@@ -57,7 +57,8 @@ Training train(contract::TrainingJobSpec spec, contract::Degrees degrees) {
     for (const auto& parameter : engine.parameters().all()) masters.push_back(parameter.master);
     const std::lock_guard lock(mutex);
     collect(engine, masters, out.weights);
-  });
+  };
+  mesh::run_ranks(layout, body, manners);
   return out;
 }
 
@@ -120,9 +121,19 @@ TEST(Canonical, ATiedEmbeddingIsOneWeightInEveryLayout) {
   auto spec = small_job(Reduction::kCanonical);
   spec.model.size->tieEmbeddings = true;
   const auto alone = train(spec, {});
-  for (const auto& degrees : {contract::Degrees{.dp = 2}, {.pp = 2}}) {
+  for (const auto& degrees : {contract::Degrees{.dp = 2}, {.pp = 2}, {.pp = 4}}) {
     SCOPED_TRACE("dp=" + std::to_string(degrees.dp) + " pp=" + std::to_string(degrees.pp));
     expect_equal_bits(train(spec, degrees), alone);
+  }
+}
+
+TEST(Pipeline, NeedsNoMeetingBeforehandWhereTheFirstCallOfAPairWaitsForBoth) {
+  auto spec = small_job(Reduction::kCanonical);
+  spec.model.size->tieEmbeddings = true;
+  const auto alone = train(spec, {});
+  for (const std::int32_t pp : {2, 3, 4}) {
+    SCOPED_TRACE("pp=" + std::to_string(pp));
+    expect_equal_bits(train(spec, {.pp = pp}, {.pairs_meet = true, .timeout = std::chrono::seconds(20)}), alone);
   }
 }
 
