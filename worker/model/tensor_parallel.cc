@@ -21,7 +21,7 @@ mesh::Comm& kept(AutogradContext* context) {
 }
 
 at::Tensor summed(const at::Tensor& x, mesh::Comm& comm) {
-  at::Tensor sum = x.contiguous().clone();
+  at::Tensor sum = x.clone(at::MemoryFormat::Contiguous);
   comm.all_reduce(sum, mesh::ReduceOp::kSum);
   return sum;
 }
@@ -37,7 +37,11 @@ struct Enter : torch::autograd::Function<Enter> {
 };
 
 struct Leave : torch::autograd::Function<Leave> {
-  static at::Tensor forward(AutogradContext*, const at::Tensor& x, mesh::Comm* comm) { return summed(x, *comm); }
+  static at::Tensor forward(AutogradContext* context, at::Tensor x, mesh::Comm* comm) {
+    comm->all_reduce(x, mesh::ReduceOp::kSum);
+    context->mark_dirty({x});
+    return x;
+  }
   static variable_list backward(AutogradContext*, variable_list gradients) { return {gradients[0], {}}; }
 };
 

@@ -12,7 +12,8 @@ namespace trainyard::model {
 /// Where whole activations enter column-parallel products: the same forward; backward sums the ranks' gradients.
 at::Tensor enter_parallel(const at::Tensor& x, mesh::Comm& comm);
 
-/// Where row-parallel products leave partial sums: forward sums them; the same backward.
+/// Where row-parallel products leave partial sums: forward sums them, in `x` itself, which must be contiguous and nobody else's; the same
+/// backward.
 at::Tensor leave_parallel(const at::Tensor& x, mesh::Comm& comm);
 
 /// Looks up rows [first_row, first_row + weight.size(0)) of the embedding, the rows that this rank has, and sums over the ranks.

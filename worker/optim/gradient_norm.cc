@@ -14,27 +14,37 @@
 namespace trainyard::optim {
 namespace {
 
-/// The halving sum of one block of squares, by a plain loop: on a CPU several times faster than tensor operations.
-double block_sum(const float* values, std::int64_t count) {
-  std::array<double, kNormBlock> squares{};
-  for (std::int64_t i = 0; i < count; ++i) {
-    const double value = values[i];
-    squares[static_cast<std::size_t>(i)] = value * value;
+/// Squares, in FP64, of the elements of block `block` that are on this rank, at their places in the block.
+void fill_with_squares(std::array<double, kNormBlock>& squares, const float* packed, const NormCut& cut, std::int64_t block) {
+  const std::int64_t begin = block * kNormBlock, end = std::min(begin + kNormBlock, cut.elements);
+  for (std::int64_t row = begin / cut.row; row * cut.row < end; ++row) {
+    const std::int64_t start = row * cut.row + cut.begin;  // of what this rank has of the row, in the unsharded tensor
+    const std::int64_t from = std::max(start, begin), to = std::min(start + cut.width, end);
+    const float* const in = packed + row * cut.width + (from - start);
+    double* const out = squares.data() + (from - begin);
+    for (std::int64_t i = 0; i < to - from; ++i) {
+      const double value = in[i];
+      out[i] = value * value;
+    }
   }
+}
+
+/// The halving sum of one block, by a plain loop: on a CPU several times faster than tensor operations.
+double block_sum(const float* packed, const NormCut& cut, std::int64_t block) {
+  std::array<double, kNormBlock> squares{};
+  fill_with_squares(squares, packed, cut, block);
   for (std::size_t half = kNormBlock / 2; half >= 1; half /= 2) {
     for (std::size_t i = 0; i < half; ++i) squares[i] += squares[i + half];
   }
   return squares[0];
 }
 
-at::Tensor block_sums_on_cpu(const at::Tensor& whole, std::int64_t num_blocks) {
-  at::Tensor sums = at::empty({num_blocks}, at::kDouble);
-  const float* const in = whole.const_data_ptr<float>();
+at::Tensor block_sums_on_cpu(const at::Tensor& packed, const NormCut& cut) {
+  at::Tensor sums = at::empty({cut.num_blocks()}, at::kDouble);
+  const float* const in = packed.const_data_ptr<float>();
   double* const out = sums.data_ptr<double>();
-  const std::int64_t elements = whole.numel();
-  at::parallel_for(0, num_blocks, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      out[i] = block_sum(in + i * kNormBlock, std::min(kNormBlock, elements - i * kNormBlock));
+  at::parallel_for(0, cut.num_blocks(), 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t block = begin; block < end; ++block) out[block] = block_sum(in, cut, block);
   });
   return sums;
 }
@@ -67,17 +77,7 @@ at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& paramet
 #ifdef TRAINYARD_CUDA
   if (gradient.is_cuda()) return block_sums_on_gpu(gradient, norm_cut(parameter, box));
 #endif
-  at::Tensor whole = gradient;
-  if (box.sizes != parameter.shape) {
-    whole = at::zeros(parameter.shape, gradient.options());
-    at::Tensor inside = whole;
-    for (std::size_t dim = 0; dim < box.sizes.size(); ++dim) {
-      inside = inside.narrow(static_cast<std::int64_t>(dim), box.offsets[dim], box.sizes[dim]);
-    }
-    inside.copy_(gradient);
-  }
-  const std::int64_t num_blocks = (whole.numel() + kNormBlock - 1) / kNormBlock;
-  return block_sums_on_cpu(whole.contiguous(), num_blocks);
+  return block_sums_on_cpu(gradient.contiguous(), norm_cut(parameter, box));
 }
 
 at::Tensor halving_sum(const at::Tensor& values) {
@@ -129,7 +129,7 @@ double clip_coefficient(double norm, double max_norm) {
 
 void scale(const std::vector<at::Tensor>& gradients, double coefficient) {
   if (coefficient == 1.0) return;
-  for (const at::Tensor& gradient : gradients) gradient.mul_(coefficient);
+  at::_foreach_mul_(gradients, coefficient);
 }
 
 }  // namespace trainyard::optim

@@ -39,7 +39,7 @@ void reduce_by_tree(mesh::Comm& data, at::Tensor& flat, std::int64_t chunk_eleme
 }  // namespace
 
 Summand joined(Summand left, const Summand& right) {
-  for (std::size_t i = 0; i < left.size(); ++i) left[i].add_(right[i]);
+  at::_foreach_add_(left, right);
   return left;
 }
 

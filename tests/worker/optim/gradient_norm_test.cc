@@ -36,6 +36,24 @@ TEST(BlockSums, AreTheHalvingSumsOfFourThousandNinetySixSquaresEach) {
   }
 }
 
+TEST(BlockSums, OfAPartAreThoseOfTheWholeTensorWithZerosElsewhere) {
+  for (const auto& shape : std::vector<std::vector<std::int64_t>>{{96, 200}, {64, 4096}, {24, 1000}, {8, 3 * 4096}, {9000}}) {
+    for (std::int64_t dim = 0; dim < static_cast<std::int64_t>(shape.size()); ++dim) {
+      auto p = parameter(shape);
+      p.split_dim = dim;
+      for (std::int32_t rank = 0; rank < 4; ++rank) {
+        const auto box = plan::box_of(p, 4, rank);
+        const auto cut = static_cast<std::size_t>(dim);
+        const at::Tensor part = wave(shape).narrow(dim, box.offsets[cut], box.sizes[cut]);
+        const at::Tensor spread = at::zeros(shape);
+        spread.narrow(dim, box.offsets[cut], box.sizes[cut]).copy_(part);
+        EXPECT_TRUE(at::equal(block_sums(part, p, box), block_sums(spread, p, whole(p))))
+            << rank << ", " << dim << ", " << shape[0];
+      }
+    }
+  }
+}
+
 TEST(BlockSums, OfPartsAddUpToThoseOfTheWhole) {
   for (const std::int64_t dim : {0, 1}) {
     auto p = parameter({96, 200});
