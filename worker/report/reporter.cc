@@ -20,6 +20,7 @@ using contract::ReportKind;
 namespace {
 
 constexpr std::size_t kMostQueued = 64;
+constexpr std::size_t kMostProgress = 256;
 constexpr std::chrono::milliseconds kLookAtStop{100};  // between two looks at whether close() waits, while the pipe is full
 constexpr std::chrono::seconds kCloseTimeout{5};
 
@@ -35,14 +36,7 @@ Reporter::Reporter(int descriptor, bool json) : descriptor_(descriptor), json_(j
 
 Reporter::~Reporter() { close(); }
 
-void Reporter::progress(contract::Progress progress) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (closed_) return;
-    progress_ = Report{.kind = ReportKind::kProgress, .progress = std::move(progress)};
-  }
-  changed_.notify_one();
-}
+void Reporter::progress(contract::Progress progress) { add({.kind = ReportKind::kProgress, .progress = std::move(progress)}); }
 
 void Reporter::checkpoint(contract::CheckpointStatus checkpoint, std::optional<std::int64_t> request) {
   add({.kind = ReportKind::kCheckpoint, .checkpoint = std::move(checkpoint), .request = request});
@@ -61,17 +55,21 @@ void Reporter::add(Report report) {
   {
     const std::lock_guard lock(mutex_);
     if (closed_) return;
-    // Progress comes before what was reported after it, so that a checkpoint never precedes the step that it is of.
-    if (progress_) queue_.push_back(*std::exchange(progress_, std::nullopt));
     queue_.push_back(std::move(report));
-    while (queue_.size() > kMostQueued) {
-      const auto oldest =
-          std::find_if(queue_.begin(), queue_.end(), [](const Report& r) { return r.kind != ReportKind::kFailure; });
-      if (oldest == queue_.end()) break;
-      queue_.erase(oldest);
-    }
+    drop_oldest();
   }
   changed_.notify_one();
+}
+
+/// Of the kind of the newest, if there are too many.
+void Reporter::drop_oldest() {
+  const bool progress = queue_.back().kind == ReportKind::kProgress;
+  const auto of_the_kind = [progress](const Report& report) {
+    return report.kind != ReportKind::kFailure && (report.kind == ReportKind::kProgress) == progress;
+  };
+  const auto many = static_cast<std::size_t>(std::count_if(queue_.begin(), queue_.end(), of_the_kind));
+  if (many <= (progress ? kMostProgress : kMostQueued)) return;
+  queue_.erase(std::find_if(queue_.begin(), queue_.end(), of_the_kind));
 }
 
 void Reporter::close() {
@@ -94,15 +92,10 @@ void Reporter::run() {
     Report next;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return closed_ || progress_ || !queue_.empty(); });
-      if (!queue_.empty()) {
-        next = std::move(queue_.front());
-        queue_.pop_front();
-      } else if (progress_) {
-        next = *std::exchange(progress_, std::nullopt);
-      } else {
-        return;  // closed, and nothing is left
-      }
+      changed_.wait(lock, [this] { return closed_ || !queue_.empty(); });
+      if (queue_.empty()) return;  // closed, and nothing is left
+      next = std::move(queue_.front());
+      queue_.pop_front();
     }
     alive = write_line(
         (json_ ? contract::encode(next).dump(-1, ' ', false, contract::Json::error_handler_t::replace) : to_text(next)) + "\n");

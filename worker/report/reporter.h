@@ -15,8 +15,8 @@
 
 namespace trainyard::report {
 
-/// Called by the training thread, which never waits for the pipe: a helper thread writes. Of progress only the newest is kept while
-/// the pipe is full; of notices and checkpoints the newest 64; a failure is never dropped.
+/// Called by the training thread, which never waits for the pipe: a helper thread writes, in the order of the calls. While the pipe is
+/// full, the newest 256 of progress are kept and the newest 64 of notices and checkpoints; a failure is never dropped.
 class Reporter {
  public:
   /// Writes to contract::kReportDescriptor when it is open, else for people to stderr. Does not close either.
@@ -38,6 +38,7 @@ class Reporter {
 
  private:
   void add(contract::Report report);
+  void drop_oldest();
   void run();
   bool should_give_up();
   bool write_line(const std::string& line);
@@ -47,7 +48,6 @@ class Reporter {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<contract::Report> queue_;
-  std::optional<contract::Report> progress_;  // behind everything in queue_
   bool closed_ = false;
   std::chrono::steady_clock::time_point give_up_;  // after close()
   std::jthread writer_;

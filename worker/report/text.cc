@@ -44,7 +44,7 @@ std::string to_text(const Report& report) {
       }
       break;
   }
-  return contract::encode(report).dump();
+  return contract::encode(report).dump(-1, ' ', false, contract::Json::error_handler_t::replace);
 }
 
 }  // namespace trainyard::report
