@@ -61,6 +61,7 @@ struct Assignment {
 /// the agent is gone: the rank ends at once.
 struct RankConfig {
   std::string jobUid;
+  std::string job;  // namespace/name, for people who read a checkpoint's manifest
   std::int64_t generation = 0;
   std::int32_t rank = 0;
   std::int32_t localRank = 0;  // the GPU's index in this pod
@@ -73,6 +74,7 @@ struct RankConfig {
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
     field("jobUid", self.jobUid);
+    field("job", self.job);
     field("generation", self.generation);
     field("rank", self.rank);
     field("localRank", self.localRank);

@@ -37,4 +37,10 @@ std::optional<std::string> Agreement::first_problem(const std::string& mine) {
   return text_of(static_cast<std::int32_t>(group_.size() - found), mine);
 }
 
+Problem Agreement::gravest(const Problem& mine) {
+  const auto trouble = static_cast<Trouble>(highest({static_cast<std::int64_t>(mine.trouble)})[0]);
+  if (trouble == Trouble::kNone) return {};
+  return {trouble, first_problem(mine.trouble == trouble ? mine.text : std::string()).value_or("")};
+}
+
 }  // namespace trainyard::checkpoint

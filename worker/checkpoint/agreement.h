@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/checkpoint/trouble.h"
 #include "worker/mesh/comm.h"
 
 namespace trainyard::checkpoint {
@@ -24,6 +25,8 @@ class Agreement {
   std::string text_of(std::int32_t from, const std::string& text);
   /// The problem of the lowest rank that has one, on all ranks; nothing when none has. `mine` empty: none.
   std::optional<std::string> first_problem(const std::string& mine);
+  /// The same where problems are of several kinds: the gravest kind counts, and of it the lowest rank's.
+  Problem gravest(const Problem& mine);
 
  private:
   std::vector<std::int64_t> reduce(const std::vector<std::int64_t>& values, mesh::ReduceOp op);

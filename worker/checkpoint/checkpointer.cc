@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <future>
 #include <stdexcept>
 
 #include "crds/contract/time.h"
@@ -23,15 +22,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// What `action` throws, as text; empty when it returns. For work whose failure all ranks have to hear of before anyone acts on it.
-template <class Action>
-std::string problem_in(Action&& action) {
-  try {
-    action();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return {};
+/// Throws where a problem is of a kind that going back to an older checkpoint cannot help; `refused` is the reason for the user.
+void expect_readable(const Problem& problem, const char* refused) {
+  if (problem.trouble == Trouble::kPassing) throw StorageUnavailable("checkpoint.path: " + problem.text);
+  if (problem.trouble == Trouble::kRefused) throw UserError(refused, "checkpoint.path: " + problem.text);
 }
 
 std::string join(const std::vector<std::string>& lines) {
@@ -70,26 +64,44 @@ Checkpointer::~Checkpointer() = default;
 
 bool Checkpointer::saving() const { return save_ != nullptr; }
 
-void Checkpointer::open() {
-  const std::string owner = options_.job_uid + "/" + std::to_string(options_.generation);
-  const auto refused = agreement_.first_problem(agreement_.is_first() ? problem_in([&] {
-    directory_.take(owner);
-    directory_.remove_leftovers();
-  })
-                                                                      : std::string());
-  if (refused) {
+std::string Checkpointer::owner() const { return options_.job_uid + "/" + std::to_string(options_.generation); }
+
+std::filesystem::path Checkpointer::temporary(std::int64_t step) const {
+  return directory_.temporary(step, options_.job_uid, options_.generation);
+}
+
+/// Does `work` on a helper on every rank, and returns the gravest of the problems. The ranks meet once a round meanwhile. What `work`
+/// uses must live as long as this object: a lost peer ends the waiting, not the work.
+Problem Checkpointer::together(std::function<void()> work) {
+  work_ = std::async(std::launch::async, [work = std::move(work)] { return problem_in(work); });
+  const auto busy = [&] { return work_.wait_for(options_.round) == std::future_status::ready ? 0 : 1; };
+  while (agreement_.highest({busy()})[0] != 0) {
+  }
+  return agreement_.gravest(work_.get());
+}
+
+std::string Checkpointer::open() {
+  const auto taken = together([this] {
+    if (agreement_.is_first()) directory_.take(owner());
+  });
+  if (taken.trouble == Trouble::kPassing) throw StorageUnavailable("checkpoint.path: " + taken.text);
+  if (taken.trouble != Trouble::kNone) {
     throw UserError("CheckpointsNotWritable",
-                    "checkpoint.path: " + *refused + ": mount a volume there that the pod's user may write to");
+                    "checkpoint.path: " + taken.text + ": mount a volume there that the pod's user may write to");
   }
-  std::string seen;
-  std::string mine = problem_in([&] { seen = directory_.owner(); });
-  if (mine.empty() && seen != owner) {
-    mine = "rank " + std::to_string(rank_) + " does not see in " + options_.path + " what rank 0 wrote there";
-  }
-  if (const auto problem = agreement_.first_problem(mine)) {
-    throw UserError("CheckpointsNotShared", "checkpoint.path: not shared among workers: " + *problem +
+  const auto seen = together([this] {
+    if (directory_.owner() == owner()) return;
+    throw std::runtime_error("rank " + std::to_string(rank_) + " does not see in " + options_.path + " what rank 0 wrote there");
+  });
+  if (seen.trouble == Trouble::kPassing) throw StorageUnavailable("checkpoint.path: " + seen.text);
+  if (seen.trouble != Trouble::kNone) {
+    throw UserError("CheckpointsNotShared", "checkpoint.path: not shared among workers: " + seen.text +
                                                 ": mount one volume there, the same in every worker (access mode ReadWriteMany)");
   }
+  return together([this] {
+           if (agreement_.is_first()) directory_.remove_leftovers();
+         })
+      .text;
 }
 
 // ---- saving
@@ -105,13 +117,13 @@ std::optional<Saved> Checkpointer::start(const Snapshot& snapshot) {
     save_->phase = Save::Phase::kDone;
     return before;
   }
-  save_->helper = std::async(std::launch::async,
-                             [this, step = snapshot.step, stop = save_->stop.get_token(), staged = stage(snapshot.shards)] {
-                               return problem_in([&] {
-                                 write_rank_files(storage_, directory_.temporary(step, options_.generation), rank_, staged,
-                                                  {{"format", "pt"}, {"step", std::to_string(step)}}, stop);
-                               });
-                             });
+  save_->helper = std::async(std::launch::async, [this, step = snapshot.step, stop = save_->stop.get_token(),
+                                                  staged = stage(snapshot.shards)] {
+    return problem_in([&] {
+             write_rank_files(storage_, temporary(step), rank_, staged, {{"format", "pt"}, {"step", std::to_string(step)}}, stop);
+           })
+        .text;
+  });
   save_->blocked_seconds = seconds_since(began);
   return before;
 }
@@ -134,7 +146,7 @@ std::optional<Saved> Checkpointer::advance(bool wait) {
     save_->phase = Save::Phase::kCommitting;
     if (agreement_.is_first()) {
       save_->helper = std::async(std::launch::async,
-                                 [this, save = save_.get()] { return problem_in([&] { save->warning = commit(*save); }); });
+                                 [this, save = save_.get()] { return problem_in([&] { save->warning = commit(*save); }).text; });
     }
   }
   if (save_->phase == Save::Phase::kCommitting) {
@@ -144,19 +156,23 @@ std::optional<Saved> Checkpointer::advance(bool wait) {
   return ended({});
 }
 
-/// True on all ranks when every rank's helper has ended; `problem` is then that of the lowest rank that has one.
+/// True on all ranks when every rank's helper has ended; `problem` is then that of the lowest rank that has one. With `wait` the ranks
+/// meet once a round until then: no call waits as long as the slowest rank writes.
 bool Checkpointer::all_done(bool wait, std::string& problem) {
   auto& helper = save_->helper;
-  if (helper.valid() && (wait || helper.wait_for(std::chrono::seconds(0)) == std::future_status::ready))
-    save_->problem = helper.get();
-  if (agreement_.highest({helper.valid() ? 1 : 0})[0] != 0) return false;
-  problem = agreement_.first_problem(save_->problem).value_or("");
-  return true;
+  const auto most = wait ? options_.round : std::chrono::milliseconds(0);
+  do {
+    if (helper.valid() && helper.wait_for(most) == std::future_status::ready) save_->problem = helper.get();
+    if (agreement_.highest({helper.valid() ? 1 : 0})[0] != 0) continue;
+    problem = agreement_.first_problem(save_->problem).value_or("");
+    return true;
+  } while (wait);
+  return false;
 }
 
 /// Rank 0, on the helper: makes the manifest of what all ranks wrote, and the checkpoint visible. Returns what went wrong after it was.
 std::string Checkpointer::commit(const Save& save) {
-  const auto temporary = directory_.temporary(save.step, options_.generation);
+  const auto folder = temporary(save.step);
   Manifest manifest{.step = save.step,
                     .generation = options_.generation,
                     .job = options_.job,
@@ -165,20 +181,20 @@ std::string Checkpointer::commit(const Save& save) {
                     .identity = options_.identity,
                     .state = save.state};
   for (std::int32_t rank = 0; rank < agreement_.size(); ++rank) {
-    const auto file = temporary / fragment_file_name(rank);
+    const auto file = folder / fragment_file_name(rank);
     add_fragment(manifest, parse_fragment(read_text(storage_, file, kMaxManifestBytes), file.string()));
     storage_.remove_all(file);
   }
   if (const auto problems = problems_of(manifest); !problems.empty()) {
     throw std::logic_error("the ranks' shards make no whole: " + join(problems));
   }
-  write_text(storage_, temporary / kManifestName, to_text(manifest));
-  if (directory_.owner() != options_.job_uid + "/" + std::to_string(options_.generation)) {
+  write_text(storage_, folder / kManifestName, to_text(manifest));
+  if (directory_.owner() != owner()) {
     throw std::runtime_error("commit " + directory_.of_step(save.step).string() + ": " + directory_.owner() +
                              " has taken the folder since: this generation is over, or two jobs have the same checkpoint.path");
   }
-  directory_.commit(save.step, options_.generation);
-  return problem_in([&] { directory_.prune(save.step, options_.keep); });
+  directory_.commit(save.step, folder);
+  return problem_in([&] { directory_.prune(save.step, options_.keep); }).text;
 }
 
 /// How the save ended, equal on all ranks; there is none under way afterwards.
@@ -195,7 +211,7 @@ Saved Checkpointer::ended(std::string failure) {
     saved.warning = said["warning"].get<std::string>();
   } else if (agreement_.is_first()) {
     // What cannot be removed now is removed by the next open(); the failure that is reported is the one that the user has to mend.
-    problem_in([&] { storage_.remove_all(directory_.temporary(saved.step, options_.generation)); });
+    problem_in([&] { storage_.remove_all(temporary(saved.step)); });
   }
   save_.reset();
   return saved;
@@ -204,13 +220,13 @@ Saved Checkpointer::ended(std::string failure) {
 // ---- loading
 
 std::optional<Loaded> Checkpointer::load(const std::vector<TensorShard>& shards) {
-  std::vector<std::int64_t> steps;
-  const auto listed = problem_in([&] {
-    if (agreement_.is_first()) steps = directory_.steps();
+  const auto found = std::make_shared<std::vector<std::int64_t>>();
+  const auto listed = together([this, found] {
+    if (agreement_.is_first()) *found = directory_.steps();
   });
-  if (const auto problem = agreement_.first_problem(listed))
-    throw UserError("CheckpointsUnreadable", "checkpoint.path: " + *problem);
-  steps = Json::parse(agreement_.text_of(0, Json(steps).dump())).get<std::vector<std::int64_t>>();
+  expect_readable(listed, "CheckpointsUnreadable");
+  if (listed.trouble != Trouble::kNone) throw UserError("CheckpointsUnreadable", "checkpoint.path: " + listed.text);
+  const auto steps = Json::parse(agreement_.text_of(0, Json(*found).dump())).get<std::vector<std::int64_t>>();
   Loaded loaded;
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     std::string problem;
@@ -233,20 +249,28 @@ std::optional<Manifest> Checkpointer::read_candidate(std::int64_t step, const st
                                                      std::string& problem) {
   const auto folder = directory_.of_step(step);
   const auto file = folder / kManifestName;
-  Manifest manifest;
-  std::string text;
-  const auto unreadable = problem_in([&] {
-    text = read_text(storage_, file, kMaxManifestBytes);
-    manifest = parse_manifest(text, file.string());
-    if (manifest.step != step) throw CorruptFile(file.string() + " is corrupt: it is of step " + std::to_string(manifest.step));
+  struct Content {
+    std::string text;
+    Manifest manifest;
+  };
+  const auto content = std::make_shared<Content>();
+  const auto found = together([this, file, step, content] {
+    content->text = read_text(storage_, file, kMaxManifestBytes);
+    content->manifest = parse_manifest(content->text, file.string());
+    if (content->manifest.step == step) return;
+    throw CorruptFile(file.string() + " is corrupt: it is of step " + std::to_string(content->manifest.step));
   });
-  const auto hash = to_hex(hash_bytes(text));
-  const bool same = agreement_.text_of(0, hash) == hash;
-  const auto different =
-      same ? unreadable : file.string() + " is not the same on rank " + std::to_string(rank_) + " as on rank 0";
-  if (const auto found = agreement_.first_problem(unreadable.empty() ? different : unreadable)) {
-    problem = *found;
+  expect_readable(found, "CheckpointsUnreadable");
+  if (found.trouble != Trouble::kNone) {
+    problem = found.text;
     return std::nullopt;
+  }
+  const auto& manifest = content->manifest;
+  const auto hash = to_hex(hash_bytes(content->text));
+  const bool same = agreement_.text_of(0, hash) == hash;
+  if (const auto stale = agreement_.first_problem(
+          same ? std::string() : file.string() + " is not the same on rank " + std::to_string(rank_) + " as on rank 0")) {
+    throw StorageUnavailable("checkpoint.path: " + *stale);  // both are whole: one is out of a cache
   }
   if (const auto others = differences(options_.identity, manifest.identity); !others.empty()) {
     throw UserError("CheckpointOfAnotherJob", "checkpoint.path: " + folder.string() + " belongs to another training (" +
@@ -261,9 +285,14 @@ std::optional<Manifest> Checkpointer::read_candidate(std::int64_t step, const st
 /// Empty on all ranks, or the same problem on all.
 std::string Checkpointer::read_tensors(std::int64_t step, const Manifest& manifest, const std::vector<TensorShard>& shards) {
   const auto folder = directory_.of_step(step);
-  if (const auto found = agreement_.first_problem(problem_in([&] { read_shards(storage_, folder, manifest, shards); })))
-    return *found;
-  const auto problem = problem_of_sums(manifest, agreement_.sum(verification_sums(manifest, shards)));
+  const auto sums = std::make_shared<std::vector<std::int64_t>>();
+  const auto found = together([this, folder, manifest, shards, sums] {
+    read_shards(storage_, folder, manifest, shards);
+    *sums = verification_sums(manifest, shards);
+  });
+  expect_readable(found, "CheckpointsUnreadable");
+  if (found.trouble != Trouble::kNone) return found.text;
+  const auto problem = problem_of_sums(manifest, agreement_.sum(*sums));
   return problem.empty() ? problem : folder.string() + " is corrupt: " + problem;
 }
 

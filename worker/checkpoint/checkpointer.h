@@ -6,7 +6,10 @@
 //
 // Loading finds the newest checkpoint that is whole and right, of any layout, and gives each rank the boxes that it holds now.
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +23,7 @@
 #include "worker/checkpoint/manifest.h"
 #include "worker/checkpoint/storage.h"
 #include "worker/checkpoint/tensor_shard.h"
+#include "worker/checkpoint/trouble.h"
 #include "worker/mesh/comm.h"
 
 namespace trainyard::checkpoint {
@@ -33,6 +37,9 @@ struct Options {
   contract::Json layout;         // the degrees, for people who read the manifest
   contract::Json identity;       // identity_of(spec)
   at::Device device = at::kCPU;  // where collectives of `world` need their tensors: CUDA for NCCL
+  /// How long ranks wait for one's files before they tell each other that they are still there. Below the timeout of every backend, so
+  /// that reading or writing may take as long as it takes.
+  std::chrono::milliseconds round{10'000};
 };
 
 /// Everything a resume needs that is not a tensor goes into `state`: cursor, counters, seed. It must be equal on all ranks.
@@ -71,12 +78,14 @@ class Checkpointer {
   Checkpointer& operator=(const Checkpointer&) = delete;
 
   /// Once, before load() and start(): proves that all ranks see one folder, takes it for this generation and removes what crashed
-  /// writers left. Throws UserError (CheckpointsNotShared, CheckpointsNotWritable) on all ranks.
-  void open();
+  /// writers left. Returns why some of that could not be removed, which is no obstacle; empty: nothing is left.
+  /// Throws on all ranks: UserError (CheckpointsNotShared, CheckpointsNotWritable), and StorageUnavailable.
+  std::string open();
 
   /// Loads the newest checkpoint that is whole into the shards' tensors, all of which must be in it. Nothing when there is none at all.
-  /// Throws UserError on all ranks: CheckpointOfAnotherJob when the identity differs, CheckpointsCorrupt when there are some but none
-  /// is right; the tensors' contents are undefined then.
+  /// Throws on all ranks: UserError CheckpointOfAnotherJob when the identity differs, CheckpointsUnreadable when this user may not read
+  /// one or a newer program wrote it, CheckpointsCorrupt when there are some but none is right; StorageUnavailable when one could not be
+  /// read for the moment, since it may be a good one. The tensors' contents are undefined then.
   std::optional<Loaded> load(const std::vector<TensorShard>& shards);
 
   /// Starts to save. While another save is under way, waits for that first and returns how it ended. A step that was loaded or made
@@ -87,6 +96,8 @@ class Checkpointer {
   /// Waits for the save that is under way, if there is one.
   std::optional<Saved> finish();
   bool saving() const;
+  /// Whether the step's checkpoint was loaded or is the one that became durable last, and no save is under way.
+  bool is_durable(std::int64_t step) const { return !saving() && durable_step_ == step; }
 
  private:
   struct Save;
@@ -96,6 +107,9 @@ class Checkpointer {
   Saved ended(std::string failure);
   std::optional<Manifest> read_candidate(std::int64_t step, const std::vector<TensorShard>& shards, std::string& problem);
   std::string read_tensors(std::int64_t step, const Manifest& manifest, const std::vector<TensorShard>& shards);
+  Problem together(std::function<void()> work);
+  std::string owner() const;
+  std::filesystem::path temporary(std::int64_t step) const;
 
   Options options_;
   std::int32_t rank_;
@@ -104,6 +118,7 @@ class Checkpointer {
   Agreement agreement_;
   std::optional<std::int64_t> durable_step_;
   std::unique_ptr<Save> save_;
+  std::future<Problem> work_;  // this rank's part of together(); kept when a peer is lost meanwhile
 };
 
 }  // namespace trainyard::checkpoint

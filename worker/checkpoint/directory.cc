@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "worker/checkpoint/manifest.h"
+#include "worker/checkpoint/tensor_hash.h"
 
 namespace trainyard::checkpoint {
 
@@ -36,8 +37,9 @@ bool is_leftover(std::string_view name) {
 
 std::filesystem::path Directory::of_step(std::int64_t step) const { return path_ / name_of_step(step); }
 
-std::filesystem::path Directory::temporary(std::int64_t step, std::int64_t generation) const {
-  return path_ / ("." + name_of_step(step) + "-g" + std::to_string(generation) + std::string(kTemporarySuffix));
+std::filesystem::path Directory::temporary(std::int64_t step, const std::string& job_uid, std::int64_t generation) const {
+  const std::string job = to_hex(hash_bytes(job_uid)).substr(0, 8);
+  return path_ / ("." + name_of_step(step) + "-g" + std::to_string(generation) + "-" + job + std::string(kTemporarySuffix));
 }
 
 std::vector<std::int64_t> Directory::steps() const {
@@ -51,17 +53,16 @@ std::vector<std::int64_t> Directory::steps() const {
   return steps;
 }
 
-void Directory::commit(std::int64_t step, std::int64_t generation) {
-  const auto from = temporary(step, generation);
+void Directory::commit(std::int64_t step, const std::filesystem::path& temporary) {
   const auto to = of_step(step);
-  storage_.sync_directory(from);
+  storage_.sync_directory(temporary);
   const auto aside = path_ / ("." + name_of_step(step) + std::string(kReplacedSuffix));
   const bool replaces = storage_.exists(to);
   if (replaces) {
     storage_.remove_all(aside);
     storage_.rename(to, aside);
   }
-  storage_.rename(from, to);
+  storage_.rename(temporary, to);
   storage_.sync_directory(path_);
   if (replaces) storage_.remove_all(aside);
 }

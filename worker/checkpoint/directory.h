@@ -2,7 +2,7 @@
 // The folder that holds a job's checkpoints: which there are, how one becomes visible, which are removed.
 //
 //   <path>/step-00000100/              complete, since it has its name only from the moment that it is
-//   <path>/.step-00000150-g3.tmp/      being written by generation 3, or left by its crash
+//   <path>/.step-00000150-g3-5b1c09fe.tmp/   being written by generation 3 of the job with that hash of its UID, or left by its crash
 //   <path>/.owner                      the generation that may write
 
 #include <cstdint>
@@ -22,13 +22,14 @@ class Directory {
   const std::filesystem::path& path() const { return path_; }
   Storage& storage() const { return storage_; }
   std::filesystem::path of_step(std::int64_t step) const;
-  std::filesystem::path temporary(std::int64_t step, std::int64_t generation) const;
+  /// Where one gang writes a step: no other gang writes there, not even one that does not know that it has been replaced.
+  std::filesystem::path temporary(std::int64_t step, const std::string& job_uid, std::int64_t generation) const;
   /// The steps of all checkpoints, ascending.
   std::vector<std::int64_t> steps() const;
 
   /// Gives the temporary directory its name, and makes that durable. One that bears the name already, which then is known to be
   /// corrupt, is replaced.
-  void commit(std::int64_t step, std::int64_t generation);
+  void commit(std::int64_t step, const std::filesystem::path& temporary);
   /// Keeps `keep` checkpoints up to `newest`. Later ones are removed too: the training went back behind them because they are corrupt.
   void prune(std::int64_t newest, std::int32_t keep);
   /// Removes what writers left when they crashed. Only for the folder's owner: nobody else can commit any more.

@@ -5,6 +5,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "crds/contract/user_error.h"
 #include "worker/checkpoint/tensor_hash.h"
 #include "worker/checkpoint/tensor_shard.h"
 
@@ -123,6 +124,11 @@ Manifest parse_manifest(std::string_view text, const std::string& origin) {
     throw CorruptFile(origin + " is corrupt: its hash does not match its content");
   }
   json.erase("hash");
+  if (const auto version = json.value("version", Json()); version.is_number_integer() && version > kFormatVersion) {
+    throw contract::UserError("CheckpointsUnreadable", origin + " was written by a newer program: its format has version " +
+                                                           version.dump() + ", and this one reads version " +
+                                                           std::to_string(kFormatVersion) + ": use an image as new as that one");
+  }
   auto manifest = decode_whole<Manifest>(json, origin);
   const auto problems = problems_of(manifest);
   if (!problems.empty()) {

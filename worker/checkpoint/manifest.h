@@ -112,7 +112,8 @@ std::vector<std::string> problems_of(const Manifest& manifest);
 
 /// As in the file: one line of JSON with the field `hash` over all the rest.
 std::string to_text(const Manifest& manifest);
-/// Accepts exactly the bytes that to_text() writes, of a manifest without problems. Throws CorruptFile, naming `origin`.
+/// Accepts exactly the bytes that to_text() writes, of a manifest without problems. Throws CorruptFile, naming `origin`,
+/// and UserError where the format is newer than this program.
 Manifest parse_manifest(std::string_view text, const std::string& origin);
 
 std::string to_text(const Fragment& fragment);

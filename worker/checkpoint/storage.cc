@@ -75,7 +75,7 @@ class PosixReader final : public FileReader {
       const auto got = ::pread(file_.descriptor(), at, count, offset);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) file_.fail("read");
-      if (got == 0) file_.fail("read behind the end of", EIO);
+      if (got == 0) file_.fail("read behind the end of", ENODATA);
       at += got;
       offset += got;
       count -= static_cast<std::size_t>(got);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -17,6 +18,13 @@ namespace trainyard::checkpoint {
 class StorageError : public std::system_error {
  public:
   StorageError(std::string_view operation, const std::filesystem::path& path, int error_number);
+};
+
+/// The storage fails for the moment (an I/O error, a stale handle, a server that does not answer), and nothing is known of what it
+/// holds: neither the user's fault nor a corrupt file. Trying again later may help.
+class StorageUnavailable : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
 };
 
 /// A file that is being written, from its beginning. Closed, unsynced, by the destructor.
@@ -32,7 +40,7 @@ class FileReader {
  public:
   virtual ~FileReader() = default;
   virtual std::int64_t size() const = 0;
-  /// Exactly `count` bytes; fewer in the file is an error (EIO).
+  /// Exactly `count` bytes; fewer in the file is an error (ENODATA).
   virtual void read(std::int64_t offset, void* bytes, std::size_t count) const = 0;
 };
 

@@ -54,6 +54,12 @@ SampleSet::SampleSet(const std::string& field, const std::vector<contract::Sourc
   if (!problems.empty()) throw UserError(reason, problems);
 }
 
+std::vector<std::int64_t> SampleSet::num_tokens() const {
+  std::vector<std::int64_t> tokens;
+  for (const auto& corpus : corpora_) tokens.push_back(corpus.num_tokens());
+  return tokens;
+}
+
 SampleId SampleSet::at(std::int64_t number) const {
   if (number < 0 || number >= num_samples_) throw std::invalid_argument("there is no such sample");
   std::int32_t source = 0;

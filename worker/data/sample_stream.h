@@ -59,6 +59,8 @@ class SampleSet {
   std::int64_t num_samples() const { return num_samples_; }
   std::int64_t num_samples(std::int32_t source) const { return counts_[static_cast<std::size_t>(source)]; }
   std::size_t num_sources() const { return counts_.size(); }
+  /// Of each source, in order.
+  std::vector<std::int64_t> num_tokens() const;
   /// Sample `number` of [0, num_samples()), source after source: the order in which an evaluation reads, each sample once.
   SampleId at(std::int64_t number) const;
   Batch read(std::span<const SampleId> samples) const;

@@ -20,6 +20,7 @@ void fill_with_squares(std::array<double, kNormBlock>& squares, const float* pac
   for (std::int64_t row = begin / cut.row; row * cut.row < end; ++row) {
     const std::int64_t start = row * cut.row + cut.begin;  // of what this rank has of the row, in the unsharded tensor
     const std::int64_t from = std::max(start, begin), to = std::min(start + cut.width, end);
+    if (to <= from) continue;
     const float* const in = packed + row * cut.width + (from - start);
     double* const out = squares.data() + (from - begin);
     for (std::int64_t i = 0; i < to - from; ++i) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "worker/optim/learning_rate.h"
+#include "worker/plan/deal.h"
 #include "worker/plan/parameters.h"
 #include "worker/plan/stages.h"
 
@@ -70,12 +71,14 @@ StepMetrics Engine::step(const schedule::StepInput& input) {
 
 std::vector<checkpoint::TensorShard> Engine::shards() const {
   const auto& at = mesh_.at();
-  const auto dp = static_cast<std::size_t>(mesh_.layout().degrees().dp);
+  // Data-parallel replicas hold the same boxes: each writes some, by size, since a save takes as long as its slowest writer.
+  std::vector<std::int64_t> sizes;
+  for (const auto& parameter : parameters_.all()) sizes.push_back(plan::num_elements(parameter.box.sizes));
+  const auto writers = plan::deal_by_size(sizes, mesh_.layout().degrees().dp);
   std::vector<checkpoint::TensorShard> shards;
   for (std::size_t i = 0; i < parameters_.all().size(); ++i) {
     const auto& [global, box, master] = parameters_.all()[i];
-    // Data-parallel replicas hold the same boxes: they take turns.
-    const bool writes = i % dp == static_cast<std::size_t>(at.dp) && global.owner() == at.pp && (global.split_dim || at.tp == 0);
+    const bool writes = writers[i] == at.dp && global.owner() == at.pp && (global.split_dim || at.tp == 0);
     const auto add = [&, &name = global.name, &shape = global.shape, &offsets = box.offsets](const char* prefix,
                                                                                              const at::Tensor& local) {
       shards.push_back({.name = prefix + name, .local = local, .global_shape = shape, .offset = offsets, .writes = writes});

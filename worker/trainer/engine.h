@@ -24,9 +24,11 @@ struct StepMetrics {
 /// Lives on the training thread; `spec` and `mesh` must outlive it. All calls but shards() are collective over the mesh.
 class Engine {
  public:
-  /// `steps`: of the whole training, which the learning-rate schedule ends with. Parameters are undefined until initialize() or a load.
+  /// Parameters are undefined until initialize() or a load.
   Engine(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh, std::int64_t steps);
 
+  /// `steps`: of the whole training, which the learning-rate schedule ends with.
+  void set_steps(std::int64_t steps) { steps_ = steps; }
   /// The initial values of the seed; step 0.
   void initialize();
   /// After a checkpoint was loaded into shards(): what follows from the masters, and the number of steps done.

@@ -28,6 +28,7 @@ double evaluate(const contract::TrainingJobSpec& spec, const data::SampleSet& sa
                                       }});
   at::Tensor total = at::full({1}, sum, at::TensorOptions().dtype(at::kDouble).device(mesh.device()));
   mesh.data().all_reduce(total, mesh::ReduceOp::kSum);
+  if (mesh.pipeline().size() > 1) mesh.pipeline().all_reduce(total, mesh::ReduceOp::kSum);  // the other stages have 0: exact
   return total.item<double>() / static_cast<double>(share.total * share.size * spec.data.sequenceLength);
 }
 

@@ -24,7 +24,7 @@ struct EvaluationShare {
 EvaluationShare evaluation_share(const contract::TrainingJobSpec& spec, std::int64_t num_samples, std::int32_t dp,
                                  std::int32_t dp_rank);
 
-/// The mean cross entropy a token in nats, on ranks of the last stage; 0 elsewhere. Collective over the mesh.
+/// The mean cross entropy a token in nats, equal on all ranks. Collective over the mesh.
 double evaluate(const contract::TrainingJobSpec& spec, const data::SampleSet& samples, Engine& engine, mesh::Mesh& mesh);
 
 }  // namespace trainyard::trainer

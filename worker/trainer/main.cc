@@ -6,7 +6,9 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <optional>
+#include <utility>
 
 #include "crds/contract/state.h"
 #include "crds/contract/user_error.h"
@@ -15,8 +17,26 @@
 #include "worker/trainer/line_reader.h"
 #include "worker/trainer/rank_program.h"
 
+namespace {
+
+using namespace trainyard;
+
+// std::terminate takes no argument, so this one thing stands in the open.
+report::Reporter* the_reporter = nullptr;
+
+/// NCCL's process groups look for lost peers on threads of their own, and end the program by an exception there.
+void terminated() {
+  if (const auto error = std::current_exception(); the_reporter != nullptr && trainer::tells_of_a_lost_peer(error)) {
+    const int exit_code = trainer::report_failure(*the_reporter, error);
+    the_reporter->close();
+    std::_Exit(exit_code);
+  }
+  std::abort();
+}
+
+}  // namespace
+
 int main(int argc, char**) {
-  using namespace trainyard;
   if (argc > 1) {
     std::fputs(
         "trainyard-rank takes no arguments: it reads its configuration, a line of JSON, from standard input. "
@@ -28,17 +48,21 @@ int main(int argc, char**) {
   std::signal(SIGINT, SIG_IGN);   // a terminal sends it to agent and ranks alike
   std::signal(SIGPIPE, SIG_IGN);
   report::Reporter reporter;
+  the_reporter = &reporter;
+  std::set_terminate(terminated);
   std::optional<trainer::ControlReader> control;
+  std::optional<trainer::RankProgram> program;
   const int exit_code = trainer::guarded(reporter, [&] {
     trainer::LineReader lines(STDIN_FILENO);
     const auto line = lines.next();
     if (!line) throw contract::UserError("ConfigurationInvalid", "standard input ended before the rank's configuration");
-    const auto config = trainer::read_config(*line);
+    auto config = trainer::read_config(*line);
     control.emplace(std::move(lines), [] { std::_Exit(contract::kEngineErrorExitCode); });
-    return trainer::run_rank(config, reporter, [&] { return control->latest(); });
+    return program.emplace(std::move(config), reporter, [&] { return control->latest(); }).run();
   });
   reporter.close();
-  // Not by returning: the control thread still waits for the agent, and process groups whose peers are gone would wait for them.
+  // Not by returning: the control thread still waits for the agent, and process groups whose peers are gone would wait for them, as
+  // would a checkpoint's writer for its disk. The failure is told, so nothing is lost.
   std::fflush(nullptr);
   std::_Exit(exit_code);
 }

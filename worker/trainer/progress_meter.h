@@ -16,6 +16,8 @@ class ProgressMeter {
   ProgressMeter(const contract::TrainingJobSpec& spec, std::int64_t steps, std::int32_t world_size,
                 const std::string& device_name);
 
+  /// The training's last step, where it is another than at first was planned.
+  void set_steps(std::int64_t steps) { steps_ = steps; }
   /// At the start, and after each step: `seconds` of a clock that does not go back.
   void start(double seconds);
   void step_done(double seconds);

@@ -1,16 +1,19 @@
 #include "worker/trainer/rank_program.h"
 
+#include <algorithm>
+#include <cctype>
 #include <chrono>
+#include <utility>
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/DeviceGuard.h>
+#include <c10/util/Exception.h>
 
 #include "crds/contract/state.h"
 #include "crds/contract/user_error.h"
 #include "crds/contract/validate.h"
 #include "worker/mesh/connect.h"
-#include "worker/trainer/training.h"
 
 namespace trainyard::trainer {
 namespace {
@@ -39,34 +42,67 @@ contract::RankConfig read_config(const std::string& line) {
   return decoded.value;
 }
 
-int run_rank(const contract::RankConfig& config, report::Reporter& reporter,
-             const std::function<contract::RankControl()>& control) {
-  at::set_num_threads(config.threads);
-  // CPU kernels are deterministic anyway; on a GPU, Canonical needs the deterministic ones where there is a choice.
-  if (config.spec.training.reduction == contract::Reduction::kCanonical)
+RankProgram::RankProgram(contract::RankConfig config, report::Reporter& reporter, std::function<contract::RankControl()> control)
+    : config_(std::move(config)),
+      around_{.reporter = reporter, .storage = storage_, .control = std::move(control), .seconds = [] {
+                return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+              }} {}
+
+int RankProgram::run() {
+  at::set_num_threads(config_.threads);
+  mesh_ = mesh::connect(config_);
+  const c10::OptionalDeviceGuard device(mesh_->device());
+  // CPU kernels are deterministic anyway; on a GPU, Canonical needs the deterministic ones where there is a choice. What nobody has
+  // written is not read, so that filling it first would only cost time.
+  if (config_.spec.training.reduction == contract::Reduction::kCanonical && mesh_->device().is_cuda()) {
     at::globalContext().setDeterministicAlgorithms(true, true);
-  const auto mesh = mesh::connect(config);
-  const c10::OptionalDeviceGuard device(mesh->device());
-  checkpoint::PosixStorage storage;
-  const Surroundings around{.reporter = reporter, .storage = storage, .control = control, .seconds = [] {
-                              return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-                            }};
-  return train(config, *mesh, around) == Outcome::kFinished ? contract::kFinishedExitCode : contract::kStoppedExitCode;
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+  }
+  training_ = std::make_unique<Training>(config_, *mesh_, around_);
+  const Outcome outcome = training_->run();
+  mesh_->leave();
+  return outcome == Outcome::kFinished ? contract::kFinishedExitCode : contract::kStoppedExitCode;
 }
 
 int guarded(report::Reporter& reporter, const std::function<int()>& body) {
-  using contract::FailureClass;
   try {
     return body();
-  } catch (const contract::UserError& error) {
-    return failed(reporter, FailureClass::kUser, error.reason(), error.what(), contract::kUserErrorExitCode);
-  } catch (const mesh::PeerLost& error) {
-    return failed(reporter, FailureClass::kTransient, "PeerLost", error.what(), contract::kPeerLostExitCode);
-  } catch (const c10::Error& error) {
-    return failed(reporter, FailureClass::kUnknown, "EngineError", error.what_without_backtrace(),
+  } catch (...) {
+    return report_failure(reporter, std::current_exception());
+  }
+}
+
+int report_failure(report::Reporter& reporter, const std::exception_ptr& error) {
+  using contract::FailureClass;
+  try {
+    std::rethrow_exception(error);
+  } catch (const contract::UserError& user) {
+    return failed(reporter, FailureClass::kUser, user.reason(), user.what(), contract::kUserErrorExitCode);
+  } catch (const mesh::PeerLost& lost) {
+    return failed(reporter, FailureClass::kTransient, "PeerLost", lost.what(), contract::kPeerLostExitCode);
+  } catch (const checkpoint::StorageUnavailable& storage) {
+    return failed(reporter, FailureClass::kInfrastructure, "StorageUnavailable", storage.what(), contract::kEngineErrorExitCode);
+  } catch (const c10::Error& engine) {
+    if (tells_of_a_lost_peer(error)) {
+      return failed(reporter, FailureClass::kTransient, "PeerLost", engine.what_without_backtrace(), contract::kPeerLostExitCode);
+    }
+    return failed(reporter, FailureClass::kUnknown, "EngineError", engine.what_without_backtrace(),
                   contract::kEngineErrorExitCode);
-  } catch (const std::exception& error) {
-    return failed(reporter, FailureClass::kUnknown, "EngineError", error.what(), contract::kEngineErrorExitCode);
+  } catch (const std::exception& other) {
+    return failed(reporter, FailureClass::kUnknown, "EngineError", other.what(), contract::kEngineErrorExitCode);
+  }
+}
+
+bool tells_of_a_lost_peer(const std::exception_ptr& error) {
+  if (!error) return false;
+  try {
+    std::rethrow_exception(error);
+  } catch (const c10::DistBackendError& backend) {
+    std::string text = backend.what_without_backtrace();
+    std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+    return text.find("cuda error") == std::string::npos;
+  } catch (...) {
+    return false;
   }
 }
 

@@ -47,7 +47,7 @@ bool Saves::after_step(std::int64_t step, const Wish& wish, const TakeSnapshot& 
 }
 
 void Saves::finish(std::int64_t step, const TakeSnapshot& take) {
-  if (checkpointer_ == nullptr) return;
+  if (checkpointer_ == nullptr || checkpointer_->is_durable(step)) return;
   start(step, 0, take);
   handle(checkpointer_->finish(), step);
   if (!failure_.empty()) {
@@ -60,8 +60,8 @@ void Saves::finish(std::int64_t step, const TakeSnapshot& take) {
 void Saves::start(std::int64_t step, std::int64_t request, const TakeSnapshot& take) {
   auto snapshot = take();
   if (request > 0) snapshot.request = request;
+  handle(checkpointer_->start(snapshot), step);  // how the save before ended, which may have been for an earlier request
   started_ = std::max(started_, request);
-  handle(checkpointer_->start(snapshot), step);
 }
 
 void Saves::handle(const std::optional<checkpoint::Saved>& saved, std::int64_t step) {

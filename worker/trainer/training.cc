@@ -13,30 +13,33 @@
 #include "worker/trainer/engine.h"
 #include "worker/trainer/evaluation.h"
 #include "worker/trainer/progress_meter.h"
+#include "worker/trainer/resume_state.h"
 #include "worker/trainer/saves.h"
 
 namespace trainyard::trainer {
 namespace {
 
-using contract::Json;
 using contract::TrainingJobSpec;
 
-checkpoint::Options checkpoint_options(const contract::RankConfig& config, const mesh::Mesh& mesh) {
+checkpoint::Options checkpoint_options(const contract::RankConfig& config, const data::SampleSet& data, const mesh::Mesh& mesh) {
   const auto& degrees = mesh.layout().degrees();
   return {.path = config.spec.checkpoint->path,
           .keep = config.spec.checkpoint->keep,
-          .job = "",
+          .job = config.job,
           .job_uid = config.jobUid,
           .generation = config.generation,
           .layout = {{"data", degrees.dp}, {"pipeline", degrees.pp}, {"context", degrees.cp}, {"tensor", degrees.tp}},
-          .identity = checkpoint::identity_of(config.spec),
+          .identity = checkpoint::identity_of(config.spec, data.num_tokens()),
           .device = mesh.device()};
 }
 
-class Loop {
+}  // namespace
+
+class Training::Loop {
  public:
   Loop(const contract::RankConfig& config, mesh::Mesh& mesh, const Surroundings& around)
-      : spec_(config.spec),
+      : config_(config),
+        spec_(config.spec),
         mesh_(mesh),
         around_(around),
         stream_(spec_.data, spec_.model.size.value().vocabularySize, spec_.training.seed),
@@ -47,7 +50,9 @@ class Loop {
     if (spec_.evaluation) {
       validation_.emplace("data.validation", spec_.data.validation, spec_.data.sequenceLength, spec_.model.size->vocabularySize);
     }
-    if (spec_.checkpoint) checkpointer_.emplace(checkpoint_options(config, mesh), mesh.world(), around.storage);
+    if (spec_.checkpoint) {
+      checkpointer_.emplace(checkpoint_options(config, stream_.set(), mesh), mesh.world(), around.storage);
+    }
   }
 
   Outcome run() {
@@ -74,21 +79,35 @@ class Loop {
   void restore() {
     std::optional<checkpoint::Loaded> loaded;
     if (checkpointer_) {
-      checkpointer_->open();
+      const auto left = checkpointer_->open();
+      if (!left.empty())
+        notice(true, "CheckpointsNotRemoved", "what a crash left in checkpoint.path could not be removed: " + left);
       loaded = checkpointer_->load(engine_.shards());
     }
     if (!loaded) return engine_.initialize();
-    const auto cursor = contract::decode<data::Cursor>(loaded->state.value("cursor", Json::object()), "state.cursor");
-    if (!cursor.problems.empty() || cursor.value.consumed.size() != stream_.set().num_sources()) {
+    const auto state = contract::decode<ResumeState>(loaded->state, "state");
+    if (!state.problems.empty() || state.value.cursor.consumed.size() != stream_.set().num_sources()) {
       throw contract::UserError("CheckpointsCorrupt",
                                 "resume from " + loaded->path +
-                                    ": its state does not say what data was consumed: " + contract::to_text(cursor.problems));
+                                    ": its state does not say what data was consumed: " + contract::to_text(state.problems));
     }
-    cursor_ = cursor.value;
+    cursor_ = state.value.cursor;
+    validation_loss_ = state.value.validationLoss;
     engine_.resume(loaded->step);
-    if (!reports_progress(mesh_)) return;
-    for (const auto& why : loaded->skipped) around_.reporter.notice(true, "CheckpointCorrupt", why);
-    around_.reporter.notice(false, "Resumed", "training goes on from step " + std::to_string(loaded->step) + ", " + loaded->path);
+    plan_steps({.steps = loaded->step, .samples = cursor_.samples});
+    for (const auto& why : loaded->skipped) notice(true, "CheckpointCorrupt", why);
+    for (const auto& change : changes_since(state.value, config_)) notice(false, "ResumedWithChanges", change);
+    notice(false, "Resumed", "training goes on from step " + std::to_string(loaded->step) + ", " + loaded->path);
+  }
+
+  void plan_steps(const data::StepsDone& done) {
+    steps_ = data::planned_steps(spec_.training, stream_.samples_per_epoch(), spec_.data.sequenceLength, done);
+    engine_.set_steps(steps_);
+    meter_.set_steps(steps_);
+  }
+
+  void notice(bool warning, const char* reason, const std::string& message) {
+    if (reports_progress(mesh_)) around_.reporter.notice(warning, reason, message);
   }
 
   StepMetrics step() {
@@ -135,11 +154,12 @@ class Loop {
 
   checkpoint::Snapshot snapshot() const {
     return {.step = engine_.steps_done(),
-            .state = {{"cursor", contract::encode(cursor_)}},
+            .state = contract::encode(resume_state_of(config_, cursor_, validation_loss_)),
             .shards = engine_.shards(),
             .request = std::nullopt};
   }
 
+  const contract::RankConfig& config_;
   const TrainingJobSpec& spec_;
   mesh::Mesh& mesh_;
   const Surroundings& around_;
@@ -153,12 +173,13 @@ class Loop {
   std::optional<double> validation_loss_;
 };
 
-}  // namespace
+Training::Training(const contract::RankConfig& config, mesh::Mesh& mesh, const Surroundings& around)
+    : loop_(std::make_unique<Loop>(config, mesh, around)) {}
+
+Training::~Training() = default;
+
+Outcome Training::run() { return loop_->run(); }
 
 bool reports_progress(const mesh::Mesh& mesh) { return mesh.is_last_stage() && mesh.at().dp == 0 && mesh.at().tp == 0; }
-
-Outcome train(const contract::RankConfig& config, mesh::Mesh& mesh, const Surroundings& around) {
-  return Loop(config, mesh, around).run();
-}
 
 }  // namespace trainyard::trainer

@@ -2,6 +2,7 @@
 // The training loop of one rank: data, step, evaluation, checkpoint, report.
 
 #include <functional>
+#include <memory>
 
 #include "crds/contract/assignment.h"
 #include "worker/checkpoint/storage.h"
@@ -23,11 +24,26 @@ struct Surroundings {
   std::function<double()> seconds;                 // a clock that does not go back
 };
 
-/// Trains from the newest checkpoint that is right, or from the start, to the end. On the calling thread, collective over the mesh.
-/// The rank of the last stage with data and tensor rank 0 reports progress after every step.
-/// Throws contract::UserError when the manifest, the data or the volumes are at fault, and where the gradients are no longer finite;
-/// mesh::PeerLost when another rank is gone.
-Outcome train(const contract::RankConfig& config, mesh::Mesh& mesh, const Surroundings& around);
+/// One rank's training. Lives on the training thread; the constructor's arguments must outlive it. Its end may wait for the writer of a
+/// checkpoint, so whoever has a failure to tell tells it first.
+class Training {
+ public:
+  /// Opens the data and allocates the model. Throws contract::UserError where the data is at fault.
+  Training(const contract::RankConfig& config, mesh::Mesh& mesh, const Surroundings& around);
+  ~Training();
+  Training(const Training&) = delete;
+  Training& operator=(const Training&) = delete;
+
+  /// Trains from the newest checkpoint that is right, or from the start, to the end. Collective over the mesh. The rank of the last
+  /// stage with data and tensor rank 0 reports progress after every step.
+  /// Throws contract::UserError when the manifest, the data or the volumes are at fault, and where the gradients are no longer finite;
+  /// checkpoint::StorageUnavailable when a checkpoint cannot be read for the moment; mesh::PeerLost when another rank is gone.
+  Outcome run();
+
+ private:
+  class Loop;
+  std::unique_ptr<Loop> loop_;
+};
 
 /// Whether this rank reports for the job.
 bool reports_progress(const mesh::Mesh& mesh);

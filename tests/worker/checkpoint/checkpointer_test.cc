@@ -242,6 +242,7 @@ TEST(Checkpointer, FailsAsAWholeOnAFullDiskAndGoesOnWhenThereIsRoomAgain) {
   save(folder.path(), 100, 2, Cut::kRows);
   FaultyStorage full;
   PosixStorage storage;
+  const auto temporary = Directory(storage, folder.path()).temporary(200, "uid", 1);
   run_ranks(2, [&](mesh::Comm& comm) {
     Checkpointer checkpointer(options_for(folder.path()), comm, storage);
     checkpointer.open();
@@ -251,15 +252,14 @@ TEST(Checkpointer, FailsAsAWholeOnAFullDiskAndGoesOnWhenThereIsRoomAgain) {
     failing.start(snapshot_of(200, Cut::kRows, comm));
     const auto failed = failing.finish();
     ASSERT_TRUE(failed);
-    EXPECT_EQ(failed->failure,
-              "write " + (folder.path() / ".step-00000200-g1.tmp/rank-00001.safetensors").string() + ": No space left on device");
+    EXPECT_EQ(failed->failure, "write " + (temporary / "rank-00001.safetensors").string() + ": No space left on device");
     if (comm.rank() == 1) full.fill_after(1 << 20);
     comm.barrier();
     failing.start(snapshot_of(300, Cut::kRows, comm));
     EXPECT_EQ(failing.finish()->failure, "");
   });
   EXPECT_EQ(Directory(storage, folder.path()).steps(), (std::vector<std::int64_t>{100, 300}));
-  EXPECT_FALSE(std::filesystem::exists(folder.path() / ".step-00000200-g1.tmp"));
+  EXPECT_FALSE(std::filesystem::exists(temporary));
   expect_loads(folder.path(), 300, 1);
 }
 

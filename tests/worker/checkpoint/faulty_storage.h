@@ -1,7 +1,9 @@
 #pragma once
 // A disk that fills up, and a machine that stops between two operations, losing what was not synced.
 
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <limits>
 #include <memory>
@@ -9,6 +11,7 @@
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -30,6 +33,11 @@ class FaultyStorage final : public Storage {
   /// Writes fail with ENOSPC once so many bytes were written.
   void fill_after(std::int64_t bytes) { room_ = bytes; }
   std::int64_t operations() const { return operations_; }
+  /// Files whose path ends so cannot be opened for reading.
+  void fail_to_open(std::string ending, int error) { unreadable_ = {std::move(ending), error}; }
+  void fail_to_remove(int error) { irremovable_ = error; }
+  /// The next file that is made, and the next that is opened, take so long.
+  void delay(std::chrono::milliseconds time) { create_delay_ = open_delay_ = time.count(); }
 
   void make_directories(const std::filesystem::path& path) override {
     step();
@@ -37,11 +45,17 @@ class FaultyStorage final : public Storage {
   }
   std::unique_ptr<FileWriter> create(const std::filesystem::path& path) override {
     step();
+    std::this_thread::sleep_for(std::chrono::milliseconds(create_delay_.exchange(0)));
     auto file = std::make_unique<Writer>(*this, path, real_.create(path));
     unsynced_.insert(path);
     return file;
   }
-  std::unique_ptr<FileReader> open(const std::filesystem::path& path) override { return alive().open(path); }
+  std::unique_ptr<FileReader> open(const std::filesystem::path& path) override {
+    if (!unreadable_.first.empty() && path.string().ends_with(unreadable_.first))
+      throw StorageError("open", path, unreadable_.second);
+    std::this_thread::sleep_for(std::chrono::milliseconds(open_delay_.exchange(0)));
+    return alive().open(path);
+  }
   std::vector<std::string> list(const std::filesystem::path& directory) override { return alive().list(directory); }
   bool exists(const std::filesystem::path& path) override { return alive().exists(path); }
   void rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
@@ -59,6 +73,7 @@ class FaultyStorage final : public Storage {
     real_.sync_directory(path);
   }
   void remove_all(const std::filesystem::path& path) override {
+    if (irremovable_ != 0) throw StorageError("remove", path, irremovable_);
     step();
     real_.remove_all(path);
   }
@@ -106,6 +121,9 @@ class FaultyStorage final : public Storage {
   std::int64_t room_ = std::numeric_limits<std::int64_t>::max();
   bool stopped_ = false;
   std::set<std::filesystem::path> unsynced_;
+  std::pair<std::string, int> unreadable_;
+  int irremovable_ = 0;
+  std::atomic<std::int64_t> create_delay_{0}, open_delay_{0};  // milliseconds
 };
 
 }  // namespace trainyard::checkpoint

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "crds/contract/user_error.h"
 #include "worker/checkpoint/identity.h"
 
 namespace trainyard::checkpoint {
@@ -62,14 +63,28 @@ TEST(Manifest, NamesTheFileThatIsCorrupt) {
 
 TEST(Manifest, IsRefusedWithAllProblemsThoughItsHashIsRight) {
   auto manifest = example();
-  manifest.version = 2;
+  manifest.version = 0;
   manifest.tensors["w"].boxes.pop_back();
   try {
     parse_manifest(to_text(manifest), "m");
     FAIL() << "the manifest was accepted";
   } catch (const CorruptFile& error) {
     EXPECT_STREQ(error.what(),
-                 "m is corrupt: the format's version is 2, and this program reads version 1; w has 4 of 8 elements");
+                 "m is corrupt: the format's version is 0, and this program reads version 1; w has 4 of 8 elements");
+  }
+}
+
+TEST(Manifest, OfANewerProgramIsNotCorrupt) {
+  auto manifest = example();
+  manifest.version = 2;
+  try {
+    parse_manifest(to_text(manifest), "m");
+    FAIL() << "the manifest was accepted";
+  } catch (const contract::UserError& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "m was written by a newer program: its format has version 2, and this one reads version 1: use an image as new as "
+        "that one");
   }
 }
 
@@ -130,20 +145,26 @@ TEST(Identity, IsTheModelAndWhatTheDataOrderDependsOn) {
   contract::TrainingJobSpec spec;
   spec.model.size = contract::ModelSize{.layers = 4, .vocabularySize = 256};
   spec.data = {.train = {{.path = "/data/train"}}, .sequenceLength = 64};
+  spec.model.size->heads = 4;
+  const auto identity = identity_of(spec, {1000});
   auto other = spec;
   other.training.globalBatchSize = 99;
   other.training.steps = 1000;
   other.workers.count = 7;
   other.parallelism.tensor = 2;
   other.training.optimizer.learningRate = 1;
-  EXPECT_TRUE(differences(identity_of(other), identity_of(spec)).empty());
+  other.data.train[0].path = "/elsewhere";
+  other.data.train[0].weight = 3;
+  other.model.size->keyValueHeads = 4;  // as left out
+  EXPECT_EQ(differences(identity_of(other, {1000}), identity), std::vector<std::string>{});
   other.model.size->layers = 6;
   other.training.seed = 2;
   other.data.train.push_back({.path = "/more"});
-  EXPECT_EQ(differences(identity_of(other), identity_of(spec)),
-            (std::vector<std::string>{"data.train.1.format is \"Text\" in this job and absent in the checkpoint",
-                                      "data.train.1.path is \"/more\" in this job and absent in the checkpoint",
-                                      "data.train.1.weight is 1.0 in this job and absent in the checkpoint",
+  const std::string why = ", and the order of the samples depends on it: give the source the content that it had";
+  EXPECT_EQ(differences(identity_of(other, {1200, 7}), identity),
+            (std::vector<std::string>{"data.sources.0.tokens is 1200 in this job and 1000 in the checkpoint" + why,
+                                      "data.sources.1.format is \"Text\" in this job and absent in the checkpoint",
+                                      "data.sources.1.tokens is 7 in this job and absent in the checkpoint" + why,
                                       "model.size.layers is 6 in this job and 4 in the checkpoint",
                                       "training.seed is 2 in this job and 1 in the checkpoint"}));
 }

@@ -53,6 +53,24 @@ TEST(PlannedSteps, CoverTheTokens) {
   EXPECT_EQ(planned_steps({.tokens = 1025, .globalBatchSize = 16}, 1000, 64), 2);
 }
 
+TEST(PlannedSteps, ArePlannedAnewWhereTheBatchChangesOnTheWay) {
+  const StepsDone half{.steps = 50, .samples = 500};  // in batches of ten
+  EXPECT_EQ(planned_steps({.epochs = 1.0, .globalBatchSize = 10}, 1000, 64, half), 100);
+  EXPECT_EQ(planned_steps({.epochs = 1.0, .globalBatchSize = 20}, 1000, 64, half), 75);
+  EXPECT_EQ(planned_steps({.epochs = 1.0, .globalBatchSize = 5}, 1000, 64, half), 150);
+  EXPECT_EQ(planned_steps({.tokens = 64'001, .globalBatchSize = 20}, 1000, 64, half), 76);
+  EXPECT_EQ(planned_steps({.steps = 60, .globalBatchSize = 20}, 1000, 64, half), 60);
+}
+
+TEST(PlannedSteps, EndWhereMoreWasDoneThanIsWanted) {
+  EXPECT_EQ(planned_steps({.epochs = 0.1, .globalBatchSize = 10}, 1000, 64, {.steps = 50, .samples = 500}), 50);
+  EXPECT_EQ(planned_steps({.tokens = 640, .globalBatchSize = 10}, 1000, 64, {.steps = 50, .samples = 500}), 50);
+}
+
+TEST(PlannedSteps, OfMoreEpochsThanAnybodyCanTrainAreStillANumber) {
+  EXPECT_GT(planned_steps({.epochs = 1e300, .globalBatchSize = 1}, 1000, 64), std::int64_t{1} << 60);
+}
+
 TEST(PlannedSteps, NeedALength) { EXPECT_THROW(planned_steps({.globalBatchSize = 16}, 1000, 64), std::invalid_argument); }
 
 }  // namespace

@@ -91,6 +91,27 @@ TEST(Guarded, TellsALostPeerFromAnEngineError) {
   EXPECT_EQ(crashed.failure.message, "no such kernel");
 }
 
+std::exception_ptr backend_error(const std::string& text) {
+  return std::make_exception_ptr(c10::DistBackendError({__func__, __FILE__, static_cast<std::uint32_t>(__LINE__)}, text));
+}
+
+TEST(ALostPeer, IsToldByNcclsWatchdog) {
+  const std::string watchdog = "[Rank 1] Process group watchdog thread terminated with exception: ";
+  EXPECT_TRUE(tells_of_a_lost_peer(backend_error(watchdog + "NCCL error: remote process exited or there was a network error")));
+  EXPECT_TRUE(tells_of_a_lost_peer(backend_error(watchdog + "Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)")));
+  EXPECT_FALSE(tells_of_a_lost_peer(backend_error(watchdog + "CUDA error: an illegal memory access was encountered")));
+  EXPECT_FALSE(tells_of_a_lost_peer(backend_error(watchdog + "NCCL error: unhandled cuda error")));
+  EXPECT_FALSE(tells_of_a_lost_peer(std::make_exception_ptr(std::runtime_error("no such kernel"))));
+  EXPECT_FALSE(tells_of_a_lost_peer(nullptr));
+}
+
+TEST(Guarded, TellsAStorageThatFailedForTheMomentAsTheInfrastructures) {
+  const auto end = ended([]() -> int { throw checkpoint::StorageUnavailable("read /checkpoints/x: Stale file handle"); });
+  EXPECT_EQ(end.exit_code, contract::kEngineErrorExitCode);
+  EXPECT_EQ(end.failure.failureClass, contract::FailureClass::kInfrastructure);
+  EXPECT_EQ(end.failure.reason, "StorageUnavailable");
+}
+
 TEST(Guarded, LeavesThePlacesInLibTorchOutOfItsMessage) {
   const auto end = ended([]() -> int { TORCH_CHECK(false, "sizes do not match"); });
   EXPECT_EQ(end.exit_code, contract::kEngineErrorExitCode);

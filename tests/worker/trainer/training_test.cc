@@ -65,6 +65,7 @@ Run run(const Job& job, contract::Degrees degrees = {}, std::int64_t generation 
         const std::function<contract::RankControl(std::int64_t)>& control = {}, checkpoint::Storage* storage = nullptr) {
   contract::RankConfig config;
   config.jobUid = "uid";
+  config.job = "default/small";
   config.generation = generation;
   config.spec = job.spec;
   const auto layout = layout_of(config.spec, degrees);
@@ -78,11 +79,11 @@ Run run(const Job& job, contract::Degrees degrees = {}, std::int64_t generation 
     report::Reporter reporter(reports_progress(mesh) ? file.descriptor() : others.descriptor(), true);
     std::int64_t asked = 0;
     double seconds = 0;
-    outcome = train(config, mesh,
-                    {.reporter = reporter,
-                     .storage = storage != nullptr ? *storage : disk,
-                     .control = [&] { return control ? control(++asked) : contract::RankControl{}; },
-                     .seconds = [&] { return seconds += 0.5; }});
+    const Surroundings around{.reporter = reporter,
+                              .storage = storage != nullptr ? *storage : disk,
+                              .control = [&] { return control ? control(++asked) : contract::RankControl{}; },
+                              .seconds = [&] { return seconds += 0.5; }};
+    outcome = Training(config, mesh, around).run();
   });
   return {.outcome = outcome,
           .progress = file.of(contract::ReportKind::kProgress),
@@ -137,6 +138,65 @@ TEST(Train, ResumesInAnotherLayoutWithTheSameBits) {
   run(moved, {.pp = 2}, 2, stop_at(2));  // two steps further
   run(moved, {.pp = 2, .dp = 2}, 3);
   EXPECT_EQ(through.tensors_of(6), moved.tensors_of(6));
+}
+
+TEST(Train, KeepsTheLastEvaluationOverAResumeInEveryLayout) {
+  for (const auto& degrees : {contract::Degrees{}, {.pp = 2, .dp = 2}}) {
+    const Job job;  // evaluates after steps 4 and 6
+    const auto before = run(job, degrees, 1, stop_at(4)).progress.back().progress->validationLoss;
+    ASSERT_TRUE(before);
+    EXPECT_EQ(run(job, {}, 2, stop_at(1)).progress.back().progress->validationLoss, before);
+  }
+}
+
+TEST(Train, NamesItsJobInTheManifest) {
+  const Job job;
+  run(job);
+  std::ifstream file(fs::path(job.spec.checkpoint->path) / "step-00000006/manifest.json");
+  EXPECT_EQ(contract::Json::parse(file).at("job"), "default/small");
+}
+
+TEST(Train, EndsAfterItsEpochsHoweverTheBatchChangesOnTheWay) {
+  Job job;
+  job.spec.training.steps.reset();
+  job.spec.training.epochs = 48.0 / 700;  // LICENSE has about 700 samples of 16 tokens
+  run(job, {}, 1, stop_at(3));
+  job.spec.training.globalBatchSize = 8;
+  const auto last = run(job, {}, 2).progress.back().progress.value();
+  EXPECT_EQ(last.step, last.steps);
+  EXPECT_NEAR(last.epoch, *job.spec.training.epochs, 8.0 / 700);
+  EXPECT_LT(last.step, 12);
+}
+
+TEST(Train, GoesOnWhereItsDataWasMovedAndSaysSo) {
+  Job job;
+  run(job, {}, 1, stop_at(3));
+  fs::copy_file(job.spec.data.train[0].path, job.folder / "moved");
+  job.spec.data.train[0].path = job.folder / "moved";
+  job.spec.data.train[0].weight = 2;
+  const auto moved = run(job, {}, 2);
+  std::vector<std::string> messages;
+  for (const auto& report : moved.notices) messages.push_back(report.notice->reason + ": " + report.notice->message);
+  ASSERT_EQ(messages.size(), 3u);
+  EXPECT_NE(messages[0].find("ResumedWithChanges: data.train[0].path is " + (job.folder / "moved").string()), std::string::npos)
+      << messages[0];
+  EXPECT_NE(messages[1].find("data.train[0].weight is 2.0, and was 1.0"), std::string::npos) << messages[1];
+}
+
+TEST(Train, RefusesACorpusThatHasGrown) {
+  Job job;
+  const auto corpus = job.folder / "corpus";
+  fs::copy_file(job.spec.data.train[0].path, corpus);
+  job.spec.data.train[0].path = corpus;
+  run(job, {}, 1, stop_at(3));
+  std::ofstream(corpus, std::ios::app) << "and more";
+  try {
+    run(job, {}, 2);
+    FAIL();
+  } catch (const contract::UserError& error) {
+    EXPECT_EQ(error.reason(), "CheckpointOfAnotherJob");
+    EXPECT_NE(std::string(error.what()).find("the order of the samples depends on it"), std::string::npos) << error.what();
+  }
 }
 
 TEST(Train, EvaluatesTheSameInEveryLayout) {
