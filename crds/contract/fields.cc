@@ -54,7 +54,8 @@ void unknown_field(const std::string& path, const std::string& name, const std::
 }
 
 void wrong_type(const std::string& path, const char* wanted, const Json& found, std::vector<Problem>& problems) {
-  problems.push_back({path, std::string("must be ") + wanted + ", and is " + found.dump()});
+  problems.push_back(
+      {path, std::string("must be ") + wanted + ", and is " + found.dump(-1, ' ', false, Json::error_handler_t::replace)});
 }
 
 void wrong_name(const std::string& path, const std::string& found, const std::vector<std::string>& known,

@@ -28,6 +28,9 @@ Now now() {
           .wall = floor<microseconds>(system_clock::now())};
 }
 
+/// Text may come from a file name or a YAML file in any encoding; JSON holds UTF-8 only.
+std::string one_line(const contract::Json& json) { return json.dump(-1, ' ', false, contract::Json::error_handler_t::replace); }
+
 struct Rank {
   std::unique_ptr<RankProcess> process;
   std::deque<std::string> last_lines;
@@ -72,8 +75,8 @@ struct Agent::Impl : std::enable_shared_from_this<Impl> {
       });
       return;
     }
-    rank.process->send(contract::encode(start.config).dump());
-    if (start.control != contract::RankControl{}) rank.process->send(contract::encode(start.control).dump());
+    rank.process->send(one_line(contract::encode(start.config)));
+    if (start.control != contract::RankControl{}) rank.process->send(one_line(contract::encode(start.control)));
     info("rank started", {{"rank", number}, {"generation", start.config.generation}, {"pid", rank.process->pid()}});
   }
   void act(const KillRank& kill) {
@@ -81,7 +84,7 @@ struct Agent::Impl : std::enable_shared_from_this<Impl> {
   }
   void act(const SendControl& control) {
     if (const auto rank = ranks.find(control.rank); rank != ranks.end()) {
-      rank->second.process->send(contract::encode(control.control).dump());
+      rank->second.process->send(one_line(contract::encode(control.control)));
     }
   }
   void act(const Publish&) {

@@ -16,15 +16,25 @@ std::optional<std::int32_t> cpus_of_limit(std::string_view cpu_max) {
   return static_cast<std::int32_t>(std::max<std::int64_t>(1, quota / period));
 }
 
+namespace {
+
+/// "<quota> <period>" in microseconds, as cpu.max of cgroup v2 has it; v1 keeps the two apart, and its quota is -1 where there is none.
+std::string cpu_limit_in(const std::filesystem::path& cgroup) {
+  std::string limit, quota, period;
+  if (std::ifstream two(cgroup / "cpu.max"); std::getline(two, limit)) return limit;
+  std::ifstream(cgroup / "cpu" / "cpu.cfs_quota_us") >> quota;
+  std::ifstream(cgroup / "cpu" / "cpu.cfs_period_us") >> period;
+  return quota + " " + period;
+}
+
+}  // namespace
+
 std::int32_t usable_cpus(const std::filesystem::path& cgroup) {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   const bool known = ::sched_getaffinity(0, sizeof allowed, &allowed) == 0;
   const std::int32_t here = known ? std::max(1, CPU_COUNT(&allowed)) : 1;
-  std::ifstream file(cgroup / "cpu.max");
-  std::string line;
-  if (!std::getline(file, line)) return here;
-  return std::min(here, cpus_of_limit(line).value_or(here));
+  return std::min(here, cpus_of_limit(cpu_limit_in(cgroup)).value_or(here));
 }
 
 std::optional<std::int64_t> out_of_memory_kills(const std::filesystem::path& cgroup) {

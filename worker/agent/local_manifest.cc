@@ -94,9 +94,10 @@ Manifest read_local_manifest(const std::string& yaml, const std::vector<PathMapp
   return manifest;
 }
 
-contract::Assignment local_assignment(const Manifest& manifest, std::int64_t generation, std::uint16_t port) {
+contract::Assignment local_assignment(const Manifest& manifest, const std::string& run_uid, std::int64_t generation,
+                                      std::uint16_t port) {
   contract::Assignment assignment;
-  assignment.jobUid = "local-" + manifest.name;
+  assignment.jobUid = run_uid;
   assignment.job = "local/" + manifest.name;
   assignment.generation = generation;
   assignment.worldSize = contract::world_size(manifest.spec);

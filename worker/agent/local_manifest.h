@@ -29,7 +29,9 @@ std::string map_path(const std::string& path, const std::vector<PathMapping>& ma
 contract::Manifest read_local_manifest(const std::string& yaml, const std::vector<PathMapping>& mappings,
                                        const std::function<bool(const std::string& path)>& exists);
 
-/// All ranks of the job on this machine, meeting at `port`.
-contract::Assignment local_assignment(const contract::Manifest& manifest, std::int64_t generation, std::uint16_t port);
+/// All ranks of the job on this machine, meeting at `port`. `run_uid` is another in each run: so two that write checkpoints into one
+/// folder find out.
+contract::Assignment local_assignment(const contract::Manifest& manifest, const std::string& run_uid, std::int64_t generation,
+                                      std::uint16_t port);
 
 }  // namespace trainyard::agent

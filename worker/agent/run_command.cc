@@ -3,7 +3,9 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <iomanip>
 #include <optional>
+#include <random>
 #include <sstream>
 
 #include <sys/prctl.h>
@@ -30,11 +32,24 @@ std::uint16_t free_port(asio::io_context& io) {
   return acceptor.local_endpoint().port();
 }
 
+/// 16 hexadecimal digits.
+std::string random_digits() {
+  std::random_device device;
+  std::ostringstream text;
+  text << std::hex << std::setfill('0') << std::setw(8) << device() << std::setw(8) << device();
+  return text.str();
+}
+
 /// One run: what a controller would do with the agent's states.
 class LocalRun {
  public:
   LocalRun(asio::io_context& io, contract::Manifest manifest, const RunCommand& command, std::ostream& out)
-      : io_(io), manifest_(std::move(manifest)), console_(out, command.console), signals_(io, SIGINT, SIGTERM), deadline_(io) {
+      : io_(io),
+        manifest_(std::move(manifest)),
+        run_uid_("local-" + manifest_.name + "-" + random_digits()),
+        console_(out, command.console),
+        signals_(io, SIGINT, SIGTERM),
+        deadline_(io) {
     AgentOptions options;
     options.worker = {.pod_uid = "local", .bind_address = "127.0.0.1", .node = {}, .cpus = usable_cpus()};
     options.limits = {.grace = std::chrono::seconds(manifest_.spec.lifecycle.checkpointGraceSeconds),
@@ -43,7 +58,10 @@ class LocalRun {
     options.rank_program = command.rank_program;
     options.reap_orphans = true;
     options.log = [this](Severity severity, std::string_view message, const nlohmann::json& keys) {
-      if (severity == Severity::kWarning) console_.line("Warning: " + std::string(message) + " " + keys.dump());
+      if (severity != Severity::kWarning) return;
+      // What a rank wrote may have been cut within a character.
+      console_.line("Warning: " + std::string(message) + " " +
+                    keys.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     };
     agent_.emplace(io, options,
                    Agent::Callbacks{.log_line = [this](auto rank, auto line) { console_.rank_line(rank, line); },
@@ -64,7 +82,7 @@ class LocalRun {
 
  private:
   void start_generation() {
-    assignment_ = local_assignment(manifest_, ++generation_, free_port(io_));
+    assignment_ = local_assignment(manifest_, run_uid_, ++generation_, free_port(io_));
     agent_->assign(assignment_);
   }
 
@@ -141,6 +159,7 @@ class LocalRun {
 
   asio::io_context& io_;
   const contract::Manifest manifest_;
+  const std::string run_uid_;
   Console console_;
   asio::signal_set signals_;
   asio::steady_timer deadline_;

@@ -21,6 +21,17 @@ TEST(Cgroup, UsesNoMoreCpusThanTheLimitAllows) {
   EXPECT_EQ(usable_cpus(folder.path()), 1);
 }
 
+TEST(Cgroup, ReadsTheLimitOfTheFirstVersionToo) {
+  const testing::TemporaryFolder folder;
+  const auto none = usable_cpus(folder.path());
+  std::filesystem::create_directories(folder.path() / "cpu");
+  folder.write("cpu/cpu.cfs_quota_us", "-1\n");
+  folder.write("cpu/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(usable_cpus(folder.path()), none) << "no limit";
+  folder.write("cpu/cpu.cfs_quota_us", "100000\n");
+  EXPECT_EQ(usable_cpus(folder.path()), 1);
+}
+
 TEST(Cgroup, ReadsHowOftenTheMemoryWasUsedUp) {
   const testing::TemporaryFolder folder;
   EXPECT_EQ(out_of_memory_kills(folder.path()), std::nullopt);

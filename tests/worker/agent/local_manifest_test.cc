@@ -77,10 +77,12 @@ TEST(ReadLocalManifest, FindsTheOneJobAmongOtherDocuments) {
 }
 
 TEST(LocalAssignment, RunsEveryRankHere) {
-  const auto assignment = local_assignment(read_local_manifest(example(), {}, everything), 3, 4242);
+  const auto assignment = local_assignment(read_local_manifest(example(), {}, everything), "run-1", 3, 4242);
   EXPECT_EQ(assignment.ranks, (std::vector<std::int32_t>{0, 1}));
   EXPECT_EQ(assignment.worldSize, 2);
   EXPECT_EQ(assignment.generation, 3);
+  EXPECT_EQ(assignment.jobUid, "run-1");
+  EXPECT_EQ(assignment.job, "local/dictionary-tiny");
   EXPECT_EQ(assignment.rendezvous, (contract::Rendezvous{.host = "127.0.0.1", .port = 4242}));
   EXPECT_TRUE(assignment.spec.workers.templ.empty()) << "pods have no say here";
 }
