@@ -28,11 +28,10 @@ class Oracle(unittest.TestCase):
         torch.set_num_threads(1)
 
     def compare(self, spec):
-        """Runs both; every step that the rank reports is compared. Returns the oracle after its last step."""
+        """Runs both, and compares every step. Returns the oracle after its last step."""
         reported = ranks.run(spec)
         steps = spec["training"]["steps"]
-        self.assertEqual(reported[-1]["step"], steps)
-        self.assertGreater(len(reported), steps // 2)  # the reporter may leave steps out when its reader is slow
+        self.assertEqual([entry["step"] for entry in reported], list(range(1, steps + 1)))
         oracle = Training(spec, initial_values.of_model(spec["model"]["size"], spec["training"]["seed"]))
         wanted = [oracle.step() for _ in range(steps)]
         for found in reported:
