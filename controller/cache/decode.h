@@ -19,7 +19,7 @@ std::string uid_of(const Json& object);
 /// metadata.resourceVersion as a number, which the API server makes it (KEP-5504); 0 where it is none.
 std::int64_t revision_of(const Json& object);
 
-/// Takes out what decoding has no use for, which is most of an object: a pod of 50 KB in memory becomes one of some KB.
+/// Takes out what decoding has no use for, which is most of an object: a pod of 30 KB in memory becomes one of 9 KB.
 void drop_managed_fields(Json& object);
 void shrink_pod(Json& object);
 void shrink_node(Json& object);
