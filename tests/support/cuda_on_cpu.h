@@ -36,7 +36,7 @@ void launch(unsigned blocks, unsigned threads, Kernel kernel) {
 }  // namespace trainyard::cuda_on_cpu
 
 // The words of CUDA that the kernels use.
-#define __global__ inline
+#define __global__
 #define __device__
 #define __shared__ static
 #define __syncthreads() trainyard::cuda_on_cpu::block_barrier->arrive_and_wait()

@@ -1,6 +1,7 @@
 #pragma once
 // The two sums of the gradient norm on a GPU, bit for bit those of the CPU (docs/numerics.md): the order of the additions is the
 // definition's, and the square of an FP32 number is exact in FP64, so that a fused multiply-add cannot round otherwise either.
+// Static: a test that compiles them for the CPU must not be linked with the GPU's.
 
 #include "worker/optim/norm_cut.h"
 
@@ -10,7 +11,7 @@ namespace trainyard::optim {
 inline constexpr int kNormThreads = 256;
 
 /// Adds the second half of `values` to the first until one is left. All threads of the block call it; `values` is shared memory.
-__device__ inline void halve(double* values, int count) {
+static __device__ void halve(double* values, int count) {
   for (int half = count / 2; half >= 1; half /= 2) {
     __syncthreads();
     if (static_cast<int>(threadIdx.x) < half) values[threadIdx.x] += values[threadIdx.x + half];
@@ -19,7 +20,7 @@ __device__ inline void halve(double* values, int count) {
 
 /// sums[b] = the halving sum of the squares of block b of the unsharded tensor; what is not on this rank counts as zero. One block of
 /// the grid a block of the tensor. A thread holds the elements t, t + 256, t + 512, …: the first four halvings need no other thread.
-__global__ void sum_blocks(const float* gradient, NormCut cut, double* sums) {
+static __global__ void sum_blocks(const float* gradient, NormCut cut, double* sums) {
   constexpr int kEach = static_cast<int>(kNormBlock) / kNormThreads;
   __shared__ double rest[kNormThreads];
   double squares[kEach];
@@ -38,7 +39,7 @@ __global__ void sum_blocks(const float* gradient, NormCut cut, double* sums) {
 
 /// *sum = the halving sum of `values`, which it overwrites. One block of the grid: a tensor of a billion elements has 244,141 blocks.
 /// As long as the half is a multiple of the threads, a thread adds only to what it wrote itself, so nobody waits.
-__global__ void sum_halving(double* values, std::int64_t count, double* sum) {
+static __global__ void sum_halving(double* values, std::int64_t count, double* sum) {
   __shared__ double rest[kNormThreads];
   std::int64_t half = 1;
   while (2 * half < count) half *= 2;
