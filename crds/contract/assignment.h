@@ -26,10 +26,15 @@ struct Rendezvous {
 /// An agent refuses (409) a lower generation than it has, and another content under the same generation, except for the last three
 /// fields: checkpointRequest may only grow, stopAfter and release may only be set. It has killed and reaped every rank of the last
 /// generation before it starts those of the next.
+///
+/// Once an agent has taken a generation it is told no more than these three, in an assignment that amends the one it has: whoever
+/// tells it need not know what that was made from, since users may edit the spec meanwhile.
 struct Assignment {
   std::string jobUid;
   std::string job;  // namespace/name, for logs
   std::int64_t generation = 0;
+  bool amends = false;  // the agent has this generation's assignment (409: it has not); only the last three fields count
+
   std::int32_t worker = 0;          // index of this worker in the gang
   std::vector<std::int32_t> ranks;  // the ranks that this agent runs; empty: none (the agent idles)
   std::int32_t worldSize = 0;
@@ -45,11 +50,17 @@ struct Assignment {
     field("jobUid", self.jobUid);
     field("job", self.job);
     field("generation", self.generation);
+    field("amends", self.amends);
+    if (self.amends) return describe_amendment(self, field);
     field("worker", self.worker);
     field("ranks", self.ranks);
     field("worldSize", self.worldSize);
     field("rendezvous", self.rendezvous);
     field("spec", self.spec);
+    describe_amendment(self, field);
+  }
+  template <class Self, class Visitor>
+  static void describe_amendment(Self& self, Visitor&& field) {
     field("checkpointRequest", self.checkpointRequest);
     field("stopAfter", self.stopAfter);
     field("release", self.release);

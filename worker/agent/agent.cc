@@ -216,6 +216,7 @@ Answer Agent::assign(const contract::Assignment& assignment) {
   if (answer.status == 200) {
     impl_->info("assignment taken", {{"job", assignment.job},
                                      {"generation", assignment.generation},
+                                     {"amends", assignment.amends},
                                      {"ranks", assignment.ranks},
                                      {"checkpointRequest", assignment.checkpointRequest},
                                      {"release", assignment.release}});

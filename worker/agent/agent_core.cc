@@ -16,6 +16,7 @@ std::vector<contract::Problem> problems_of(const Assignment& assignment) {
   std::vector<contract::Problem> problems;
   if (assignment.jobUid.empty()) problems.push_back({"jobUid", "must not be empty"});
   if (assignment.generation < 1) problems.push_back({"generation", "must be at least 1"});
+  if (assignment.amends) return problems;
   std::set<std::int32_t> seen;
   for (const auto rank : assignment.ranks) {
     if (rank < 0 || rank >= assignment.worldSize) {
@@ -30,14 +31,19 @@ std::vector<contract::Problem> problems_of(const Assignment& assignment) {
   return problems;
 }
 
-/// What an amendment of the same generation must be, or must not have changed.
+/// The assignment with what `changes` says of the three fields that may change under a generation.
+Assignment amended(Assignment assignment, const Assignment& changes) {
+  assignment.checkpointRequest = changes.checkpointRequest;
+  assignment.stopAfter = changes.stopAfter;
+  assignment.release = changes.release;
+  return assignment;
+}
+
+/// What may not be wanted of a worker that has the same generation already.
 std::vector<contract::Problem> contradictions(const Assignment& had, const Assignment& wanted) {
   std::vector<contract::Problem> problems;
-  Assignment same = wanted;
-  same.checkpointRequest = had.checkpointRequest;
-  same.stopAfter = had.stopAfter;
-  same.release = had.release;
-  if (same != had) problems.push_back({"generation", std::to_string(had.generation) + " is already here with another content"});
+  if (!wanted.amends && amended(wanted, had) != had)
+    problems.push_back({"generation", std::to_string(had.generation) + " is already here with another content"});
   if (wanted.checkpointRequest < had.checkpointRequest) {
     problems.push_back({"checkpointRequest", "may only grow; it is " + std::to_string(had.checkpointRequest) + " here"});
   }
@@ -71,6 +77,9 @@ Answer AgentCore::assign(const Assignment& assignment, Now now) {
     }
     if (assignment.generation == assignment_->generation) return amend(assignment);
   }
+  if (assignment.amends) {
+    return refusal(409, "there is no assignment of generation " + std::to_string(assignment.generation) + " here to amend");
+  }
   if (terminating_) return refusal(409, "this worker has been told to end; it takes no new generation");
   Answer answer;
   adopt(assignment, now, answer.actions);
@@ -81,12 +90,12 @@ Answer AgentCore::amend(const Assignment& assignment) {
   if (const auto problems = contradictions(*assignment_, assignment); !problems.empty()) {
     return refusal(409, contract::to_text(problems));
   }
-  if (assignment == *assignment_) return {};
   const contract::RankControl before = control();
-  assignment_ = assignment;
+  const bool was_released = assignment_->release;
+  assignment_ = amended(*assignment_, assignment);
   Answer answer;
   if (control() != before) send_control(answer.actions);
-  if (assignment.release) {
+  if (assignment.release && !was_released) {
     kill_ranks(answer.actions);
     maybe_exit(answer.actions);
   }
@@ -239,7 +248,7 @@ void AgentCore::all_ended(Now now, Actions& actions) {
   } else {
     state_.phase = AgentPhase::kStopped;  // as asked, or killed since the job's outcome was already written
   }
-  exit_at_ = now.uptime + (state_.phase == AgentPhase::kFailed ? limits_.abandoned : limits_.linger);
+  exit_at_ = now.uptime + (ended_as_wanted() ? limits_.linger : limits_.abandoned);
   publish(now, actions);
   maybe_exit(actions);
 }
@@ -250,7 +259,11 @@ void AgentCore::maybe_exit(Actions& actions) {
 }
 
 void AgentCore::asked(Now now) {
-  if (exit_at_ && state_.phase == AgentPhase::kFailed) exit_at_ = now.uptime + limits_.abandoned;
+  if (exit_at_ && !ended_as_wanted()) exit_at_ = now.uptime + limits_.abandoned;
+}
+
+bool AgentCore::ended_as_wanted() const {
+  return state_.phase == AgentPhase::kSucceeded || (state_.phase == AgentPhase::kStopped && assignment_->stopAfter);
 }
 
 Actions AgentCore::terminate(Now now) {

@@ -18,8 +18,8 @@ namespace trainyard::agent {
 
 struct Limits {
   std::chrono::milliseconds grace{110'000};          // from SIGTERM until ranks that still run are killed
-  std::chrono::milliseconds linger{60'000};          // so long the state is served after the ranks ended well, unless released
-  std::chrono::milliseconds abandoned{600'000};      // so long an agent with failed ranks waits for a controller to ask how it is
+  std::chrono::milliseconds linger{60'000};          // so long the state is served after an end that was wanted, unless released
+  std::chrono::milliseconds abandoned{600'000};      // so long an agent whose ranks ended otherwise waits for a controller to ask
   std::chrono::milliseconds progress_interval{500};  // progress alone makes a new version at most so often; all else at once
 };
 
@@ -104,6 +104,8 @@ class AgentCore {
   void maybe_exit(Actions& actions);
   void publish(Now now, Actions& actions);
   bool any_alive() const;
+  /// Ranks that failed, or stopped since another worker is drained, wait for the next generation instead.
+  bool ended_as_wanted() const;
   bool ranks_are_current() const { return assignment_ && ranks_generation_ == assignment_->generation; }
   contract::RankControl control() const;
 

@@ -134,8 +134,22 @@ TEST_F(AgentCoreEnds, SaysThatARankCouldNotBeStarted) {
   EXPECT_FALSE(core.state().failure->exitCode);
 }
 
-TEST_F(AgentCoreEnds, GivesUpALingerWhenANewGenerationComes) {
+TEST_F(AgentCoreEnds, WaitsAfterAStopThatItWasNotAskedForForAsLongAsItTakes) {
   core.exited({ended(2, contract::kStoppedExitCode), ended(3, contract::kStoppedExitCode)}, at(1s));
+  EXPECT_EQ(phase(), AgentPhase::kStopped);
+  EXPECT_FALSE(core.deadline()) << "another worker is drained, and its new pod may have an image to pull";
+  EXPECT_EQ(started(core.assign(assignment(2), at(1000s)).actions), (Ranks{2, 3}));
+}
+
+TEST_F(AgentCoreEnds, EndsAWhileAfterAStopThatItWasAskedFor) {
+  const Assignment stop{.jobUid = "job-uid", .generation = 1, .amends = true, .checkpointRequest = 1, .stopAfter = 1};
+  core.assign(stop, at(1s));
+  core.exited({ended(2, contract::kStoppedExitCode), ended(3, contract::kStoppedExitCode)}, at(2s));
+  EXPECT_EQ(core.tick(at(62s)), Actions{Exit{0}});
+}
+
+TEST_F(AgentCoreEnds, GivesUpALingerWhenANewGenerationComes) {
+  core.exited({ended(2, contract::kFinishedExitCode), ended(3, contract::kFinishedExitCode)}, at(1s));
   core.assign(assignment(2), at(2s));
   EXPECT_FALSE(core.deadline());
 }

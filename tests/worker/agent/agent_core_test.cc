@@ -105,6 +105,29 @@ TEST_F(AgentCoreTest, RefusesToHaveAWordTakenBack) {
   EXPECT_EQ(core.assign(goes_on, at(2s)).status, 409u);
 }
 
+TEST_F(AgentCoreTest, AmendsWhatItHasWhateverThatWasMadeFrom) {
+  const Assignment stop{.jobUid = "job-uid", .generation = 1, .amends = true, .checkpointRequest = 1, .stopAfter = 1};
+  const RankControl control{.checkpointRequest = 1, .stopAfter = 1};
+  EXPECT_EQ(core.assign(stop, at(1s)).actions, (Actions{SendControl{2, control}, SendControl{3, control}}));
+  EXPECT_TRUE(core.assign(stop, at(2s)).actions.empty()) << "nothing is new";
+  auto whole = assignment(1);
+  whole.checkpointRequest = 1;
+  whole.stopAfter = 1;
+  EXPECT_EQ(core.assign(whole, at(3s)).status, 200u) << "ranks and spec are as they were";
+  EXPECT_EQ(core.assign({.jobUid = "job-uid", .generation = 1, .amends = true}, at(4s)).status, 409u) << "nothing is taken back";
+}
+
+TEST_F(AgentCoreTest, RefusesToAmendWhatItDoesNotHave) {
+  Assignment stop{.jobUid = "job-uid", .generation = 2, .amends = true, .checkpointRequest = 1, .stopAfter = 1};
+  EXPECT_EQ(core.assign(stop, at(1s)).status, 409u);
+  stop.generation = 1;
+  stop.jobUid = "another";
+  EXPECT_EQ(core.assign(stop, at(1s)).status, 409u);
+  AgentCore idle({.pod_uid = "pod"}, kLimits);
+  EXPECT_EQ(idle.assign(stop, at(1s)).status, 409u);
+  EXPECT_EQ(idle.state().phase, AgentPhase::kIdle);
+}
+
 TEST_F(AgentCoreTest, HandsCheckpointRequestAndStopAfterToEveryRank) {
   auto wanted = assignment(1);
   wanted.checkpointRequest = 1;
