@@ -26,8 +26,9 @@ struct Target {
 struct Observation {
   std::string pod_uid;
   std::optional<contract::State> state;  // nothing: it did not answer
-  std::string error;                     // why not: "connect to 10.244.1.7:8471: timed out", "signature does not verify"
-  bool other_key = false;                // it answered that it does not know our key (401)
+  std::string error;       // why not: "connect to 10.244.1.7:8471: timed out", "signature does not verify"; or, with
+                           // a state, why it does not take its assignment
+  bool other_key = false;  // it answered that it does not know our key (401)
 };
 using ObservationSink = std::function<void(Observation)>;
 

@@ -121,7 +121,7 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
     last_state = state;
     // It forgot what it had taken: it has to be told anew.
     if (accepted && state.generation < accepted->generation) accepted.reset();
-    sink({.pod_uid = target.pod_uid, .state = state, .error = {}});
+    sink({.pod_uid = target.pod_uid, .state = state, .error = refusal});
   }
 
   void poll_after(milliseconds delay) {
@@ -151,6 +151,7 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
     if (const auto state = state_of(outcome)) {
       put_backoff.reset();
       accepted = sent;
+      refusal.clear();
       observe(*state);
       return put_if_needed();  // it may have changed meanwhile
     }
@@ -162,17 +163,20 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
       self->put_waits = false;
       self->put_if_needed();
     });
-    // It did answer, though it refused: what it does otherwise is still known.
-    sink({.pod_uid = target.pod_uid,
-          .state = outcome.error.empty() ? last_state : std::nullopt,
-          .error = error_of(outcome, target, "PUT /v1/assignment")});
+    refusal = error_of(outcome, target, "PUT /v1/assignment");
+    // What it does otherwise is still known. Whether it is there at all, the poll tells, unless it did answer.
+    const bool is_there = heard || outcome.error.empty();
+    sink({.pod_uid = target.pod_uid, .state = is_there ? last_state : std::nullopt, .error = refusal});
   }
 
   void retarget(const Target& wanted) {
-    if (wanted.assignment != target.assignment && put_waits) {
-      put_timer.cancel();  // what was refused is not wanted any more
-      put_waits = false;
-      put_backoff.reset();
+    if (wanted.assignment != target.assignment) {
+      refusal.clear();  // what was refused is not wanted any more
+      if (put_waits) {
+        put_timer.cancel();
+        put_waits = false;
+        put_backoff.reset();
+      }
     }
     target = wanted;
     put_if_needed();
@@ -187,6 +191,7 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
   std::optional<contract::State> last_state;
   std::optional<contract::Assignment> accepted;  // by this agent, as far as we know
   contract::Assignment sent;
+  std::string refusal;  // why the assignment that is wanted was not taken; told with each answer until it is, or is not wanted
   steady_clock::time_point asked_at;
   bool heard = false;  // the last poll was answered
   bool putting = false;

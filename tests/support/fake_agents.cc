@@ -56,8 +56,9 @@ void FakeAgents::contact(const std::string& pod_uid) {
     state = workers_.state(pod_uid, link.target.address, link.target.key, why);
     if (!state) return contact_soon(pod_uid, kSoonLow, kSoonHigh);
   }
-  if (link.seen == state->version && refused.empty()) return;
+  if (link.seen == state->version && link.refused == refused) return;
   link.seen = state->version;
+  link.refused = refused;
   sink_({.pod_uid = pod_uid, .state = std::move(state), .error = refused});
 }
 

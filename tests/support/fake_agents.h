@@ -23,6 +23,7 @@ class FakeAgents : public agents::AgentApi {
     agents::Target target;
     std::optional<contract::Assignment> accepted;
     std::optional<std::int64_t> seen;  // the version of the last state that was told
+    std::string refused;               // and why it had not taken its assignment
     bool posted = false;
   };
   void contact_soon(const std::string& pod_uid, milliseconds low, milliseconds high);

@@ -147,6 +147,28 @@ TEST_F(PollingAgentsTest, SaysWhyAnAgentRefusesAndStillTellsItsState) {
   wait(AgentPhase::kSucceeded, 6);
 }
 
+TEST_F(PollingAgentsTest, SaysWithEachAnswerThatTheAssignmentIsRefusedUntilItIsNotWanted) {
+  AgentInThread agent;
+  agent.assign(scripted(5, "wait"));
+  aim(target(agent.address(), scripted(4, "wait")));
+  wait([](const Observation& seen) { return seen.state && !seen.error.empty(); });
+  agent.assign(scripted(6, "exit:3"));
+  const auto failed = wait([](const Observation& seen) { return seen.state && seen.state->phase == AgentPhase::kFailed; });
+  EXPECT_NE(failed.error.find("409"), std::string::npos) << failed.error;
+  aim(target(agent.address()));
+  wait([](const Observation& seen) { return seen.state && seen.error.empty(); });
+}
+
+TEST_F(PollingAgentsTest, AmendsAnAssignmentThatAnAgentHas) {
+  AgentInThread agent;
+  aim(target(agent.address(), scripted(1, "steps:1 wait")));
+  const auto job_uid = scripted(1, "").jobUid;
+  wait(AgentPhase::kRunning, 1);
+  aim(target(agent.address(),
+             contract::Assignment{.jobUid = job_uid, .generation = 1, .amends = true, .checkpointRequest = 1, .stopAfter = 1}));
+  EXPECT_EQ(wait(AgentPhase::kStopped, 1).checkpointed->request, 1);
+}
+
 TEST_F(PollingAgentsTest, SaysThatAnAgentDoesNotAnswerUntilItDoes) {
   const auto port = testing::unused_port();
   aim(target("127.0.0.1:" + std::to_string(port)));
