@@ -316,6 +316,21 @@ void Cache::put_template_check(const ObjectKey& job, const std::string& job_uid,
   changes_.room = true;
 }
 
+void Cache::put_refusal(const ObjectKey& key, const std::string& job_uid, const std::string& request,
+                        const std::string& message) {
+  const auto* job = cluster_.job(key);
+  if (job == nullptr || job->uid != job_uid) return;
+  // Of many that are refused alike, the first stands for all: else the condition that tells of it would change each time.
+  const auto* known = cluster_.refusal(*job);
+  if (known != nullptr && known->message == message) return;
+  cluster_.put_refusal(job_uid, {.generation = job->status.generation, .request = request, .message = message});
+  changes_.jobs.insert(key);
+}
+
+void Cache::forget_refusal(const ObjectKey& key) {
+  if (const auto* job = cluster_.job(key)) cluster_.erase_refusal(job->uid);
+}
+
 void Cache::notice_told(const std::string& pod_uid, std::int64_t number) {
   const auto* known = cluster_.agent(pod_uid);
   if (known == nullptr || known->events_made >= number) return;

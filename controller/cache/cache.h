@@ -72,6 +72,10 @@ class Cache {
   void assume_job_gone(const decide::ObjectKey& key, const std::string& uid);
   void put_template_check(const decide::ObjectKey& job, const std::string& job_uid, const std::string& template_hash,
                           decide::TemplateCheck check);
+  /// The API server will not have a pod or Secret of the job's gang; and it has them all now.
+  void put_refusal(const decide::ObjectKey& job, const std::string& job_uid, const std::string& request,
+                   const std::string& message);
+  void forget_refusal(const decide::ObjectKey& job);
   /// The event that tells this notice of the pod's agent was made.
   void notice_told(const std::string& pod_uid, std::int64_t number);
 

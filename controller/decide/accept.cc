@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "controller/decide/engine_spec.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/pod_template.h"
 
@@ -50,6 +51,16 @@ bool check_template(Review& review) {
   return true;
 }
 
+/// What the gang that runs does not have of the spec yet.
+std::string pending_edits(const Review& review) {
+  std::string out = template_change(review.job, review.cluster.settings);
+  if (!out.empty()) out += "; the change takes effect when the job is suspended and resumed";
+  if (!is_spec_edited(review.job)) return out;
+  return out + (out.empty() ? "" : ". ") +
+         "spec.evaluation or spec.checkpoint was changed; the change takes effect at the next restart, or when the job is "
+         "suspended and resumed";
+}
+
 }  // namespace
 
 const PodNeeds* accepted_needs(const Cluster& cluster, const Job& job) {
@@ -60,10 +71,7 @@ const PodNeeds* accepted_needs(const Cluster& cluster, const Job& job) {
 void accept(Review& review) {
   const auto& job = review.job;
   if (is_true(review.status, condition::kAccepted) && reason_of(review.status, condition::kPlaced) == reason::kGangPlaced) {
-    const bool edited = template_hash(job.spec, review.cluster.settings) != review.status.templateHash;
-    review.set(condition::kAccepted, true, "Accepted",
-               edited ? "spec.workers.template was changed; the change takes effect when the job is suspended and resumed" : "");
-    return;
+    return review.set(condition::kAccepted, true, "Accepted", pending_edits(review));
   }
   std::vector<Problem> problems = job.problems;
   check_pack(job.spec, review.cluster.settings, problems);

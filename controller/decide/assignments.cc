@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/engine_spec.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::decide {
@@ -25,20 +26,9 @@ bool can_start(const Job& job, const GangView& gang) {
   });
 }
 
-/// The engine's part of the spec.
-contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec) {
-  contract::TrainingJobSpec out = spec;
-  out.workers.templ = contract::Json::object();
-  out.suspend = false;
-  out.lifecycle = {};
-  return out;
-}
-
-Assignment common_part(const Job& job, const GangView& gang) {
-  Assignment out{.jobUid = job.uid, .job = to_text(job.key), .generation = job.status.generation};
-  out.worldSize = contract::world_size(job.spec);
-  out.rendezvous = {.host = gang.workers.front().pod->worker->ip, .port = contract::kRendezvousPort};
-  out.spec = engine_spec(job.spec);
+/// What agents that have taken the generation are told, where it is anything.
+Assignment amendment(const Job& job) {
+  Assignment out{.jobUid = job.uid, .job = to_text(job.key), .generation = job.status.generation, .amends = true};
   if (reason_of(job.status, condition::kRunning) == reason::kSuspending) {
     out.checkpointRequest = 1;
     out.stopAfter = 1;
@@ -47,10 +37,17 @@ Assignment common_part(const Job& job, const GangView& gang) {
   return out;
 }
 
-/// Whether the spec is the one that this generation was made from, as far as can be told.
-bool is_spec_unchanged(const Job& job) {
-  const auto* placed = find_condition(job.status, condition::kPlaced);
-  return placed != nullptr && placed->observedGeneration == job.generation;
+/// What begins the generation.
+Assignment whole_assignment(const Job& job, const GangView& gang, const contract::TrainingJobSpec& spec, std::int32_t worker) {
+  Assignment out = amendment(job);
+  out.amends = false;
+  out.worker = worker;
+  out.ranks.resize(static_cast<std::size_t>(contract::processes_per_worker(job.spec)));
+  std::iota(out.ranks.begin(), out.ranks.end(), worker * static_cast<std::int32_t>(out.ranks.size()));
+  out.worldSize = contract::world_size(job.spec);
+  out.rendezvous = {.host = gang.workers.front().pod->worker->ip, .port = contract::kRendezvousPort};
+  out.spec = spec;
+  return out;
 }
 
 }  // namespace
@@ -63,18 +60,15 @@ std::map<std::string, std::optional<Assignment>> assignments(const Cluster& clus
   const bool is_whole =
       is_true(job.status, condition::kPlaced) && reason_of(job.status, condition::kPlaced) == reason::kGangPlaced;
   if (!is_whole || !can_start(job, gang)) return out;
-  const Assignment common = common_part(job, gang);
-  const bool has_news = common.stopAfter || common.release;
-  const std::int32_t ranks = contract::processes_per_worker(job.spec);
+  const Assignment news = amendment(job);
+  const bool has_news = news.stopAfter || news.release, edited = is_spec_edited(job);
+  const auto spec = engine_spec(job.spec);
   for (const auto& worker : gang.workers) {
     const auto found = out.find(worker.pod->uid);
     if (found == out.end()) continue;
     const bool has_taken = worker.said != nullptr;
-    if (has_taken && !has_news && !is_spec_unchanged(job)) continue;
-    Assignment& assignment = found->second.emplace(common);
-    assignment.worker = worker.index;
-    assignment.ranks.resize(static_cast<std::size_t>(ranks));
-    std::iota(assignment.ranks.begin(), assignment.ranks.end(), worker.index * ranks);
+    if (has_taken && has_news) found->second = news;
+    if (!has_taken && !edited) found->second = whole_assignment(job, gang, spec, worker.index);
   }
   return out;
 }

@@ -14,9 +14,8 @@ namespace trainyard::decide {
 /// and an agent that answered, so that no rank waits for one that can't come. It follows from the status as it is in the API server,
 /// never from one that is still to be written.
 ///
-/// Under one generation its content must stay the same (assignment.h): of the spec it holds what an engine needs and no user can
-/// change, and it is not repeated to agents that took it after somebody changed the rest (evaluation, checkpoints), which takes effect
-/// with the next generation. metadata.generation of the spec that it was made from is the observedGeneration of the condition Placed.
+/// Under one generation its content stays the same (assignment.h). Who has taken it is told no more than to stop, or that it is
+/// released, in an amendment. Who has not is told nothing once the spec was edited: restart.cc then begins the next generation.
 std::map<std::string, std::optional<contract::Assignment>> assignments(const Cluster& cluster, const Job& job,
                                                                        const GangView& gang);
 

@@ -74,6 +74,7 @@ void Cluster::erase_job(const ObjectKey& key) {
   num_live_jobs_ -= is_live(found->second);
   const std::string uid = found->second.uid;
   std::erase_if(template_checks_, [&uid](const auto& item) { return item.first.first == uid; });
+  refusals_.erase(uid);
   jobs_.erase(found);
 }
 
@@ -85,6 +86,12 @@ void Cluster::put_template_check(const std::string& job_uid, const std::string& 
   template_checks_.insert_or_assign({job_uid, template_hash}, std::move(check));
 }
 
+void Cluster::put_refusal(const std::string& job_uid, Refusal refusal) {
+  refusals_.insert_or_assign(job_uid, std::move(refusal));
+}
+
+void Cluster::erase_refusal(const std::string& job_uid) { refusals_.erase(job_uid); }
+
 const Node* Cluster::node(const std::string& name) const { return find_in(nodes_, name); }
 const Claim* Cluster::claim(const ObjectKey& key) const { return find_in(claims_, key); }
 const Pod* Cluster::pod(const ObjectKey& key) const { return find_in(pods_, key); }
@@ -92,6 +99,10 @@ const Job* Cluster::job(const ObjectKey& key) const { return find_in(jobs_, key)
 const AgentView* Cluster::agent(const std::string& pod_uid) const { return find_in(agents_, pod_uid); }
 const TemplateCheck* Cluster::template_check(const std::string& job_uid, const std::string& template_hash) const {
   return find_in(template_checks_, std::pair{job_uid, template_hash});
+}
+const Refusal* Cluster::refusal(const Job& job) const {
+  const Refusal* found = find_in(refusals_, job.uid);
+  return found != nullptr && found->generation == job.status.generation ? found : nullptr;
 }
 
 std::vector<const Pod*> Cluster::pods_of(const Job& job) const {

@@ -108,7 +108,7 @@ struct AgentView {
   std::optional<contract::State> state;  // its last answer
   bool reachable = false;                // the last try was answered
   Time since{};                          // when `reachable` became what it is; of a pod never reached: when the first try failed
-  std::string error;                     // of the last try, where it was not answered
+  std::string error;                     // why the last try was not answered, or why it has not taken its assignment
   bool other_key = false;                // it lives, but was started with a key of another controller key: it tells us nothing
   std::int64_t events_made = 0;          // the highest number among its notices that became an event
   bool operator==(const AgentView&) const = default;
@@ -132,6 +132,14 @@ struct TemplateCheck {
   bool operator==(const TemplateCheck&) const = default;
 };
 
+/// What the API server said to a pod or Secret of a gang that it would not have: a quota, an admission webhook.
+struct Refusal {
+  std::int64_t generation = 0;  // the gang's
+  std::string request;          // "create pod default/a-1-3"
+  std::string message;
+  bool operator==(const Refusal&) const = default;
+};
+
 /// A level of the network's topology: nodes with the same value of the label are one domain. Domains of a narrower level lie inside
 /// those of the wider.
 struct TopologyLevel {
@@ -148,9 +156,11 @@ struct Settings {
   std::chrono::seconds status_interval{5};      // progress is copied to a status at most so often …
   double status_writes_per_second = 20;         // … and less often when all live jobs together would write more than this
   std::chrono::seconds agent_silence_told{15};  // an agent that can't be reached is named in a condition after so long,
-  std::chrono::seconds agent_lost{120};         // and its pod replaced after so long,
-  std::chrono::seconds node_lost{10};           // or after so long where its node is not ready either
+  std::chrono::seconds agent_lost{10};          // its worker is lost after so long where others of the gang have failed,
+  std::chrono::seconds node_lost{10};           // or where its node was not ready for so long either
   std::chrono::seconds template_retry{60};  // a refused template may have become acceptable: a quota, a missing ServiceAccount
+  std::chrono::seconds refused_wait{
+      120};  // a gang whose pods were refused makes room for others so long before it is tried again
   std::chrono::seconds secondary_wait{10};  // so long the first cause is waited for when only failures that follow one are known
   std::chrono::seconds silence_told{600};   // no step for so long is told in the condition Progressing
   std::chrono::seconds rejecting_node_avoided{30};  // no pods go to a node so long after its kubelet rejected one
@@ -169,10 +179,12 @@ class Cluster {
   void erase_claim(const ObjectKey& key);
   void erase_node(const std::string& name);
   void erase_pod(const ObjectKey& key);  // and what is known of its agent
-  void erase_job(const ObjectKey& key);  // and its template checks
+  void erase_job(const ObjectKey& key);  // and its template checks and refusal
   void put_agent(const std::string& pod_uid, AgentView view);
   void erase_agent(const std::string& pod_uid);
   void put_template_check(const std::string& job_uid, const std::string& template_hash, TemplateCheck check);
+  void put_refusal(const std::string& job_uid, Refusal refusal);
+  void erase_refusal(const std::string& job_uid);
 
   const std::map<std::string, Node>& nodes() const { return nodes_; }
   const std::map<ObjectKey, Pod>& pods() const { return pods_; }
@@ -185,6 +197,8 @@ class Cluster {
   /// Nothing where the agent was never asked.
   const AgentView* agent(const std::string& pod_uid) const;
   const TemplateCheck* template_check(const std::string& job_uid, const std::string& template_hash) const;
+  /// The last one of the job's present generation; nothing where there was none that this controller saw.
+  const Refusal* refusal(const Job& job) const;
   /// The worker pods that carry the job's name and whose owner has its UID, by name.
   std::vector<const Pod*> pods_of(const Job& job) const;
   /// The pods that are bound to the node, or nominated for it, and are not finished.
@@ -208,6 +222,7 @@ class Cluster {
   std::map<ObjectKey, Claim> claims_;
   std::map<std::string, AgentView> agents_;
   std::map<std::pair<std::string, std::string>, TemplateCheck> template_checks_;  // by job UID and template hash
+  std::map<std::string, Refusal> refusals_;                                       // by job UID
   std::map<std::string, Use> use_;                                                // by node
   std::map<ObjectKey, std::set<ObjectKey>> pods_by_job_;
   std::int64_t num_live_jobs_ = 0;

@@ -41,6 +41,7 @@ inline constexpr const char* kGangRemoved = "GangRemoved";      // all pods go; 
 // Of Running, False:
 inline constexpr const char* kSuspending = "Suspending";  // a checkpoint is being written, then the pods go
 inline constexpr const char* kWorkersStarting = "WorkersStarting";
+inline constexpr const char* kAssignmentRefused = "AssignmentRefused";  // by an agent: is it of another version?
 // Of Running and Progressing, False: a failure was counted, and no step was done since.
 inline constexpr const char* kRestarting = "Restarting";
 // Of Running, either way:

@@ -1,5 +1,6 @@
 #include "controller/decide/next_generation.h"
 
+#include "controller/decide/engine_spec.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::decide {
@@ -14,6 +15,11 @@ std::int64_t next_generation(const Cluster& cluster, const Job& job) {
   std::int64_t next = job.status.generation + 1;
   while (is_taken(next)) ++next;
   return next;
+}
+
+void begin_generation(Review& review) {
+  review.status.generation = next_generation(review.cluster, review.job);
+  review.status.specHash = spec_hash(review.job.spec);
 }
 
 }  // namespace trainyard::decide

@@ -162,6 +162,11 @@ Json metadata(const Job& job, const Json& own, const WorkerPlace& place, const s
   return out;
 }
 
+bool has_image(const Json& containers) {
+  const int index = containers.is_array() ? training_container(containers) : -1;
+  return index >= 0 && !member(containers[static_cast<std::size_t>(index)], "image").is_null();
+}
+
 void check_container(const Json& containers, std::vector<Problem>& problems) {
   const std::string at = kTemplate + ".spec.containers";
   if (!containers.is_null() && !containers.is_array()) problems.push_back({at, "must be a list"});
@@ -225,9 +230,7 @@ std::vector<Problem> template_problems(const TrainingJobSpec& spec, const Settin
   if (spec.placement.binding == contract::Binding::kDirect) {
     for (auto& problem : beyond_direct(pod_spec)) problems.push_back(std::move(problem));
   }
-  const bool has_image = containers.is_array() && training_container(containers) >= 0 &&
-                         !member(containers[training_container(containers)], "image").is_null();
-  if (!has_image && settings.default_image.empty()) {
+  if (!has_image(containers) && settings.default_image.empty()) {
     problems.push_back(
         {kTemplate + ".spec.containers", "has no image, and the chart has no default image; set the container's image"});
   }
@@ -236,8 +239,19 @@ std::vector<Problem> template_problems(const TrainingJobSpec& spec, const Settin
 
 std::string template_hash(const TrainingJobSpec& spec, const Settings& settings) {
   const Json parts{spec.workers.templ, spec.workers.gpusPerWorker, spec.workers.gpuResourceName,
-                   contract::name_of(spec.placement.binding), settings.default_image};
-  return text_hash(parts.dump(-1, ' ', false, Json::error_handler_t::replace));
+                   contract::name_of(spec.placement.binding)};
+  std::string hash = text_hash(parts.dump(-1, ' ', false, Json::error_handler_t::replace));
+  // Kept apart, so that a chart's new image is not taken for the user's doing.
+  const bool uses_default = !has_image(member(member(spec.workers.templ, "spec"), "containers"));
+  return uses_default ? hash + "-" + text_hash(settings.default_image) : hash;
+}
+
+std::string template_change(const Job& job, const Settings& settings) {
+  const std::string hash = template_hash(job.spec, settings);
+  const std::string& made_from = job.status.templateHash;
+  if (hash == made_from) return "";
+  const bool same_template = hash.substr(0, hash.find('-')) == made_from.substr(0, made_from.find('-'));
+  return same_template ? "the chart's default image for workers was changed" : "spec.workers.template was changed";
 }
 
 ObjectKey key_secret(const Job& job, const Settings& settings) {

@@ -17,6 +17,10 @@ std::vector<contract::Problem> template_problems(const contract::TrainingJobSpec
 /// Names the template and what else its pods are made from. Two jobs with the same hash make the same pods, names aside.
 std::string template_hash(const contract::TrainingJobSpec& spec, const Settings& settings);
 
+/// How pods that are made now would differ from those of status.templateHash, for people: by what the user changed, or, after an
+/// upgrade of the chart, by the default image. Empty where they would not.
+std::string template_change(const Job& job, const Settings& settings);
+
 /// Which worker, and where. Without a node the pod is for a dry run.
 struct WorkerPlace {
   std::int32_t worker = 0;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "controller/decide/creation.h"
 #include "controller/decide/ending.h"
+#include "controller/decide/engine_spec.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/pod_failure.h"
 #include "controller/decide/pod_template.h"
@@ -40,7 +42,10 @@ void restart(Review& review, Failure cause, Replace replace) {
   if (cause.at.empty()) cause.at = contract::to_rfc3339(review.now);
   const auto& lifecycle = review.job.spec.lifecycle;
   const bool is_users = cause.failureClass == FailureClass::kUser, is_last = review.status.restarts >= lifecycle.maxRestarts;
-  if (const Time due = restart_due(review); !is_users && !is_last && review.now < due) return review.look_again(due);
+  if (!is_users && !is_last) {
+    if (const Time due = restart_due(review); review.now < due) return review.look_again(due);
+    if (replace == Replace::kLostOnes && review.gang.awaits_silent) return;
+  }
   const std::string message = cause.message, why = cause.reason;
   review.status.failure = contract::trimmed(std::move(cause));
   if (is_users) return fail(review, why, message);
@@ -54,19 +59,18 @@ void restart(Review& review, Failure cause, Replace replace) {
   const auto& workers = review.gang.workers;
   const bool in_place = std::all_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.reusable; });
   if (replace == Replace::kLostOnes && in_place) {
-    review.status.generation = next_generation(review.cluster, review.job);
-    const auto* placed = find_condition(review.status, condition::kPlaced);
-    review.set(condition::kPlaced, true, reason::kGangPlaced, placed->message);
-    return;
+    begin_generation(review);
+    return review.set(condition::kPlaced, true, reason::kGangPlaced, placed_message(review.status));
   }
   // Pods of two templates in one gang would be two images that talk to each other.
-  const bool edited = template_hash(review.job.spec, review.cluster.settings) != review.status.templateHash;
+  const bool edited = !template_change(review.job, review.cluster.settings).empty();
   const bool all = replace == Replace::kAll || edited;
   review.set(condition::kPlaced, false, all ? reason::kGangRemoved : reason::kWorkerLost, message);
 }
 
 /// What is still waited for of a worker that does not come up.
 std::string waits_for(const Worker& worker) {
+  if (is_reachable(worker)) return "does not take its assignment: " + worker.agent->error;
   const auto& pod = *worker.pod->worker;
   if (!pod.unscheduled_message.empty()) return "is not scheduled: " + pod.unscheduled_message;
   if (!pod.waiting_reason.empty()) {
@@ -77,18 +81,29 @@ std::string waits_for(const Worker& worker) {
   return "has an agent that was not reached yet";
 }
 
+/// Since when it is waited for the worker; nothing where it is up, or a controller that begins to lead has yet to ask its agent.
+std::optional<Time> waited_for_since(const Review& review, const Worker& worker) {
+  if (has_refused(worker)) {
+    const auto failed = contract::parse_rfc3339(review.status.failure ? review.status.failure->at : "");
+    const Time restarted = std::min(failed.value_or(Time{}), review.now);
+    return std::max({worker.pod->created, since_of(review.status, condition::kPlaced), restarted});
+  }
+  if (worker.state != WorkerState::kComing) return std::nullopt;
+  if (worker.pod->worker->ip.empty()) return worker.pod->created;
+  if (worker.agent == nullptr) return std::nullopt;
+  return std::max(worker.pod->created, worker.agent->since);
+}
+
 /// True where the gang did not come up in time.
 bool enforce_start_timeout(Review& review) {
   const auto limit = std::chrono::seconds(review.job.spec.lifecycle.startTimeoutSeconds);
   const Worker* late = nullptr;
   std::int64_t number = 0;
   for (const auto& worker : review.gang.workers) {
-    if (worker.state != WorkerState::kComing) continue;
-    const bool has_address = !worker.pod->worker->ip.empty();
-    if (has_address && worker.agent == nullptr) continue;  // a controller that begins to lead has yet to ask it
-    const Time since = has_address ? std::max(worker.pod->created, worker.agent->since) : worker.pod->created;
-    if (review.now < since + limit) {
-      review.look_again(since + limit);
+    const auto since = waited_for_since(review, worker);
+    if (!since) continue;
+    if (review.now < *since + limit) {
+      review.look_again(*since + limit);
     } else {
       if (late == nullptr) late = &worker;
       ++number;
@@ -137,6 +152,18 @@ bool restart_after_stop(Review& review) {
   return true;
 }
 
+/// Workers that were not given this generation before its spec was edited can't be given it any more (assignments.h). The gang can't
+/// have begun without them.
+bool begin_with_edited_spec(Review& review) {
+  const auto& workers = review.gang.workers;
+  const bool lacks_one = std::any_of(workers.begin(), workers.end(), [](const Worker& worker) {
+    return is_reachable(worker) && worker.said == nullptr && worker.state == WorkerState::kUp;
+  });
+  if (!lacks_one || !is_spec_edited(review.job)) return false;
+  begin_generation(review);
+  return true;
+}
+
 bool lost_race(Review& review) {
   const auto& gang = review.gang;
   for (const auto* pod : gang.rejected) {
@@ -158,11 +185,7 @@ bool watch_gang(Review& review) {
   const GangView& gang = review.gang;
   copy_progress(review);
   if (lost_race(review)) return false;
-  if (reason_of(review.status, condition::kPlaced) == reason::kCreatingWorkers) {
-    if (any_is(gang, WorkerState::kMissing)) return false;
-    const auto* placed = find_condition(review.status, condition::kPlaced);
-    review.set(condition::kPlaced, true, reason::kGangPlaced, placed->message);
-  }
+  if (reason_of(review.status, condition::kPlaced) == reason::kCreatingWorkers && watch_creation(review)) return false;
   if (all_are(gang, {WorkerState::kSucceeded})) {
     succeed(review);
     return false;
@@ -173,25 +196,32 @@ bool watch_gang(Review& review) {
     return false;
   }
   if (restart_after_stop(review)) return false;
-  return !enforce_start_timeout(review);
+  return !begin_with_edited_spec(review) && !enforce_start_timeout(review);
 }
 
 void thin_out(Review& review) {
   const auto& workers = review.gang.workers;
   const bool has_pods =
       std::any_of(workers.begin(), workers.end(), [](const Worker& w) { return w.pod != nullptr && is_live(*w.pod); });
+  review.status.workers.ready = static_cast<std::int32_t>(std::count_if(workers.begin(), workers.end(), is_reachable));
   if (!has_pods) return;
+  const bool keeps_some = std::any_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.reusable; });
+  const std::string change = keeps_some ? template_change(review.job, review.cluster.settings) : "";
   bool all = reason_of(review.status, condition::kPlaced) == reason::kGangRemoved;
   if (!all && is_false(review.status, condition::kAccepted)) {
     review.set(condition::kPlaced, false, reason::kGangRemoved,
                "workers can't be replaced, since the job is not accepted any more");
     all = true;
+  } else if (!all && !change.empty()) {
+    review.set(condition::kPlaced, false, reason::kGangRemoved,
+               change + " since the others were made: all workers are made anew");
+    all = true;
   }
-  review.status.workers.ready = static_cast<std::int32_t>(std::count_if(workers.begin(), workers.end(), is_reachable));
   for (const auto& worker : review.gang.workers) {
     if (worker.pod == nullptr || !is_live(*worker.pod)) continue;
     if (all) review.remove(*worker.pod, "the gang is placed anew");
-    if (!all && worker.state == WorkerState::kLost) review.remove(*worker.pod, worker.failure->message);
+    if (!all && !worker.reusable)
+      review.remove(*worker.pod, worker.failure ? worker.failure->message : "its container has ended");
     // Nobody may take its place while it may still run; schedule() waits for that.
     if (worker.pod->deletion_time) review.look_again(*worker.pod->deletion_time + review.cluster.settings.node_lost);
   }

@@ -11,7 +11,9 @@ namespace trainyard::decide {
 ///   a failure, and lifecycle.maxRestarts are used -> Failed
 ///   a failure, and every pod can go on            -> the next generation, in the same pods
 ///   a failure, and some pods can't                -> Placed=False WorkerLost: these alone are replaced by schedule()
-///   not up within lifecycle.startTimeoutSeconds   -> Placed=False GangRemoved: all of them are placed anew
+///   not up within lifecycle.startTimeoutSeconds,
+///   or an agent that refuses its assignment       -> Placed=False GangRemoved: all of them are placed anew
+///   the spec was edited before all agents had it  -> the next generation, in the same pods; not counted
 ///   a kubelet rejected a pod                      -> Placed=False LostRace; not counted
 /// While only failures are known that follow from another, that one is waited for a little. True where the gang goes on.
 bool watch_gang(Review& review);

@@ -64,10 +64,7 @@ void complete_status(TrainingJobStatus& status, const Job& job) {
   status.observedGeneration = job.generation;
   status.phase = phase_of(status);
   status.selector = std::string(contract::kJobLabel) + "=" + job.key.name;
-  for (auto& condition : status.conditions) {
-    // That of Placed says for which spec the present generation of the gang was made (assignments.h).
-    if (condition.type != condition::kPlaced) condition.observedGeneration = job.generation;
-  }
+  for (auto& condition : status.conditions) condition.observedGeneration = job.generation;
 }
 
 std::chrono::microseconds write_interval(const Cluster& cluster) {

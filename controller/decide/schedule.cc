@@ -5,6 +5,7 @@
 
 #include "controller/decide/accept.h"
 #include "controller/decide/claims.h"
+#include "controller/decide/creation.h"
 #include "controller/decide/events.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/no_room.h"
@@ -39,17 +40,6 @@ bool is_waiting(const Job& job) {
   return is_true(status, condition::kAccepted);
 }
 
-/// A pod that goes may still run on a healthy node: nobody takes its place before it is gone, or long overdue. Until when it does so;
-/// nothing where it is out of the way. Where nobody has deleted it yet, plan_job() is about to, which brings schedule() back.
-std::optional<Time> blocks_until(const Cluster& cluster, const Pod& pod, Time now) {
-  if (!is_live(pod) || is_node_lost(cluster, pod.node, now)) return std::nullopt;
-  Time until = pod.deletion_time ? *pod.deletion_time + cluster.settings.node_lost : Time::max();
-  if (const Node* node = cluster.node(pod.node); !node->ready)
-    until = std::min(until, node->ready_since + cluster.settings.node_lost);
-  if (now >= until) return std::nullopt;
-  return until;
-}
-
 /// Nothing where there is nothing to do for schedule(), now or later.
 std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time now) {
   const PodNeeds* needs = is_waiting(job) ? accepted_needs(cluster, job) : nullptr;
@@ -57,10 +47,16 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
   Candidate out{.job = &job, .needs = needs, .gang = view_gang(cluster, job, now)};
   const std::string why = reason_of(job.status, condition::kPlaced);
   const bool creating = is_true(job.status, condition::kPlaced);
+  const std::string hash = template_hash(job.spec, cluster.settings);
+  // Pods of two templates in one gang would be two images that talk to each other; plan_job() removes those of the old one.
+  if (creating && hash != job.status.templateHash) return std::nullopt;
+  if (const Time until = makes_room_until(cluster, job); now < until) out.blocked_until = until;
   for (const auto& worker : out.gang.workers) {
-    const bool keeps = creating ? worker.pod != nullptr : worker.reusable && why != reason::kGangRemoved;
+    const bool keeps = creating ? worker.pod != nullptr
+                                : worker.reusable && why != reason::kGangRemoved && worker.pod->worker->template_hash == hash;
     if (keeps) continue;
-    if (worker.pod != nullptr) out.blocked_until = std::max(out.blocked_until, blocks_until(cluster, *worker.pod, now));
+    // Where nobody has deleted it yet, plan_job() is about to, which brings schedule() back.
+    if (worker.pod != nullptr) out.blocked_until = std::max(out.blocked_until, may_run_until(cluster, *worker.pod, now));
     out.missing.push_back(worker.index);
   }
   // What is complete, or has a rejected pod in the place of the one to be made, is for plan_job() to say.
@@ -110,10 +106,6 @@ Gang gang_of(const Cluster& cluster, const Candidate& candidate, Time now) {
   return gang;
 }
 
-std::string counted(std::size_t number, const char* noun) {
-  return std::to_string(number) + " " + noun + (number == 1 ? "" : "s");
-}
-
 class Scheduling {
  public:
   Scheduling(const Cluster& cluster, Time now) : cluster_(cluster), now_(now), topology_(cluster) {}
@@ -158,14 +150,13 @@ class Scheduling {
     Review review(cluster_, job, now_);
     auto& status = review.status;
     if (!is_true(status, condition::kPlaced)) {
-      status.generation = next_generation(cluster_, job);
+      begin_generation(review);
       status.templateHash = template_hash(job.spec, cluster_.settings);
       status.workers.desired = job.spec.workers.count;
       if (!status.startTime) status.startTime = contract::to_rfc3339(now_);
       status.placement = placement_status(candidate, nodes);
       review.set(condition::kPlaced, true, nodes.empty() ? reason::kGangPlaced : reason::kCreatingWorkers,
-                 counted(candidate.gang.workers.size(), "worker") + " on " +
-                     counted(static_cast<std::size_t>(status.placement->nodes), "node"));
+                 placed_message(status));
       if (reason_of(status, condition::kProgressing) != reason::kRestarting) {
         review.set(condition::kRunning, false, reason::kWorkersStarting, "worker pods are being created");
         review.set(condition::kProgressing, false, "Starting", "no step was done yet");

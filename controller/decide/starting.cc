@@ -27,6 +27,10 @@ struct Trouble {
 /// The first worker, by index, that something keeps from coming up.
 std::optional<Trouble> trouble(const GangView& gang) {
   for (const auto& worker : gang.workers) {
+    if (has_refused(worker)) {
+      return Trouble{reason::kAssignmentRefused,
+                     name_of_worker(worker) + " does not take its assignment: " + worker.agent->error};
+    }
     if (worker.state != WorkerState::kComing) continue;
     const auto& pod = *worker.pod->worker;
     if (is_stuck(pod)) return Trouble{waiting_reason(pod), name_of_worker(worker) + ": " + pod.waiting_message};

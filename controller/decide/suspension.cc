@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "controller/decide/progress.h"
+
 namespace trainyard::decide {
 namespace {
 
@@ -13,6 +15,18 @@ bool is_training(const Worker& worker) {
 bool has_live_pods(const Review& review) {
   const auto pods = review.cluster.pods_of(review.job);
   return std::any_of(pods.begin(), pods.end(), [](const Pod* pod) { return is_live(*pod); });
+}
+
+/// Of pods that were deleted: those on a node that is lost are not waited for, since nobody tells of their end before it is back.
+bool waits_for_pods(Review& review) {
+  bool found = false;
+  for (const auto* pod : review.cluster.pods_of(review.job)) {
+    const auto until = may_run_until(review.cluster, *pod, review.now);
+    if (!until) continue;
+    found = true;
+    if (*until != Time::max()) review.look_again(*until);
+  }
+  return found;
 }
 
 void remove_all(Review& review) {
@@ -31,6 +45,7 @@ void settle(Review& review) {
 
 /// After the mark is in the status, assignments tell the ranks to stop.
 void carry_through(Review& review) {
+  copy_progress(review);
   const auto& workers = review.gang.workers;
   const bool all_done =
       std::all_of(workers.begin(), workers.end(), [](const Worker& w) { return w.state == WorkerState::kSucceeded; });
@@ -41,7 +56,7 @@ void carry_through(Review& review) {
     return;
   }
   remove_all(review);
-  if (!has_live_pods(review)) settle(review);
+  if (!waits_for_pods(review)) settle(review);
 }
 
 }  // namespace

@@ -32,7 +32,8 @@ class Examination {
     }
     worker.agent = cluster_.agent(pod->uid);
     worker.said = words_of(worker);
-    if (pod->is_finished()) {
+    // A container that ended ends no pod that has others.
+    if (pod->is_finished() || pod->worker->exit_code) {
       examine_ended(worker);
     } else {
       examine_living(worker);
@@ -118,14 +119,11 @@ class Examination {
       worker.state = WorkerState::kUp;
       return;
     }
+    worker.reusable = true;
+    if (take_word(worker)) return;
     // Of a gang that trains every agent answered once, if only another controller.
     const bool answered =
         is_true(job_.status, condition::kRunning) || (worker.agent != nullptr && worker.agent->state.has_value());
-    if (answered && !reachable && worker.agent != nullptr && is_over(worker.agent->since, settings.agent_lost)) {
-      return lose(worker, "AgentLost", silence_of(*worker.agent), worker.agent->since);
-    }
-    worker.reusable = true;
-    if (take_word(worker)) return;
     worker.state = answered && !pod.worker->ip.empty() ? WorkerState::kUp : WorkerState::kComing;
   }
 
@@ -137,25 +135,26 @@ class Examination {
 
 bool is_concluded(const Worker& worker) { return worker.state != WorkerState::kFailed; }
 
-/// Where only failures that follow from another are known, a worker that went silent is what they follow from: sooner than its
-/// silence alone would tell.
+/// Silence alone loses nobody: the kubelet says that the container runs, so its ranks may well train on, and the cause may be on our
+/// side, as where our own network is broken. But where another worker has failed the training has ended, and what goes on needs each
+/// agent: then one that was silent for Settings::agent_lost is lost too, and one whose ranks ended before can't take the next generation.
 void lose_the_silent(GangView& gang, const Settings& settings, Time now) {
-  const bool peers_lost = std::any_of(gang.workers.begin(), gang.workers.end(), [](const Worker& worker) {
-    return worker.state == WorkerState::kFailed && worker.secondary;
-  });
-  if (!peers_lost) return;
+  const bool others_failed =
+      std::any_of(gang.workers.begin(), gang.workers.end(), [](const Worker& worker) { return worker.failure.has_value(); });
   for (auto& worker : gang.workers) {
-    if (worker.state != WorkerState::kUp || worker.agent == nullptr || worker.agent->reachable || worker.agent->other_key)
+    if (!worker.reusable || worker.agent == nullptr || worker.agent->reachable) continue;
+    const bool has_ended = worker.state == WorkerState::kFailed || worker.state == WorkerState::kStopped;
+    if (!has_ended && !(others_failed && worker.state == WorkerState::kUp)) continue;
+    const Time over = worker.agent->since + settings.agent_lost;
+    if (now < over) {
+      gang.awaits_silent = true;
+      gang.changes_at = std::min(gang.changes_at.value_or(over), over);
       continue;
-    const Time over = worker.agent->since + settings.node_lost;
-    if (now >= over) {
-      worker.state = WorkerState::kLost;
-      worker.reusable = false;
-      const std::string how = "other workers lost their connection to it, and " + silence_of(*worker.agent);
-      worker.failure = pod_lost(*worker.pod, "AgentLost", how, worker.agent->since);
-    } else if (!gang.changes_at || over < *gang.changes_at) {
-      gang.changes_at = over;
     }
+    worker.reusable = false;
+    if (has_ended) continue;
+    worker.state = WorkerState::kLost;
+    worker.failure = pod_lost(*worker.pod, "AgentLost", "other workers failed, and " + silence_of(*worker.agent), now);
   }
 }
 
@@ -174,7 +173,20 @@ bool is_node_lost(const Cluster& cluster, const std::string& name, Time now) {
   return node == nullptr || (!node->ready && now >= node->ready_since + cluster.settings.node_lost);
 }
 
+std::optional<Time> may_run_until(const Cluster& cluster, const Pod& pod, Time now) {
+  if (!is_live(pod) || is_node_lost(cluster, pod.node, now)) return std::nullopt;
+  Time until = pod.deletion_time ? *pod.deletion_time + cluster.settings.node_lost : Time::max();
+  if (const Node* node = cluster.node(pod.node); !node->ready)
+    until = std::min(until, node->ready_since + cluster.settings.node_lost);
+  if (now >= until) return std::nullopt;
+  return until;
+}
+
 bool is_reachable(const Worker& worker) { return worker.agent != nullptr && worker.agent->reachable; }
+
+bool has_refused(const Worker& worker) {
+  return worker.state == WorkerState::kUp && worker.said == nullptr && is_reachable(worker) && !worker.agent->error.empty();
+}
 
 std::string name_of_worker(const Worker& worker) {
   std::string out = "worker " + std::to_string(worker.index);

@@ -18,7 +18,7 @@ enum class WorkerState {
   kStopped,    // its ranks stopped as asked
   kSucceeded,  // its ranks are done
   kFailed,     // a rank failed; `failure` is the agent's
-  kLost        // its pod, its node or its agent is lost; `failure` says how
+  kLost        // its pod, its container or its node is lost, or its agent with others of the gang; `failure` says how
 };
 
 struct Worker {
@@ -37,6 +37,7 @@ struct GangView {
   std::vector<const Pod*> rejected;    // a kubelet would not have them; they only mark their nodes
   std::vector<const Pod*> superseded;  // another pod has their place
   std::optional<Time> changes_at;      // when time alone changes what is said here
+  bool awaits_silent = false;          // the gang does not train, and it will be known by then whether a silent worker is lost
 };
 
 GangView view_gang(const Cluster& cluster, const Job& job, Time now);
@@ -47,8 +48,13 @@ inline bool is_live(const Pod& pod) { return !pod.is_finished(); }
 bool is_rejected(const Pod& pod);
 /// The node is gone, or was not ready for Settings::node_lost.
 bool is_node_lost(const Cluster& cluster, const std::string& node, Time now);
+/// A pod may still run, so that nobody takes its place: one that is being deleted on a healthy node, until it is gone or long overdue.
+/// Until when that is so; nothing where it is out of the way. The end of time where nobody has deleted it yet.
+std::optional<Time> may_run_until(const Cluster& cluster, const Pod& pod, Time now);
 /// The agent answers.
 bool is_reachable(const Worker& worker);
+/// The agent answers, and refuses its assignment, or can't be handed it.
+bool has_refused(const Worker& worker);
 /// The worker's failure, or that of another state, for people: "worker 1 (pod default/a-1-3 on node-7)".
 std::string name_of_worker(const Worker& worker);
 

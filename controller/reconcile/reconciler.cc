@@ -192,6 +192,7 @@ std::optional<milliseconds> Reconciler::placeable_in(const ObjectKey& job) const
 void Reconciler::placed(const ObjectKey& job, const PlanEnded& ended) {
   if (ended.ended == Ended::kWell || cluster().job(job) == nullptr) {
     refused_.erase(job);
+    cache_.forget_refusal(job);
   } else {
     Refused& refused = refused_[job];
     const milliseconds wait = std::max(options_.pace.backoff(++refused.failures), ended.at_least);

@@ -670,6 +670,7 @@ struct TrainingJobStatus {
   std::optional<std::string> completionTime;
   std::string selector;
   std::string templateHash;
+  std::string specHash;
   WorkersStatus workers;
   std::optional<PlacementStatus> placement;
   std::optional<Progress> progress;
@@ -687,6 +688,7 @@ struct TrainingJobStatus {
     field("completionTime", self.completionTime);
     field("selector", self.selector);
     field("templateHash", self.templateHash);
+    field("specHash", self.specHash);
     field("workers", self.workers);
     field("placement", self.placement);
     field("progress", self.progress);

@@ -153,7 +153,9 @@ void RandomStory::next_fault() {
                                       {"break a watch", &RandomStory::break_watch},
                                       {"add a foreign pod", &RandomStory::add_foreign_pod},
                                       {"reject pods", &RandomStory::reject_pods},
-                                      {"hide an agent", &RandomStory::hide_agent}};
+                                      {"hide an agent", &RandomStory::hide_agent},
+                                      {"refuse some pods", &RandomStory::refuse_pods},
+                                      {"edit a job", &RandomStory::edit_job}};
   const auto& fault = kFaults[static_cast<std::size_t>(random(0, static_cast<int>(std::size(kFaults)) - 1))];
   say(fault.name);
   (this->*fault.cause)();
@@ -265,6 +267,20 @@ void RandomStory::hide_agent() {
   world_.time.after(milliseconds(random(500, 60'000)), [this, pod] { world_.workers.show(pod); });
 }
 
+void RandomStory::refuse_pods() {
+  world_.api.refuse_pod = [this](const Json& pod) {
+    const bool is_tried = !pod.contains("/spec/nodeName"_json_pointer);
+    return is_tried || world_.time.one_in(2) ? std::nullopt : std::optional<std::string>("exceeded quota");
+  };
+  world_.time.after(milliseconds(random(500, 90'000)), [this] { world_.api.refuse_pod = nullptr; });
+}
+
+void RandomStory::edit_job() {
+  const int number = random(1, 20);
+  const char* field = world_.time.one_in(2) ? "keep" : "everySteps";
+  world_.api.edit(test::kJobs, job_key(random_job()), [&](Json& job) { job["spec"]["checkpoint"][field] = number; });
+}
+
 void RandomStory::settle() {
   say("no more faults");
   faults_over_ = true;
@@ -273,6 +289,7 @@ void RandomStory::settle() {
     if (!world_.kubelets.is_up(node)) world_.kubelets.bring_back(node);
   }
   world_.kubelets.reject_next = 0;
+  world_.api.refuse_pod = nullptr;
 }
 
 bool RandomStory::all_settled() const {

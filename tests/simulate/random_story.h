@@ -53,6 +53,8 @@ class RandomStory {
   void add_foreign_pod();
   void reject_pods();
   void hide_agent();
+  void refuse_pods();
+  void edit_job();
 
   World world_;
   Invariants invariants_{world_};

@@ -36,7 +36,10 @@ bool World::decide_once() {
   }
   const auto plans = decide::schedule(cluster, at(now));
   if (plans != decide::schedule(cluster, at(now))) throw std::logic_error("schedule: the same cluster, another plan");
-  for (const auto& [key, plan] : plans) acted = carry_out(plan) || acted;
+  for (const auto& [key, plan] : plans) {
+    const auto refused = refused_at_.find(job(key.name).uid);
+    if (refused == refused_at_.end() || refused->second < now) acted = carry_out(plan) || acted;
+  }
   return acted;
 }
 
@@ -89,6 +92,13 @@ bool World::carry_out(const decide::Plan& plan) {
         cluster.put(std::move(next));
         ++status_writes;
       } else if (const auto* create = std::get_if<decide::CreatePod>(&action)) {
+        if (const auto why = refuse_pod ? refuse_pod(*create) : std::nullopt) {
+          const decide::Job& owner = *cluster.job({create->key.ns, pod_from(create->body, "", at(now)).worker->job});
+          cluster.put_refusal(
+              owner.uid, {.generation = owner.status.generation, .request = "create pod " + create->key.name, .message = *why});
+          refused_at_[owner.uid] = now;
+          return true;
+        }
         if (cluster.pod(create->key) != nullptr) continue;
         contract::Json pod = create->body;
         if (admit_pod) admit_pod(pod);
@@ -144,6 +154,24 @@ void World::run_kubelets() {
   }
 }
 
+/// As a worker's agent does, but for what must never be asked of one.
+void World::take(const std::string& uid, const contract::Assignment& assignment, contract::State& state) {
+  auto& had = taken_[uid];
+  if (assignment.generation > state.generation) {
+    if (assignment.amends) throw std::logic_error("an amendment of what the agent does not have");
+    had = assignment;
+    state = {.version = state.version + 1, .podUid = uid, .generation = assignment.generation, .phase = AgentPhase::kStarting};
+  } else if (!assignment.amends) {
+    auto same = assignment;
+    same.checkpointRequest = had.checkpointRequest;
+    same.stopAfter = had.stopAfter;
+    same.release = had.release;
+    if (same != had) throw std::logic_error("the same generation with another content");
+  }
+  const bool runs = state.phase == AgentPhase::kStarting || state.phase == AgentPhase::kRunning;
+  if (assignment.stopAfter && runs) state.phase = AgentPhase::kStopped;
+}
+
 /// Agents take assignments of a higher generation, stop when they are asked to, and end when they are released.
 void World::run_agents() {
   for (const auto& [uid, assignment] : told_) {
@@ -151,11 +179,7 @@ void World::run_agents() {
     if (agent == nullptr || !agent->reachable || !agent->state || !assignment) continue;
     auto view = *agent;
     auto& state = *view.state;
-    if (assignment->generation > state.generation) {
-      state = {.version = state.version + 1, .podUid = uid, .generation = assignment->generation, .phase = AgentPhase::kStarting};
-    } else if (assignment->stopAfter && (state.phase == AgentPhase::kStarting || state.phase == AgentPhase::kRunning)) {
-      state.phase = AgentPhase::kStopped;
-    }
+    take(uid, *assignment, state);
     const bool ends = assignment->release;
     const auto last_word = state;
     cluster.put_agent(uid, std::move(view));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +26,8 @@ class World {
   bool kubelets_work = true;  // false: pods stay Pending
   bool templates_are_accepted = true;
   std::function<void(contract::Json&)> admit_pod;  // what admission makes of a pod, dry or not
+  /// What the API server says to pods that it will not have; they are tried again when time has passed.
+  std::function<std::optional<std::string>(const decide::CreatePod&)> refuse_pod;
   std::string template_refusal = "pods \"a-0-1\" is forbidden: no such thing";
 
   void add(decide::Job job);
@@ -70,9 +73,13 @@ class World {
   void run_kubelets();
   void run_agents();
 
+  void take(const std::string& uid, const contract::Assignment& assignment, contract::State& state);
+
   std::map<std::string, std::optional<contract::Assignment>> told_;  // by pod UID
+  std::map<std::string, contract::Assignment> taken_;                // by pod UID
   std::int64_t last_uid_ = 0, last_version_ = 1;
   std::optional<int> actions_left_;
+  std::map<std::string, double> refused_at_;  // by job UID
 };
 
 }  // namespace trainyard::test

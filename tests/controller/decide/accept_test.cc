@@ -50,5 +50,17 @@ TEST(AJob, SaysWhenAnEditedTemplateTakesEffect) {
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-1"}));
 }
 
+TEST(AJob, IsNotSaidToBeEditedWhereTheChartsDefaultImageChanged) {
+  World world = a_running_world();
+  world.cluster.settings.default_image = "trainyard.test/worker:next";
+  world.pass(10);
+  const auto message = world.condition("Accepted").message;
+  EXPECT_NE(message.find("the chart's default image"), std::string::npos) << message;
+  EXPECT_EQ(message.find("workers.template"), std::string::npos) << message;
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.workers.templ = Json::parse(R"({"spec": {"hostname": "x"}})"); });
+  world.pass(10);
+  EXPECT_NE(world.condition("Accepted").message.find("spec.workers.template was changed"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace trainyard::decide

@@ -44,15 +44,62 @@ TEST(Assignments, WaitForAnAgentThatDoesNotAnswerYet) {
   for (const auto& [uid, assignment] : plan.agents) EXPECT_FALSE(assignment) << uid;
 }
 
-TEST(Assignments, KeepTheirContentUnderAGeneration) {
+void edit_checkpoints(contract::TrainingJobSpec& spec) { spec.checkpoint->everySteps = 77; }
+
+TEST(Assignments, AreNotRepeatedToAgentsThatHaveTakenThem) {
   World world = a_running_world();
-  const auto before = world.told(0);
-  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.lifecycle.maxRestarts = 9; });
+  EXPECT_FALSE(world.told(0));
+  world.edit("a", edit_checkpoints);
   world.settle();
-  EXPECT_TRUE(!world.told(0) || world.told(0) == before);
-  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.checkpoint->everySteps = 77; });
+  EXPECT_FALSE(world.told(0));
+}
+
+TEST(Assignments, AreAmendedWhateverTheUserEditedMeanwhile) {
+  World world = a_running_world();
+  world.edit("a", edit_checkpoints);
   world.settle();
-  EXPECT_FALSE(world.told(0)) << "agents that have begun are not told another content; they are only polled";
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.decide_once();
+  world.decide_once();
+  const contract::Assignment stop{
+      .jobUid = "uid-a", .job = "default/a", .generation = 1, .amends = true, .checkpointRequest = 1, .stopAfter = 1};
+  EXPECT_EQ(world.told(0), stop);
+  EXPECT_EQ(world.told(1), stop);
+  EXPECT_EQ(contract::encode(stop).contains("spec"), false);
+}
+
+TEST(Assignments, ReleaseAgentsAfterAnEdit) {
+  World world = a_running_world();
+  world.edit("a", edit_checkpoints);
+  world.finish();
+  world.settle();
+  EXPECT_TRUE(world.pods().empty()) << "the agents were released, and ended";
+  EXPECT_TRUE(world.deleted_pods.empty());
+}
+
+TEST(AGang, OfWhichOnlySomeWereToldBeforeTheSpecWasEditedBeginsAgainWithoutCounting) {
+  World world = a_world();
+  world.settle();
+  world.say(1, [](contract::State& state) { state = {.version = 1, .podUid = state.podUid}; });  // it has not heard of it yet
+  world.edit("a", edit_checkpoints);
+  world.settle();
+  EXPECT_EQ(world.status().generation, 2);
+  EXPECT_EQ(world.status().restarts, 0);
+  for (int i : {0, 1}) EXPECT_EQ(world.said(i).generation, 2);
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-1"}));
+}
+
+TEST(AnEdit, OfEvaluationOrCheckpointsIsToldAndTakesEffectWithTheNextRestart) {
+  World world = a_running_world();
+  world.edit("a", edit_checkpoints);
+  world.pass(10);
+  EXPECT_NE(world.condition("Accepted").message.find("takes effect at the next restart"), std::string::npos);
+  EXPECT_EQ(world.status().generation, 1);
+  world.fail_rank(1, {.reason = "RankCrashed", .message = "crash"});
+  world.settle();
+  world.pass(10);
+  EXPECT_EQ(world.said(0).generation, 2);
+  EXPECT_EQ(world.condition("Accepted").message, "");
 }
 
 }  // namespace

@@ -72,11 +72,34 @@ TEST(AKubeletThatIsDown, DoesNotStopTheTraining) {
   EXPECT_EQ(world.status().phase, Phase::kRunning);
 }
 
-TEST(AnAgentThatIsSilentForLong, LosesItsPodButNotBeforeThatIsGone) {
+TEST(ASilentAgent, AloneStopsNoTrainingHoweverLongItIsSilent) {
+  World world = a_running_world();
+  for (int i : {0, 1}) world.silence(i);
+  world.pass(100'000);
+  EXPECT_EQ(world.status().restarts, 0);
+  EXPECT_EQ(world.status().generation, 1);
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
+  EXPECT_EQ(world.condition("Running").reason, "AgentUnreachable");
+}
+
+TEST(ASilentAgent, IsWaitedForALittleWhereAnotherWorkerFailed) {
+  World world = a_running_world();
+  world.silence(1);
+  world.fail_rank(0, {.reason = "RankCrashed", .message = "crash"});
+  world.pass(9);
+  EXPECT_EQ(world.status().restarts, 0);
+  world.hear(1);
+  world.settle();
+  EXPECT_EQ(world.status().restarts, 1);
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-1"}));
+}
+
+TEST(ASilentAgent, LosesItsPodWhereAnotherWorkerFailedButNotBeforeThatIsGone) {
   World world = a_running_world();
   world.kubelets_work = false;
   world.silence(1);
-  world.pass(119);
+  world.fail_rank(0, {.failureClass = contract::FailureClass::kTransient, .reason = "PeerLost", .message = "lost rank 9"}, true);
+  world.pass(9);
   EXPECT_EQ(world.status().restarts, 0);
   world.pass(1);
   EXPECT_EQ(world.status().restarts, 1);
@@ -99,6 +122,31 @@ TEST(APod, ThatEndedWithoutALastWordIsReplacedWithItsEvidence) {
   EXPECT_EQ(world.status().failure->reason, "OutOfMemory");
   EXPECT_EQ(world.status().failure->exitCode, 137);
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-2"}));
+}
+
+TEST(ATrainingContainer, ThatEndedInAPodOfSeveralIsSeenAtOnce) {
+  World world = a_running_world();
+  world.change_pod("a-1-1", [](Pod& pod) {  // a side container runs on
+    pod.worker->container_running = false;
+    pod.worker->exit_code = 137;
+    pod.worker->exit_reason = "OOMKilled";
+  });
+  world.settle();
+  EXPECT_EQ(world.status().failure->reason, "OutOfMemory");
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-2"}));
+  world.train(6);
+  world.settle();
+  world.change_pod("a-1-2", [](Pod& pod) {
+    pod.worker->container_running = false;
+    pod.worker->exit_code = 1;
+    pod.worker->last_word = contract::State{.podUid = pod.uid,
+                                            .generation = 2,
+                                            .phase = AgentPhase::kFailed,
+                                            .failure = contract::Failure{.reason = "RankCrashed", .message = "crash"}};
+  });
+  world.settle();
+  EXPECT_EQ(world.status().failure->reason, "RankCrashed");
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-3"}));
 }
 
 TEST(TheLastWord, DecidesWhereTheAgentIsGone) {
@@ -169,6 +217,23 @@ TEST(AGang, ThatCannotReplaceAWorkerGivesItsNodesBackAfterTheStartTimeout) {
   world.change_node("node-1", [](Node& node) { node.unschedulable = false; });
   world.settle();
   EXPECT_EQ(world.pods().size(), 2u);
+}
+
+TEST(AGang, WhoseTemplateIsEditedWhileALostWorkerCannotBeReplacedIsMadeAnewWhole) {
+  World world(ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).build());
+  world.add(make_job("a", 2, 8));
+  world.settle();
+  world.change_node("node-1", [](Node& node) { node.unschedulable = true; });
+  world.cluster.erase_pod({"default", "a-1-1"});
+  world.settle();
+  EXPECT_EQ(world.condition("Placed").reason, "NoReplacement");
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.workers.templ = Json::parse(R"({"spec": {"hostname": "x"}})"); });
+  world.settle();
+  EXPECT_TRUE(world.pods().empty());
+  world.change_node("node-1", [](Node& node) { node.unschedulable = false; });
+  world.settle();
+  EXPECT_EQ(world.pods().size(), 2u);
+  EXPECT_EQ(world.pod(0).worker->template_hash, world.pod(1).worker->template_hash);
 }
 
 TEST(AGang, WhoseTemplateWasEditedIsReplacedWholeWhenAWorkerIsLost) {

@@ -64,7 +64,8 @@ TEST(WorkerPod, CarriesItsJobItsIndexAndItsGeneration) {
   EXPECT_EQ(labels["trainyard.dev/generation"], "3");
   EXPECT_EQ(labels["app.kubernetes.io/managed-by"], "trainyard");
   EXPECT_EQ(made["metadata"]["annotations"]["note"], "y");
-  EXPECT_EQ(made["metadata"]["annotations"]["trainyard.dev/template-hash"].get<std::string>().size(), 16u);
+  const std::string hash = made["metadata"]["annotations"]["trainyard.dev/template-hash"];
+  EXPECT_EQ(hash.size(), 33u) << "of the template, and of the default image, which this one has";
   ASSERT_EQ(made["metadata"]["ownerReferences"].size(), 1u);
   const Json& owner = made["metadata"]["ownerReferences"][0];
   EXPECT_EQ(owner["uid"], "uid-a");
@@ -282,6 +283,17 @@ TEST(TemplateHash, ChangesWithWhatPodsAreMadeFromAndWithNothingElse) {
   other.spec.training.steps = 7;
   other.spec.suspend = true;
   EXPECT_EQ(template_hash(base.spec, settings()), template_hash(other.spec, settings()));
+}
+
+TEST(TemplateHash, HasTheDefaultImageOnlyWhereThePodsHaveIt) {
+  Settings next = settings();
+  next.default_image = "trainyard.test/worker:next";
+  const Job pinned = job(R"({"spec": {"containers": [{"name": "worker", "image": "own:1"}]}})");
+  EXPECT_EQ(template_hash(pinned.spec, settings()), template_hash(pinned.spec, next));
+  Job plain = job();
+  plain.status.templateHash = template_hash(plain.spec, settings());
+  EXPECT_EQ(template_change(plain, settings()), "");
+  EXPECT_EQ(template_change(plain, next), "the chart's default image for workers was changed");
 }
 
 TEST(TemplateProblems, AreNoneForTheUsualTemplates) {

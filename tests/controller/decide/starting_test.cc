@@ -77,6 +77,29 @@ TEST(AnAgent, ThatHasAnotherKeyIsNotTakenForOneThatANetworkPolicyHides) {
   EXPECT_EQ(world.status().restarts, 0) << "it trains";
 }
 
+TEST(AnAssignment, ThatAnAgentRefusesIsToldAndHasTheStartTimeout) {
+  World world = a_world();
+  world.settle();
+  const auto refuse = [&world](int worker) {
+    auto view = *world.cluster.agent(world.pod(worker).uid);
+    view.state = contract::State{.version = 1, .podUid = world.pod(worker).uid};
+    view.error = "PUT /v1/assignment: 400 the body is no assignment";
+    world.cluster.put_agent(world.pod(worker).uid, view);
+  };
+  refuse(1);
+  world.decide_once();
+  EXPECT_EQ(world.condition("Running").reason, "AssignmentRefused");
+  EXPECT_NE(world.condition("Running").message.find("400 the body is no assignment"), std::string::npos);
+  world.now = 599;
+  world.decide_once();
+  EXPECT_EQ(world.status().restarts, 0);
+  world.now = 600;
+  world.decide_once();
+  EXPECT_EQ(world.status().restarts, 1);
+  EXPECT_EQ(world.status().failure->reason, "StartTimeout");
+  EXPECT_NE(world.status().failure->message.find("400 the body is no assignment"), std::string::npos);
+}
+
 TEST(Progress, IsWrittenAtMostEveryFiveSeconds) {
   World world = a_running_world();
   const auto writes = world.status_writes;

@@ -28,6 +28,44 @@ TEST(Suspending, WritesACheckpointThenRemovesThePods) {
   EXPECT_TRUE(world.has_event("Suspended"));
 }
 
+TEST(Suspending, TellsOfTheCheckpointThatItWrote) {
+  World world = a_running_world();
+  world.say(0, [](contract::State& state) {
+    state.checkpoint = contract::CheckpointStatus{.step = 5, .path = "/c/step-5", .completedAt = "2026-01-01T00:00:01Z"};
+  });
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.decide_once();
+  world.train(7);
+  world.say(0, [](contract::State& state) {
+    state.checkpoint = contract::CheckpointStatus{.step = 7, .path = "/c/step-7", .completedAt = "2026-01-01T00:00:02Z"};
+  });
+  world.settle();
+  EXPECT_EQ(world.status().phase, Phase::kSuspended);
+  ASSERT_TRUE(world.status().checkpoint);
+  EXPECT_EQ(world.status().checkpoint->path, "/c/step-7");
+  EXPECT_EQ(world.status().progress->step, 7);
+}
+
+TEST(Suspending, DoesNotWaitForAPodOnADeadNodeAndGoesOnWithoutIt) {
+  World world = a_running_world();
+  const std::string node = world.pod(1).node;
+  world.change_node(node, [](Node& n) {
+    n.ready = false;
+    n.ready_since = test::at(0);
+  });
+  world.silence(1);
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.pass(1);
+  EXPECT_EQ(world.condition("Running").reason, "Suspending");
+  world.pass(10);
+  EXPECT_EQ(world.status().phase, Phase::kSuspended);
+  EXPECT_NE(world.cluster.pod({"default", "a-1-1"}), nullptr) << "its kubelet never says that it is gone";
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = false; });
+  world.settle();
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-1", "a-1-2"}));
+  EXPECT_NE(world.pod(1).node, node);
+}
+
 TEST(Suspending, DoesNotWaitForEverForACheckpoint) {
   World world = a_running_world();
   world.silence(0);

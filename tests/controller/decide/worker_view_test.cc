@@ -97,12 +97,45 @@ TEST(AWorker, IsLostWithItsNodeOnlyWhereItIsSilentToo) {
   EXPECT_EQ(scene.worker(64).failure->reason, "NodeGone");
 }
 
-TEST(AWorker, IsLostWhenItsAgentIsSilentForLong) {
+TEST(AWorker, IsNotLostWhereOnlyItsAgentIsSilent) {
   Scene scene;
   scene.agent.reachable = false;
-  EXPECT_EQ(scene.worker(119).state, WorkerState::kUp);
-  EXPECT_EQ(scene.gang(1).changes_at, test::at(120));
-  EXPECT_EQ(scene.worker(120).state, WorkerState::kLost);
+  EXPECT_EQ(scene.worker(1e6).state, WorkerState::kUp);
+  EXPECT_TRUE(scene.worker(1e6).reusable);
+  EXPECT_FALSE(scene.gang(1).changes_at);
+}
+
+TEST(AWorker, IsLostWhereItsAgentIsSilentAndAnotherWorkerFailed) {
+  Scene scene;
+  scene.job.spec.workers.count = 2;  // worker 1 has no pod
+  scene.agent.reachable = false;
+  EXPECT_EQ(scene.worker(9).state, WorkerState::kUp);
+  EXPECT_EQ(scene.gang(9).changes_at, test::at(10));
+  EXPECT_TRUE(scene.gang(9).awaits_silent);
+  EXPECT_EQ(scene.worker(10).state, WorkerState::kLost);
+  EXPECT_EQ(scene.worker(10).failure->reason, "AgentLost");
+  EXPECT_FALSE(scene.gang(10).awaits_silent);
+}
+
+TEST(AWorker, WhoseRanksHaveEndedCannotBeUsedAgainWhereItsAgentIsSilent) {
+  Scene scene;
+  scene.agent.reachable = false;
+  for (const auto phase : {AgentPhase::kStopped, AgentPhase::kFailed}) {
+    scene.agent.state->phase = phase;
+    EXPECT_TRUE(scene.worker(9).reusable);
+    EXPECT_FALSE(scene.worker(10).reusable);
+    EXPECT_NE(scene.worker(10).state, WorkerState::kLost) << "its word stands";
+  }
+}
+
+TEST(AWorker, IsLostWithItsContainerThoughItsPodRunsOn) {
+  Scene scene;
+  scene.pod.worker->exit_code = 137;
+  EXPECT_EQ(scene.worker().state, WorkerState::kLost);
+  EXPECT_EQ(scene.worker().failure->exitCode, 137);
+  EXPECT_FALSE(scene.worker().reusable);
+  scene.pod.worker->last_word = State{.generation = 3, .phase = AgentPhase::kSucceeded};
+  EXPECT_EQ(scene.worker().state, WorkerState::kSucceeded);
 }
 
 TEST(AWorker, WhoseAgentHasAnotherKeyIsKeptWhileItsGangRunsAndIsLostToTheNextOne) {

@@ -71,6 +71,18 @@ TEST_F(PerformerTest, BeginsNothingAfterAFailure) {
   EXPECT_EQ(api.size(test::kPodsPath), 0u);
 }
 
+TEST_F(PerformerTest, KeepsWhatTheServerSaysToPodsThatItRefusesUnderThePresentGeneration) {
+  api.refuse_pod = [](const Json&) { return std::optional<std::string>("exceeded quota"); };
+  EXPECT_EQ(perform({{status(1)}, {pod("a-0-1"), pod("a-1-1")}})->ended, Ended::kFailed);
+  const auto* refusal = cache.cluster().refusal(*cache.cluster().job(kJob));
+  ASSERT_NE(refusal, nullptr);
+  EXPECT_EQ(refusal->request, "create pod default/a-0-1") << "the first of those that are refused alike";
+  EXPECT_EQ(refusal->message, "exceeded quota");
+  EXPECT_TRUE(cache.take_changes().jobs.contains(kJob));
+  perform({{status(2)}});
+  EXPECT_EQ(cache.cluster().refusal(*cache.cluster().job(kJob)), nullptr) << "it is of generation 1";
+}
+
 TEST_F(PerformerTest, SendsAtMostSixteenRequestsAtATime) {
   std::vector<decide::Action> many;
   for (int i = 0; i < 50; ++i) many.emplace_back(pod("a-" + std::to_string(i) + "-1"));

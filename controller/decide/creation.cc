@@ -1,0 +1,58 @@
+#include "controller/decide/creation.h"
+
+#include <algorithm>
+
+#include "controller/decide/pod_template.h"
+
+namespace trainyard::decide {
+namespace {
+
+std::string counted(std::int32_t number, const char* noun) {
+  return std::to_string(number) + " " + noun + (number == 1 ? "" : "s");
+}
+
+/// Why pods are missing, as far as the API server said.
+std::string words_of(const Refusal* refusal) {
+  return refusal == nullptr ? "" : ": the API server refuses to " + refusal->request + ": " + refusal->message;
+}
+
+}  // namespace
+
+std::string placed_message(const contract::TrainingJobStatus& status) {
+  return counted(status.workers.desired, "worker") + " on " + counted(status.placement ? status.placement->nodes : 0, "node");
+}
+
+bool watch_creation(Review& review) {
+  const auto& workers = review.gang.workers;
+  const auto missing =
+      std::count_if(workers.begin(), workers.end(), [](const Worker& w) { return w.state == WorkerState::kMissing; });
+  const std::string placed = placed_message(review.status);
+  if (missing == 0) {
+    review.set(condition::kPlaced, true, reason::kGangPlaced, placed);
+    return false;
+  }
+  const auto limit = std::chrono::seconds(review.job.spec.lifecycle.startTimeoutSeconds);
+  const Time over = since_of(review.status, condition::kPlaced) + limit;
+  const Refusal* refusal = review.cluster.refusal(review.job);
+  const std::string which = std::to_string(missing) + " of " + counted(static_cast<std::int32_t>(workers.size()), "worker");
+  if (const std::string change = template_change(review.job, review.cluster.settings); !change.empty()) {
+    review.set(condition::kPlaced, false, reason::kGangRemoved, change + " before all workers were created");
+  } else if (review.now >= over) {
+    review.set(condition::kPlaced, false, reason::kGangRemoved,
+               which + " could not be created within lifecycle.startTimeoutSeconds, " + std::to_string(limit.count()) + " s" +
+                   words_of(refusal));
+  } else {
+    review.look_again(over);
+    review.set(condition::kPlaced, true, reason::kCreatingWorkers,
+               refusal == nullptr ? placed : placed + "; " + which + " could not be created yet" + words_of(refusal));
+  }
+  return true;
+}
+
+Time makes_room_until(const Cluster& cluster, const Job& job) {
+  const bool was_refused = reason_of(job.status, condition::kPlaced) == reason::kGangRemoved && cluster.refusal(job) != nullptr &&
+                           template_change(job, cluster.settings).empty();
+  return was_refused ? since_of(job.status, condition::kPlaced) + cluster.settings.refused_wait : Time{};
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,22 @@
+#pragma once
+// A gang whose pods are being made.
+
+#include <string>
+
+#include "controller/decide/review.h"
+
+namespace trainyard::decide {
+
+/// Of a gang in CreatingWorkers: true while pods of it are missing, which schedule() makes, again and again where the API server refuses
+/// them (a quota, an admission webhook); the condition Placed has its words. After lifecycle.startTimeoutSeconds the pods that are
+/// there go, since they hold their nodes in vain (GangRemoved), and the gang makes room for others for Settings::refused_wait. They go at
+/// once where the template was changed, since the others would be made from another one.
+bool watch_creation(Review& review);
+
+/// Until when the gang makes room; the past where it does not.
+Time makes_room_until(const Cluster& cluster, const Job& job);
+
+/// "4 workers on 2 nodes".
+std::string placed_message(const contract::TrainingJobStatus& status);
+
+}  // namespace trainyard::decide

@@ -1,0 +1,21 @@
+#include "controller/decide/engine_spec.h"
+
+#include "controller/decide/text_hash.h"
+
+namespace trainyard::decide {
+
+contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec) {
+  contract::TrainingJobSpec out = spec;
+  out.workers.templ = contract::Json::object();
+  out.suspend = false;
+  out.lifecycle = {};
+  return out;
+}
+
+std::string spec_hash(const contract::TrainingJobSpec& spec) {
+  return text_hash(contract::encode(engine_spec(spec)).dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+bool is_spec_edited(const Job& job) { return job.status.specHash != spec_hash(job.spec); }
+
+}  // namespace trainyard::decide

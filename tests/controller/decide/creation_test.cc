@@ -1,0 +1,72 @@
+#include "controller/decide/creation.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/controller/decide/a_world.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::ConditionStatus;
+using test::World;
+
+/// A quota has room for worker 0 alone.
+World a_half_made_world() {
+  World world = a_world();
+  world.refuse_pod = [](const CreatePod& create) {
+    const bool first = create.key.name.starts_with("a-0-");
+    return first ? std::nullopt : std::optional<std::string>("exceeded quota: gpus");
+  };
+  world.settle();
+  return world;
+}
+
+TEST(AGangThatIsHalfMade, SaysAtOnceWhatTheApiServerRefusesAndWhy) {
+  World world = a_half_made_world();
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1"}));
+  world.pass(5);
+  EXPECT_EQ(world.condition("Placed").message,
+            "2 workers on 2 nodes; 1 of 2 workers could not be created yet: the API server refuses to create pod a-1-1: exceeded "
+            "quota: gpus");
+}
+
+TEST(AGangThatIsHalfMade, GivesItsNodesBackAfterTheStartTimeoutAndMakesRoomForAWhile) {
+  World world = a_half_made_world();
+  world.pass(599);
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1"}));
+  world.pass(1);
+  EXPECT_TRUE(world.pods().empty());
+  EXPECT_EQ(world.condition("Placed").reason, "GangRemoved");
+  EXPECT_NE(world.condition("Placed").message.find("exceeded quota: gpus"), std::string::npos);
+  EXPECT_TRUE(world.has_event("GangRemoved"));
+  EXPECT_EQ(world.status().restarts, 0) << "nothing had begun";
+  world.refuse_pod = nullptr;
+  world.pass(119);
+  EXPECT_TRUE(world.pods().empty());
+  world.pass(1);
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"}));
+  EXPECT_EQ(world.condition("Placed").message, "2 workers on 2 nodes");
+}
+
+TEST(AGangThatIsHalfMade, IsMadeAnewAtOnceWhereItsTemplateIsEdited) {
+  World world = a_half_made_world();
+  world.refuse_pod = nullptr;
+  world.now += 1;
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.workers.templ = Json::parse(R"({"spec": {"hostname": "x"}})"); });
+  world.settle();
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"}));
+  EXPECT_EQ(world.pod(0).worker->template_hash, world.pod(1).worker->template_hash);
+}
+
+TEST(AGangThatIsHalfMade, IsRemovedThoughItsEditedTemplateIsRefused) {
+  World world = a_half_made_world();
+  world.now += 1;
+  world.templates_are_accepted = false;
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.workers.templ = Json::parse(R"({"spec": {"hostname": "x"}})"); });
+  world.settle();
+  EXPECT_TRUE(world.pods().empty());
+  EXPECT_TRUE(is(world, "Accepted", ConditionStatus::kFalse));
+}
+
+}  // namespace
+}  // namespace trainyard::decide
