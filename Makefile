@@ -5,7 +5,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 PROGRAMS := trainyard-controller trainyard-worker trainyard-rank
 
-.PHONY: help setup build test test-unit test-engine test-integration test-e2e demo down images chart bench sanitize tidy format format-check cuda clean
+.PHONY: help setup build test test-unit test-engine test-integration test-e2e demo down images chart bench sanitize tidy format format-check dockerfile fuzz cuda clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,10 +57,16 @@ tidy: ## clang-tidy over the files that changed since origin/main (ALL=1: all fi
 	@.ci/tidy
 
 format: ## format all C++ files
-	@git ls-files '*.h' '*.cc' '*.cu' | xargs clang-format-14 -i
+	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format-14 -i
 
 format-check: ## fail where a C++ file is not formatted
-	@git ls-files '*.h' '*.cc' '*.cu' | xargs clang-format-14 --dry-run -Werror
+	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format-14 --dry-run -Werror
+
+dockerfile: ## build both images of the Dockerfile with buildah, and start their programs (wants buildah and mmdebstrap)
+	@.ci/test dockerfile
+
+fuzz: ## libFuzzer over manifests and checkpoint files
+	@.ci/fuzz
 
 cuda: ## compile and link the engine with NCCL and CUDA; needs no GPU
 	@.ci/setup packages torch

@@ -9,6 +9,7 @@ contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec) {
   out.workers.templ = contract::Json::object();
   out.suspend = false;
   out.lifecycle = {};
+  out.lifecycle.startTimeoutSeconds = spec.lifecycle.startTimeoutSeconds;  // ranks wait so long for one another
   return out;
 }
 

@@ -129,6 +129,7 @@ void AgentCore::start_ranks(Actions& actions) {
   for (std::int32_t i = 0; i < here; ++i) {
     contract::RankConfig config;
     config.jobUid = assignment_->jobUid;
+    config.job = assignment_->job;
     config.generation = assignment_->generation;
     config.rank = assignment_->ranks[i];
     config.localRank = i;
