@@ -32,6 +32,7 @@ run() {
   fi
   {
     kubectl delete trainingjobs --all --all-namespaces --wait
+    kubectl delete pods -l trainyard.dev/job-name --grace-period=1 --wait=false  # a rank whose peer was cut off waits for it long
     within 150 no_workers  # else the next job's limits count the time that these hold their nodes
     kubectl delete events --all
     rm -rf "$DIR"/volumes/default/checkpoints/*
