@@ -119,7 +119,8 @@ test_a_killed_rank_is_restarted_inside_its_pod() {
   local before node
   before=$(worker killed-rank 1 metadata.uid) node=$(worker killed-rank 1 spec.nodeName)
   kill_in "$node" "$(worker killed-rank 1 metadata.name)" trainyard-rank
-  succeeded killed-rank && is "$before" worker killed-rank 1 metadata.uid && is 1 field killed-rank restarts
+  within 60 is 1 field killed-rank restarts && is "$before" worker killed-rank 1 metadata.uid && succeeded killed-rank &&
+    is 1 field killed-rank restarts
 }
 
 test_a_deleted_worker_pod_is_replaced() {
@@ -127,7 +128,7 @@ test_a_deleted_worker_pod_is_replaced() {
   local before
   before=$(worker deleted-pod 0 metadata.uid)
   kubectl delete pod "$(worker deleted-pod 0 metadata.name)" --wait=false
-  succeeded deleted-pod && is_not "$before" worker deleted-pod 0 metadata.uid
+  within 60 is_not "$before" worker deleted-pod 0 metadata.uid && succeeded deleted-pod
 }
 
 test_a_killed_leader_is_followed_by_the_other_controller() {
@@ -143,7 +144,7 @@ test_a_node_that_is_cut_off_loses_its_worker_to_another() {
   local node result
   node=$(worker cut-node 1 spec.nodeName)
   cut_link "$node"
-  succeeded cut-node && is_not "$node" worker cut-node 1 spec.nodeName
+  within 90 is_not "$node" worker cut-node 1 spec.nodeName && succeeded cut-node
   result=$?
   mend_link "$node"
   within 60 all_nodes_ready && kubectl -n $SYSTEM rollout status deployment --timeout 60s && return $result
