@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <tuple>
 
 namespace trainyard::decide {
 namespace {
@@ -46,7 +47,9 @@ void copy_progress(Review& review) {
     if (progress && (newest == nullptr || progress->step > newest->step)) newest = &*progress;
     const auto& checkpoint = worker.said->checkpoint;
     auto& known = review.status.checkpoint;
-    if (checkpoint && (!known || checkpoint->completedAt > known->completedAt)) known = checkpoint;
+    // Times are in seconds, in which a small model may write several.
+    if (checkpoint && (!known || std::tie(checkpoint->completedAt, checkpoint->step) > std::tie(known->completedAt, known->step)))
+      known = checkpoint;
   }
   if (newest == nullptr || is_outdated(review.job.status, *newest)) return;
   review.status.progress = *newest;
