@@ -1,4 +1,5 @@
-// Real Gloo over loopback, the ranks as threads: each has its own store client, sockets and groups, as a process has.
+// Real Gloo over loopback, the ranks as threads: each has its own store client, sockets and groups, as a process has. Only c10d's
+// flight recorder is one for the process, and enters the groups that it meets without a lock: it is off here.
 #include "worker/mesh/connect.h"
 
 #include <arpa/inet.h>
@@ -8,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <functional>
 #include <optional>
 #include <thread>
@@ -18,6 +20,8 @@
 
 namespace trainyard::mesh {
 namespace {
+
+const int kNoFlightRecorder = setenv("TORCH_FR_BUFFER_SIZE", "0", 1);  // read at the first collective
 
 std::int32_t free_port() {
   const int probe = socket(AF_INET, SOCK_STREAM, 0);
