@@ -5,7 +5,7 @@
 namespace trainyard::decide {
 namespace {
 
-// A released agent ends at once; this is for those that the release does not reach.
+// A released agent ends at once, and its kubelet says so soon after; this is for those that the release does not reach.
 constexpr std::chrono::seconds kReleaseGrace{30};
 
 void end(Review& review, const std::string& why) {
@@ -49,7 +49,10 @@ void clean_up(Review& review) {
   for (const auto* pod : review.cluster.pods_of(review.job)) {
     if (!is_live(*pod) || pod->deletion_time) continue;
     const auto* agent = review.cluster.agent(pod->uid);
-    if (agent != nullptr && agent->reachable && review.now < ended + kReleaseGrace) {
+    // To fall silent after the end is what the release asks for, and a new leader has yet to ask: a pod that is removed before its
+    // kubelet says that it completed takes its logs along.
+    const bool may_end = agent == nullptr ? !pod->worker->ip.empty() : agent->reachable || agent->since >= ended;
+    if (may_end && review.now < ended + kReleaseGrace) {
       review.look_again(ended + kReleaseGrace);
     } else {
       review.remove(*pod, "the job has ended");

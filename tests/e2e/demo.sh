@@ -82,6 +82,7 @@ cat <<X
 Done after $((SECONDS - started)) s. What to try next:
 $([ "$cluster" = existing ] || printf '  export KUBECONFIG=%s PATH=%s:$PATH' "$KUBECONFIG" "$BIN")
   kubectl describe trainingjob $job                  conditions and events
+  kubectl logs -l trainyard.dev/job-name=$job        what the workers said
   kubectl explain trainingjob.spec.parallelism       what every field means
   bin/trainyard-worker run crds/examples/dictionary-tiny.yaml --path /data=corpus --path /checkpoints=/tmp/checkpoints
 $([ "$cluster" = existing ] || printf '  make down                                          takes the cluster away')

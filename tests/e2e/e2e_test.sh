@@ -56,7 +56,7 @@ test_trains_over_two_nodes() {
 
 test_the_example_learns_english() {
   kubectl apply -f crds/examples/dictionary-tiny.yaml && within 180 ended dictionary-tiny && phase_is dictionary-tiny Succeeded &&
-    learnt_english dictionary-tiny
+    learnt_english dictionary-tiny && logs_stay dictionary-tiny Succeeded 'step 500'
 }
 
 test_suspend_checkpoints_first_and_resume_goes_on() {
@@ -83,7 +83,8 @@ test_bad_manifests_are_refused_by_the_api_server() {
 
 test_a_missing_corpus_fails_at_once_and_says_what_to_mount() {
   start no-corpus 's#/data/train#/data/nothing#' && within 60 phase_is no-corpus Failed &&
-    is User field no-corpus failure.class && has /data/nothing field no-corpus failure.message && is 0 field no-corpus restarts
+    is User field no-corpus failure.class && has /data/nothing field no-corpus failure.message && is 0 field no-corpus restarts &&
+    logs_stay no-corpus Failed /data/nothing
 }
 
 test_checkpoints_that_are_not_shared_fail_the_job() {

@@ -49,6 +49,12 @@ phase_is() { is "$2" field "$1" phase; }
 ended() { phase_is "$1" Succeeded || phase_is "$1" Failed; }
 checkpoints() { find "$DIR/volumes/default/checkpoints/$1" -maxdepth 1 -name 'step-*' 2> /dev/null | wc -l; }
 has_checkpoints() { [ "$(checkpoints "$1")" -ge "$2" ]; }
+# logs_stay NAME PHASE PART: each pod of the ended job comes to that phase, and its log, with that part, is still there.
+logs_stay() {
+  local pods="-l trainyard.dev/job-name=$1"
+  within 30 is "$2" sh -c "kubectl get pods $pods -o 'jsonpath={range .items[*]}{.status.phase}{\"\\n\"}{end}' | sort -u" &&
+    has "$3" kubectl logs $pods --tail=-1
+}
 no_pods_of() { is "" kubectl get pods -l "trainyard.dev/job-name=$1" -o name; }
 no_workers() { is "" kubectl get pods -l trainyard.dev/job-name -o name; }
 all_nodes_ready() { is "$NODES" sh -c 'kubectl get nodes --no-headers | grep -c " Ready "'; }

@@ -1,5 +1,6 @@
 #include "tests/support/virtual_time.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace trainyard::test {
@@ -8,8 +9,10 @@ using std::chrono::microseconds;
 
 VirtualTime::VirtualTime(std::uint64_t seed) : start_(*contract::parse_rfc3339("2026-01-01T00:00:00Z")), random_(seed) {}
 
-void VirtualTime::after(microseconds delay, std::function<void()> task) {
-  tasks_.push({uptime_ + delay, number_++, std::make_shared<std::function<void()>>(std::move(task))});
+void VirtualTime::after(microseconds delay, std::function<void()> task) { at(uptime_ + delay, std::move(task)); }
+
+void VirtualTime::at(microseconds uptime, std::function<void()> task) {
+  tasks_.push({std::max(uptime, uptime_), number_++, std::make_shared<std::function<void()>>(std::move(task))});
 }
 
 bool VirtualTime::step(microseconds end) {
@@ -57,12 +60,21 @@ void VirtualExecutor::hand(std::function<void()> task) {
 
 void VirtualExecutor::later(microseconds delay, std::function<void()> task, bool on_hand) {
   time_.after(delay, [this, on_hand, alive = std::weak_ptr<bool>(alive_), task = std::move(task)]() mutable {
-    if (alive.expired()) return;
-    if (time_.uptime() < frozen_until_) return later(frozen_until_ - time_.uptime(), std::move(task), on_hand);
-    on_hand_ = on_hand;
-    task();
-    if (!alive.expired()) on_hand_ = false;
+    if (!alive.expired()) run(std::move(task), on_hand);
   });
+}
+
+void VirtualExecutor::run(std::function<void()> task, bool on_hand) {
+  if (time_.uptime() < frozen_until_) {
+    time_.at(frozen_until_, [this, on_hand, alive = std::weak_ptr<bool>(alive_), task = std::move(task)]() mutable {
+      if (!alive.expired()) run(std::move(task), on_hand);
+    });
+    return;
+  }
+  on_hand_ = on_hand;
+  const std::weak_ptr<bool> alive(alive_);
+  task();
+  if (!alive.expired()) on_hand_ = false;
 }
 
 }  // namespace trainyard::test

@@ -2,6 +2,7 @@
 // A loop in virtual time: whatever has a delay happens in the order of its time, as fast as it can be computed, and by a seed the
 // same way again.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -25,6 +26,7 @@ class VirtualTime {
   contract::Time now() const { return start_ + uptime_; }
   milliseconds uptime() const { return std::chrono::duration_cast<milliseconds>(uptime_); }
   void after(std::chrono::microseconds delay, std::function<void()> task);
+  void at(std::chrono::microseconds uptime, std::function<void()> task);
   /// Until nothing is left to do before `time` has passed.
   void run_for(std::chrono::microseconds time);
   /// Until `done` holds, looked at after each task; false when it does not within `limit`.
@@ -72,11 +74,12 @@ class VirtualExecutor : public reconcile::Executor {
 
   /// Nothing of what was handed in runs any more: the process died.
   void stop() { alive_ = nullptr; }
-  /// Everything waits until then, and happens all the same: the process was frozen, or its machine asleep.
-  void freeze(milliseconds how_long) { frozen_until_ = time_.uptime() + how_long; }
+  /// Everything waits until then, and happens all the same, in its order: the process was frozen, or its machine asleep.
+  void freeze(milliseconds how_long) { frozen_until_ = std::max(frozen_until_, time_.uptime() + how_long); }
 
  private:
   void later(std::chrono::microseconds delay, std::function<void()> task, bool on_hand);
+  void run(std::function<void()> task, bool on_hand);
 
   VirtualTime& time_;
   const Latency latency_;

@@ -36,10 +36,27 @@ TEST(AFinishedJob, IsDeletedWhenItsTimeIsOver) {
 TEST(AFinishedJob, LosesPodsThatTheReleaseDoesNotReach) {
   World world = a_running_world();
   world.silence(1);
+  world.pass(1);
   world.fail_rank(0, {.failureClass = FailureClass::kUser, .reason = "CorpusMissing", .message = "no"});
   world.settle();
   EXPECT_EQ(world.status().phase, Phase::kFailed);
   EXPECT_TRUE(world.pods().empty());
+}
+
+TEST(AFinishedJob, KeepsPodsWhoseReleasedAgentsFallSilentBeforeTheirKubeletSaysThatTheyCompleted) {
+  World world = a_running_world();
+  world.finish();
+  ASSERT_TRUE(world.decide_once());  // the end is written
+  world.decide_once();
+  world.silence(0);
+  world.silence(1);
+  while (world.decide_once()) {
+  }
+  EXPECT_EQ(world.status().phase, Phase::kSucceeded);
+  EXPECT_TRUE(world.deleted_pods.empty());
+  world.now += 30;  // one that never completes goes all the same
+  world.decide_once();
+  EXPECT_EQ(world.deleted_pods.size(), 2u);
 }
 
 TEST(AFinishedJob, WantsNothingMore) {
