@@ -56,7 +56,7 @@ test_trains_over_two_nodes() {
 
 test_the_example_learns_english() {
   kubectl apply -f crds/examples/dictionary-tiny.yaml && within 180 ended dictionary-tiny && phase_is dictionary-tiny Succeeded &&
-    learnt_english dictionary-tiny && logs_stay dictionary-tiny Succeeded 'step 500'
+    learnt_english dictionary-tiny && logs_stay dictionary-tiny Succeeded '"step":500'
 }
 
 test_suspend_checkpoints_first_and_resume_goes_on() {

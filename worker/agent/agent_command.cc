@@ -1,5 +1,6 @@
 #include "worker/agent/agent_command.h"
 
+#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "worker/agent/cgroup.h"
 #include "worker/agent/http_server.h"
 #include "worker/agent/log.h"
+#include "worker/agent/pod_log.h"
 #include "worker/agent/rank_process.h"
 
 namespace trainyard::agent {
@@ -41,6 +43,10 @@ void pass_through(std::int32_t rank, std::string_view line) {
   [[maybe_unused]] const auto written = ::write(STDOUT_FILENO, text.data(), text.size());
 }
 
+std::chrono::milliseconds uptime() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch());
+}
+
 }  // namespace
 
 int run_agent(const AgentCommand& command) {
@@ -60,11 +66,13 @@ int run_agent(const AgentCommand& command) {
   options.termination_log = command.termination_log;
   options.log = write_log;
   options.reap_orphans = true;
+  PodLog log(write_log);
   std::optional<Agent> agent;
   agent.emplace(io, options,
                 Agent::Callbacks{.log_line = pass_through,
                                  .published =
                                      [&] {
+                                       log.state(agent->state(), uptime());
                                        if (service) service->published();
                                      },
                                  .ended =
