@@ -27,7 +27,8 @@ std::vector<kube::WatchTarget> watch_targets() {
   return {{.path = "/apis/trainyard.dev/v1alpha1/trainingjobs", .label_selector = {}, .shrink = drop_managed_fields},
           {.path = "/api/v1/pods", .label_selector = {}, .shrink = shrink_pod},
           {.path = "/api/v1/nodes", .label_selector = {}, .shrink = shrink_node},
-          {.path = "/api/v1/persistentvolumeclaims", .label_selector = {}, .shrink = drop_managed_fields}};
+          {.path = "/api/v1/persistentvolumeclaims", .label_selector = {}, .shrink = drop_managed_fields},
+          {.path = "/api/v1/persistentvolumes", .label_selector = {}, .shrink = shrink_volume}};
 }
 
 Cache::Cache(decide::Settings settings) { cluster_.settings = std::move(settings); }
@@ -113,6 +114,10 @@ void Cache::erase_missing(Watched kind, const kube::WatchBatch& batch, std::int6
     for (const auto& [name, node] : cluster_.nodes()) {
       if (!keys.contains({"", name})) missing.emplace_back(ObjectKey{"", name}, "");
     }
+  } else if (kind == Watched::kVolumes) {
+    for (const auto& [name, volume] : cluster_.volumes()) {
+      if (!keys.contains({"", name})) missing.emplace_back(ObjectKey{"", name}, "");
+    }
   } else {
     for (const auto& [key, claim] : cluster_.claims()) {
       if (!keys.contains(key)) missing.emplace_back(key, "");
@@ -126,6 +131,7 @@ void Cache::put(Watched kind, const Json& object) {
   if (kind == Watched::kJobs) put_job(object);
   if (kind == Watched::kNodes) put_node(object);
   if (kind == Watched::kClaims) put_claim(object);
+  if (kind == Watched::kVolumes) put_volume(object);
   if (kind != Watched::kPods) return;
   const auto assumed = assumed_pods_.find(key_of(object));
   if (assumed != assumed_pods_.end()) {
@@ -143,6 +149,9 @@ void Cache::erase(Watched kind, const ObjectKey& key, const std::string& uid) {
     node_changed(key.name);
   } else if (kind == Watched::kClaims) {
     cluster_.erase_claim(key);
+    changes_.room = true;
+  } else if (kind == Watched::kVolumes) {
+    cluster_.erase_volume(key.name);
     changes_.room = true;
   } else if (kind == Watched::kPods) {
     const auto* pod = cluster_.pod(key);
@@ -195,6 +204,15 @@ void Cache::put_claim(const Json& object) {
   const auto* old = cluster_.claim(claim->key);
   if (old != nullptr && *old == *claim) return;
   cluster_.put(std::move(*claim));
+  changes_.room = true;
+}
+
+void Cache::put_volume(const Json& object) {
+  auto volume = decode_volume(object);
+  if (!volume) return;
+  const auto* old = cluster_.volume(volume->name);
+  if (old != nullptr && *old == *volume) return;
+  cluster_.put(std::move(*volume));
   changes_.room = true;
 }
 

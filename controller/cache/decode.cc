@@ -194,6 +194,11 @@ void shrink_node(Json& object) {
   erase(part(object, "status"), {"images", "volumesInUse", "volumesAttached"});
 }
 
+void shrink_volume(Json& object) {
+  erase(part(object, "metadata"), {"managedFields", "annotations"});
+  part(object, "spec") = {{"nodeAffinity", member(member(object, "spec"), "nodeAffinity")}};
+}
+
 std::optional<decide::Pod> decode_pod(const Json& object) {
   const Json& metadata = member(object, "metadata");
   const Json& spec = member(object, "spec");
@@ -233,9 +238,17 @@ std::optional<decide::Node> decode_node(const Json& object) {
 std::optional<decide::Claim> decode_claim(const Json& object) {
   decide::Claim claim{.key = key_of(object), .phase = text(member(object, "status"), "phase")};
   if (claim.key.ns.empty() || claim.key.name.empty()) return std::nullopt;
-  claim.bound = claim.phase == "Bound" && !text(member(object, "spec"), "volumeName").empty();
+  if (claim.phase == "Bound") claim.volume = text(member(object, "spec"), "volumeName");
   claim.deleting = member(member(object, "metadata"), "deletionTimestamp").is_string();
   return claim;
+}
+
+std::optional<decide::Volume> decode_volume(const Json& object) {
+  decide::Volume volume{.name = key_of(object).name};
+  if (volume.name.empty()) return std::nullopt;
+  const Json& terms = member(member(member(member(object, "spec"), "nodeAffinity"), "required"), "nodeSelectorTerms");
+  if (terms.is_array()) volume.required_terms = terms;
+  return volume;
 }
 
 std::optional<decide::Job> decode_job(const Json& object, const decide::Job* known) {

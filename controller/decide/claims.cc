@@ -35,19 +35,31 @@ ClaimTrouble unbound(const std::vector<std::string>& names, const std::string& n
 
 }  // namespace
 
+std::vector<Json> volume_terms(const Cluster& cluster, const Job& job, const PodNeeds& needs) {
+  std::vector<Json> out;
+  for (const auto& name : needs.claims) {
+    const Claim* claim = cluster.claim({job.key.ns, name});
+    const Volume* volume = claim == nullptr ? nullptr : cluster.volume(claim->volume);
+    if (volume != nullptr && !volume->required_terms.empty()) out.push_back(volume->required_terms);
+  }
+  return out;
+}
+
 std::optional<ClaimTrouble> claim_trouble(const Cluster& cluster, const Job& job, const PodNeeds& needs) {
   const std::string& ns = job.key.ns;
   std::vector<std::string> gone, pending;
-  const Claim *dying = nullptr, *waits = nullptr;
+  const Claim *dying = nullptr, *waits = nullptr, *lost = nullptr;
   for (const auto& name : needs.claims) {
     const Claim* claim = cluster.claim({ns, name});
     if (claim == nullptr) {
       gone.push_back(name);
     } else if (claim->deleting) {
       dying = claim;
-    } else if (!claim->bound) {
+    } else if (claim->volume.empty()) {
       pending.push_back(name);
       if (waits == nullptr) waits = claim;
+    } else if (cluster.volume(claim->volume) == nullptr) {
+      lost = claim;
     }
   }
   if (!gone.empty()) return missing(gone, ns);
@@ -55,6 +67,10 @@ std::optional<ClaimTrouble> claim_trouble(const Cluster& cluster, const Job& job
     return ClaimTrouble{reason::kClaimMissing,
                         "PersistentVolumeClaim " + to_text(dying->key) +
                             " is being deleted, and no pod can mount it any more; create it anew once it is gone"};
+  }
+  if (lost != nullptr) {
+    return ClaimTrouble{reason::kClaimMissing, "PersistentVolumeClaim " + to_text(lost->key) + " is bound to PersistentVolume " +
+                                                   lost->volume + ", which does not exist; create the claim anew"};
   }
   if (waits != nullptr && job.spec.placement.binding == contract::Binding::kDirect) return unbound(pending, ns, *waits);
   return std::nullopt;

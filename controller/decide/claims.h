@@ -18,4 +18,7 @@ struct ClaimTrouble {
 /// Scheduler: kube-scheduler chooses a volume for the node, and then waits for it; with Direct nobody would.
 std::optional<ClaimTrouble> claim_trouble(const Cluster& cluster, const Job& job, const PodNeeds& needs);
 
+/// From which nodes the job's pods can mount the volumes of their claims: NodeRules::volume_terms.
+std::vector<Json> volume_terms(const Cluster& cluster, const Job& job, const PodNeeds& needs);
+
 }  // namespace trainyard::decide

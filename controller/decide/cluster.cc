@@ -58,6 +58,13 @@ void Cluster::put(Claim claim) {
 
 void Cluster::erase_claim(const ObjectKey& key) { claims_.erase(key); }
 
+void Cluster::put(Volume volume) {
+  std::string name = volume.name;
+  volumes_.insert_or_assign(std::move(name), std::move(volume));
+}
+
+void Cluster::erase_volume(const std::string& name) { volumes_.erase(name); }
+
 void Cluster::erase_node(const std::string& name) { nodes_.erase(name); }
 
 void Cluster::erase_pod(const ObjectKey& key) {
@@ -94,6 +101,7 @@ void Cluster::erase_refusal(const std::string& job_uid) { refusals_.erase(job_ui
 
 const Node* Cluster::node(const std::string& name) const { return find_in(nodes_, name); }
 const Claim* Cluster::claim(const ObjectKey& key) const { return find_in(claims_, key); }
+const Volume* Cluster::volume(const std::string& name) const { return find_in(volumes_, name); }
 const Pod* Cluster::pod(const ObjectKey& key) const { return find_in(pods_, key); }
 const Job* Cluster::job(const ObjectKey& key) const { return find_in(jobs_, key); }
 const AgentView* Cluster::agent(const std::string& pod_uid) const { return find_in(agents_, pod_uid); }

@@ -118,9 +118,16 @@ struct AgentView {
 struct Claim {
   ObjectKey key;
   std::string phase;      // Pending, Bound, Lost
-  bool bound = false;     // Bound, and to a volume
+  std::string volume;     // the PersistentVolume that it is bound to; empty: not bound
   bool deleting = false;  // gone once no pod uses it any more; no other pod may begin to
   bool operator==(const Claim&) const = default;
+};
+
+/// A PersistentVolume: from which nodes it can be mounted.
+struct Volume {
+  std::string name;
+  Json required_terms = Json::array();  // nodeSelectorTerms of spec.nodeAffinity.required; empty: from any node
+  bool operator==(const Volume&) const = default;
 };
 
 /// What the API server said to the dry run of worker 0's pod.
@@ -177,6 +184,8 @@ class Cluster {
   void put(Job job);
   void put(Claim claim);
   void erase_claim(const ObjectKey& key);
+  void put(Volume volume);
+  void erase_volume(const std::string& name);
   void erase_node(const std::string& name);
   void erase_pod(const ObjectKey& key);  // and what is known of its agent
   void erase_job(const ObjectKey& key);  // and its template checks and refusal
@@ -190,8 +199,10 @@ class Cluster {
   const std::map<ObjectKey, Pod>& pods() const { return pods_; }
   const std::map<ObjectKey, Job>& jobs() const { return jobs_; }
   const std::map<ObjectKey, Claim>& claims() const { return claims_; }
+  const std::map<std::string, Volume>& volumes() const { return volumes_; }
   const Node* node(const std::string& name) const;
   const Claim* claim(const ObjectKey& key) const;
+  const Volume* volume(const std::string& name) const;
   const Pod* pod(const ObjectKey& key) const;
   const Job* job(const ObjectKey& key) const;
   /// Nothing where the agent was never asked.
@@ -220,6 +231,7 @@ class Cluster {
   std::map<ObjectKey, Pod> pods_;
   std::map<ObjectKey, Job> jobs_;
   std::map<ObjectKey, Claim> claims_;
+  std::map<std::string, Volume> volumes_;
   std::map<std::string, AgentView> agents_;
   std::map<std::pair<std::string, std::string>, TemplateCheck> template_checks_;  // by job UID and template hash
   std::map<std::string, Refusal> refusals_;                                       // by job UID

@@ -15,9 +15,10 @@ constexpr std::size_t kHoldersNamed = 3;
 struct Words {
   const char *one, *many;
 };
-constexpr std::array<Words, 5> kObstacles{{
+constexpr std::array<Words, 6> kObstacles{{
     // in the order of Obstacle
     {" does not match the template's nodeSelector or affinity", " do not match the template's nodeSelector or affinity"},
+    {" cannot mount a volume of the template's claims", " cannot mount a volume of the template's claims"},
     {" has a taint that the template does not tolerate", " have taints that the template does not tolerate"},
     {" is cordoned", " are cordoned"},
     {" is not ready", " are not ready"},
@@ -119,7 +120,7 @@ std::string too_large(const Topology& topology, const Gang& gang, bool& any_node
   for (std::size_t i = 0; i < topology.num_nodes(); ++i) {
     const Node& node = topology.node(i);
     const auto found = obstacle(node, gang.rules);
-    if (found == Obstacle::kSelector || found == Obstacle::kTaint) continue;
+    if (found && is_lasting(*found)) continue;
     any_node = true;
     fits = fits || fit_into(node.allocatable, gang.requests) > 0;
     for (const auto& [name, amount] : gang.requests.entries()) {
@@ -145,7 +146,7 @@ std::int64_t fit_when_empty(const Topology& topology, const Gang& gang) {
   std::map<std::int32_t, std::int64_t> by_domain;
   for (std::size_t i = 0; i < topology.num_nodes(); ++i) {
     const auto found = obstacle(topology.node(i), gang.rules);
-    if (found == Obstacle::kSelector || found == Obstacle::kTaint) continue;
+    if (found && is_lasting(*found)) continue;
     const auto domain = topology.ancestor(static_cast<std::int32_t>(i), level);
     if (level >= 0 && topology.domains()[domain].name.empty()) continue;
     by_domain[domain] += fit_into(topology.node(i).allocatable, gang.requests);

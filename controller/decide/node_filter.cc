@@ -44,6 +44,11 @@ bool matches_term(const Json& term, const Node& node) {
          });
 }
 
+/// `terms` are nodeSelectorTerms, of which one must match; none at all allow every node.
+bool matches_terms(const Json& terms, const Node& node) {
+  return terms.empty() || std::any_of(terms.begin(), terms.end(), [&node](const Json& term) { return matches_term(term, node); });
+}
+
 }  // namespace
 
 bool tolerates(const std::vector<Toleration>& tolerations, const Taint& taint) {
@@ -59,10 +64,9 @@ std::optional<Obstacle> obstacle(const Node& node, const NodeRules& rules) {
     const auto found = node.labels.find(key);
     if (found == node.labels.end() || found->second != value) return Obstacle::kSelector;
   }
-  const auto& terms = rules.required_terms;
-  if (!terms.empty() &&
-      std::none_of(terms.begin(), terms.end(), [&node](const Json& term) { return matches_term(term, node); })) {
-    return Obstacle::kSelector;
+  if (!matches_terms(rules.required_terms, node)) return Obstacle::kSelector;
+  for (const auto& terms : rules.volume_terms) {
+    if (!matches_terms(terms, node)) return Obstacle::kVolume;
   }
   const Taint cordon{.key = "node.kubernetes.io/unschedulable", .value = "", .effect = "NoSchedule"};
   for (const auto& taint : node.taints) {

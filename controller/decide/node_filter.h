@@ -1,6 +1,7 @@
 #pragma once
 // Whether a node would take a pod at all, room aside: what kube-scheduler checks before it looks at resources.
-// Source: k8s.io/component-helpers/scheduling/corev1 (node affinity, taints and tolerations).
+// Source: k8s.io/component-helpers/scheduling/corev1 (node affinity, taints and tolerations) and
+// k8s.io/component-helpers/storage/volume (a volume's node affinity).
 
 #include <optional>
 #include <string>
@@ -12,8 +13,10 @@
 namespace trainyard::decide {
 
 /// Why a node takes no pod of this kind, however empty it is; in the order in which they are told.
-enum class Obstacle { kSelector, kTaint, kCordoned, kNotReady, kRejected };
+enum class Obstacle { kSelector, kVolume, kTaint, kCordoned, kNotReady, kRejected };
 std::optional<Obstacle> obstacle(const Node& node, const NodeRules& rules);
+/// Whether it is of those that no node gets rid of by itself: an empty node would not do either.
+inline bool is_lasting(Obstacle obstacle) { return obstacle <= Obstacle::kTaint; }
 
 bool tolerates(const std::vector<Toleration>& tolerations, const Taint& taint);
 

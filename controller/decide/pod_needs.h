@@ -17,11 +17,13 @@ struct Toleration {
   bool operator==(const Toleration&) const = default;
 };
 
-/// What a pod asks of its node, from its spec: nodeSelector, the required node affinity and the tolerations.
+/// What a pod asks of its node, from its spec: nodeSelector, the required node affinity and the tolerations; and, once its claims are
+/// bound, that its volumes can be mounted there.
 struct NodeRules {
   std::map<std::string, std::string> selector;
   Json required_terms = Json::array();  // nodeSelectorTerms; empty: any node
   std::vector<Toleration> tolerations;
+  std::vector<Json> volume_terms;  // nodeSelectorTerms of each volume that has any
   bool operator==(const NodeRules&) const = default;
 };
 NodeRules read_node_rules(const Json& pod_spec);

@@ -95,6 +95,7 @@ Gang gang_of(const Cluster& cluster, const Candidate& candidate, Time now) {
             .requests = candidate.needs->requests,
             .rules = candidate.needs->rules,
             .pack = job.spec.placement.pack};
+  gang.rules.volume_terms = volume_terms(cluster, job, *candidate.needs);
   if (!candidate.has_others()) gang.groups = groups_of(job.spec);
   std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
   for (const auto& worker : candidate.gang.workers) {

@@ -195,8 +195,20 @@ TEST_F(BuiltController, PlacesAGangOnceItsClaimIsBound) {
              {"resources", {{"requests", {{"storage", "1Gi"}}}}}}}});
   eventually(kJobs + "/mounts", is_for("ClaimUnbound"));
   EXPECT_TRUE(nodes_of_pods().empty());
+  perform(Method::kPost, "/api/v1/persistentvolumes",
+          {{"metadata", {{"name", "a-volume"}}},
+           {"spec",
+            {{"accessModes", {"ReadWriteMany"}},
+             {"capacity", {{"storage", "1Gi"}}},
+             {"local", {{"path", "/checkpoints"}}},
+             {"nodeAffinity",
+              {{"required",
+                {{"nodeSelectorTerms",
+                  {{{"matchExpressions",
+                     {{{"key", "kubernetes.io/hostname"}, {"operator", "In"}, {"values", {"node-2"}}}}}}}}}}}}}}});
   perform(Method::kPatch, kClaims + "/checkpoints/status", {{"status", {{"phase", "Bound"}}}});
   eventually(kPods, [](const Json& list) { return list.at("items").size() == 2; });
+  EXPECT_EQ(nodes_of_pods(), (std::vector<std::string>{"node-2", "node-2"}));
 }
 
 TEST_F(BuiltController, PinsThePodsOfBindingSchedulerAndLeavesTheirBindingToIt) {

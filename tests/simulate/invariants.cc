@@ -89,7 +89,7 @@ void Invariants::pod_changed(const test::FakeKubeApi::Change& change) {
   for (const auto& claim : decide::read_pod_needs(spec).claims) {
     const Json* found = world_.api.get(test::kClaims, {pod->key.ns, claim});
     const auto known = found == nullptr ? std::nullopt : cache::decode_claim(*found);
-    if (!known || (spec.contains("nodeName") && !known->bound)) fail("a pod before its claim: " + name);
+    if (!known || (spec.contains("nodeName") && known->volume.empty())) fail("a pod before its claim: " + name);
   }
   const Json* node = world_.api.get(test::kNodes, {"", pod->node});
   if (pod->node.empty()) return;

@@ -77,6 +77,7 @@ void FakeKubelets::add_claim(const std::string& name, const std::string& storage
 }
 
 void FakeKubelets::bind_claim(const ObjectKey& key) {
+  api_.create(kVolumes, {{"apiVersion", "v1"}, {"kind", "PersistentVolume"}, {"metadata", {{"name", "volume-of-" + key.name}}}});
   api_.edit(kClaims, key, [&key](Json& claim) {
     claim["spec"]["volumeName"] = "volume-of-" + key.name;
     claim["status"]["phase"] = "Bound";

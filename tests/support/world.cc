@@ -64,6 +64,7 @@ void World::succeed_controller() {
   known.settings = cluster.settings;
   for (const auto& [name, node] : cluster.nodes()) known.put(node);
   for (const auto& [key, claim] : cluster.claims()) known.put(claim);
+  for (const auto& [name, volume] : cluster.volumes()) known.put(volume);
   for (const auto& [key, pod] : cluster.pods()) {
     known.put(pod);
     if (const auto* agent = cluster.agent(pod.uid)) {

@@ -16,6 +16,7 @@ constexpr auto kJobs = static_cast<std::size_t>(Watched::kJobs);
 constexpr auto kPods = static_cast<std::size_t>(Watched::kPods);
 constexpr auto kNodes = static_cast<std::size_t>(Watched::kNodes);
 constexpr auto kClaims = static_cast<std::size_t>(Watched::kClaims);
+constexpr auto kVolumes = static_cast<std::size_t>(Watched::kVolumes);
 const ObjectKey kJob{"default", "a"};
 const ObjectKey kPod{"default", "a-0-1"};
 
@@ -40,6 +41,8 @@ TEST_F(CacheTest, IsSyncedWhenEachCollectionWasListedOnce) {
   EXPECT_FALSE(fresh.synced());
   fresh.apply(listed(kNodes, 1, {}), at(0));
   fresh.apply(listed(kClaims, 1, {}), at(0));
+  EXPECT_FALSE(fresh.synced());
+  fresh.apply(listed(kVolumes, 1, {}), at(0));
   EXPECT_TRUE(fresh.synced());
 }
 
@@ -236,15 +239,29 @@ TEST_F(CacheTest, ANodeThatWasMadeAnewSurvivesTheLateNewsOfTheFirstOnesEnd) {
 TEST_F(CacheTest, AClaimThatIsBoundOrGoneIsRoom) {
   hear(kClaims, EventType::kAdded, claim_object("corpus", 101, "Pending"));
   EXPECT_TRUE(cache.take_changes().room);
-  EXPECT_FALSE(cache.cluster().claim({"default", "corpus"})->bound);
+  EXPECT_EQ(cache.cluster().claim({"default", "corpus"})->volume, "");
   hear(kClaims, EventType::kModified, claim_object("corpus", 102, "Pending"));
   EXPECT_FALSE(cache.take_changes().room);
   hear(kClaims, EventType::kModified, claim_object("corpus", 103, "Bound"));
   EXPECT_TRUE(cache.take_changes().room);
-  EXPECT_TRUE(cache.cluster().claim({"default", "corpus"})->bound);
+  EXPECT_EQ(cache.cluster().claim({"default", "corpus"})->volume, "volume-of-corpus");
   cache.apply(listed(kClaims, 200, {}), at(2));
   EXPECT_TRUE(cache.take_changes().room);
   EXPECT_EQ(cache.cluster().claim({"default", "corpus"}), nullptr);
+}
+
+TEST_F(CacheTest, AVolumeThatIsThereOrGoneIsRoom) {
+  Json volume = volume_object("v", 101);
+  hear(kVolumes, EventType::kAdded, volume);
+  EXPECT_TRUE(cache.take_changes().room);
+  ASSERT_NE(cache.cluster().volume("v"), nullptr);
+  volume["metadata"]["resourceVersion"] = "102";
+  volume["status"]["phase"] = "Bound";
+  hear(kVolumes, EventType::kModified, volume);
+  EXPECT_FALSE(cache.take_changes().room);
+  cache.apply(listed(kVolumes, 200, {}), at(2));
+  EXPECT_TRUE(cache.take_changes().room);
+  EXPECT_EQ(cache.cluster().volume("v"), nullptr);
 }
 
 TEST_F(CacheTest, WhatPlacementDoesNotLookAtIsNoRoom) {

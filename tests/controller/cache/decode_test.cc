@@ -99,13 +99,25 @@ TEST(DecodePod, TakesOtherTextForNoLastWord) {
 }
 
 TEST(DecodeClaim, TakesAClaimForBoundOnceItHasItsVolume) {
-  EXPECT_TRUE(decode_claim(claim_object("c", 1, "Bound"))->bound);
-  EXPECT_FALSE(decode_claim(claim_object("c", 1, "Pending"))->bound);
-  EXPECT_FALSE(decode_claim(claim_object("c", 1, "Lost"))->bound);
+  EXPECT_EQ(decode_claim(claim_object("c", 1, "Bound"))->volume, "volume-of-c");
+  EXPECT_EQ(decode_claim(claim_object("c", 1, "Pending"))->volume, "");
+  EXPECT_EQ(decode_claim(claim_object("c", 1, "Lost"))->volume, "");
   Json dying = claim_object("c", 1, "Bound");
   EXPECT_FALSE(decode_claim(dying)->deleting);
   dying["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z";
   EXPECT_TRUE(decode_claim(dying)->deleting);
+}
+
+TEST(DecodeVolume, KeepsFromWhichNodesItCanBeMounted) {
+  Json object = volume_object("v", 1);
+  object["metadata"]["managedFields"] = object["spec"]["csi"] = "much";
+  const auto whole = decode_volume(object);
+  EXPECT_EQ(whole->name, "v");
+  EXPECT_EQ(whole->required_terms, object["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"]);
+  shrink_volume(object);
+  EXPECT_EQ(decode_volume(object), whole);
+  EXPECT_EQ(object["spec"].size(), 1u);
+  EXPECT_TRUE(decode_volume({{"metadata", {{"name", "anywhere"}}}})->required_terms.empty());
 }
 
 TEST(DecodeJob, KeepsWhatItCouldNotRead) {
@@ -164,7 +176,7 @@ TEST(Decode, SurvivesWhateverAnObjectMayBe) {
   Json pod = pod_object("a-0-1", 5, "p1");
   pod["status"]["containerStatuses"] = {{{"name", "worker"}, {"state", {{"terminated", {{"exitCode", 1}, {"message", "{}"}}}}}}};
   const std::vector<Json> whole = {with_phase(job_object("a", 5), "Running"), pod, node_object("n1", 5),
-                                   claim_object("c", 5, "Bound")};
+                                   claim_object("c", 5, "Bound"), volume_object("v", 5)};
   Cache cache{decide::Settings{}};
   for (int i = 0; i < 6'000; ++i) {
     const std::size_t target = random() % kNumWatched;

@@ -57,6 +57,16 @@ inline Json claim_object(const std::string& name, std::int64_t revision, const c
   return claim;
 }
 
+/// A volume that the nodes of one rack can mount.
+inline Json volume_object(const std::string& name, std::int64_t revision) {
+  return {
+      {"metadata", {{"name", name}, {"uid", "uid-" + name}, {"resourceVersion", std::to_string(revision)}}},
+      {"spec",
+       {{"nodeAffinity",
+         {{"required",
+           {{"nodeSelectorTerms", {{{"matchExpressions", {{{"key", "rack"}, {"operator", "In"}, {"values", {"r1"}}}}}}}}}}}}}}};
+}
+
 inline kube::WatchBatch listed(std::size_t target, std::int64_t revision, std::vector<Json> objects) {
   kube::WatchBatch batch{.target = target, .relisted = true, .events = {}, .resource_version = std::to_string(revision)};
   for (auto& object : objects) batch.events.push_back({kube::EventType::kAdded, std::move(object)});

@@ -24,7 +24,14 @@ World a_world_without_claims(Binding binding = Binding::kDirect) {
   return world;
 }
 void put_claim(World& world, const std::string& name, const std::string& phase) {
-  world.cluster.put(Claim{.key = {"default", name}, .phase = phase, .bound = phase == "Bound"});
+  const std::string volume = phase == "Bound" ? "volume-of-" + name : "";
+  if (!volume.empty()) world.cluster.put(Volume{.name = volume});
+  world.cluster.put(Claim{.key = {"default", name}, .phase = phase, .volume = volume});
+}
+
+/// Nodes whose label has one of the values.
+Json terms(const std::string& label, const std::vector<std::string>& values) {
+  return {{{"matchExpressions", {{{"key", label}, {"operator", "In"}, {"values", values}}}}}};
 }
 
 TEST(AJob, WhoseClaimsDoNotExistSaysWhichAndStartsOnceTheyDo) {
@@ -75,10 +82,57 @@ TEST(AJob, WithBindingSchedulerLeavesItToKubeSchedulerToBindItsClaims) {
 TEST(AJob, DoesNotMountAClaimThatIsBeingDeleted) {
   World world = a_world_without_claims();
   put_claim(world, "corpus", "Bound");
-  world.cluster.put(Claim{.key = {"default", "checkpoints"}, .phase = "Bound", .bound = true, .deleting = true});
+  world.cluster.put(Claim{.key = {"default", "checkpoints"}, .phase = "Bound", .volume = "some", .deleting = true});
   world.settle();
   EXPECT_EQ(world.condition("Placed").reason, "ClaimMissing");
   EXPECT_NE(world.condition("Placed").message.find("default/checkpoints is being deleted"), std::string::npos);
+}
+
+TEST(AJob, IsPlacedWhereItsVolumesCanBeMounted) {
+  World world = a_world_without_claims();
+  put_claim(world, "corpus", "Bound");
+  put_claim(world, "checkpoints", "Bound");
+  const std::string label = world.cluster.settings.topology_levels.back().label;
+  const std::string rack = world.cluster.nodes().rbegin()->second.labels.at(label);
+  world.cluster.put(Volume{.name = "volume-of-corpus", .required_terms = terms(label, {rack})});
+  world.settle();
+  ASSERT_EQ(world.pods().size(), 2u);
+  for (const int worker : {0, 1}) EXPECT_EQ(world.cluster.node(world.pod(worker).node)->labels.at(label), rack);
+}
+
+TEST(AJob, WhoseVolumesAreOutOfReachOfEachOtherIsToldSo) {
+  World world = a_world_without_claims();
+  put_claim(world, "corpus", "Bound");
+  put_claim(world, "checkpoints", "Bound");
+  const auto& nodes = world.cluster.nodes();
+  const std::string first = nodes.begin()->first, last = nodes.rbegin()->first;
+  world.cluster.put(Volume{.name = "volume-of-corpus", .required_terms = terms("kubernetes.io/hostname", {first})});
+  world.cluster.put(Volume{.name = "volume-of-checkpoints", .required_terms = terms("kubernetes.io/hostname", {last})});
+  world.settle();
+  EXPECT_EQ(world.condition("Placed").reason, "NeverFits");
+  EXPECT_NE(world.condition("Placed").message.find("4 cannot mount a volume of the template's claims"), std::string::npos)
+      << world.condition("Placed").message;
+  EXPECT_TRUE(world.pods().empty());
+  world.cluster.put(Volume{.name = "volume-of-corpus"});  // made anew, as one that every node reaches
+  world.cluster.put(Volume{.name = "volume-of-checkpoints"});
+  world.pass(20);
+  EXPECT_EQ(world.pods().size(), 2u);
+}
+
+TEST(AJob, WaitsForTheVolumeThatItsClaimIsBoundTo) {
+  World world = a_world_without_claims();
+  put_claim(world, "corpus", "Bound");
+  put_claim(world, "checkpoints", "Bound");
+  world.cluster.erase_volume("volume-of-corpus");
+  world.settle();
+  EXPECT_EQ(world.condition("Placed").reason, "ClaimMissing");
+  EXPECT_EQ(
+      world.condition("Placed").message,
+      "PersistentVolumeClaim default/corpus is bound to PersistentVolume volume-of-corpus, which does not exist; create the "
+      "claim anew");
+  world.cluster.put(Volume{.name = "volume-of-corpus"});
+  world.settle();
+  EXPECT_EQ(world.pods().size(), 2u);
 }
 
 TEST(AGang, ThatLostAWorkerAndItsClaimGivesItsOtherNodesBackAfterAWhile) {
