@@ -53,8 +53,8 @@ Plan Review::plan() {
       look_again(turn);
     }
   }
-  if (!writes.empty()) out.phases.push_back(std::move(writes));
   if (!events.empty()) out.phases.push_back(std::move(events));
+  if (!writes.empty()) out.phases.push_back(std::move(writes));
   if (again) out.look_again = std::max(std::chrono::seconds(0), std::chrono::ceil<std::chrono::seconds>(*again - now));
   out.reasons = std::move(reasons);
   return out;

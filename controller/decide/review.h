@@ -22,7 +22,7 @@ struct Review {
 
   contract::TrainingJobStatus status;  // starts as the job's
   std::vector<Action> writes;          // go out once the status is written
-  std::vector<Action> events;          // go out last
+  std::vector<Action> events;          // so do they, and first: what happens to the writes takes back no transition
   std::optional<Time> again;
   std::vector<std::string> reasons;
 
@@ -32,7 +32,7 @@ struct Review {
   void remove(const Pod& pod, std::string why);
 
   /// The plan: the status (at once where something changed that people wait for; numbers and messages alone, when it is their turn),
-  /// then the writes, then the events. Fills in what follows from the rest of the status.
+  /// then the events, then the writes. Fills in what follows from the rest of the status.
   Plan plan();
 };
 

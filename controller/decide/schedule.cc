@@ -171,8 +171,8 @@ class Scheduling {
       pods.push_back(CreatePod{{job.key.ns, contract::pod_name(job.key.name, place.worker, place.generation)},
                                worker_pod(job, cluster_.settings, place)});
     }
-    const auto after_status = plan.phases.begin() + (plan.phases.empty() ? 0 : 1);
-    plan.phases.insert(after_status, {std::move(secret), std::move(pods)});
+    plan.phases.push_back(std::move(secret));
+    plan.phases.push_back(std::move(pods));
     return plan;
   }
 
