@@ -1,8 +1,13 @@
 #include "controller/agents/agent_connection.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <utility>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -40,6 +45,25 @@ std::string text_of(const beast::error_code& error) {
   if (error == beast::error::timeout) return "timed out";
   if (error == http::error::end_of_stream) return "the connection was closed";
   return error.message();
+}
+
+/// The agent has closed the connection. A machine that is cut off does not: then time-outs and missing routes are what is heard of.
+bool is_closed_by_peer(const beast::error_code& error) {
+  return error == http::error::end_of_stream || error == asio::error::eof || error == asio::error::connection_reset ||
+         error == asio::error::broken_pipe;
+}
+
+/// Lets the kernel ask a peer that is silent in the middle of a long poll whether it is there, and break the connection where nothing was
+/// acknowledged for `silence`. On Linux none of this can fail.
+void break_when_silent(tcp::socket& socket, std::chrono::seconds silence) {
+  const int seconds = static_cast<int>(silence.count());
+  const auto set = [&socket](int level, int option, int value) {
+    ::setsockopt(socket.native_handle(), level, option, &value, sizeof value);
+  };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, std::max(1, seconds / 2));
+  set(IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, seconds / 5));
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 1'000 * seconds);  // of probes too, in place of a number of them (TCP_KEEPCNT)
 }
 
 /// A socket, and what is read from and written to it. Each handler holds the wire that it belongs to, since Beast goes on using all of it
@@ -95,7 +119,7 @@ struct AgentConnection::Impl : std::enable_shared_from_this<Impl> {
       if (error) return self->fail("connect to " + self->peer.address + ": " + text_of(error));
       boost::system::error_code ignored;
       mine->stream.socket().set_option(tcp::no_delay(true), ignored);
-      mine->stream.socket().set_option(asio::socket_base::keep_alive(true), ignored);
+      break_when_silent(mine->stream.socket(), self->exchange.silence);
       self->write();
     });
   }
@@ -123,7 +147,7 @@ struct AgentConnection::Impl : std::enable_shared_from_this<Impl> {
 
   /// The agent may close an idle connection just when the next request goes out: that is nobody's failure.
   void broken(const beast::error_code& error) {
-    const bool retry = reused && !wire->parser->got_some() && error != beast::error::timeout;
+    const bool retry = reused && !wire->parser->got_some() && is_closed_by_peer(error);
     drop();
     if (!retry) return fail(exchange.method + " " + exchange.target + " at " + peer.address + ": " + text_of(error));
     begin();

@@ -26,6 +26,7 @@ struct Exchange {
   std::string body;
   std::chrono::milliseconds connect_timeout{5'000};
   std::chrono::milliseconds reply_timeout{10'000};  // from the request until the whole reply is here
+  std::chrono::seconds silence{10};                 // as in PollingTimes
 };
 
 /// What came of an exchange: either an error, or a reply whose signature verified (a 401 alone carries none).

@@ -91,7 +91,8 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
                  .target = "/v1/state?after=" + std::to_string(after) + "&waitSeconds=" + std::to_string(times.wait.count()),
                  .body = {},
                  .connect_timeout = times.connect_timeout,
-                 .reply_timeout = times.wait + times.reply_slack};
+                 .reply_timeout = times.wait + times.reply_slack,
+                 .silence = times.silence};
     asked_at = steady_clock::now();
     poll_connection.exchange(std::move(get), [this, after](const Outcome& outcome) { polled(outcome, after); });
   }
@@ -141,7 +142,8 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
                  .target = "/v1/assignment",
                  .body = contract::encode(sent).dump(-1, ' ', false, contract::Json::error_handler_t::replace),
                  .connect_timeout = times.connect_timeout,
-                 .reply_timeout = times.reply_slack};
+                 .reply_timeout = times.reply_slack,
+                 .silence = times.silence};
     put_connection.exchange(std::move(put), [this](const Outcome& outcome) { was_put(outcome); });
   }
 

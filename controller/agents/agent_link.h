@@ -17,7 +17,8 @@ struct PollingTimes {
   std::chrono::seconds wait{30};                  // what a poll asks for
   std::chrono::milliseconds reply_slack{10'000};  // and so much later it has failed
   std::chrono::milliseconds connect_timeout{5'000};
-  std::chrono::milliseconds between{200};        // from one poll to the next, however much an agent has to tell
+  std::chrono::seconds silence{10};        // a poll has also failed where the agent's machine acknowledges nothing for so long
+  std::chrono::milliseconds between{200};  // from one poll to the next, however much an agent has to tell
   std::chrono::milliseconds backoff_least{200};  // after the first error; doubled with each further one, with jitter
   std::chrono::milliseconds backoff_most{5'000};
 };
