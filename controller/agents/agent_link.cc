@@ -157,6 +157,7 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
       observe(*state);
       return put_if_needed();  // it may have changed meanwhile
     }
+    if (target.assignment != sent) return put_if_needed();  // nobody wants that any more, so its refusal tells nobody anything
     put_waits = true;
     put_timer.expires_after(put_backoff.next());
     put_timer.async_wait([weak = weak_from_this()](auto error) {

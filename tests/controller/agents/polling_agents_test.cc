@@ -3,6 +3,7 @@
 #include "controller/agents/polling_agents.h"
 
 #include <atomic>
+#include <future>
 
 #include <gtest/gtest.h>
 
@@ -157,6 +158,28 @@ TEST_F(PollingAgentsTest, SaysWithEachAnswerThatTheAssignmentIsRefusedUntilItIsN
   EXPECT_NE(failed.error.find("409"), std::string::npos) << failed.error;
   aim(target(agent.address()));
   wait([](const Observation& seen) { return seen.state && seen.error.empty(); });
+}
+
+TEST_F(PollingAgentsTest, ForgetsARefusalOfWhatIsNotWantedAnyMoreWhenItComes) {
+  std::promise<void> not_wanted;
+  testing::Inbox<bool> puts;
+  HttpServer server([&, is_not_wanted = not_wanted.get_future().share()](const HttpSeen& seen, HttpReply& reply) {
+    if (seen.method == "GET") return send_signed(reply, seen, state_text(1));
+    puts.put(true);
+    is_not_wanted.wait();
+    send_signed(reply, seen, R"({"message": "no"})", 409);
+  });
+  HttpServer another([](const HttpSeen&, HttpReply& reply) { reply.hold(); });
+  aim(target(address(server), scripted(4, "wait")));
+  ASSERT_TRUE(puts.take());
+  agents.set_targets({{"pod-uid", target(address(server))}, {"another", target(address(another))}});
+  ASSERT_TRUE(another.seen().take());  // so the targets were taken
+  not_wanted.set_value();
+  for (int i = 0; i < 20; ++i)
+    wait([](const Observation& seen) {
+      EXPECT_EQ(seen.error, "");
+      return seen.state.has_value();
+    });
 }
 
 TEST_F(PollingAgentsTest, AmendsAnAssignmentThatAnAgentHas) {
