@@ -41,7 +41,8 @@ using namespace trainyard;
 using std::chrono::milliseconds;
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::size_t kNumHands = 16;
+constexpr std::size_t kNumHands =
+    64;  // they mostly wait; four plans' worth, so that one that hangs in an admission webhook has no more
 constexpr std::chrono::seconds kBeat{1};            // the brain shows that it lives so often …
 constexpr std::chrono::seconds kBrainHangs{60};     // … and /healthz fails when it has not for so long
 constexpr const char* kNone = "none";               // CLI11 takes `--flag=` for a flag whose value is the next argument

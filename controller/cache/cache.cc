@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "controller/cache/decode.h"
+#include "controller/decide/conditions.h"
 
 namespace trainyard::cache {
 namespace {
@@ -45,7 +46,7 @@ void Cache::apply(const kube::WatchBatch& batch, Time now) {
   Progress& at = progress(kind);
   const std::int64_t revision = to_revision(batch.resource_version);
   if (batch.relisted) {
-    if (kind == Watched::kNodes && at.listed) {
+    if (kind == Watched::kNodes && at.listed && batch.server_was_away) {
       outage_start_ = at.heard;
       outage_grace_end_ = now + kOutageGrace;
     }
@@ -279,8 +280,13 @@ void Cache::apply(const agents::Observation& observation, Time now) {
   view.other_key = observation.other_key;
   if (reachable) view.state = observation.state;
   if (known != nullptr && *known == view) return;
+  // Whether a pod of a gang that waits for others can be kept depends on its agent.
+  const ObjectKey key = job_of(*cluster_.pod(found->second));
+  const bool turns = known == nullptr || known->reachable != view.reachable || known->other_key != view.other_key;
+  const auto* job = turns ? cluster_.job(key) : nullptr;
+  if (job != nullptr && !decide::is_true(job->status, decide::condition::kPlaced)) changes_.room = true;
   cluster_.put_agent(observation.pod_uid, std::move(view));
-  changes_.jobs.insert(job_of(*cluster_.pod(found->second)));
+  changes_.jobs.insert(key);
 }
 
 void Cache::forget_agents() {
@@ -307,13 +313,22 @@ void Cache::assume_pod_gone(const ObjectKey& key, const std::string& uid) {
 
 void Cache::expect_status(const ObjectKey& key, const contract::TrainingJobStatus& status) { expected_[key] = status; }
 
+/// An answer about a job may come after the watch told of the job's end.
+bool Cache::knows_better(const Json& object) const {
+  if (gone_.contains(uid_of(object))) return true;
+  const auto* known = cluster_.job(key_of(object));
+  const bool holds = known != nullptr && known->uid == uid_of(object);
+  const std::int64_t revision = revision_of(object);
+  return !holds && revision != 0 && revision <= progress_[static_cast<std::size_t>(Watched::kJobs)].seen;
+}
+
 void Cache::assume_status(const Json& object, Time now) {
   expected_.erase(key_of(object));
-  if (!gone_.contains(uid_of(object))) put_job(object, now);
+  if (!knows_better(object)) put_job(object, now);
 }
 
 void Cache::assume_job(const Json& object) {
-  if (!gone_.contains(uid_of(object))) put_job(object);
+  if (!knows_better(object)) put_job(object);
 }
 
 void Cache::assume_job_gone(const ObjectKey& key, const std::string& uid) {

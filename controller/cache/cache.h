@@ -90,6 +90,7 @@ class Cache {
   Progress& progress(Watched kind) { return progress_[static_cast<std::size_t>(kind)]; }
   void replace(const kube::WatchBatch& batch);
   void erase_missing(Watched kind, const kube::WatchBatch& batch, std::int64_t revision);
+  bool knows_better(const Json& job) const;
   void put(Watched kind, const Json& object);
   void erase(Watched kind, const decide::ObjectKey& key, const std::string& uid);
   void put_pod(const Json& object);

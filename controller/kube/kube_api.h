@@ -75,6 +75,7 @@ struct WatchEvent {
 struct WatchBatch {
   std::size_t target = 0;  // index of the WatchTarget
   bool relisted = false;
+  bool server_was_away = false;  // relisted, since nothing was heard of the server for a while
   std::vector<WatchEvent> events;
   std::string resource_version;
 };

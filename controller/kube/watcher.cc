@@ -66,7 +66,10 @@ class Watcher::Ear {
       failed(result.failure);
       return false;
     }
-    WatchBatch batch{.target = index_, .relisted = true, .resource_version = result.listing.resource_version};
+    WatchBatch batch{.target = index_,
+                     .relisted = true,
+                     .server_was_away = std::exchange(server_was_away_, false),
+                     .resource_version = result.listing.resource_version};
     batch.events.reserve(result.listing.items.size());
     for (auto& item : result.listing.items) batch.events.push_back({EventType::kAdded, std::move(item)});
     resource_version_ = batch.resource_version;
@@ -132,6 +135,7 @@ class Watcher::Ear {
 
   void failed(const Response& response) {
     retry_after_ = response.retry_after;
+    if (response.status == 0 || response.status >= 500) server_was_away_ = true;
     std::string what = response.message;
     if (response.status != 0) what = std::to_string(response.status) + " " + response.reason + ": " + what;
     if (response.status == 404)
@@ -165,6 +169,7 @@ class Watcher::Ear {
   std::optional<std::chrono::seconds> retry_after_;
   std::string resource_version_;  // where to go on; empty: list
   bool in_trouble_ = false;
+  bool server_was_away_ = false;
   std::atomic<bool> synced_ = false;
   std::mutex mutex_;  // for `changed_` alone: nothing but a stop ends a pause early
   std::condition_variable_any changed_;

@@ -17,7 +17,7 @@ class Invariants {
   /// A gang may be partial for this long more than its start timeout, for what the faults of a story add.
   seconds partial_slack{150};
   /// A pod may be made long after its maker gave the request up, on a node that is taken since: the kubelet then rejects it.
-  bool requests_come_late = false;
+  std::set<std::string> late_pods;  // ns/name
   /// So may one be that is larger than it was when the API server was asked about it.
   bool admission_changes = false;
   std::vector<std::string> violations() const;

@@ -128,7 +128,10 @@ void RandomStory::set_up_requests() {
     const bool reads = request.method == kube::Method::kGet;
     const auto fault = static_cast<test::Fault>(random(1, static_cast<int>(test::Fault::kBroken)));
     if (reads && (fault == test::Fault::kConflict || fault == test::Fault::kLate)) return test::Fault::kBroken;
-    if (fault == test::Fault::kLate) invariants_.requests_come_late = true;
+    // A pod may be made long after its maker gave the request up, on a node that is taken since: the kubelet then rejects it.
+    if (fault == test::Fault::kLate && request.body.contains("/metadata/name"_json_pointer)) {
+      invariants_.late_pods.insert("default/" + request.body["metadata"]["name"].get<std::string>());
+    }
     return fault;
   };
   if (world_.time.one_in(3)) crash_after_writes_ = random(1, 20);

@@ -6,7 +6,9 @@
 namespace trainyard::test {
 namespace {
 
-TEST(AFrozenProcess, CatchesUpInOrderHoweverOftenItFreezes) {
+class AFrozenProcess : public testing::TestWithParam<seconds> {};
+
+TEST_P(AFrozenProcess, CatchesUpInOrderThoughItFreezesAgain) {
   VirtualTime time;
   VirtualExecutor process(time);
   std::vector<int> seen;
@@ -15,15 +17,17 @@ TEST(AFrozenProcess, CatchesUpInOrderHoweverOftenItFreezes) {
     time.after(std::chrono::microseconds(1'000'900 - 37 * i), [&, i] { process.brain([&seen, i] { seen.push_back(i); }); });
   }
   time.run_for(seconds(2));
-  process.freeze(seconds(1));  // a shorter one ends no longer one
+  process.freeze(GetParam());  // a shorter one ends no longer one
   process.brain([&seen] { seen.push_back(-1); });
   time.run_for(seconds(7));
   EXPECT_TRUE(seen.empty());
-  time.run_for(seconds(2));
+  time.run_for(seconds(20));
   ASSERT_EQ(seen.size(), 21u);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(seen[static_cast<std::size_t>(i)], 19 - i);
   EXPECT_EQ(seen.back(), -1);
 }
+
+INSTANTIATE_TEST_SUITE_P(ForLessAndForLonger, AFrozenProcess, testing::Values(seconds(1), seconds(20)));
 
 }  // namespace
 }  // namespace trainyard::test

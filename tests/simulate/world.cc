@@ -1,5 +1,6 @@
 #include "tests/simulate/world.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "controller/cache/decode.h"
@@ -47,7 +48,7 @@ Controller::~Controller() {
 
 void Controller::freeze(milliseconds how_long) {
   executor_.freeze(how_long);
-  frozen_until_ = time_.uptime() + how_long + kDeaf;
+  frozen_until_ = std::max(frozen_until_, time_.uptime() + how_long + kDeaf);
 }
 
 void Controller::elect() {

@@ -357,6 +357,7 @@ void FakeWatcher::deliver(std::size_t target) {
   ear.posted = false;
   if (api_.is_away()) {
     ear.listed = false;  // the stream broke; look again until the server is back
+    ear.server_was_away = true;
     ear.posted = true;
     time_.after(time_.random_time(milliseconds(200), milliseconds(2'000)), [this, target, alive = std::weak_ptr<bool>(alive_)] {
       if (!alive.expired()) deliver(target);
@@ -374,6 +375,7 @@ void FakeWatcher::deliver(std::size_t target) {
     if (batch.events.empty()) return;
     batch.resource_version = std::to_string(changes.back().revision);
   }
+  if (batch.relisted) batch.server_was_away = std::exchange(ear.server_was_away, false);
   ear.revision = std::stoll(batch.resource_version);
   ear.listed = true;
   sink_(std::move(batch));

@@ -136,6 +136,7 @@ class FakeWatcher {
     std::string path;
     bool listed = false;
     bool posted = false;
+    bool server_was_away = false;
     std::int64_t revision = 0;
   };
   void wake(std::size_t target);

@@ -65,16 +65,25 @@ void VirtualExecutor::later(microseconds delay, std::function<void()> task, bool
 }
 
 void VirtualExecutor::run(std::function<void()> task, bool on_hand) {
-  if (time_.uptime() < frozen_until_) {
-    time_.at(frozen_until_, [this, on_hand, alive = std::weak_ptr<bool>(alive_), task = std::move(task)]() mutable {
-      if (!alive.expired()) run(std::move(task), on_hand);
-    });
+  if (time_.uptime() < frozen_until_ || !put_off_.empty()) {
+    put_off_.emplace_back(std::move(task), on_hand);
+    if (put_off_.size() == 1) thaw();
     return;
   }
   on_hand_ = on_hand;
   const std::weak_ptr<bool> alive(alive_);
   task();
   if (!alive.expired()) on_hand_ = false;
+}
+
+void VirtualExecutor::thaw() {
+  time_.at(frozen_until_, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    if (time_.uptime() < frozen_until_) return thaw();  // it froze again
+    for (auto put_off = std::exchange(put_off_, {}); !put_off.empty() && !alive.expired(); put_off.pop_front()) {
+      run(std::move(put_off.front().first), put_off.front().second);
+    }
+  });
 }
 
 }  // namespace trainyard::test

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <queue>
@@ -80,11 +81,13 @@ class VirtualExecutor : public reconcile::Executor {
  private:
   void later(std::chrono::microseconds delay, std::function<void()> task, bool on_hand);
   void run(std::function<void()> task, bool on_hand);
+  void thaw();
 
   VirtualTime& time_;
   const Latency latency_;
   std::shared_ptr<bool> alive_;
   milliseconds frozen_until_{0};
+  std::deque<std::pair<std::function<void()>, bool>> put_off_;  // what came while it was frozen, and whether it is a hand's
   bool on_hand_ = false;
 };
 

@@ -216,9 +216,20 @@ TEST_F(CacheTest, APodWhoseLabelsWereTakenAwayIsNoWorkerAnyMore) {
   EXPECT_FALSE(cache.cluster().pod(kPod)->worker);
 }
 
-TEST_F(CacheTest, ANodeThatStoppedBeingReadyDuringAnOutageGetsTimeToReport) {
+kube::WatchBatch after_outage(kube::WatchBatch batch) {
+  batch.server_was_away = true;
+  return batch;
+}
+
+TEST_F(CacheTest, AListForItselfIsNoOutage) {
   hear(kNodes, EventType::kModified, node_object("n1", 110), 10);
   cache.apply(listed(kNodes, 200, {node_object("n1", 150, "Unknown", "2026-01-01T00:01:00Z")}), at(70));
+  EXPECT_EQ(cache.cluster().node("n1")->ready_since, at(60));
+}
+
+TEST_F(CacheTest, ANodeThatStoppedBeingReadyDuringAnOutageGetsTimeToReport) {
+  hear(kNodes, EventType::kModified, node_object("n1", 110), 10);
+  cache.apply(after_outage(listed(kNodes, 200, {node_object("n1", 150, "Unknown", "2026-01-01T00:01:00Z")})), at(70));
   EXPECT_EQ(cache.cluster().node("n1")->ready_since, at(70) + Cache::kOutageGrace);
   hear(kNodes, EventType::kModified, node_object("n1", 210, "True", "2026-01-01T00:01:15Z"), 75);
   EXPECT_EQ(cache.cluster().node("n1")->ready_since, at(75));
@@ -226,7 +237,7 @@ TEST_F(CacheTest, ANodeThatStoppedBeingReadyDuringAnOutageGetsTimeToReport) {
 
 TEST_F(CacheTest, ANodeThatWasNotReadyBeforeTheOutageGetsNoMoreTime) {
   hear(kNodes, EventType::kModified, node_object("n1", 110, "Unknown", "2026-01-01T00:00:05Z"), 10);
-  cache.apply(listed(kNodes, 200, {node_object("n1", 110, "Unknown", "2026-01-01T00:00:05Z")}), at(70));
+  cache.apply(after_outage(listed(kNodes, 200, {node_object("n1", 110, "Unknown", "2026-01-01T00:00:05Z")})), at(70));
   EXPECT_EQ(cache.cluster().node("n1")->ready_since, at(5));
 }
 
@@ -234,6 +245,27 @@ TEST_F(CacheTest, ANodeThatWasMadeAnewSurvivesTheLateNewsOfTheFirstOnesEnd) {
   cache.apply_list(listed(kNodes, 200, {node_object("n1", 190)}), at(1));
   hear(kNodes, EventType::kDeleted, node_object("n1", 180));
   EXPECT_NE(cache.cluster().node("n1"), nullptr);
+}
+
+TEST_F(CacheTest, AnAnswerThatCameAfterTheNewsOfTheJobsEndBringsNoJobBack) {
+  const Json answer = job_object("a", 110);
+  hear(kJobs, EventType::kDeleted, job_object("a", 111));
+  cache.assume_status(answer, at(2));
+  EXPECT_EQ(cache.cluster().job(kJob), nullptr);
+  cache.assume_job(answer);
+  EXPECT_EQ(cache.cluster().job(kJob), nullptr);
+}
+
+TEST_F(CacheTest, AnAgentThatAnswersAgainIsRoomForAGangThatWaits) {
+  hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
+  cache.apply({.pod_uid = "p1", .state = contract::State{}, .error = ""}, at(5));
+  cache.take_changes();
+  cache.apply({.pod_uid = "p1", .state = std::nullopt, .error = "connect: timed out"}, at(6));
+  EXPECT_TRUE(cache.take_changes().room);
+  cache.apply({.pod_uid = "p1", .state = contract::State{}, .error = ""}, at(7));
+  EXPECT_TRUE(cache.take_changes().room);
+  cache.apply({.pod_uid = "p1", .state = contract::State{.version = 9}, .error = ""}, at(8));
+  EXPECT_FALSE(cache.take_changes().room);
 }
 
 TEST_F(CacheTest, AClaimThatIsBoundOrGoneIsRoom) {
