@@ -16,6 +16,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr std::ptrdiff_t kMostNotices = 16;  // an agent holds no more
+constexpr std::size_t kLongestRefusal = 1'024;
 constexpr std::size_t kLongestPath = 4'096;  // PATH_MAX
 
 /// How long to wait after the n-th error in a row: doubled each time, and somewhere in the upper half, so that agents that went away
@@ -40,7 +41,8 @@ class Backoff {
 std::string message_of(const Outcome& outcome) {
   const auto json = contract::Json::parse(outcome.body, nullptr, false);
   const bool has = json.is_object() && json.contains("message") && json["message"].is_string();
-  return std::to_string(outcome.status) + " " + (has ? json["message"].get<std::string>() : outcome.body.substr(0, 256));
+  const std::string words = has ? json["message"].get<std::string>() : outcome.body;
+  return std::to_string(outcome.status) + " " + words.substr(0, kLongestRefusal);
 }
 
 /// The training code may say anything in its agent's name, and each notice becomes an event, the failure a part of the status.

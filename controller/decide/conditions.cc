@@ -10,6 +10,28 @@ using contract::ConditionStatus;
 using contract::Phase;
 using contract::TrainingJobStatus;
 
+namespace {
+
+// The schema's bounds, which are metav1.Condition's: a status beyond them would be refused for ever. Words of kubelets, webhooks and
+// training code become parts of conditions.
+constexpr std::size_t kLongestReason = 1'024, kLongestMessage = 32'768;
+
+std::string as_reason(std::string reason) {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  std::erase_if(reason, [&](char c) { return !is_letter(c) && !(c >= '0' && c <= '9') && c != '_'; });
+  reason.resize(std::min(reason.size(), kLongestReason));
+  return reason.empty() || !is_letter(reason.front()) ? "Unknown" : reason;
+}
+
+std::string shortened(std::string message) {
+  if (message.size() <= kLongestMessage) return message;
+  std::size_t end = kLongestMessage - 3;
+  while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0) == 0x80) --end;  // within a character of UTF-8
+  return message.substr(0, end) + "...";
+}
+
+}  // namespace
+
 const Condition* find_condition(const TrainingJobStatus& status, std::string_view type) {
   const auto found = std::find_if(status.conditions.begin(), status.conditions.end(),
                                   [type](const Condition& item) { return item.type == type; });
@@ -45,8 +67,8 @@ void set_condition(TrainingJobStatus& status, NewCondition condition, std::int64
   }
   if (found->status != wanted || found->lastTransitionTime.empty()) found->lastTransitionTime = contract::to_rfc3339(now);
   found->status = wanted;
-  found->reason = std::move(condition.reason);
-  found->message = std::move(condition.message);
+  found->reason = as_reason(std::move(condition.reason));
+  found->message = shortened(std::move(condition.message));
   found->observedGeneration = generation;
 }
 
@@ -59,6 +81,9 @@ Phase phase_of(const TrainingJobStatus& status) {
   if (is_true(status, condition::kComplete)) return Phase::kSucceeded;
   if (is_true(status, condition::kSuspended)) return Phase::kSuspended;
   if (is_true(status, condition::kRunning)) return Phase::kRunning;
+  // Its ranks write their last checkpoint; where they did no step since they came back, they still are about to.
+  const bool suspending = reason_of(status, condition::kRunning) == reason::kSuspending;
+  if (suspending && is_true(status, condition::kProgressing)) return Phase::kRunning;
   if (reason_of(status, condition::kProgressing) == reason::kRestarting) return Phase::kRestarting;
   return is_true(status, condition::kPlaced) ? Phase::kStarting : Phase::kPending;
 }

@@ -35,7 +35,7 @@ inline constexpr const char* kClaimMissing = "ClaimMissing";    // a PersistentV
 inline constexpr const char* kClaimUnbound = "ClaimUnbound";    // the same is not bound, and binding is Direct
 inline constexpr const char* kWorkerLost = "WorkerLost";        // some workers are to be replaced; the others stay
 inline constexpr const char* kNoReplacement = "NoReplacement";  // the same, and there is no room for the new ones
-inline constexpr const char* kLostRace = "LostRace";            // a kubelet rejected a pod: another scheduler was faster
+inline constexpr const char* kLostRace = "LostRace";            // a kubelet rejected a pod, as where another scheduler was faster
 inline constexpr const char* kGangRemoved = "GangRemoved";      // all pods go; then the gang is placed anew
 
 // Of Running, False:

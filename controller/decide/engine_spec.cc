@@ -14,7 +14,9 @@ contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec) {
 }
 
 std::string spec_hash(const contract::TrainingJobSpec& spec) {
-  return text_hash(contract::encode(engine_spec(spec)).dump(-1, ' ', false, Json::error_handler_t::replace));
+  contract::TrainingJobSpec engine = engine_spec(spec);
+  engine.lifecycle = {};  // holds for each start by itself: another value is no other training
+  return text_hash(contract::encode(engine).dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 bool is_spec_edited(const Job& job) { return job.status.specHash != spec_hash(job.spec); }

@@ -28,12 +28,13 @@ Event make_event(const Job& job, EventType type, std::string reason, std::string
 
 /// Some reasons are steps on the way to one that is told.
 bool is_told(const Condition& item) {
-  static constexpr std::array<std::string_view, 7> kSilent{reason::kGangPlaced,
+  static constexpr std::array<std::string_view, 8> kSilent{reason::kGangPlaced,
                                                            reason::kWorkerLost,
                                                            reason::kWorkersStarting,
                                                            reason::kRestarting,
                                                            "Finished",
                                                            "Suspended",
+                                                           "Resumed",
                                                            "NoQueue"};
   if (item.type == condition::kSuspended) return true;
   if (item.type == condition::kProgressing) return item.reason == "NoProgress";

@@ -75,7 +75,9 @@ std::optional<Obstacle> obstacle(const Node& node, const NodeRules& rules) {
     if (taint.key == "node.kubernetes.io/not-ready" || taint.key == "node.kubernetes.io/unreachable") {
       if (!node.ready) continue;
     }
-    if (!tolerates(rules.tolerations, taint)) return Obstacle::kTaint;
+    // The others of that domain come and go with the node's pressure and network, too.
+    const bool comes_and_goes = taint.key.starts_with("node.kubernetes.io/");
+    if (!tolerates(rules.tolerations, taint)) return comes_and_goes ? Obstacle::kCondition : Obstacle::kTaint;
   }
   if (node.unschedulable && !tolerates(rules.tolerations, cordon)) return Obstacle::kCordoned;
   if (!node.ready) return Obstacle::kNotReady;

@@ -173,7 +173,8 @@ bool lost_race(Review& review) {
     if (pod->worker->generation != review.status.generation) continue;  // told already
     review.set(condition::kPlaced, false, reason::kLostRace,
                "the kubelet of " + pod->node + " rejected pod " + to_text(pod->key) + " (" + pod->worker->reason +
-                   "): another scheduler was faster; " + pod->worker->message);
+                   (pod->worker->reason.starts_with("OutOf") ? ", as where another scheduler was faster" : "") +
+                   "): " + pod->worker->message);
     return true;
   }
   return false;
@@ -208,7 +209,9 @@ void thin_out(Review& review) {
   const bool keeps_some = std::any_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.reusable; });
   const std::string change = keeps_some ? template_change(review.job, review.cluster.settings) : "";
   bool all = reason_of(review.status, condition::kPlaced) == reason::kGangRemoved;
-  if (!all && is_false(review.status, condition::kAccepted)) {
+  // A refusal that passes by itself costs no worker: it was asked twice.
+  const Time refused_for_good = since_of(review.status, condition::kAccepted) + 2 * review.cluster.settings.template_retry;
+  if (!all && is_false(review.status, condition::kAccepted) && review.now >= refused_for_good) {
     review.set(condition::kPlaced, false, reason::kGangRemoved,
                "workers can't be replaced, since the job is not accepted any more");
     all = true;

@@ -82,6 +82,9 @@ bool suspend(Review& review) {
   if (suspended) {
     review.status.startTime.reset();  // as in a Kubernetes Job: the deadline counts from the resume
     review.set(condition::kSuspended, false, "Resumed", "");
+    for (const char* type : {condition::kPlaced, condition::kRunning, condition::kProgressing}) {
+      review.set(type, false, "Resumed", "the job waits for its place");
+    }
   }
   return false;
 }

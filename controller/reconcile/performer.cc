@@ -163,7 +163,7 @@ void Performer::assume(const Action& action, const kube::Response& response) {
       cache_.assume_pod_gone(pod->key, pod->uid);
     }
   } else if (const auto* check = std::get_if<decide::DryRunPod>(&action)) {
-    const bool accepted = response.ok() || response.is_already_exists();
+    const bool accepted = response.ok() || response.is_already_exists() || is_quota(response);
     const contract::Json& admitted = response.ok() ? response.body : check->body;
     cache_.put_template_check(check->job, check->job_uid, check->template_hash,
                               {.accepted = accepted,

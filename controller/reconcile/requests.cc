@@ -181,6 +181,10 @@ decide::Event refusal_event(const ObjectKey& job, const std::string& job_uid, co
           .name = job.name + "." + hash_of(job_uid + "/" + message)};
 }
 
+bool is_quota(const kube::Response& response) {
+  return response.status == 403 && response.message.find("exceeded quota: ") != std::string::npos;
+}
+
 Result result_of(const decide::Action& action, const kube::Response& response) {
   if (response.ok()) return Result::kDone;
   if (response.is_temporary()) return Result::kTemporary;

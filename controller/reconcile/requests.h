@@ -43,5 +43,7 @@ enum class Result {
   kRefused     // 400, 403, 422, …: a person has to change something
 };
 Result result_of(const decide::Action& action, const kube::Response& response);
+/// A ResourceQuota is used up: says nothing of the pod, and passes when others end. Creating the gang's pods tells of it, as it is then.
+bool is_quota(const kube::Response& response);
 
 }  // namespace trainyard::reconcile

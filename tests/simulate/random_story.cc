@@ -271,9 +271,8 @@ void RandomStory::hide_agent() {
 }
 
 void RandomStory::refuse_pods() {
-  world_.api.refuse_pod = [this](const Json& pod) {
-    const bool is_tried = !pod.contains("/spec/nodeName"_json_pointer);
-    return is_tried || world_.time.one_in(2) ? std::nullopt : std::optional<std::string>("exceeded quota");
+  world_.api.refuse_pod = [this](const Json&) {
+    return world_.time.one_in(2) ? std::nullopt : std::optional<std::string>("exceeded quota: pods");
   };
   world_.time.after(milliseconds(random(500, 90'000)), [this] { world_.api.refuse_pod = nullptr; });
 }

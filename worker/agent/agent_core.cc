@@ -44,6 +44,7 @@ std::vector<contract::Problem> contradictions(const Assignment& had, const Assig
   std::vector<contract::Problem> problems;
   if (!wanted.amends && amended(wanted, had) != had)
     problems.push_back({"generation", std::to_string(had.generation) + " is already here with another content"});
+  if (wanted.release) return problems;  // ends all else
   if (wanted.checkpointRequest < had.checkpointRequest) {
     problems.push_back({"checkpointRequest", "may only grow; it is " + std::to_string(had.checkpointRequest) + " here"});
   }

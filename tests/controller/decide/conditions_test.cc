@@ -25,6 +25,20 @@ TEST(SetCondition, KeepsTheTimeWhileTheStatusStays) {
   EXPECT_EQ(since_of(status, condition::kPlaced), test::at(7));
 }
 
+TEST(SetCondition, KeepsToTheBoundsOfTheSchemaWhateverItIsGiven) {
+  TrainingJobStatus status;
+  set_condition(status, {condition::kFailed, true, "not a word: " + std::string(2'000, 'x'), std::string(40'000, 'y')}, 1,
+                test::at(0));
+  EXPECT_EQ(status.conditions[0].reason.substr(0, 10), "notawordxx");
+  EXPECT_EQ(status.conditions[0].reason.size(), 1'024u);
+  EXPECT_EQ(status.conditions[0].message.size(), 32'768u);
+  std::string umlauts;
+  for (int i = 0; i < 20'000; ++i) umlauts += "\u00e4";
+  set_condition(status, {condition::kFailed, true, "", umlauts}, 1, test::at(0));
+  EXPECT_EQ(status.conditions[0].reason, "Unknown");
+  EXPECT_NO_THROW(contract::Json(status.conditions[0].message).dump());  // no torn character
+}
+
 TEST(Conditions, ThatAreNotThereAreNeitherTrueNorFalse) {
   const TrainingJobStatus status;
   EXPECT_FALSE(is_true(status, condition::kRunning));
@@ -56,6 +70,16 @@ TEST(ThePhase, FollowsFromTheConditions) {
                                         : Phase::kPending;
     EXPECT_EQ(phase_of(status), expected) << bits;
     EXPECT_EQ(is_finished(status), failed || complete) << bits;
+  }
+}
+
+TEST(ThePhase, IsRunningWhileAJobThatTrainsIsBeingSuspended) {
+  for (const bool trains : {true, false}) {
+    TrainingJobStatus status;
+    set_condition(status, {condition::kPlaced, true, reason::kGangPlaced, ""}, 1, test::at(0));
+    set_condition(status, {condition::kProgressing, trains, trains ? "Training" : "Starting", ""}, 1, test::at(0));
+    set_condition(status, {condition::kRunning, false, reason::kSuspending, ""}, 1, test::at(0));
+    EXPECT_EQ(phase_of(status), trains ? Phase::kRunning : Phase::kStarting);
   }
 }
 

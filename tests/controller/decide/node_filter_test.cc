@@ -55,6 +55,9 @@ TEST(NodeFilter, StopsAtTaintsThatAreNotTolerated) {
   EXPECT_EQ(obstacle(tainted, rules(R"({"tolerations": [{"key": "team", "value": "a", "effect": "NoSchedule"}]})")),
             std::nullopt);
   EXPECT_EQ(obstacle(tainted, rules(R"({"tolerations": [{"operator": "Exists"}]})")), std::nullopt);
+  tainted.taints = {{"node.kubernetes.io/disk-pressure", "", "NoSchedule"}};
+  EXPECT_EQ(obstacle(tainted, {}), Obstacle::kCondition);
+  EXPECT_FALSE(is_lasting(Obstacle::kCondition)) << "it may pass";
   tainted.taints = {{"team", "a", "PreferNoSchedule"}};
   EXPECT_EQ(obstacle(tainted, {}), std::nullopt);
 }

@@ -15,6 +15,7 @@ TEST(Suspending, WritesACheckpointThenRemovesThePods) {
   world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
   world.decide_once();
   EXPECT_EQ(world.condition("Running").reason, "Suspending");
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
   EXPECT_EQ(world.pods().size(), 2u);
   world.decide_once();
   EXPECT_EQ(world.told(0)->checkpointRequest, 1);
@@ -105,6 +106,23 @@ TEST(Resuming, StartsANewGenerationAndTheDeadlineAnew) {
   world.train(6);
   world.settle();
   EXPECT_EQ(world.status().phase, Phase::kRunning);
+}
+
+TEST(Resuming, SaysNoMoreThatTheJobIsSuspendedWhileItWaitsForRoom) {
+  World world = a_running_world();
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.settle();
+  for (const auto& [name, node] : std::map(world.cluster.nodes())) {
+    world.change_node(name, [](Node& full) { full.unschedulable = true; });
+  }
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = false; });
+  world.settle();
+  EXPECT_EQ(world.status().phase, Phase::kPending);
+  EXPECT_EQ(world.condition("Placed").reason, "Unschedulable");
+  for (const char* type : {"Running", "Progressing"}) {
+    EXPECT_EQ(world.condition(type).reason, "Resumed");
+    EXPECT_EQ(world.condition(type).message, "the job waits for its place");
+  }
 }
 
 TEST(Suspending, ThatWasBegunIsCarriedThroughThoughTheUserChangedHisMind) {

@@ -151,6 +151,15 @@ TEST_F(PerformerTest, ADryRunTellsWhatAdmissionMakesOfThePod) {
   EXPECT_EQ(cache.cluster().template_check(uid(), "hash")->needs.requests["cpu"], 3'000);
 }
 
+TEST_F(PerformerTest, ADryRunThatMeetsAFullQuotaSaysNothingAgainstThePod) {
+  api.refuse_pod = [](const Json&) {
+    return std::optional<std::string>("pods \"a-0-1\" is forbidden: exceeded quota: team, used: pods=4");
+  };
+  EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}})->ended, Ended::kWell);
+  ASSERT_TRUE(cache.cluster().template_check(uid(), "hash")->accepted);
+  EXPECT_EQ(cache.cluster().template_check(uid(), "hash")->needs, decide::read_pod_needs(pod("a-0-1").body["spec"]));
+}
+
 TEST_F(PerformerTest, ADryRunThatMeetsATakenNameHasPassedEveryCheck) {
   ASSERT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kWell);
   EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}})->ended, Ended::kWell);

@@ -162,6 +162,13 @@ TEST_F(AgentCoreEnds, EndsRanksThatStillRunWhenItIsReleased) {
   EXPECT_EQ(core.exited({by_signal(2, SIGKILL), by_signal(3, SIGKILL)}, at(2s)), (Actions{Publish{}, Exit{0}}));
 }
 
+TEST_F(AgentCoreEnds, IsReleasedByAWordThatDoesNotRepeatTheStopBeforeIt) {
+  core.assign({.jobUid = "job-uid", .generation = 1, .amends = true, .checkpointRequest = 1, .stopAfter = 1}, at(1s));
+  const auto answer = core.assign({.jobUid = "job-uid", .generation = 1, .amends = true, .release = true}, at(2s));
+  EXPECT_EQ(answer.status, 200u) << answer.message;
+  EXPECT_EQ(killed(answer.actions), (Ranks{2, 3}));
+}
+
 TEST_F(AgentCoreEnds, AsksForACheckpointAndAStopOnSigterm) {
   const RankControl control{.checkpointRequest = 1, .stopAfter = 1};
   EXPECT_EQ(core.terminate(at(10s)), (Actions{SendControl{2, control}, SendControl{3, control}}));
