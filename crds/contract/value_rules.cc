@@ -232,11 +232,12 @@ void check_failure_rules(const std::vector<FailureRule>& rules, Values& is) {
 
 void check_lifecycle(const Lifecycle& lifecycle, Values& is) {
   const std::string at = "spec.lifecycle.";
+  constexpr double kWeek = 7 * 86400, kHundredYears = 100.0 * 365 * 86400;
   is.within(at + "maxRestarts", lifecycle.maxRestarts, 0, 1e6);
-  if (lifecycle.activeDeadlineSeconds) is.at_least(at + "activeDeadlineSeconds", *lifecycle.activeDeadlineSeconds, 1);
-  if (lifecycle.ttlSecondsAfterFinished) is.at_least(at + "ttlSecondsAfterFinished", *lifecycle.ttlSecondsAfterFinished, 0);
-  is.at_least(at + "startTimeoutSeconds", lifecycle.startTimeoutSeconds, 1);
-  if (lifecycle.hangTimeoutSeconds) is.at_least(at + "hangTimeoutSeconds", *lifecycle.hangTimeoutSeconds, 1);
+  if (const auto& limit = lifecycle.activeDeadlineSeconds) is.within(at + "activeDeadlineSeconds", *limit, 1, kHundredYears);
+  if (const auto& ttl = lifecycle.ttlSecondsAfterFinished) is.within(at + "ttlSecondsAfterFinished", *ttl, 0, kHundredYears);
+  is.within(at + "startTimeoutSeconds", lifecycle.startTimeoutSeconds, 1, kWeek);
+  if (const auto& limit = lifecycle.hangTimeoutSeconds) is.within(at + "hangTimeoutSeconds", *limit, 1, kWeek);
   is.unsupported(lifecycle.hangTimeoutSeconds.has_value(), at + "hangTimeoutSeconds", "hangTimeoutSeconds");
   is.within(at + "checkpointGraceSeconds", lifecycle.checkpointGraceSeconds, 0, 86400);
   check_failure_rules(lifecycle.failurePolicy.rules, is);

@@ -33,6 +33,18 @@ TEST(AFinishedJob, IsDeletedWhenItsTimeIsOver) {
   EXPECT_EQ(world.cluster.job({"default", "a"}), nullptr);
 }
 
+TEST(AFinishedJob, IsKeptForAsLongAsTheSchemaCanSay) {
+  World world = a_running_world();
+  world.edit("a", [](contract::TrainingJobSpec& spec) {
+    spec.lifecycle.ttlSecondsAfterFinished = 3153600000;
+    spec.lifecycle.activeDeadlineSeconds = 3153600000;
+  });
+  world.finish();
+  world.settle();
+  world.pass(3600);
+  EXPECT_NE(world.cluster.job({"default", "a"}), nullptr);
+}
+
 TEST(AFinishedJob, LosesPodsThatTheReleaseDoesNotReach) {
   World world = a_running_world();
   world.silence(1);
