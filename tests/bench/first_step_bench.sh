@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 [ -e "$DIR" ] || { echo "skipped: no local cluster is up; make demo starts one"; exit 0; }
 . tests/e2e/words.sh
 log=/dev/null
-has_step() { is_not "" field first-step progress.step; }
+has_step() { is_not "" field first-step progress.step > /dev/null; }
 trap 'kubectl delete trainingjob first-step --ignore-not-found --wait > /dev/null' EXIT
 for round in 1 2 3 4 5; do
   rm -rf "$DIR/volumes/default/checkpoints/first-step"

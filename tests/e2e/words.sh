@@ -32,18 +32,25 @@ within() {
     sleep 0.3
   done
 }
-# is WANTED COMMAND...: the command prints just that. has PART COMMAND...: its output contains that.
+# Each of these wants the command to succeed, lest an API server that does not answer makes them true.
+# is WANTED COMMAND...: it prints just that. is_not UNWANTED COMMAND...: it prints something else, and not nothing.
+# has PART COMMAND...: its output contains that.
 is() {
   local found
-  found=$("${@:2}")
+  found=$("${@:2}") || { echo "failed: ${*:2}"; return 1; }
   [ "$found" = "$1" ] || { echo "is $found, not $1: ${*:2}"; return 1; }
+}
+is_not() {
+  local found
+  found=$("${@:2}") || { echo "failed: ${*:2}"; return 1; }
+  [ -n "$found" ] || { echo "is nothing: ${*:2}"; return 1; }
+  [ "$found" != "$1" ] || { echo "is $found: ${*:2}"; return 1; }
 }
 has() {
   local found
-  found=$("${@:2}")
+  found=$("${@:2}") || { echo "failed: ${*:2}"; return 1; }
   [[ $found == *"$1"* ]] || { echo "has no '$1', but: $found (${*:2})"; return 1; }
 }
-is_not() { ! is "$@" > /dev/null; }
 
 phase_is() { is "$2" field "$1" phase; }
 ended() { phase_is "$1" Succeeded || phase_is "$1" Failed; }
@@ -61,14 +68,15 @@ all_nodes_ready() { is "$NODES" sh -c 'kubectl get nodes --no-headers | grep -c 
 
 # succeeded NAME: waits for it, and compares the loss with that of the undisturbed run.
 succeeded() {
-  within 180 ended "$1" && phase_is "$1" Succeeded && is "$(undisturbed_loss)" field "$1" progress.loss
+  local loss
+  within 180 ended "$1" && phase_is "$1" Succeeded && loss=$(undisturbed_loss) && is "$loss" field "$1" progress.loss
 }
 undisturbed_loss() {
-  [ -e build/e2e-loss ] || train_undisturbed >&2
+  [ -s build/e2e-loss ] || train_undisturbed >&2 || return 1
   cat build/e2e-loss
 }
 train_undisturbed() { # leaves the job `calm` and its last loss
-  start calm && within 180 ended calm && phase_is calm Succeeded && field calm progress.loss > build/e2e-loss
+  start calm && within 180 ended calm && phase_is calm Succeeded && field calm progress.loss > build/e2e-loss && [ -s build/e2e-loss ]
 }
 
 # refused MESSAGE SED EXPRESSION...: kubectl apply refuses that manifest and says MESSAGE.
