@@ -37,10 +37,10 @@ std::string read_key(const std::string& path) {
   return key;
 }
 
-/// To the pod's log: one write a line, so that lines of several ranks do not mix.
+/// To the pod's log.
 void pass_through(std::int32_t rank, std::string_view line) {
-  const std::string text = "[rank " + std::to_string(rank) + "] " + std::string(line) + "\n";
-  [[maybe_unused]] const auto written = ::write(STDOUT_FILENO, text.data(), text.size());
+  static LineWriter writer(STDOUT_FILENO);
+  writer.write("[rank " + std::to_string(rank) + "] " + std::string(line));
 }
 
 std::chrono::milliseconds uptime() {

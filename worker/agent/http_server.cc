@@ -25,6 +25,8 @@ using tcp = asio::ip::tcp;
 constexpr std::chrono::seconds kIdleTime{75};
 constexpr std::chrono::seconds kWriteTime{30};
 constexpr std::uint64_t kBodyLimit = 1024 * 1024;
+// Anybody in the cluster can connect, and what is read before a signature is known counts against the ranks' memory limit.
+constexpr std::size_t kMostSessions = 32;
 
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -41,11 +43,16 @@ class Session : public std::enable_shared_from_this<Session> {
     parser_.emplace();
     parser_->body_limit(kBodyLimit);
     stream_.expires_after(kIdleTime);
+    reading_ = true;
     http::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](auto error, std::size_t) {
+      self->reading_ = false;
       if (error) return self->close();
       self->handle();
     });
   }
+
+  /// Waits for a request, or for the rest of one.
+  bool is_reading() const { return reading_; }
 
   void close() {
     beast::error_code ignored;
@@ -89,6 +96,7 @@ class Session : public std::enable_shared_from_this<Session> {
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
   http::response<http::string_body> response_;
+  bool reading_ = false;
 };
 
 }  // namespace
@@ -120,12 +128,26 @@ struct HttpServer::Impl : std::enable_shared_from_this<Impl> {
         });
         return;
       }
-      const auto session = std::make_shared<Session>(std::move(socket), self->handler);
       std::erase_if(self->sessions, [](const auto& weak) { return weak.expired(); });
-      self->sessions.push_back(session);
-      session->read();
+      if (self->sessions.size() < kMostSessions || self->drop_one()) {
+        const auto session = std::make_shared<Session>(std::move(socket), self->handler);
+        self->sessions.push_back(session);
+        session->read();
+      }
       self->accept();
     });
+  }
+
+  /// Closes the oldest connection that waits for no answer; false where all do.
+  bool drop_one() {
+    for (auto found = sessions.begin(); found != sessions.end(); ++found) {
+      const auto session = found->lock();
+      if (!session || !session->is_reading()) continue;
+      session->close();
+      sessions.erase(found);
+      return true;
+    }
+    return false;
   }
 
   tcp::acceptor acceptor;

@@ -27,7 +27,8 @@ struct HttpReply {
   std::map<std::string, std::string> headers;
 };
 
-/// Lives on the io_context's one thread. Connections are kept alive; one that sends nothing for 75 s is closed; a body may have 1 MiB.
+/// Lives on the io_context's one thread. Connections are kept alive; one that sends nothing for 75 s is closed, and of more than 32 the
+/// oldest that waits for no answer; a body may have 1 MiB.
 class HttpServer {
  public:
   using Respond = std::function<void(HttpReply)>;  // once a request, at any time; without effect when the client has gone

@@ -1,6 +1,8 @@
 #pragma once
 // The agent's log: one JSON object a line, a constant message and keys.
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <string_view>
 
@@ -15,5 +17,20 @@ using Log = std::function<void(Severity, std::string_view message, const nlohman
 
 /// To standard error.
 void write_log(Severity severity, std::string_view message, const nlohmann::json& keys);
+
+/// Writes lines to a descriptor, whole and in order, but never waits long for its reader: where that does not read, lines are dropped,
+/// and counted in a line of their own once it does. A log that cannot be written must not stop the training.
+class LineWriter {
+ public:
+  explicit LineWriter(int descriptor) : descriptor_(descriptor) {}
+  void write(std::string_view line);  // without its end
+
+ private:
+  bool put(std::string_view text, std::chrono::milliseconds patience);
+
+  const int descriptor_;
+  std::int64_t dropped_ = 0;
+  bool is_cut_ = false;  // the reader has the beginning of a line whose rest was dropped
+};
 
 }  // namespace trainyard::agent

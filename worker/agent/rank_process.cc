@@ -109,7 +109,11 @@ struct RankProcess::Impl : std::enable_shared_from_this<Impl> {
     ::setpgid(pid, pid);  // in both processes, so that the group is there whoever runs first
     trouble.writer = Descriptor();
     int error = 0;
-    if (::read(trouble.reader.get(), &error, sizeof error) == sizeof error) {
+    ssize_t got = -1;
+    do {  // another rank's end may interrupt it
+      got = ::read(trouble.reader.get(), &error, sizeof error);
+    } while (got < 0 && errno == EINTR);
+    if (got == sizeof error) {
       ::waitpid(pid, nullptr, 0);
       pid = -1;
       throw std::system_error(error, std::generic_category(), "execute " + program);

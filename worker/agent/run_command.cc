@@ -48,7 +48,7 @@ class LocalRun {
         manifest_(std::move(manifest)),
         run_uid_("local-" + manifest_.name + "-" + random_digits()),
         console_(out, command.console),
-        signals_(io, SIGINT, SIGTERM),
+        signals_(io, SIGINT, SIGTERM, SIGHUP),  // the last when its terminal goes
         deadline_(io) {
     AgentOptions options;
     options.worker = {.pod_uid = "local", .bind_address = "127.0.0.1", .node = {}, .cpus = usable_cpus()};

@@ -1,5 +1,8 @@
 #include "worker/mesh/backend_comm.h"
 
+#include <algorithm>
+#include <cctype>
+
 #include <torch/csrc/distributed/c10d/Types.hpp>
 
 namespace trainyard::mesh {
@@ -15,6 +18,14 @@ BackendComm::BackendComm(c10::intrusive_ptr<c10d::Backend> backend, std::string 
 
 BackendComm::~BackendComm() = default;
 
+bool tells_of_this_device(const std::exception& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+  return text.find("cuda error") != std::string::npos;  // "unhandled cuda error" of NCCL, too
+}
+
 void BackendComm::lost(const char* call, const std::exception& error) const {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   throw PeerLost(name_ + " " + call + " among " + std::to_string(size()) + " ranks, as rank " + std::to_string(rank()) + ": " +
@@ -26,6 +37,7 @@ void BackendComm::guard(const char* call, Step&& step) const {
   try {
     step();
   } catch (const std::exception& error) {
+    if (tells_of_this_device(error)) throw;
     lost(call, error);
   }
 }

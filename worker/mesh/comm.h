@@ -19,6 +19,9 @@ class PeerLost : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Whether the error is of this rank's own GPU, and no other rank's doing.
+bool tells_of_this_device(const std::exception& error);
+
 enum class ReduceOp { kSum, kMax };
 
 class Comm {

@@ -1,18 +1,22 @@
 #include "worker/mesh/connect.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
+#include <netdb.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <stdexcept>
 #include <system_error>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#ifdef TRAINYARD_CUDA
+#include <c10/cuda/CUDAFunctions.h>
+#endif
 
 #include "crds/contract/user_error.h"
 #include "worker/mesh/backend_comm.h"
@@ -31,17 +35,18 @@ int listen_at(const std::string& address, std::int32_t port) {
     throw std::system_error(errno, std::generic_category(),
                             "listen for the other ranks at " + address + ":" + std::to_string(port));
   };
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_port = htons(static_cast<std::uint16_t>(port));
-  if (inet_pton(AF_INET, address.c_str(), &at.sin_addr) != 1) {
-    throw std::runtime_error("listen for the other ranks at " + address + ": bindAddress must be an IPv4 address");
+  addrinfo hints{}, *found = nullptr;
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
+  hints.ai_socktype = SOCK_STREAM;
+  if (getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) {
+    throw std::runtime_error("listen for the other ranks at " + address + ": bindAddress must be an IPv4 or IPv6 address");
   }
-  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> at(found, freeaddrinfo);
+  const int listener = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int on = 1;
   if (listener < 0) fail();
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(listener, reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0 || listen(listener, SOMAXCONN) != 0) {
+  if (bind(listener, at->ai_addr, at->ai_addrlen) != 0 || listen(listener, SOMAXCONN) != 0) {
     const int error = errno;
     close(listener);
     errno = error;
@@ -119,6 +124,11 @@ class Connector {
 at::Device device_of(const RankConfig& config) {
   if (config.spec.workers.gpusPerWorker == 0) return at::Device(at::kCPU);
 #ifdef TRAINYARD_CUDA
+  if (config.localRank >= c10::cuda::device_count()) {
+    throw std::runtime_error("rank " + std::to_string(config.rank) + " is to use GPU " + std::to_string(config.localRank) +
+                             " of its pod, in which the CUDA runtime finds " + std::to_string(c10::cuda::device_count()) +
+                             ": is the node's driver installed and new enough for this image, and no GPU of it broken?");
+  }
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(config.localRank));
 #else
   throw contract::UserError("GpuUnavailable",

@@ -1,7 +1,5 @@
 #include "worker/trainer/rank_program.h"
 
-#include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <utility>
 
@@ -98,9 +96,7 @@ bool tells_of_a_lost_peer(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
   } catch (const c10::DistBackendError& backend) {
-    std::string text = backend.what_without_backtrace();
-    std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-    return text.find("cuda error") == std::string::npos;
+    return !mesh::tells_of_this_device(backend);
   } catch (...) {
     return false;
   }

@@ -102,6 +102,21 @@ TEST(AgentService, AnswersALongPollAfterItsTimeThoughNothingChanged) {
   EXPECT_EQ(state_in(reply).version, 1);
 }
 
+TEST(AgentService, ClosesTheOldestOfManyConnectionsThatSendNothingAndServesTheNext) {
+  AgentInThread agent;
+  boost::asio::io_context io;
+  std::vector<boost::asio::ip::tcp::socket> idle;
+  for (int i = 0; i < 100; ++i) {
+    idle.emplace_back(io).connect({boost::asio::ip::address_v4::loopback(), agent.port()});
+  }
+  EXPECT_EQ(send(agent.port(), {.key = kJobKey}).status, 200u);
+  char byte = 0;
+  boost::system::error_code error;
+  idle.front().read_some(boost::asio::buffer(&byte, 1), error);
+  EXPECT_TRUE(error) << "it is closed";
+  EXPECT_EQ(send(agent.port(), {.target = "/v1/state?after=1&waitSeconds=1", .key = kJobKey}).status, 200u);
+}
+
 TEST(AgentService, RefusesNumbersThatAreNone) {
   AgentInThread agent;
   for (const char* query : {"after=x", "after=-1", "waitSeconds=1.5"}) {

@@ -113,6 +113,20 @@ TEST(Connect, ThreeStagesWithATiedEmbeddingMeetAndLeaveTogether) {
       });
 }
 
+TEST(Connect, WorksOverIpv6) {
+  connect_ranks(
+      2,
+      [](auto& config) {
+        config.rendezvous.host = "::1";
+        config.bindAddress = "::1";
+      },
+      [](Mesh& mesh) {
+        at::Tensor sum = at::full({5}, mesh.rank() + 1.0);
+        mesh.world().all_reduce(sum, ReduceOp::kSum);
+        EXPECT_EQ(sum[3].item<double>(), 3);
+      });
+}
+
 TEST(Connect, AnswersARankThatLeftWithPeerLost) {
   std::optional<std::string> message;
   connect_ranks(
