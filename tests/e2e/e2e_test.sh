@@ -54,6 +54,14 @@ test_trains_over_two_nodes() {
     within 10 has Succeeded events calm
 }
 
+test_kube_scheduler_binds_a_pipeline() {
+  # A stage a pod. Canonical adds the two micro-batches of one data rank as it adds those of two, so the loss must be the same.
+  start bound 's/^  parallelism: {data: 2/  placement: {binding: Scheduler}\n  parallelism: {pipeline: 2, data: 1/' &&
+    succeeded bound && is 2 field bound placement.nodes && is 0 field bound restarts &&
+    has 'Scheduled: Successfully assigned' events "$(worker bound 0 metadata.name)" &&
+    has 'Scheduled: Successfully assigned' events "$(worker bound 1 metadata.name)"
+}
+
 test_the_example_learns_english() {
   kubectl apply -f crds/examples/dictionary-tiny.yaml && within 180 ended dictionary-tiny && phase_is dictionary-tiny Succeeded &&
     learnt_english dictionary-tiny && logs_stay dictionary-tiny Succeeded '"step":500'
