@@ -22,6 +22,7 @@
 
 #include "controller/agents/polling_agents.h"
 #include "controller/cache/cache.h"
+#include "controller/flags.h"
 #include "controller/kube/brain.h"
 #include "controller/kube/credentials.h"
 #include "controller/kube/hands.h"
@@ -41,76 +42,9 @@ using namespace trainyard;
 using std::chrono::milliseconds;
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::size_t kNumHands =
-    64;  // they mostly wait; four plans' worth, so that one that hangs in an admission webhook has no more
-constexpr std::chrono::seconds kBeat{1};            // the brain shows that it lives so often …
-constexpr std::chrono::seconds kBrainHangs{60};     // … and /healthz fails when it has not for so long
-constexpr const char* kNone = "none";               // CLI11 takes `--flag=` for a flag whose value is the next argument
-constexpr std::size_t kShortestControllerKey = 32;  // bytes
-
-struct Flags {
-  std::string kubeconfig;
-  std::string name_space;
-  std::string identity;
-  bool leader_elect = false;
-  std::string metrics_address = ":8080";
-  std::string controller_key_file;
-  std::string default_image;
-  std::vector<std::string> topology_levels = {"zone=topology.kubernetes.io/zone", "host=kubernetes.io/hostname"};
-  std::string log_level = "info";
-};
-
-void add_flags(CLI::App& app, Flags& flags) {
-  app.add_option("--kubeconfig", flags.kubeconfig, "Else KUBECONFIG, the pod's service account, or ~/.kube/config");
-  app.add_option("--namespace", flags.name_space, "Where this controller runs and its Lease lies; by default the credentials'");
-  app.add_option("--identity", flags.identity,
-                 "This controller's name in the Lease and in events; by default host name and process");
-  app.add_flag("--leader-elect", flags.leader_elect, "Act only while holding the Lease trainyard-controller");
-  app.add_option("--metrics-address", flags.metrics_address, "IP:PORT for /metrics, /healthz and /readyz; or none")
-      ->capture_default_str();
-  app.add_option("--controller-key-file", flags.controller_key_file,
-                 "A secret of at least 32 bytes, from which each job's key is derived; the same for all controllers of a cluster")
-      ->required()
-      ->check(CLI::ExistingFile);
-  app.add_option("--default-image", flags.default_image, "Of worker containers whose template names none");
-  app.add_option("--topology-levels", flags.topology_levels,
-                 "NAME=LABEL of nodes, from the widest to the narrowest level; or none")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--log-level", flags.log_level)
-      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
-      ->capture_default_str();
-}
-
-std::vector<decide::TopologyLevel> topology_of(const std::vector<std::string>& flags, std::string& problems) {
-  std::vector<decide::TopologyLevel> levels;
-  if (flags == std::vector<std::string>{kNone}) return levels;
-  for (const auto& flag : flags) {
-    const auto equals = flag.find('=');
-    if (equals == 0 || equals == std::string::npos || equals + 1 == flag.size()) {
-      problems += "; --topology-levels: `" + flag + "` is not NAME=LABEL";
-    } else {
-      levels.push_back({.name = flag.substr(0, equals), .label = flag.substr(equals + 1)});
-    }
-  }
-  return levels;
-}
-
-std::string read_controller_key(const std::string& file, std::string& problems) {
-  std::string key = kube::read_credential_file(file);
-  key.erase(key.find_last_not_of(" \t\r\n") + 1);
-  if (key.size() < kShortestControllerKey) {
-    problems += "; --controller-key-file " + file + " has " + std::to_string(key.size()) +
-                " bytes: at least 32 are needed, as `openssl rand -hex 32` makes them";
-  }
-  return key;
-}
-
-std::string identity_of_process() {
-  char host[256] = "localhost";
-  ::gethostname(host, sizeof host - 1);
-  return std::string(host) + "_" + std::to_string(::getpid()) + "_" + contract::fresh_nonce().substr(0, 8);
-}
+constexpr std::size_t kNumHands = 64;            // four plans' worth: one that hangs in an admission webhook does not have all
+constexpr std::chrono::seconds kBeat{1};         // the brain shows that it lives so often …
+constexpr std::chrono::seconds kBrainHangs{60};  // … and /healthz fails when it has not for so long
 
 contract::Time wall_clock() { return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now()); }
 
@@ -189,13 +123,13 @@ class Controller {
   Controller(Flags flags, const observe::Log& log)
       : log_(log),
         credentials_(kube::find_credentials(flags.kubeconfig, kube::process_environment())),
-        flags_(completed(std::move(flags), credentials_)),
+        flags_(completed(std::move(flags), credentials_.default_namespace)),
         metrics_(observe::controller_metrics()),
         reporter_(log_, metrics_),
         api_(credentials_),
         lease_api_(credentials_),
         agents_([this](agents::Observation observation) { observed(std::move(observation)); }),
-        reconciler_(threads_, api_, agents_, options_of(flags_, [this] { return may_write(); }), reporter_) {}
+        reconciler_(threads_, api_, agents_, reconciler_options(flags_, [this] { return may_write(); }), reporter_) {}
 
   void start() {
     metrics_.set("trainyard_leading", {}, 0);
@@ -209,7 +143,7 @@ class Controller {
     watcher_.emplace(
         credentials_, cache::watch_targets(), [this](kube::WatchBatch batch) { heard(std::move(batch)); },
         kube::WatchOptions{.trouble = [this](std::size_t target, const std::string& what) { watch_trouble(target, what); }});
-    if (flags_.metrics_address != kNone) serve(flags_.metrics_address);
+    if (flags_.metrics_address != kNoFlag) serve(flags_.metrics_address);
     lead();
   }
 
@@ -229,24 +163,6 @@ class Controller {
   }
 
  private:
-  static Flags completed(Flags flags, const kube::Credentials& credentials) {
-    if (flags.name_space.empty()) flags.name_space = credentials.default_namespace;
-    if (flags.identity.empty()) flags.identity = identity_of_process();
-    return flags;
-  }
-
-  static reconcile::ReconcilerOptions options_of(const Flags& flags, std::function<bool()> may_write) {
-    std::string problems;
-    reconcile::ReconcilerOptions options;
-    options.may_write = std::move(may_write);
-    options.settings.topology_levels = topology_of(flags.topology_levels, problems);
-    options.settings.default_image = flags.default_image;
-    options.settings.controller_namespace = flags.name_space;
-    options.writer = {.controller_key = read_controller_key(flags.controller_key_file, problems), .instance = flags.identity};
-    if (!problems.empty()) throw std::runtime_error("read the flags" + problems);
-    return options;
-  }
-
   void lead() {
     if (!flags_.leader_elect) return threads_.brain([this] { reconciler_.start_leading(); });
     kube::LeaseCallbacks callbacks{

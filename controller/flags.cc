@@ -1,0 +1,90 @@
+#include "controller/flags.h"
+
+#include <stdexcept>
+#include <utility>
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+
+#include "controller/kube/credentials.h"
+#include "crds/contract/signature.h"
+
+namespace trainyard {
+namespace {
+
+constexpr std::size_t kShortestControllerKey = 32;  // bytes
+
+std::vector<decide::TopologyLevel> topology_of(const std::vector<std::string>& flags, std::string& problems) {
+  std::vector<decide::TopologyLevel> levels;
+  if (flags == std::vector<std::string>{kNoFlag}) return levels;
+  for (const auto& flag : flags) {
+    const auto equals = flag.find('=');
+    if (equals == 0 || equals == std::string::npos || equals + 1 == flag.size()) {
+      problems += "; --topology-levels: `" + flag + "` is not NAME=LABEL";
+    } else {
+      levels.push_back({.name = flag.substr(0, equals), .label = flag.substr(equals + 1)});
+    }
+  }
+  return levels;
+}
+
+std::string read_controller_key(const std::string& file, std::string& problems) {
+  std::string key = kube::read_credential_file(file);
+  key.erase(key.find_last_not_of(" \t\r\n") + 1);
+  if (key.size() < kShortestControllerKey) {
+    problems += "; --controller-key-file " + file + " has " + std::to_string(key.size()) +
+                " bytes: at least 32 are needed, as `openssl rand -hex 32` makes them";
+  }
+  return key;
+}
+
+std::string identity_of_process() {
+  char host[256] = "localhost";
+  ::gethostname(host, sizeof host - 1);
+  return std::string(host) + "_" + std::to_string(::getpid()) + "_" + contract::fresh_nonce().substr(0, 8);
+}
+
+}  // namespace
+
+void add_flags(CLI::App& app, Flags& flags) {
+  app.add_option("--kubeconfig", flags.kubeconfig, "Else KUBECONFIG, the pod's service account, or ~/.kube/config");
+  app.add_option("--namespace", flags.name_space, "Where this controller runs and its Lease lies; by default the credentials'");
+  app.add_option("--identity", flags.identity,
+                 "This controller's name in the Lease and in events; by default host name and process");
+  app.add_flag("--leader-elect", flags.leader_elect, "Act only while holding the Lease trainyard-controller");
+  app.add_option("--metrics-address", flags.metrics_address, "IP:PORT for /metrics, /healthz and /readyz; or none")
+      ->capture_default_str();
+  app.add_option("--controller-key-file", flags.controller_key_file,
+                 "A secret of at least 32 bytes, from which each job's key is derived; the same for all controllers of a cluster")
+      ->required()
+      ->check(CLI::ExistingFile);
+  app.add_option("--default-image", flags.default_image, "Of worker containers whose template names none");
+  app.add_option("--topology-levels", flags.topology_levels,
+                 "NAME=LABEL of nodes, from the widest to the narrowest level; or none")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--log-level", flags.log_level)
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+}
+
+Flags completed(Flags flags, const std::string& default_namespace) {
+  if (flags.name_space.empty()) flags.name_space = default_namespace;
+  if (flags.identity.empty()) flags.identity = identity_of_process();
+  return flags;
+}
+
+reconcile::ReconcilerOptions reconciler_options(const Flags& flags, std::function<bool()> may_write) {
+  std::string problems;
+  reconcile::ReconcilerOptions options;
+  options.may_write = std::move(may_write);
+  options.settings.topology_levels = topology_of(flags.topology_levels, problems);
+  options.settings.default_image = flags.default_image;
+  options.settings.controller_namespace = flags.name_space;
+  options.writer = {.controller_key = read_controller_key(flags.controller_key_file, problems), .instance = flags.identity};
+  if (!problems.empty()) throw std::runtime_error("read the flags" + problems);
+  return options;
+}
+
+}  // namespace trainyard
