@@ -76,7 +76,7 @@ Answer AgentCore::assign(const Assignment& assignment, Now now) {
       return refusal(409, "generation " + std::to_string(assignment.generation) + " is lower than " +
                               std::to_string(assignment_->generation) + ", which this worker has");
     }
-    if (assignment.generation == assignment_->generation) return amend(assignment);
+    if (assignment.generation == assignment_->generation) return amend(assignment, now);
   }
   if (assignment.amends) {
     return refusal(409, "there is no assignment of generation " + std::to_string(assignment.generation) + " here to amend");
@@ -87,13 +87,14 @@ Answer AgentCore::assign(const Assignment& assignment, Now now) {
   return answer;
 }
 
-Answer AgentCore::amend(const Assignment& assignment) {
+Answer AgentCore::amend(const Assignment& assignment, Now now) {
   if (const auto problems = contradictions(*assignment_, assignment); !problems.empty()) {
     return refusal(409, contract::to_text(problems));
   }
   const contract::RankControl before = control();
   const bool was_released = assignment_->release;
   assignment_ = amended(*assignment_, assignment);
+  if (assignment_->stopAfter && !stop_ordered_at_) stop_ordered_at_ = now.uptime;
   Answer answer;
   if (control() != before) send_control(answer.actions);
   if (assignment.release && !was_released) {
@@ -108,6 +109,7 @@ void AgentCore::adopt(const Assignment& assignment, Now now, Actions& actions) {
   failure_.reset();
   failure_is_secondary_ = false;
   exit_at_.reset();
+  stop_ordered_at_ = assignment.stopAfter ? std::optional(now.uptime) : std::nullopt;
   unpublished_progress_.reset();
   state_.generation = assignment.generation;
   state_.phase = assignment.ranks.empty() ? AgentPhase::kIdle : AgentPhase::kStarting;
@@ -282,7 +284,8 @@ Actions AgentCore::terminate(Now now) {
     publish(now, actions);
     return actions;
   }
-  kill_at_ = now.uptime + limits_.grace;
+  kill_at_ = keeps_checkpoints() ? stop_ordered_at_.value_or(now.uptime) + limits_.grace
+                                 : now.uptime + std::min(limits_.grace, limits_.step_grace);
   if (!control().stopAfter) {
     const std::int64_t request = assignment_->checkpointRequest + 1;
     last_wish_ = contract::RankControl{.checkpointRequest = request, .stopAfter = request};
@@ -296,16 +299,10 @@ Actions AgentCore::tick(Now now) {
   if (unpublished_progress_ && now.uptime - published_at_ >= limits_.progress_interval) publish(now, actions);
   if (kill_at_ && now.uptime >= *kill_at_) {
     kill_at_.reset();
-    failure_ = contract::Failure{.failureClass = contract::FailureClass::kInfrastructure,
-                                 .worker = assignment_->worker,
-                                 .reason = "GraceExceeded",
-                                 .message =
-                                     "the worker was told to end (SIGTERM), but its ranks had not written a checkpoint and "
-                                     "stopped after " +
-                                     std::to_string(limits_.grace.count() / 1000) +
-                                     " s, so they were killed; raise lifecycle.checkpointGraceSeconds",
-                                 .at = contract::to_rfc3339(now.wall)};
-    failure_is_secondary_ = false;
+    if (keeps_checkpoints()) {
+      failure_ = grace_exceeded(now);
+      failure_is_secondary_ = false;
+    }
     kill_ranks(actions);
   }
   if (exit_at_ && now.uptime >= *exit_at_ && !any_alive()) {
@@ -313,6 +310,16 @@ Actions AgentCore::tick(Now now) {
     actions.emplace_back(Exit{state_.phase == AgentPhase::kFailed ? 1 : 0});
   }
   return actions;
+}
+
+contract::Failure AgentCore::grace_exceeded(Now now) const {
+  return {.failureClass = contract::FailureClass::kInfrastructure,
+          .worker = assignment_->worker,
+          .reason = "GraceExceeded",
+          .message = "the worker was told to end (SIGTERM), but its ranks had not written a checkpoint and stopped after " +
+                     std::to_string(limits_.grace.count() / 1000) +
+                     " s, so they were killed; raise lifecycle.checkpointGraceSeconds",
+          .at = contract::to_rfc3339(now.wall)};
 }
 
 std::optional<milliseconds> AgentCore::deadline() const {

@@ -17,7 +17,8 @@
 namespace trainyard::agent {
 
 struct Limits {
-  std::chrono::milliseconds grace{110'000};          // from SIGTERM until ranks that still run are killed
+  std::chrono::milliseconds grace{110'000};          // from SIGTERM or an earlier order to stop until ranks that run are killed
+  std::chrono::milliseconds step_grace{5'000};       // from SIGTERM instead, where there is no checkpoint to be written
   std::chrono::milliseconds linger{60'000};          // so long the state is served after an end that was wanted, unless released
   std::chrono::milliseconds abandoned{600'000};      // so long an agent whose ranks ended otherwise waits for a controller to ask
   std::chrono::milliseconds progress_interval{500};  // progress alone makes a new version at most so often; all else at once
@@ -75,7 +76,8 @@ class AgentCore {
   /// A controller asked for the state. One that never does can't reach this agent, or has another key: where the ranks have failed, the agent
   /// ends after Limits::abandoned, so that its last word is found in its pod and the pod takes up no room in vain.
   void asked(Now now);
-  /// SIGTERM: ranks are asked for a checkpoint and to stop, and are killed when the grace is over.
+  /// SIGTERM: ranks are asked for a checkpoint and to stop, and are killed when the grace is over. It is long for the checkpoint's sake:
+  /// ranks whose stop was ordered earlier have had a part of it, and those that write no checkpoint have nothing to lose.
   Actions terminate(Now now);
   /// To be called at deadline(); early calls do no harm.
   Actions tick(Now now);
@@ -94,7 +96,7 @@ class AgentCore {
     std::optional<contract::Failure> reported;  // what it said of its own end
   };
 
-  Answer amend(const contract::Assignment& assignment);
+  Answer amend(const contract::Assignment& assignment, Now now);
   void adopt(const contract::Assignment& assignment, Now now, Actions& actions);
   void start_ranks(Actions& actions);
   void kill_ranks(Actions& actions);
@@ -104,6 +106,8 @@ class AgentCore {
   void maybe_exit(Actions& actions);
   void publish(Now now, Actions& actions);
   bool any_alive() const;
+  bool keeps_checkpoints() const { return assignment_->spec.checkpoint.has_value(); }
+  contract::Failure grace_exceeded(Now now) const;
   /// Ranks that failed, or stopped since another worker is drained, wait for the next generation instead.
   bool ended_as_wanted() const;
   bool ranks_are_current() const { return assignment_ && ranks_generation_ == assignment_->generation; }
@@ -123,6 +127,7 @@ class AgentCore {
   std::chrono::milliseconds published_at_{0};
   std::optional<std::chrono::milliseconds> exit_at_;
   std::optional<std::chrono::milliseconds> kill_at_;
+  std::optional<std::chrono::milliseconds> stop_ordered_at_;  // by the assignment
   std::int64_t last_notice_ = 0;
   std::int64_t ranks_started_ = 0;
   std::int64_t ranks_failed_ = 0;

@@ -185,7 +185,28 @@ TEST_F(AgentCoreEnds, LeavesAStopThatIsUnderWayAsItIsOnSigterm) {
   wanted.stopAfter = 5;
   core.assign(wanted, at(1s));
   EXPECT_TRUE(core.terminate(at(2s)).empty());
-  EXPECT_EQ(core.deadline(), 102s);
+  EXPECT_EQ(core.deadline(), 101s) << "what the checkpoint had of its time it does not get twice";
+}
+
+TEST_F(AgentCoreEnds, GivesRanksThatWriteNoCheckpointAFewSecondsOnSigterm) {
+  AgentCore agent({.pod_uid = "pod"}, kLimits);
+  auto without = assignment(1);
+  without.spec.checkpoint.reset();
+  agent.assign(without, at(0s));
+  agent.terminate(at(10s));
+  EXPECT_EQ(agent.deadline(), 15s);
+  EXPECT_EQ(killed(agent.tick(at(15s))), (Ranks{2, 3}));
+  EXPECT_EQ(agent.exited({by_signal(2, SIGKILL), by_signal(3, SIGKILL)}, at(16s)), (Actions{Publish{}, Exit{0}}));
+  EXPECT_EQ(agent.state().phase, AgentPhase::kStopped) << "nothing was lost";
+}
+
+TEST_F(AgentCoreEnds, EndsRanksAtOnceThatWaitForLostPeersWhenItIsReleasedAfterSigterm) {
+  core.terminate(at(10s));
+  auto released = assignment(1);
+  released.amends = released.release = true;
+  released.stopAfter = released.checkpointRequest = 1;
+  EXPECT_EQ(killed(core.assign(released, at(11s)).actions), (Ranks{2, 3}));
+  EXPECT_EQ(core.exited({by_signal(2, SIGKILL), by_signal(3, SIGKILL)}, at(11s)), (Actions{Publish{}, Exit{0}}));
 }
 
 TEST_F(AgentCoreEnds, KillsRanksThatDoNotStopWithinTheGrace) {

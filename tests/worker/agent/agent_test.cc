@@ -142,6 +142,32 @@ TEST(Agent, KillsRanksThatDoNotStopWithinTheGraceOfSigterm) {
   EXPECT_EQ(agent.state().failure->reason, "GraceExceeded");
 }
 
+TEST(Agent, EndsRanksThatHangSoonAfterSigtermWhereNoCheckpointIsToBeWritten) {
+  AgentInThread agent("pod-uid", {.step_grace = 50ms});  // grace: 110 s
+  auto assignment = scripted(1, "steps:1 stubborn");
+  assignment.spec.checkpoint.reset();
+  agent.assign(assignment);
+  agent.wait(AgentPhase::kRunning);
+  agent.terminate();
+  EXPECT_EQ(agent.wait_for_end(), 0);
+  EXPECT_EQ(agent.state().phase, AgentPhase::kStopped);
+}
+
+TEST(Agent, EndsRanksThatHangAtOnceWhenItIsReleasedThoughItsGraceIsLong) {
+  AgentInThread agent;
+  auto assignment = scripted(1, "steps:1 stubborn");
+  agent.assign(assignment);
+  const int pid = pid_in(agent.wait_for_line("0: pid "));
+  agent.wait(AgentPhase::kRunning);
+  agent.terminate();
+  assignment.checkpointRequest = 1;
+  assignment.stopAfter = 1;
+  assignment.release = true;
+  ASSERT_EQ(agent.assign(assignment).status, 200u);
+  EXPECT_EQ(agent.wait_for_end(), 0);
+  EXPECT_FALSE(is_alive(pid));
+}
+
 TEST(Agent, EndsOnceItsGoodEndWasServedLongEnough) {
   AgentInThread agent("pod-uid", {.linger = 20ms});
   agent.assign(scripted(1, "steps:1"));
