@@ -26,14 +26,21 @@ bool can_start(const Job& job, const GangView& gang) {
   });
 }
 
+void stop(Assignment& assignment) {
+  assignment.checkpointRequest = 1;
+  assignment.stopAfter = 1;
+}
+/// Agents take back no stop (assignment.h), and it may be that this one was told to.
+void release(Assignment& assignment) {
+  stop(assignment);
+  assignment.release = true;
+}
+
 /// What agents that have taken the generation are told, where it is anything.
 Assignment amendment(const Job& job) {
   Assignment out{.jobUid = job.uid, .job = to_text(job.key), .generation = job.status.generation, .amends = true};
-  if (reason_of(job.status, condition::kRunning) == reason::kSuspending) {
-    out.checkpointRequest = 1;
-    out.stopAfter = 1;
-  }
-  out.release = is_finished(job.status);
+  if (reason_of(job.status, condition::kRunning) == reason::kSuspending) stop(out);
+  if (is_finished(job.status)) release(out);
   return out;
 }
 
@@ -50,22 +57,43 @@ Assignment whole_assignment(const Job& job, const GangView& gang, const contract
   return out;
 }
 
+/// Whether the ranks of a pod that is being deleted have nothing to write any more: its gang is taken apart, goes on without it, or has
+/// lost a worker. Left alone they would wait for lost peers in a collective until their grace is over.
+bool is_over(const Pod& pod, const GangView& gang, bool is_whole) {
+  if (!pod.deletion_time) return false;
+  if (!is_whole) return true;
+  const auto fails = [](const Worker& worker) { return worker.failure.has_value(); };
+  const auto has_place = [&pod](const Worker& worker) { return worker.pod == &pod; };
+  return std::any_of(gang.workers.begin(), gang.workers.end(), fails) ||
+         std::none_of(gang.workers.begin(), gang.workers.end(), has_place);
+}
+
+/// What an agent is told of which nothing is wanted any more; nothing where it was never given a generation.
+std::optional<Assignment> farewell(const Cluster& cluster, const Job& job, const Pod& pod) {
+  const auto* agent = cluster.agent(pod.uid);
+  if (agent == nullptr || !agent->state || agent->state->generation == 0) return std::nullopt;
+  Assignment out{.jobUid = job.uid, .job = to_text(job.key), .generation = agent->state->generation, .amends = true};
+  release(out);
+  return out;
+}
+
 }  // namespace
 
 std::map<std::string, std::optional<Assignment>> assignments(const Cluster& cluster, const Job& job, const GangView& gang) {
   std::map<std::string, std::optional<Assignment>> out;
-  for (const auto* pod : cluster.pods_of(job)) {
-    if (is_live(*pod) && !pod->worker->ip.empty()) out[pod->uid] = std::nullopt;
-  }
   const bool is_whole =
       is_true(job.status, condition::kPlaced) && reason_of(job.status, condition::kPlaced) == reason::kGangPlaced;
+  for (const auto* pod : cluster.pods_of(job)) {
+    if (!is_live(*pod) || pod->worker->ip.empty()) continue;
+    out[pod->uid] = is_over(*pod, gang, is_whole) ? farewell(cluster, job, *pod) : std::nullopt;
+  }
   if (!is_whole || !can_start(job, gang)) return out;
   const Assignment news = amendment(job);
   const bool has_news = news.stopAfter || news.release, edited = is_spec_edited(job);
   const auto spec = engine_spec(job.spec);
   for (const auto& worker : gang.workers) {
     const auto found = out.find(worker.pod->uid);
-    if (found == out.end()) continue;
+    if (found == out.end() || found->second) continue;
     const bool has_taken = worker.said != nullptr;
     if (has_taken && has_news) found->second = news;
     if (!has_taken && !edited) found->second = whole_assignment(job, gang, spec, worker.index);

@@ -16,6 +16,8 @@ namespace trainyard::decide {
 ///
 /// Under one generation its content stays the same (assignment.h). Who has taken it is told no more than to stop, or that it is
 /// released, in an amendment. Who has not is told nothing once the spec was edited: restart.cc then begins the next generation.
+/// Released is also whose pod is being deleted while no checkpoint can be written any more, since the gang is taken apart, goes on
+/// without it, or has lost a worker: its ranks end at once, rather than wait for lost peers until their grace is over.
 std::map<std::string, std::optional<contract::Assignment>> assignments(const Cluster& cluster, const Job& job,
                                                                        const GangView& gang);
 

@@ -47,14 +47,12 @@ void settle(Review& review) {
 void carry_through(Review& review) {
   copy_progress(review);
   const auto& workers = review.gang.workers;
-  const bool all_done =
-      std::all_of(workers.begin(), workers.end(), [](const Worker& w) { return w.state == WorkerState::kSucceeded; });
+  const bool trains = std::any_of(workers.begin(), workers.end(), is_training);
+  // A checkpoint takes all of them.
+  const bool one_is_lost = std::any_of(workers.begin(), workers.end(), [](const Worker& w) { return w.failure.has_value(); });
   const Time patience =
       since_of(review.status, condition::kRunning) + std::chrono::seconds(review.job.spec.lifecycle.checkpointGraceSeconds);
-  if (!all_done && std::any_of(workers.begin(), workers.end(), is_training) && review.now < patience) {
-    review.look_again(patience);
-    return;
-  }
+  if (trains && !one_is_lost && review.now < patience) return review.look_again(patience);
   remove_all(review);
   if (!waits_for_pods(review)) settle(review);
 }

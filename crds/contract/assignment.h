@@ -43,7 +43,7 @@ struct Assignment {
 
   std::int64_t checkpointRequest = 0;     // n > 0: write a checkpoint, once for each n
   std::optional<std::int64_t> stopAfter;  // n: when the checkpoint of request n is durable, stop (without spec.checkpoint: stop)
-  bool release = false;                   // the outcome is in the job's status: the agent may exit
+  bool release = false;                   // nothing more is wanted of this worker: ranks that run are killed, and the agent exits
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {

@@ -77,6 +77,43 @@ TEST(Assignments, ReleaseAgentsAfterAnEdit) {
   EXPECT_TRUE(world.deleted_pods.empty());
 }
 
+TEST(Assignments, ReleaseAPodThatIsDeletedSinceItsGangIsMadeAnew) {
+  World world = a_running_world();
+  world.kubelets_work = false;
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.workers.templ = Json::parse(R"({"spec": {"hostname": "x"}})"); });
+  world.cluster.erase_pod({"default", "a-1-1"});
+  world.settle();
+  EXPECT_TRUE(world.cluster.pod({"default", "a-0-1"})->is_finished()) << "its ranks had lost their peers, and wait for them long";
+}
+
+TEST(Assignments, ReleaseAPodThatIsDrainedOnceAnotherWorkerIsLost) {
+  World world = a_running_world();
+  world.kubelets_work = false;
+  world.change_pod("a-1-1", [](Pod& pod) { pod.deletion_time = test::at(130); });
+  world.settle();
+  EXPECT_FALSE(world.told(1)) << "it may write its checkpoint while all are there";
+  world.cluster.erase_pod({"default", "a-0-1"});
+  world.settle();
+  EXPECT_TRUE(world.cluster.pod({"default", "a-1-1"})->is_finished());
+}
+
+TEST(Assignments, ReleaseAPodWhosePlaceIsTaken) {
+  World world = a_running_world();
+  const std::string node = world.pod(1).node;
+  world.change_node(node, [](Node& n) { n.ready = false; });
+  world.silence(1);
+  world.pass(20);
+  ASSERT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-1", "a-1-2"}));
+  world.train(6);
+  const auto uid = world.cluster.pod({"default", "a-1-1"})->uid;  // its node is back, its kubelet not yet
+  auto view = *world.cluster.agent(uid);
+  view.reachable = true;
+  world.cluster.put_agent(uid, view);
+  world.settle();
+  EXPECT_TRUE(world.cluster.pod({"default", "a-1-1"})->is_finished());
+  EXPECT_EQ(world.status().restarts, 1);
+}
+
 TEST(AGang, OfWhichOnlySomeWereToldBeforeTheSpecWasEditedBeginsAgainWithoutCounting) {
   World world = a_world();
   world.settle();

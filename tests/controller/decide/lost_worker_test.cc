@@ -35,6 +35,7 @@ TEST(AWorkerThatIsDrained, MayWriteItsCheckpointBeforeItIsReplaced) {
   EXPECT_EQ(world.status().restarts, 0);
   EXPECT_EQ(world.status().generation, 1);
   for (int i : {0, 1}) world.say(i, [](contract::State& state) { state.phase = AgentPhase::kStopped; });
+  world.silence(1);  // its agent has ended
   world.settle();
   EXPECT_EQ(world.status().restarts, 1);
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-1"})) << "the old pod is not gone yet";

@@ -79,6 +79,17 @@ TEST(Suspending, DoesNotWaitForEverForACheckpoint) {
   EXPECT_EQ(world.status().phase, Phase::kSuspended);
 }
 
+TEST(Suspending, DoesNotWaitForACheckpointThatALostWorkerMakesImpossible) {
+  World world = a_running_world();
+  world.silence(0);
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.pass(1);
+  EXPECT_EQ(world.condition("Running").reason, "Suspending");
+  world.cluster.erase_pod({"default", "a-1-1"});
+  world.pass(1);
+  EXPECT_EQ(world.status().phase, Phase::kSuspended);
+}
+
 TEST(AJob, ThatIsCreatedSuspendedMakesNoPods) {
   World world = a_world();
   world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
