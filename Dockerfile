@@ -1,6 +1,6 @@
-# docker build --target controller -t trainyard/controller:0.1.0 .
-# docker build --target worker     -t trainyard/worker:0.1.0 .
-# For GPUs: --build-arg PRESET=cuda-release. JOBS: compilers at a time, of up to 2 GB each.
+# docker build --target controller -t REGISTRY/controller:0.1.0 .
+# docker build --target worker     -t REGISTRY/worker:0.1.0 .
+# For GPUs: -t REGISTRY/worker-cuda:0.1.0 --build-arg PRESET=cuda-release. JOBS: compilers at a time, of up to 2 GB each.
 # BASE is any Debian 12. It has no digest, so that a build takes Debian's security updates; the images hold only copied files.
 ARG BASE=debian:12
 
