@@ -77,13 +77,12 @@ printf '\n$ kubectl get trainingjob %s -w\n' "$job"
 watch_job
 [ "$cluster" = existing ] || learnt_english "$job"
 
-cat <<X
-
-Done after $((SECONDS - started)) s. What to try next:
-$([ "$cluster" = existing ] || printf '  export KUBECONFIG=%s PATH=%s:$PATH' "$KUBECONFIG" "$BIN")
-  kubectl describe trainingjob $job                  conditions and events
-  kubectl logs -l trainyard.dev/job-name=$job        what the workers said
-  kubectl explain trainingjob.spec.parallelism       what every field means
-  bin/trainyard-worker run crds/examples/dictionary-tiny.yaml --path /data=corpus --path /checkpoints=/tmp/checkpoints
-$([ "$cluster" = existing ] || printf '  make down                                          takes the cluster away')
-X
+hint() { printf '  %-58s %s\n' "$@"; }
+printf '\nDone after %d s. What to try next:\n' $((SECONDS - started))
+[ "$cluster" = existing ] || echo "  export KUBECONFIG=$KUBECONFIG PATH=$BIN:\$PATH"
+hint "kubectl describe trainingjob $job" "conditions and events"
+hint "kubectl logs -l trainyard.dev/job-name=$job" "what the workers said"
+hint "kubectl explain trainingjob.spec.parallelism" "what every field means"
+[ "$cluster" = local ] || exit 0  # with a cluster of the user's own no programs were built and no corpus was unpacked
+hint "make down" "takes the cluster away"
+echo "  bin/trainyard-worker run crds/examples/dictionary-tiny.yaml --path /data=corpus --path /checkpoints=/tmp/checkpoints"
