@@ -48,6 +48,12 @@ bool check_template(Review& review) {
     refuse(review, "TemplateRefused", "the API server refuses a pod of spec.workers.template: " + check->message);
     return false;
   }
+  if (job.spec.placement.binding == contract::Binding::kDirect && !check->beyond_direct.empty()) {
+    refuse(review, "TemplateRefused",
+           "an admission webhook adds to a pod of spec.workers.template what placement.binding Direct can't hold:\n" +
+               contract::to_text(check->beyond_direct));
+    return false;
+  }
   return true;
 }
 

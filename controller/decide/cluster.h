@@ -135,6 +135,7 @@ struct TemplateCheck {
   bool accepted = false;
   std::string message;  // why not
   PodNeeds needs;       // of the pod as it was accepted, with all that admission adds
+  std::vector<contract::Problem> beyond_direct;  // what binding Direct can't hold of it (node_filter.h)
   Time at{};            // when it was asked; a refusal is asked about again after Settings::template_retry
   bool operator==(const TemplateCheck&) const = default;
 };

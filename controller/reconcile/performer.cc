@@ -5,6 +5,7 @@
 
 #include "controller/cache/decode.h"
 #include "controller/decide/json_lookup.h"
+#include "controller/decide/node_filter.h"
 
 namespace trainyard::reconcile {
 namespace {
@@ -169,6 +170,7 @@ void Performer::assume(const Action& action, const kube::Response& response) {
                               {.accepted = accepted,
                                .message = accepted ? "" : response.message,
                                .needs = decide::read_pod_needs(decide::member(admitted, "spec")),
+                               .beyond_direct = decide::beyond_direct(decide::member(admitted, "spec")),
                                .at = now});
   } else if (const auto* job = std::get_if<decide::DeleteJob>(&action)) {
     // Where somebody's finalizer holds it, the answer is the job as it dies.

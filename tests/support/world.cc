@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "controller/decide/node_filter.h"
+
 namespace trainyard::test {
 
 using contract::AgentPhase;
@@ -119,6 +121,7 @@ bool World::carry_out(const decide::Plan& plan) {
                                    {.accepted = templates_are_accepted,
                                     .message = templates_are_accepted ? "" : template_refusal,
                                     .needs = decide::read_pod_needs(pod.at("spec")),
+                                    .beyond_direct = decide::beyond_direct(pod.at("spec")),
                                     .at = at(now)});
       } else if (const auto* event = std::get_if<decide::Event>(&action)) {
         events.push_back(*event);

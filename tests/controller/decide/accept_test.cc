@@ -28,6 +28,25 @@ TEST(AJob, WhoseTemplateTheApiServerRefusesIsNotAcceptedAndAskedAboutAgainLater)
   EXPECT_EQ(world.pods().size(), 2u);
 }
 
+TEST(AJob, WhosePodsAWebhookGatesIsToldThatBindingDirectCannotHoldThat) {
+  for (const auto binding : {contract::Binding::kDirect, contract::Binding::kScheduler}) {
+    World world = a_world();
+    world.admit_pod = [](Json& pod) { pod["spec"]["schedulingGates"] = {{{"name", "queue"}}}; };
+    world.edit("a", [binding](contract::TrainingJobSpec& spec) { spec.placement.binding = binding; });
+    world.settle();
+    if (binding == contract::Binding::kScheduler) {
+      EXPECT_EQ(world.pods().size(), 2u);
+      continue;
+    }
+    EXPECT_EQ(world.condition("Accepted").reason, "TemplateRefused");
+    EXPECT_EQ(world.condition("Accepted").message,
+              "an admission webhook adds to a pod of spec.workers.template what placement.binding Direct can't hold:\n"
+              "spec.workers.template.spec.schedulingGates: is not checked by placement.binding Direct; set placement.binding: "
+              "Scheduler, or leave it out\n");
+    EXPECT_TRUE(world.pods().empty());
+  }
+}
+
 TEST(AJob, WithSeveralMistakesHearsOfAllAtOnce) {
   World world = a_world();
   world.edit("a", [](contract::TrainingJobSpec& spec) {
