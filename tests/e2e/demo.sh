@@ -2,7 +2,7 @@
 # From nothing to a trained model: installs what is missing, builds, starts the local cluster, installs the chart, applies
 # crds/examples/dictionary-tiny.yaml and shows its progress. Run again, it finds what is there.
 # TRAINYARD_CLUSTER=existing uses the cluster of KUBECONFIG, with the images of CONTROLLER_IMAGE and WORKER_IMAGE (repository:tag),
-# and expects the claims `corpus` and `checkpoints` to be there.
+# and expects the claims `corpus` and `checkpoints` to be there, filled as crds/examples/dictionary-tiny-fill.yaml says.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cluster=${TRAINYARD_CLUSTER:-local}
