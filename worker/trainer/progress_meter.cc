@@ -47,7 +47,10 @@ std::optional<double> ProgressMeter::tokens_per_second() const {
 std::optional<std::int64_t> ProgressMeter::remaining_seconds(std::int64_t step) const {
   const auto speed = tokens_per_second();
   if (!speed) return std::nullopt;
-  return std::llround(std::ceil(static_cast<double>(steps_ - step) * tokens_per_step_ / *speed));
+  constexpr double kHundredYears = 100.0 * 365 * 86400;  // as long as a job may last; beyond, whoever stops it knows better
+  const double seconds = std::ceil(static_cast<double>(steps_ - step) * tokens_per_step_ / *speed);
+  if (seconds > kHundredYears) return std::nullopt;
+  return std::llround(seconds);
 }
 
 std::optional<double> ProgressMeter::mfu() const {

@@ -24,7 +24,7 @@ class ProgressMeter {
 
   /// Tokens of all ranks a second, over the last 32 steps, evaluations and checkpoints between them included. Nothing before a step.
   std::optional<double> tokens_per_second() const;
-  /// Until `step` has become the last step, at that speed.
+  /// Until `step` has become the last step, at that speed. Nothing where that is more than 100 years.
   std::optional<std::int64_t> remaining_seconds(std::int64_t step) const;
   /// The share of the devices' peak that the model's operations take (plan::flops_per_token); only where the peak is known.
   std::optional<double> mfu() const;

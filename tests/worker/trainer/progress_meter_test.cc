@@ -1,5 +1,7 @@
 #include "worker/trainer/progress_meter.h"
 
+#include <limits>
+
 #include <gtest/gtest.h>
 
 #include "tests/worker/trainer/small_job.h"
@@ -33,6 +35,14 @@ TEST(ProgressMeter, LeavesNothingAfterTheLastStep) {
   EXPECT_EQ(meter.remaining_seconds(1), 1);
   meter.step_done(2);
   EXPECT_EQ(meter.remaining_seconds(2), 0);
+}
+
+TEST(ProgressMeter, DoesNotTellTheEndOfATrainingWithoutEnd) {
+  ProgressMeter meter(small_job(), std::numeric_limits<std::int64_t>::max(), 1, "");
+  meter.start(0);
+  meter.step_done(2);
+  EXPECT_TRUE(meter.tokens_per_second());
+  EXPECT_FALSE(meter.remaining_seconds(1));
 }
 
 TEST(ProgressMeter, GivesTheShareOfThePeakWhereThePeakIsKnown) {
