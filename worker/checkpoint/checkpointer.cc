@@ -89,14 +89,16 @@ std::string Checkpointer::open() {
     throw UserError("CheckpointsNotWritable",
                     "checkpoint.path: " + taken.text + ": mount a volume there that the pod's user may write to");
   }
-  const auto seen = together([this] {
+  constexpr const char* kNotShared = "CheckpointsNotShared";
+  const auto seen = together([&] {
     if (directory_.owner() == owner()) return;
-    throw std::runtime_error("rank " + std::to_string(rank_) + " does not see in " + options_.path + " what rank 0 wrote there");
+    throw UserError(kNotShared,
+                    "rank " + std::to_string(rank_) + " does not see in " + options_.path + " what rank 0 wrote there");
   });
   if (seen.trouble == Trouble::kPassing) throw StorageUnavailable("checkpoint.path: " + seen.text);
   if (seen.trouble != Trouble::kNone) {
-    throw UserError("CheckpointsNotShared", "checkpoint.path: not shared among workers: " + seen.text +
-                                                ": mount one volume there, the same in every worker (access mode ReadWriteMany)");
+    throw UserError(kNotShared, "checkpoint.path: not shared among workers: " + seen.text +
+                                    ": mount one volume there, the same in every worker (access mode ReadWriteMany)");
   }
   return together([this] {
            if (agreement_.is_first()) directory_.remove_leftovers();

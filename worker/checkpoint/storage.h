@@ -20,8 +20,9 @@ class StorageError : public std::system_error {
   StorageError(std::string_view operation, const std::filesystem::path& path, int error_number);
 };
 
-/// The storage fails for the moment (an I/O error, a stale handle, a server that does not answer), and nothing is known of what it
-/// holds: neither the user's fault nor a corrupt file. Trying again later may help.
+/// The storage fails for the moment (an I/O error, a stale handle, a server that does not answer), or the machine does while it reads
+/// or writes (too little memory), and nothing is known of what the storage holds: neither the user's fault nor a corrupt file. Trying
+/// again later may help.
 class StorageUnavailable : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -3,7 +3,10 @@
 #include <cerrno>
 #include <new>
 
+#include <c10/util/Exception.h>
+
 #include "crds/contract/user_error.h"
+#include "worker/checkpoint/safetensors.h"
 #include "worker/checkpoint/storage.h"
 
 namespace trainyard::checkpoint {
@@ -34,8 +37,11 @@ Problem problem_of(const std::exception& error) {
     return {trouble_of(storage->code().value()), storage->what()};
   }
   if (dynamic_cast<const contract::UserError*>(&error) != nullptr) return {Trouble::kRefused, error.what()};
+  if (dynamic_cast<const CorruptFile*>(&error) != nullptr) return {Trouble::kCorrupt, error.what()};
+  // All else is the machine's: memory and devices that fail. That says nothing of the files, and skipping a good checkpoint loses it.
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return {Trouble::kPassing, "there is not enough memory"};
-  return {Trouble::kCorrupt, error.what()};
+  if (const auto* torch = dynamic_cast<const c10::Error*>(&error)) return {Trouble::kPassing, torch->what_without_backtrace()};
+  return {Trouble::kPassing, error.what()};
 }
 
 }  // namespace trainyard::checkpoint

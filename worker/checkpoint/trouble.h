@@ -11,7 +11,7 @@ enum class Trouble {
   kNone,
   kCorrupt,  // the files are not what they must be, or are missing: another checkpoint may be right
   kRefused,  // permission, room, a path that is no folder: the user has to mend it
-  kPassing   // the storage fails for the moment: what it holds is not known
+  kPassing   // storage, memory or a device fails for the moment: what the files hold is not known
 };
 
 struct Problem {

@@ -280,7 +280,7 @@ TEST(Checkpointer, LeavesTheOlderCheckpointUsableWhereverTheMachineStops) {
         checkpointer.start(snapshot_of(200, Cut::kReplicated, comm));
         checkpointer.finish();
       });
-    } catch (const UserError&) {  // it stopped in open()
+    } catch (const StorageUnavailable&) {  // it stopped in open()
     }
     stopped = machine.stopped();
     PosixStorage storage;
@@ -312,7 +312,7 @@ TEST(Checkpointer, ReplacingACorruptCheckpointLosesNoOtherWhereverTheMachineStop
         checkpointer.start(snapshot_of(200, Cut::kReplicated, comm));
         checkpointer.finish();
       });
-    } catch (const UserError&) {
+    } catch (const StorageUnavailable&) {
     }
     stopped = machine.stopped();
     const bool complete = std::filesystem::exists(folder.path() / "step-00000200/manifest.json");

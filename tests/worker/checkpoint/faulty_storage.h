@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -34,7 +35,10 @@ class FaultyStorage final : public Storage {
   void fill_after(std::int64_t bytes) { room_ = bytes; }
   std::int64_t operations() const { return operations_; }
   /// Files whose path ends so cannot be opened for reading.
-  void fail_to_open(std::string ending, int error) { unreadable_ = {std::move(ending), error}; }
+  void fail_to_open(std::string ending, int error) {
+    fail_to_open(ending, [ending, error] { throw StorageError("open", ending, error); });
+  }
+  void fail_to_open(std::string ending, std::function<void()> fail) { unreadable_ = {std::move(ending), std::move(fail)}; }
   void fail_to_remove(int error) { irremovable_ = error; }
   /// The next file that is made, and the next that is opened, take so long.
   void delay(std::chrono::milliseconds time) { create_delay_ = open_delay_ = time.count(); }
@@ -51,8 +55,7 @@ class FaultyStorage final : public Storage {
     return file;
   }
   std::unique_ptr<FileReader> open(const std::filesystem::path& path) override {
-    if (!unreadable_.first.empty() && path.string().ends_with(unreadable_.first))
-      throw StorageError("open", path, unreadable_.second);
+    if (unreadable_.second && path.string().ends_with(unreadable_.first)) unreadable_.second();
     std::this_thread::sleep_for(std::chrono::milliseconds(open_delay_.exchange(0)));
     return alive().open(path);
   }
@@ -121,7 +124,7 @@ class FaultyStorage final : public Storage {
   std::int64_t room_ = std::numeric_limits<std::int64_t>::max();
   bool stopped_ = false;
   std::set<std::filesystem::path> unsynced_;
-  std::pair<std::string, int> unreadable_;
+  std::pair<std::string, std::function<void()>> unreadable_;
   int irremovable_ = 0;
   std::atomic<std::int64_t> create_delay_{0}, open_delay_{0};  // milliseconds
 };

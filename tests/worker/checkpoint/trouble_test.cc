@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
 #include "crds/contract/user_error.h"
@@ -25,6 +26,14 @@ TEST(Problem, TellsWhatIsCorruptFromWhatTheUserHasToMendAndFromWhatPasses) {
   EXPECT_EQ(problem_of(CorruptFile("x is corrupt")).trouble, Trouble::kCorrupt);
   EXPECT_EQ(problem_of(std::bad_alloc()).trouble, Trouble::kPassing);
   EXPECT_EQ(problem_of(contract::UserError("Newer", "use a newer image")).trouble, Trouble::kRefused);
+  EXPECT_EQ(problem_of(std::runtime_error("what nobody foresaw")).trouble, Trouble::kPassing);
+}
+
+TEST(Problem, OfLibTorchIsTheMachinesAndIsToldWithoutTheCallsThatLedToIt) {
+  const auto problem = problem_in([] { TORCH_CHECK(false, "can't allocate memory: you tried to allocate 8 bytes"); });
+  EXPECT_EQ(problem.trouble, Trouble::kPassing);
+  EXPECT_NE(problem.text.find("can't allocate memory"), std::string::npos);
+  EXPECT_EQ(problem.text.find("frame #0"), std::string::npos) << problem.text;
 }
 
 TEST(Checkpointer, DoesNotSkipACheckpointThatCannotBeReadForTheMoment) {
@@ -47,6 +56,20 @@ TEST(Checkpointer, DoesNotSkipACheckpointThatCannotBeReadForTheMoment) {
   }
   PosixStorage storage;
   EXPECT_EQ(Directory(storage, folder.path()).steps(), (std::vector<std::int64_t>{100, 200}));
+}
+
+TEST(Checkpointer, DoesNotSkipACheckpointForWhichMemoryIsTooShort) {
+  const ScratchFolder folder;
+  save(folder.path(), 100);
+  save(folder.path(), 200);
+  FaultyStorage failing;
+  failing.fail_to_open("step-00000200/rank-00000.safetensors", [] { TORCH_CHECK(false, "can't allocate memory"); });
+  EXPECT_THROW(
+      run_ranks(1,
+                [&](mesh::Comm& comm) {
+                  Checkpointer(options_for(folder.path()), comm, failing).load(blank(cut_training(1, Cut::kReplicated, 0, 1)));
+                }),
+      StorageUnavailable);
 }
 
 TEST(Checkpointer, LeavesACheckpointThatItsUserMayNotReadToTheUser) {
