@@ -196,7 +196,9 @@ std::string Checkpointer::commit(const Save& save) {
                              " has taken the folder since: this generation is over, or two jobs have the same checkpoint.path");
   }
   directory_.commit(save.step, folder);
-  return problem_in([&] { directory_.prune(save.step, options_.keep); }).text;
+  auto corrupt = corrupt_;
+  corrupt.erase(save.step);  // it has been replaced
+  return problem_in([&] { directory_.prune(save.step, options_.keep, corrupt); }).text;
 }
 
 /// How the save ended, equal on all ranks; there is none under way afterwards.
@@ -205,6 +207,7 @@ Saved Checkpointer::ended(std::string failure) {
       .step = save_->step, .request = save_->request, .failure = std::move(failure), .blocked_seconds = save_->blocked_seconds};
   if (saved.failure.empty()) {
     durable_step_ = saved.step;
+    corrupt_.erase(saved.step);
     const auto now = std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
     const Json said =
         Json::parse(agreement_.text_of(0, Json{{"at", contract::to_rfc3339(now)}, {"warning", save_->warning}}.dump()));
@@ -239,6 +242,7 @@ std::optional<Loaded> Checkpointer::load(const std::vector<TensorShard>& shards)
       return loaded;
     }
     loaded.skipped.push_back(problem);
+    corrupt_.insert(*step);
   }
   if (steps.empty()) return std::nullopt;
   throw UserError("CheckpointsCorrupt", "checkpoint.path: none of the checkpoints in " + options_.path +

@@ -12,6 +12,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -117,6 +118,7 @@ class Checkpointer {
   Directory directory_;
   Agreement agreement_;
   std::optional<std::int64_t> durable_step_;
+  std::set<std::int64_t> corrupt_;  // steps whose checkpoints load() skipped; changed only while no save is under way
   std::unique_ptr<Save> save_;
   std::future<Problem> work_;  // this rank's part of together(); kept when a peer is lost meanwhile
 };

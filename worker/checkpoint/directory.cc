@@ -33,6 +33,23 @@ bool is_leftover(std::string_view name) {
          (name.ends_with(kTemporarySuffix) || name.ends_with(kReplacedSuffix));
 }
 
+/// What prune() removes of `steps`, which ascend, in the order in which it does. A corrupt one counts for nothing: it must not push out
+/// one that is right.
+std::vector<std::int64_t> superfluous(const std::vector<std::int64_t>& steps, std::int64_t newest, std::int32_t keep,
+                                      const std::set<std::int64_t>& corrupt) {
+  std::vector<std::int64_t> first, then;
+  std::int32_t kept = 0;
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    if (corrupt.contains(*step)) {
+      first.push_back(*step);
+    } else if (*step > newest || kept++ >= std::max(keep, 1)) {
+      then.push_back(*step);
+    }
+  }
+  first.insert(first.end(), then.begin(), then.end());
+  return first;
+}
+
 }  // namespace
 
 std::filesystem::path Directory::of_step(std::int64_t step) const { return path_ / name_of_step(step); }
@@ -67,19 +84,12 @@ void Directory::commit(std::int64_t step, const std::filesystem::path& temporary
   if (replaces) storage_.remove_all(aside);
 }
 
-void Directory::prune(std::int64_t newest, std::int32_t keep) {
-  auto all = steps();
-  std::int32_t kept = 0;
-  for (auto step = all.rbegin(); step != all.rend(); ++step) {
-    const bool stays = *step == newest || (*step < newest && kept < std::max(keep, 1));
-    if (stays) {
-      ++kept;
-      continue;
-    }
+void Directory::prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt) {
+  for (const auto step : superfluous(steps(), newest, keep, corrupt)) {
     // Hidden before it is taken apart: a crash in between leaves a leftover, never a checkpoint with holes.
-    const auto aside = path_ / ("." + name_of_step(*step) + std::string(kReplacedSuffix));
+    const auto aside = path_ / ("." + name_of_step(step) + std::string(kReplacedSuffix));
     storage_.remove_all(aside);
-    storage_.rename(of_step(*step), aside);
+    storage_.rename(of_step(step), aside);
     storage_.remove_all(aside);
   }
 }

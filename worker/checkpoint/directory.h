@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,8 +31,9 @@ class Directory {
   /// Gives the temporary directory its name, and makes that durable. One that bears the name already, which then is known to be
   /// corrupt, is replaced.
   void commit(std::int64_t step, const std::filesystem::path& temporary);
-  /// Keeps `keep` checkpoints up to `newest`. Later ones are removed too: the training went back behind them because they are corrupt.
-  void prune(std::int64_t newest, std::int32_t keep);
+  /// Once `newest` is durable: removes the `corrupt` ones first, and of the others what is older than the newest `keep`, and what is
+  /// later than `newest`: the training went back behind those.
+  void prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt);
   /// Removes what writers left when they crashed. Only for the folder's owner: nobody else can commit any more.
   void remove_leftovers();
 

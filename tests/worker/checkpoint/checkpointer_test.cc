@@ -183,9 +183,19 @@ TEST(Checkpointer, DropsCorruptCheckpointsThatLieAheadOnceANewOneIsDurable) {
   save(folder.path(), 100);
   save(folder.path(), 200);
   std::filesystem::remove(folder.path() / "step-00000200/manifest.json");
-  save(folder.path(), 150);
+  resume_and_save(folder.path(), 150);
   PosixStorage storage;
   EXPECT_EQ(Directory(storage, folder.path()).steps(), (std::vector<std::int64_t>{100, 150}));
+}
+
+TEST(Checkpointer, KeepsTheCheckpointThatItWentBackToWhateverCorruptOnesLieBetween) {
+  const ScratchFolder folder;
+  save(folder.path(), 100);
+  save(folder.path(), 200);
+  std::filesystem::remove(folder.path() / "step-00000200/manifest.json");
+  resume_and_save(folder.path(), 300);
+  PosixStorage storage;
+  EXPECT_EQ(Directory(storage, folder.path()).steps(), (std::vector<std::int64_t>{100, 300}));
 }
 
 TEST(Checkpointer, DoesNotStartAnewSilentlyWhenAllCheckpointsAreCorrupt) {

@@ -119,6 +119,18 @@ inline Snapshot snapshot_of(std::int64_t step, Cut cut, const mesh::Comm& comm) 
           .shards = cut_training(step, cut, comm.rank(), comm.size())};
 }
 
+/// Goes on from the newest checkpoint that is right, to `step`, which it saves as the only rank.
+inline void resume_and_save(const std::filesystem::path& path, std::int64_t step) {
+  PosixStorage storage;
+  run_ranks(1, [&](mesh::Comm& comm) {
+    Checkpointer checkpointer(options_for(path), comm, storage);
+    checkpointer.open();
+    EXPECT_TRUE(checkpointer.load(blank(cut_training(step, Cut::kReplicated, 0, 1))));
+    checkpointer.start(snapshot_of(step, Cut::kReplicated, comm));
+    EXPECT_EQ(checkpointer.finish()->failure, "");
+  });
+}
+
 /// Saves a step on `size` ranks, and waits until it is durable.
 inline void save(const std::filesystem::path& path, std::int64_t step, std::int32_t size = 1, Cut cut = Cut::kReplicated) {
   PosixStorage storage;
