@@ -101,7 +101,7 @@ std::string Checkpointer::open() {
                                     ": mount one volume there, the same in every worker (access mode ReadWriteMany)");
   }
   return together([this] {
-           if (agreement_.is_first()) directory_.remove_leftovers();
+           if (agreement_.is_first()) directory_.remove_leftovers(owner());
          })
       .text;
 }
@@ -191,14 +191,11 @@ std::string Checkpointer::commit(const Save& save) {
     throw std::logic_error("the ranks' shards make no whole: " + join(problems));
   }
   write_text(storage_, folder / kManifestName, to_text(manifest));
-  if (directory_.owner() != owner()) {
-    throw std::runtime_error("commit " + directory_.of_step(save.step).string() + ": " + directory_.owner() +
-                             " has taken the folder since: this generation is over, or two jobs have the same checkpoint.path");
-  }
+  directory_.expect_owner(owner());
   directory_.commit(save.step, folder);
   auto corrupt = corrupt_;
   corrupt.erase(save.step);  // it has been replaced
-  return problem_in([&] { directory_.prune(save.step, options_.keep, corrupt); }).text;
+  return problem_in([&] { directory_.prune(save.step, options_.keep, corrupt, owner()); }).text;
 }
 
 /// How the save ended, equal on all ranks; there is none under way afterwards.

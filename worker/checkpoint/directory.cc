@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "crds/contract/user_error.h"
 #include "worker/checkpoint/manifest.h"
 #include "worker/checkpoint/tensor_hash.h"
 
@@ -42,7 +43,7 @@ std::vector<std::int64_t> superfluous(const std::vector<std::int64_t>& steps, st
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     if (corrupt.contains(*step)) {
       first.push_back(*step);
-    } else if (*step > newest || kept++ >= std::max(keep, 1)) {
+    } else if (*step <= newest && kept++ >= std::max(keep, 1)) {
       then.push_back(*step);
     }
   }
@@ -84,8 +85,9 @@ void Directory::commit(std::int64_t step, const std::filesystem::path& temporary
   if (replaces) storage_.remove_all(aside);
 }
 
-void Directory::prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt) {
+void Directory::prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt, const std::string& owner) {
   for (const auto step : superfluous(steps(), newest, keep, corrupt)) {
+    expect_owner(owner);
     // Hidden before it is taken apart: a crash in between leaves a leftover, never a checkpoint with holes.
     const auto aside = path_ / ("." + name_of_step(step) + std::string(kReplacedSuffix));
     storage_.remove_all(aside);
@@ -94,9 +96,11 @@ void Directory::prune(std::int64_t newest, std::int32_t keep, const std::set<std
   }
 }
 
-void Directory::remove_leftovers() {
+void Directory::remove_leftovers(const std::string& owner) {
   for (const auto& name : storage_.list(path_)) {
-    if (is_leftover(name)) storage_.remove_all(path_ / name);
+    if (!is_leftover(name)) continue;
+    expect_owner(owner);
+    storage_.remove_all(path_ / name);
   }
 }
 
@@ -108,6 +112,15 @@ void Directory::take(const std::string& owner) {
 std::string Directory::owner() const {
   const auto file = path_ / kOwnerName;
   return storage_.exists(file) ? read_text(storage_, file, 4096) : std::string();
+}
+
+void Directory::expect_owner(const std::string& owner) const {
+  if (const auto now = this->owner(); now != owner) {
+    throw contract::UserError(
+        "CheckpointsTaken",
+        path_.string() + ": " + now +
+            " has taken the folder since: this generation is over, or two jobs have the same checkpoint.path");
+  }
 }
 
 }  // namespace trainyard::checkpoint

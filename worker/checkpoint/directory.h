@@ -15,7 +15,7 @@
 
 namespace trainyard::checkpoint {
 
-/// A view of the folder; holds no state. Errors are StorageErrors.
+/// A view of the folder; holds no state. Errors are StorageErrors, where nothing else is said.
 class Directory {
  public:
   Directory(Storage& storage, std::filesystem::path path) : storage_(storage), path_(std::move(path)) {}
@@ -31,16 +31,19 @@ class Directory {
   /// Gives the temporary directory its name, and makes that durable. One that bears the name already, which then is known to be
   /// corrupt, is replaced.
   void commit(std::int64_t step, const std::filesystem::path& temporary);
-  /// Once `newest` is durable: removes the `corrupt` ones first, and of the others what is older than the newest `keep`, and what is
-  /// later than `newest`: the training went back behind those.
-  void prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt);
-  /// Removes what writers left when they crashed. Only for the folder's owner: nobody else can commit any more.
-  void remove_leftovers();
+  /// Once `newest` is durable: removes the `corrupt` ones first, and of the others up to `newest` what is older than the newest `keep`.
+  /// Later ones that are not corrupt are another gang's. Looks before each removal whether `owner` still has the folder.
+  void prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt, const std::string& owner);
+  /// Removes what writers left when they crashed; looks in the same way. Nobody but the owner can commit any more.
+  void remove_leftovers(const std::string& owner);
 
   /// Takes the folder for `owner` (`uid/generation`); a writer of another generation that is still alive finds out before it commits.
   void take(const std::string& owner);
   /// Empty when nobody ever took it.
   std::string owner() const;
+  /// Throws UserError (CheckpointsTaken) when the folder is no longer `owner`'s. A call to the storage may hang for as long as a network
+  /// is cut, and another gang go on meanwhile: so whoever is about to rename or remove looks again.
+  void expect_owner(const std::string& owner) const;
 
  private:
   Storage& storage_;

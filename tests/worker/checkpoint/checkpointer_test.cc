@@ -345,6 +345,44 @@ TEST(Checkpointer, DoesNotCommitOnceALaterGenerationHasTakenTheFolder) {
   });
 }
 
+/// What is there when a gang has gone on from 100 to 200, was cut off while it made that durable, and its successor went on to 400.
+/// `cut_off` tells the storage which call hangs meanwhile, and what happens.
+std::vector<std::int64_t> steps_after(const ScratchFolder& folder,
+                                      const std::function<void(FaultyStorage&, std::function<void()>)>& cut_off) {
+  FaultyStorage hanging;
+  run_ranks(1, [&](mesh::Comm& comm) {
+    Checkpointer before(options_for(folder.path(), 1), comm, hanging);
+    before.open();
+    before.load(blank(cut_training(1, Cut::kReplicated, 0, 1)));
+    cut_off(hanging, [&] {
+      resume_and_save(folder.path(), 300, 2);
+      resume_and_save(folder.path(), 400, 2);
+    });
+    before.start(snapshot_of(200, Cut::kReplicated, comm));
+    before.finish();
+  });
+  return Directory(hanging, folder.path()).steps();
+}
+
+TEST(Checkpointer, LeavesTheCheckpointsOfItsSuccessorWhereverItsStorageHung) {
+  const std::vector<std::int64_t> successors{300, 400};
+  const auto last_two = [](std::vector<std::int64_t> steps) {
+    return std::vector<std::int64_t>(steps.end() - std::min<std::ptrdiff_t>(2, std::ssize(steps)), steps.end());
+  };
+  for (const bool corrupt : {false, true}) {  // 300, before it was made anew by the successor
+    SCOPED_TRACE(corrupt ? "with a corrupt checkpoint" : "with right checkpoints only");
+    const auto hang = [&](auto method) {
+      const ScratchFolder folder;
+      save(folder.path(), 100);
+      if (corrupt) folder.write("step-00000300/manifest.json", "{}");
+      return last_two(steps_after(
+          folder, [&](FaultyStorage& storage, std::function<void()> meanwhile) { (storage.*method)(std::move(meanwhile)); }));
+    };
+    EXPECT_EQ(hang(&FaultyStorage::while_renaming), successors);
+    EXPECT_EQ(hang(&FaultyStorage::while_listing), successors);
+  }
+}
+
 TEST(Checkpointer, FailsTheSaveWhenTheRanksShardsMakeNoWhole) {
   const ScratchFolder folder;
   PosixStorage storage;

@@ -40,6 +40,9 @@ class FaultyStorage final : public Storage {
   }
   void fail_to_open(std::string ending, std::function<void()> fail) { unreadable_ = {std::move(ending), std::move(fail)}; }
   void fail_to_remove(int error) { irremovable_ = error; }
+  /// What others do while the next rename, or the next listing, hangs: before it has any effect.
+  void while_renaming(std::function<void()> action) { while_renaming_ = std::move(action); }
+  void while_listing(std::function<void()> action) { while_listing_ = std::move(action); }
   /// The next file that is made, and the next that is opened, take so long.
   void delay(std::chrono::milliseconds time) { create_delay_ = open_delay_ = time.count(); }
 
@@ -59,9 +62,13 @@ class FaultyStorage final : public Storage {
     std::this_thread::sleep_for(std::chrono::milliseconds(open_delay_.exchange(0)));
     return alive().open(path);
   }
-  std::vector<std::string> list(const std::filesystem::path& directory) override { return alive().list(directory); }
+  std::vector<std::string> list(const std::filesystem::path& directory) override {
+    if (const auto action = std::exchange(while_listing_, {})) action();
+    return alive().list(directory);
+  }
   bool exists(const std::filesystem::path& path) override { return alive().exists(path); }
   void rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
+    if (const auto action = std::exchange(while_renaming_, {})) action();
     step();
     real_.rename(from, to);
     std::set<std::filesystem::path> moved;
@@ -126,6 +133,7 @@ class FaultyStorage final : public Storage {
   std::set<std::filesystem::path> unsynced_;
   std::pair<std::string, std::function<void()>> unreadable_;
   int irremovable_ = 0;
+  std::function<void()> while_renaming_, while_listing_;
   std::atomic<std::int64_t> create_delay_{0}, open_delay_{0};  // milliseconds
 };
 

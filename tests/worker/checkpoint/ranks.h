@@ -120,10 +120,10 @@ inline Snapshot snapshot_of(std::int64_t step, Cut cut, const mesh::Comm& comm) 
 }
 
 /// Goes on from the newest checkpoint that is right, to `step`, which it saves as the only rank.
-inline void resume_and_save(const std::filesystem::path& path, std::int64_t step) {
+inline void resume_and_save(const std::filesystem::path& path, std::int64_t step, std::int64_t generation = 1) {
   PosixStorage storage;
   run_ranks(1, [&](mesh::Comm& comm) {
-    Checkpointer checkpointer(options_for(path), comm, storage);
+    Checkpointer checkpointer(options_for(path, generation), comm, storage);
     checkpointer.open();
     EXPECT_TRUE(checkpointer.load(blank(cut_training(step, Cut::kReplicated, 0, 1))));
     checkpointer.start(snapshot_of(step, Cut::kReplicated, comm));
