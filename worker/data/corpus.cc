@@ -38,6 +38,20 @@ std::vector<fs::path> files_of(const std::string& field, const fs::path& path) {
   return files;
 }
 
+/// What the failure of a call on a source's files means for the training: the user has to mend what no other start or node would.
+[[noreturn]] void fail(const std::string& field, const std::system_error& error) {
+  const std::string problem = field + ".path: " + error.what();
+  for (const auto refusal : {std::errc::permission_denied, std::errc::operation_not_permitted}) {
+    if (error.code() == refusal) {
+      throw UserError("CorpusUnreadable", problem + ": make it readable for the user that the pod runs as");
+    }
+  }
+  for (const auto refusal : {std::errc::too_many_symbolic_link_levels, std::errc::filename_too_long}) {
+    if (error.code() == refusal) throw UserError("CorpusUnreadable", problem + ": correct the path");
+  }
+  throw CorpusUnavailable(problem);
+}
+
 std::int64_t token_at(const unsigned char* bytes, std::int64_t token_bytes) {
   std::uint32_t token = 0;
   for (std::int64_t i = 0; i < token_bytes; ++i) token |= static_cast<std::uint32_t>(bytes[i]) << (8 * i);
@@ -64,8 +78,7 @@ Corpus::Corpus(std::string field, const contract::Source& source, std::int64_t v
       num_tokens_ += bytes / token_bytes_;
     }
   } catch (const std::system_error& error) {  // filesystem_error is one
-    throw UserError("CorpusUnreadable",
-                    field_ + ".path: " + error.what() + ": make it readable for the user that the pod runs as");
+    fail(field_, error);
   }
   if (!problems.empty()) throw UserError("CorpusInvalid", problems);
   if (files_.empty()) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -15,13 +16,20 @@
 
 namespace trainyard::data {
 
+/// The volume that holds a source fails for the moment (an I/O error, a stale handle), or the machine does (no descriptor is left):
+/// another start may help, or another node.
+class CorpusUnavailable : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 /// Immutable; any thread may read.
 class Corpus {
  public:
   /// `field` names the source in messages: `data.train[0]`. Formats: Text gives each byte as a token (0 to 255); UInt16 and UInt32 are
   /// little-endian token files without a header, as docs/formats.md says. In a directory, names that begin with a dot and empty files
-  /// are left out. Throws UserError, with all problems at once, when there is nothing at the path, nothing in it, it cannot be read, or
-  /// a token file ends within a token.
+  /// are left out. Throws UserError, with all problems at once, when there is nothing at the path, nothing in it, this user may not
+  /// read it, or a token file ends within a token; CorpusUnavailable.
   Corpus(std::string field, const contract::Source& source, std::int64_t vocabulary_size);
 
   std::int64_t num_tokens() const { return num_tokens_; }

@@ -11,6 +11,7 @@
 #include "crds/contract/state.h"
 #include "crds/contract/user_error.h"
 #include "crds/contract/validate.h"
+#include "worker/data/corpus.h"
 #include "worker/mesh/connect.h"
 
 namespace trainyard::trainer {
@@ -80,6 +81,8 @@ int report_failure(report::Reporter& reporter, const std::exception_ptr& error) 
     return failed(reporter, FailureClass::kTransient, "PeerLost", lost.what(), contract::kPeerLostExitCode);
   } catch (const checkpoint::StorageUnavailable& storage) {
     return failed(reporter, FailureClass::kInfrastructure, "StorageUnavailable", storage.what(), contract::kEngineErrorExitCode);
+  } catch (const data::CorpusUnavailable& corpus) {
+    return failed(reporter, FailureClass::kInfrastructure, "CorpusUnavailable", corpus.what(), contract::kEngineErrorExitCode);
   } catch (const c10::Error& engine) {
     if (tells_of_a_lost_peer(error)) {
       return failed(reporter, FailureClass::kTransient, "PeerLost", engine.what_without_backtrace(), contract::kPeerLostExitCode);

@@ -28,7 +28,8 @@ struct Surroundings {
 /// checkpoint, so whoever has a failure to tell tells it first.
 class Training {
  public:
-  /// Opens the data and allocates the model. Throws contract::UserError where the data is at fault.
+  /// Opens the data and allocates the model. Throws contract::UserError where the data is at fault; data::CorpusUnavailable when it
+  /// cannot be read for the moment, as run() does.
   Training(const contract::RankConfig& config, mesh::Mesh& mesh, const Surroundings& around);
   ~Training();
   Training(const Training&) = delete;

@@ -1,5 +1,7 @@
 #include "worker/data/corpus.h"
 
+#include <sys/resource.h>
+
 #include <gtest/gtest.h>
 
 #include "tests/worker/data/scratch_folder.h"
@@ -108,6 +110,30 @@ TEST(Corpus, SaysWhyAPathCannotBeLookedAt) {
   const auto [reason, message] = refusal({.path = "/" + std::string(300, 'x')});
   EXPECT_EQ(reason, "CorpusUnreadable");
   EXPECT_NE(message.find("File name too long"), std::string::npos) << message;
+  EXPECT_TRUE(message.ends_with(": correct the path")) << message;
+}
+
+TEST(Corpus, LeavesWhatAnotherStartMayMendToTheInfrastructure) {
+  const ScratchFolder folder;
+  const auto path = folder.write("a", "abc");
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::string file, directory;
+  try {
+    Corpus("data.train[0]", {.path = path}, 256);
+  } catch (const CorpusUnavailable& error) {
+    file = error.what();
+  }
+  try {
+    Corpus("data.train[0]", {.path = folder.path()}, 256);
+  } catch (const CorpusUnavailable& error) {
+    directory = error.what();
+  }
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_EQ(file, "data.train[0].path: open " + path.string() + ": Too many open files");
+  EXPECT_NE(directory.find("Too many open files"), std::string::npos) << directory;
 }
 
 TEST(Corpus, RefusesToReadBehindItsEnd) {

@@ -12,6 +12,7 @@
 #include "crds/contract/user_error.h"
 #include "tests/worker/trainer/reports.h"
 #include "tests/worker/trainer/small_job.h"
+#include "worker/data/corpus.h"
 #include "worker/mesh/comm.h"
 
 namespace trainyard::trainer {
@@ -110,6 +111,13 @@ TEST(Guarded, TellsAStorageThatFailedForTheMomentAsTheInfrastructures) {
   EXPECT_EQ(end.exit_code, contract::kEngineErrorExitCode);
   EXPECT_EQ(end.failure.failureClass, contract::FailureClass::kInfrastructure);
   EXPECT_EQ(end.failure.reason, "StorageUnavailable");
+}
+
+TEST(Guarded, TellsACorpusThatCannotBeReadForTheMomentAsTheInfrastructures) {
+  const auto end = ended([]() -> int { throw data::CorpusUnavailable("data.train[0].path: read /data/x: Input/output error"); });
+  EXPECT_EQ(end.exit_code, contract::kEngineErrorExitCode);
+  EXPECT_EQ(end.failure.failureClass, contract::FailureClass::kInfrastructure);
+  EXPECT_EQ(end.failure.reason, "CorpusUnavailable");
 }
 
 TEST(Guarded, LeavesThePlacesInLibTorchOutOfItsMessage) {
