@@ -11,6 +11,10 @@ using contract::UserError;
 
 namespace {
 
+// Of one source; 64 sources for training and as many for validation stay well below the usual limit of 1,024 a process. Samples come in
+// a random order: of a folder of many files, no small number that is kept open would be hit often.
+constexpr std::size_t kFilesKeptOpen = 4;
+
 std::int64_t token_bytes_of(SourceFormat format) {
   switch (format) {
     case SourceFormat::kText: return 1;
@@ -65,8 +69,8 @@ Corpus::Corpus(std::string field, const contract::Source& source, std::int64_t v
   std::string problems;
   try {
     for (const auto& path : files_of(field_, source.path)) {
-      auto mapped = std::make_unique<MappedFile>(path);
-      const auto bytes = static_cast<std::int64_t>(mapped->bytes().size());
+      SourceFile file(path, files_.size() < kFilesKeptOpen);
+      const std::int64_t bytes = file.num_bytes();
       if (bytes == 0) continue;
       if (bytes % token_bytes_ != 0) {
         problems += (problems.empty() ? "" : "\n") + field_ + ".path: " + path.string() + " has " + std::to_string(bytes) +
@@ -74,7 +78,7 @@ Corpus::Corpus(std::string field, const contract::Source& source, std::int64_t v
                     std::string(contract::name_of(source.format)) + "): correct the format, or write the file anew";
         continue;
       }
-      files_.push_back({path, std::move(mapped), num_tokens_, bytes / token_bytes_});
+      files_.push_back({std::move(file), num_tokens_, bytes / token_bytes_});
       num_tokens_ += bytes / token_bytes_;
     }
   } catch (const std::system_error& error) {  // filesystem_error is one
@@ -96,19 +100,29 @@ void Corpus::read(std::int64_t first, std::span<std::int64_t> out) const {
   while (!out.empty()) {
     const std::int64_t within = first - file->first_token;
     const auto count = std::min(out.size(), static_cast<std::size_t>(file->num_tokens - within));
-    read_file(*file, within, out.first(count));
+    read_file(file->file, within, out.first(count));
     out = out.subspan(count);
     first += static_cast<std::int64_t>(count);
     ++file;
   }
 }
 
-void Corpus::read_file(const File& file, std::int64_t first, std::span<std::int64_t> out) const {
-  const unsigned char* at = file.mapped->bytes().data() + first * token_bytes_;
+void Corpus::read_file(const SourceFile& file, std::int64_t first, std::span<std::int64_t> out) const {
+  std::vector<unsigned char> bytes(out.size() * static_cast<std::size_t>(token_bytes_));
+  try {
+    if (!file.read(first * token_bytes_, bytes)) {
+      throw UserError("CorpusChanged", field_ + ".path: " + file.path().string() + " has become shorter than the " +
+                                           std::to_string(file.num_bytes()) +
+                                           " bytes that it had at the start: files must not change while a job runs");
+    }
+  } catch (const std::system_error& error) {
+    fail(field_, error);
+  }
+  const unsigned char* at = bytes.data();
   for (std::size_t i = 0; i < out.size(); ++i, at += token_bytes_) {
     out[i] = token_at(at, token_bytes_);
     if (out[i] >= vocabulary_size_) {
-      throw UserError("TokenOutOfRange", field_ + ".path: " + file.path.string() + " has token " + std::to_string(out[i]) +
+      throw UserError("TokenOutOfRange", field_ + ".path: " + file.path().string() + " has token " + std::to_string(out[i]) +
                                              " at byte " + std::to_string((first + static_cast<std::int64_t>(i)) * token_bytes_) +
                                              ", but the model's vocabularySize is " + std::to_string(vocabulary_size_) +
                                              ": raise it, or correct the format or the file");

@@ -1,10 +1,8 @@
 #pragma once
 // One entry of data.train or data.validation as a stream of tokens: a file, or a directory whose files are read as one, in the order
-// of their names. Files are mapped, not read: opening a corpus of a terabyte costs nothing, and ranks of one node share the pages.
+// of their names. Opening one reads no token of it, so a corpus of a terabyte costs as much as a small one.
 
 #include <cstdint>
-#include <filesystem>
-#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -12,7 +10,7 @@
 
 #include "crds/contract/job.h"
 #include "crds/contract/user_error.h"
-#include "worker/data/mapped_file.h"
+#include "worker/data/source_file.h"
 
 namespace trainyard::data {
 
@@ -34,17 +32,17 @@ class Corpus {
 
   std::int64_t num_tokens() const { return num_tokens_; }
   /// The tokens from `first` on. Throws UserError, with file and offset, at a token that is not below the vocabulary's size: only what
-  /// is read is checked, since a check of everything would read a terabyte before the first step.
+  /// is read is checked, since a check of everything would read a terabyte before the first step. UserError too when a file has become
+  /// shorter; CorpusUnavailable.
   void read(std::int64_t first, std::span<std::int64_t> out) const;
 
  private:
   struct File {
-    std::filesystem::path path;
-    std::unique_ptr<MappedFile> mapped;
+    SourceFile file;
     std::int64_t first_token = 0;
     std::int64_t num_tokens = 0;
   };
-  void read_file(const File& file, std::int64_t first, std::span<std::int64_t> out) const;
+  void read_file(const SourceFile& file, std::int64_t first, std::span<std::int64_t> out) const;
 
   std::string field_;
   std::int64_t token_bytes_ = 1;

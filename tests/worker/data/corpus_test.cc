@@ -136,6 +136,53 @@ TEST(Corpus, LeavesWhatAnotherStartMayMendToTheInfrastructure) {
   EXPECT_NE(directory.find("Too many open files"), std::string::npos) << directory;
 }
 
+TEST(Corpus, ReadsAFolderOfMoreFilesThanAProcessMayHaveOpenOrMapped) {
+  const ScratchFolder folder;
+  std::string text;
+  for (int i = 0; i < 3000; ++i) {
+    const std::string number = std::to_string(10'000 + i);
+    folder.write(number, number);
+    text += number;
+  }
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few{.rlim_cur = 256, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const Corpus corpus("t", {.path = folder.path()}, 256);
+  EXPECT_EQ(all_of(corpus), std::vector<std::int64_t>(text.begin(), text.end()));
+  setrlimit(RLIMIT_NOFILE, &before);
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) EXPECT_EQ(line.find(folder.path().string()), std::string::npos) << line;
+}
+
+TEST(Corpus, NamesAFileThatCanNoLongerBeRead) {
+  const ScratchFolder folder;
+  const auto path = folder.write("a", "abc");
+  const Corpus corpus("data.train[0]", {.path = path}, 256);
+  std::filesystem::resize_file(path, 1);
+  try {
+    all_of(corpus);
+    ADD_FAILURE() << "read";
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.reason(), "CorpusChanged");
+    EXPECT_NE(std::string(error.what()).find(path.string() + " has become shorter than the 3 bytes"), std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(Corpus, LeavesAReadThatAnotherStartMayMendToTheInfrastructure) {
+  const ScratchFolder folder;
+  for (const char* name : {"a", "b", "c", "d", "e"}) folder.write(name, name);  // more than are kept open
+  const Corpus corpus("data.train[0]", {.path = folder.path()}, 256);
+  std::filesystem::remove(folder.path() / "e");
+  try {
+    all_of(corpus);
+    ADD_FAILURE() << "read";
+  } catch (const CorpusUnavailable& error) {
+    EXPECT_EQ(error.what(), "data.train[0].path: open " + (folder.path() / "e").string() + ": No such file or directory");
+  }
+}
+
 TEST(Corpus, RefusesToReadBehindItsEnd) {
   const ScratchFolder folder;
   const Corpus corpus("t", {.path = folder.write("a", "abc")}, 256);
