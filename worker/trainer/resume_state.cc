@@ -1,6 +1,8 @@
 #include "worker/trainer/resume_state.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 namespace trainyard::trainer {
 namespace {
@@ -10,6 +12,23 @@ std::string was(const std::string& field, const std::string& now, const std::str
 }
 
 std::string text_of(double number) { return contract::Json(number).dump(); }
+
+/// Which sources have to wait under other weights: the blend holds each to its share of all samples, those of before included, so that
+/// one of which more was taken than its share of today is left out until the others have caught up.
+std::vector<std::string> pauses(const data::Cursor& cursor, const std::vector<contract::Source>& sources) {
+  std::vector<std::string> pauses;
+  double sum = 0.0;
+  for (const auto& source : sources) sum += source.weight;
+  for (std::size_t i = 0; i < std::min(sources.size(), cursor.consumed.size()); ++i) {
+    const double share = sources[i].weight / sum;
+    const double samples = static_cast<double>(cursor.consumed[i]) / share - static_cast<double>(cursor.samples);
+    if (samples <= 1 / share) continue;  // as between any two samples of it
+    pauses.push_back(
+        "data.train[" + std::to_string(i) + "] gives none of the next " + std::to_string(std::llround(samples)) +
+        " samples or so: a source's share is one of all samples of the training, and it has had more than its new one");
+  }
+  return pauses;
+}
 
 }  // namespace
 
@@ -23,12 +42,17 @@ ResumeState resume_state_of(const contract::RankConfig& config, const data::Curs
 std::vector<std::string> changes_since(const ResumeState& then, const contract::RankConfig& now) {
   std::vector<std::string> changes;
   const auto& sources = now.spec.data.train;
+  bool reweighted = false;
   for (std::size_t i = 0; i < std::min(sources.size(), then.sources.size()); ++i) {
     const std::string field = "data.train[" + std::to_string(i) + "].";
     if (sources[i].path != then.sources[i].path) changes.push_back(was(field + "path", sources[i].path, then.sources[i].path));
     if (sources[i].weight != then.sources[i].weight) {
+      reweighted = true;
       changes.push_back(was(field + "weight", text_of(sources[i].weight), text_of(then.sources[i].weight)));
     }
+  }
+  if (reweighted) {
+    for (auto& pause : pauses(then.cursor, sources)) changes.push_back(std::move(pause));
   }
   if (then.threads != 0 && then.threads != now.threads) {
     changes.push_back(was("the number of threads a process", std::to_string(now.threads), std::to_string(then.threads)) +
