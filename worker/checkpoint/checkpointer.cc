@@ -36,7 +36,7 @@ std::string join(const std::vector<std::string>& lines) {
 
 }  // namespace
 
-/// A save on its way. The helper's result is its problem; empty: none.
+/// A save on its way. The helper's result is its problem.
 struct Checkpointer::Save {
   enum class Phase { kWriting, kCommitting, kDone };
 
@@ -49,8 +49,8 @@ struct Checkpointer::Save {
   double blocked_seconds = 0.0;
   std::string warning;  // rank 0, written by the helper before its result
   std::stop_source stop;
-  std::future<std::string> helper;  // no longer valid: its result was taken
-  std::string problem;
+  std::future<Problem> helper;  // no longer valid: its result was taken
+  Problem problem;
 };
 
 Checkpointer::Checkpointer(Options options, mesh::Comm& world, Storage& storage)
@@ -119,13 +119,12 @@ std::optional<Saved> Checkpointer::start(const Snapshot& snapshot) {
     save_->phase = Save::Phase::kDone;
     return before;
   }
-  save_->helper = std::async(std::launch::async, [this, step = snapshot.step, stop = save_->stop.get_token(),
-                                                  staged = stage(snapshot.shards)] {
-    return problem_in([&] {
-             write_rank_files(storage_, temporary(step), rank_, staged, {{"format", "pt"}, {"step", std::to_string(step)}}, stop);
-           })
-        .text;
-  });
+  save_->helper = std::async(
+      std::launch::async, [this, step = snapshot.step, stop = save_->stop.get_token(), staged = stage(snapshot.shards)] {
+        return problem_in([&] {
+          write_rank_files(storage_, temporary(step), rank_, staged, {{"format", "pt"}, {"step", std::to_string(step)}}, stop);
+        });
+      });
   save_->blocked_seconds = seconds_since(began);
   return before;
 }
@@ -141,32 +140,31 @@ std::optional<Saved> Checkpointer::finish() {
 
 std::optional<Saved> Checkpointer::advance(bool wait) {
   if (!save_) return std::nullopt;
-  std::string problem;
+  Problem problem;
   if (save_->phase == Save::Phase::kWriting) {
     if (!all_done(wait, problem)) return std::nullopt;
-    if (!problem.empty()) return ended(problem);
+    if (problem.trouble != Trouble::kNone) return ended(problem);
     save_->phase = Save::Phase::kCommitting;
     if (agreement_.is_first()) {
       save_->helper = std::async(std::launch::async,
-                                 [this, save = save_.get()] { return problem_in([&] { save->warning = commit(*save); }).text; });
+                                 [this, save = save_.get()] { return problem_in([&] { save->warning = commit(*save); }); });
     }
   }
   if (save_->phase == Save::Phase::kCommitting) {
     if (!all_done(wait, problem)) return std::nullopt;
-    if (!problem.empty()) return ended(problem);
   }
-  return ended({});
+  return ended(problem);
 }
 
-/// True on all ranks when every rank's helper has ended; `problem` is then that of the lowest rank that has one. With `wait` the ranks
-/// meet once a round until then: no call waits as long as the slowest rank writes.
-bool Checkpointer::all_done(bool wait, std::string& problem) {
+/// True on all ranks when every rank's helper has ended; `problem` is then the gravest of them. With `wait` the ranks meet once a round
+/// until then: no call waits as long as the slowest rank writes.
+bool Checkpointer::all_done(bool wait, Problem& problem) {
   auto& helper = save_->helper;
   const auto most = wait ? options_.round : std::chrono::milliseconds(0);
   do {
     if (helper.valid() && helper.wait_for(most) == std::future_status::ready) save_->problem = helper.get();
     if (agreement_.highest({helper.valid() ? 1 : 0})[0] != 0) continue;
-    problem = agreement_.first_problem(save_->problem).value_or("");
+    problem = agreement_.gravest(save_->problem);
     return true;
   } while (wait);
   return false;
@@ -199,10 +197,13 @@ std::string Checkpointer::commit(const Save& save) {
 }
 
 /// How the save ended, equal on all ranks; there is none under way afterwards.
-Saved Checkpointer::ended(std::string failure) {
-  Saved saved{
-      .step = save_->step, .request = save_->request, .failure = std::move(failure), .blocked_seconds = save_->blocked_seconds};
-  if (saved.failure.empty()) {
+Saved Checkpointer::ended(const Problem& problem) {
+  Saved saved{.step = save_->step,
+              .request = save_->request,
+              .failure = problem.text,
+              .trouble = problem.trouble,
+              .blocked_seconds = save_->blocked_seconds};
+  if (problem.trouble == Trouble::kNone) {
     durable_step_ = saved.step;
     corrupt_.erase(saved.step);
     const auto now = std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
@@ -211,9 +212,12 @@ Saved Checkpointer::ended(std::string failure) {
     saved.status = {
         .step = saved.step, .path = directory_.of_step(saved.step).string(), .completedAt = said["at"].get<std::string>()};
     saved.warning = said["warning"].get<std::string>();
-  } else if (agreement_.is_first()) {
-    // What cannot be removed now is removed by the next open(); the failure that is reported is the one that the user has to mend.
-    problem_in([&] { storage_.remove_all(temporary(saved.step)); });
+  } else {
+    // All ranks wait for it: the same step may be tried again, in the same folder. What cannot be removed now is overwritten then, or
+    // removed by the next open(); the failure that is reported is the one that has to be mended.
+    together([this, folder = temporary(saved.step)] {
+      if (agreement_.is_first()) storage_.remove_all(folder);
+    });
   }
   save_.reset();
   return saved;

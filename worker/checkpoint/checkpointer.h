@@ -57,8 +57,9 @@ struct Saved {
   std::optional<std::int64_t> request;
   contract::CheckpointStatus status;  // of a durable one
   std::string failure;  // empty: durable. Else "write /checkpoints/…: No space left on device", and nothing is left of it
-  std::string warning;  // not empty: durable, but older ones could not be removed, and why
-  double blocked_seconds = 0.0;  // this rank's training thread: staging, and waiting for the save before
+  Trouble trouble = Trouble::kNone;  // the kind of the failure
+  std::string warning;               // not empty: durable, but older ones could not be removed, and why
+  double blocked_seconds = 0.0;      // this rank's training thread: staging, and waiting for the save before
 };
 
 struct Loaded {
@@ -103,9 +104,9 @@ class Checkpointer {
  private:
   struct Save;
   std::optional<Saved> advance(bool wait);
-  bool all_done(bool wait, std::string& problem);
+  bool all_done(bool wait, Problem& problem);
   std::string commit(const Save& save);
-  Saved ended(std::string failure);
+  Saved ended(const Problem& problem);
   std::optional<Manifest> read_candidate(std::int64_t step, const std::vector<TensorShard>& shards, std::string& problem);
   std::string read_tensors(std::int64_t step, const Manifest& manifest, const std::vector<TensorShard>& shards);
   Problem together(std::function<void()> work);

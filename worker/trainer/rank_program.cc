@@ -1,6 +1,7 @@
 #include "worker/trainer/rank_program.h"
 
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include <ATen/Context.h>
@@ -43,9 +44,12 @@ contract::RankConfig read_config(const std::string& line) {
 
 RankProgram::RankProgram(contract::RankConfig config, report::Reporter& reporter, std::function<contract::RankControl()> control)
     : config_(std::move(config)),
-      around_{.reporter = reporter, .storage = storage_, .control = std::move(control), .seconds = [] {
-                return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-              }} {}
+      around_{
+          .reporter = reporter,
+          .storage = storage_,
+          .control = std::move(control),
+          .seconds = [] { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); },
+          .wait = [](std::chrono::seconds time) { std::this_thread::sleep_for(time); }} {}
 
 int RankProgram::run() {
   at::set_num_threads(config_.threads);

@@ -1,13 +1,18 @@
 #include "worker/trainer/saves.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "crds/contract/user_error.h"
 
 namespace trainyard::trainer {
 namespace {
 
+using checkpoint::Trouble;
+using std::chrono::seconds;
+
 constexpr std::int64_t kStepsBetweenTries = 16;
+constexpr seconds kFirstWait{1}, kLongestWait{32};  // doubled from one try of the last checkpoint to the next: 63 s in all
 
 }  // namespace
 
@@ -24,8 +29,8 @@ Wish agree(mesh::Mesh& mesh, const Wish& mine) {
 }
 
 Saves::Saves(const contract::TrainingJobSpec& spec, checkpoint::Checkpointer* checkpointer, report::Reporter& reporter,
-             bool reports)
-    : spec_(spec), checkpointer_(checkpointer), reporter_(reporter), reports_(reports) {}
+             bool reports, std::function<void(seconds)> wait)
+    : spec_(spec), checkpointer_(checkpointer), reporter_(reporter), reports_(reports), wait_(std::move(wait)) {}
 
 bool Saves::after_step(std::int64_t step, const Wish& wish, const TakeSnapshot& take) {
   const bool stops = wish.stop >= 0;
@@ -48,12 +53,19 @@ bool Saves::after_step(std::int64_t step, const Wish& wish, const TakeSnapshot& 
 
 void Saves::finish(std::int64_t step, const TakeSnapshot& take) {
   if (checkpointer_ == nullptr || checkpointer_->is_durable(step)) return;
-  start(step, 0, take);
-  handle(checkpointer_->finish(), step);
-  if (!failure_.empty()) {
-    throw contract::UserError("CheckpointFailed",
-                              "the training is done, but its last checkpoint could not be written: " + failure_ +
-                                  ": make room at checkpoint.path, and run the job again to go on from the last one");
+  for (seconds wait = kFirstWait;; wait *= 2) {
+    start(step, 0, take);
+    const auto saved = checkpointer_->finish();
+    const bool again = saved && saved->trouble != Trouble::kRefused && wait <= kLongestWait;
+    handle(saved, step, again ? "it is tried again in " + std::to_string(wait.count()) + " s" : "the training ends without it");
+    if (problem_.trouble == Trouble::kNone) return;
+    const std::string lost = "the training is done, but its last checkpoint could not be written: " + problem_.text;
+    if (problem_.trouble == Trouble::kRefused) {
+      throw contract::UserError("CheckpointFailed",
+                                lost + ": make room at checkpoint.path, and run the job again to go on from the last one");
+    }
+    if (!again) throw checkpoint::StorageUnavailable(lost);
+    wait_(wait);
   }
 }
 
@@ -64,10 +76,10 @@ void Saves::start(std::int64_t step, std::int64_t request, const TakeSnapshot& t
   started_ = std::max(started_, request);
 }
 
-void Saves::handle(const std::optional<checkpoint::Saved>& saved, std::int64_t step) {
+void Saves::handle(const std::optional<checkpoint::Saved>& saved, std::int64_t step, const std::string& consequence) {
   if (!saved) return;
-  failure_ = saved->failure;
-  if (failure_.empty()) {
+  problem_ = {saved->trouble, saved->failure};
+  if (problem_.trouble == Trouble::kNone) {
     answered_ = std::max(answered_, saved->request.value_or(0));
     reporter_.checkpoint(saved->status, saved->request);
     if (!saved->warning.empty() && reports_) reporter_.notice(true, "CheckpointsNotRemoved", saved->warning);
@@ -80,7 +92,7 @@ void Saves::handle(const std::optional<checkpoint::Saved>& saved, std::int64_t s
   if (reports_) {
     reporter_.notice(
         true, "CheckpointFailed",
-        "the checkpoint of step " + std::to_string(saved->step) + " was not written; training goes on without it: " + failure_);
+        "the checkpoint of step " + std::to_string(saved->step) + " was not written; " + consequence + ": " + saved->failure);
   }
 }
 

@@ -1,9 +1,11 @@
 #pragma once
 // When to save, what to say about it, and when a wish to stop is fulfilled.
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 
 #include "crds/contract/assignment.h"
 #include "worker/checkpoint/checkpointer.h"
@@ -29,29 +31,34 @@ class Saves {
   using TakeSnapshot = std::function<checkpoint::Snapshot()>;
 
   /// `checkpointer` is null where the job has no spec.checkpoint: then a wish to stop is fulfilled at once. `reports`: this rank says
-  /// to people what happens (warnings); every rank tells its agent of durable checkpoints.
-  Saves(const contract::TrainingJobSpec& spec, checkpoint::Checkpointer* checkpointer, report::Reporter& reporter, bool reports);
+  /// to people what happens (warnings); every rank tells its agent of durable checkpoints. `wait` returns after that time.
+  Saves(const contract::TrainingJobSpec& spec, checkpoint::Checkpointer* checkpointer, report::Reporter& reporter, bool reports,
+        std::function<void(std::chrono::seconds)> wait);
 
   /// After each step. True: the training ends here, stopped as wished. A save that fails is a notice (CheckpointFailed), and is tried
   /// again for the same request 16 steps later at the soonest.
   bool after_step(std::int64_t step, const Wish& wish, const TakeSnapshot& take);
 
-  /// After the last step: the final checkpoint. Throws UserError (CheckpointFailed) when it cannot be written, since the training
-  /// would be lost without anybody's notice.
+  /// After the last step: the final checkpoint. While the storage fails for the moment it is tried again, for about a minute. Throws
+  /// when it cannot be written, since the training would be lost without anybody's notice: UserError (CheckpointFailed) where the user
+  /// has to mend something, else checkpoint::StorageUnavailable.
   void finish(std::int64_t step, const TakeSnapshot& take);
 
  private:
   void start(std::int64_t step, std::int64_t request, const TakeSnapshot& take);
-  void handle(const std::optional<checkpoint::Saved>& saved, std::int64_t step);
+  /// `consequence` of a failure, for people.
+  void handle(const std::optional<checkpoint::Saved>& saved, std::int64_t step,
+              const std::string& consequence = "training goes on without it");
 
   const contract::TrainingJobSpec& spec_;
   checkpoint::Checkpointer* checkpointer_;
   report::Reporter& reporter_;
   bool reports_;
-  std::int64_t started_ = 0;    // the highest request that a save was started for
-  std::int64_t answered_ = 0;   // the highest request whose save is durable
-  std::int64_t try_again_ = 0;  // not before this step, after a failure
-  std::string failure_;         // of the last save
+  std::function<void(std::chrono::seconds)> wait_;
+  std::int64_t started_ = 0;     // the highest request that a save was started for
+  std::int64_t answered_ = 0;    // the highest request whose save is durable
+  std::int64_t try_again_ = 0;   // not before this step, after a failure
+  checkpoint::Problem problem_;  // of the last save
 };
 
 }  // namespace trainyard::trainer

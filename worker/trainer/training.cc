@@ -57,7 +57,7 @@ class Training::Loop {
 
   Outcome run() {
     restore();
-    Saves saves(spec_, checkpointer_ ? &*checkpointer_ : nullptr, around_.reporter, reports_progress(mesh_));
+    Saves saves(spec_, checkpointer_ ? &*checkpointer_ : nullptr, around_.reporter, reports_progress(mesh_), around_.wait);
     const auto take = [this] { return snapshot(); };
     meter_.start(around_.seconds());
     while (engine_.steps_done() < steps_) {

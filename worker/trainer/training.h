@@ -1,6 +1,7 @@
 #pragma once
 // The training loop of one rank: data, step, evaluation, checkpoint, report.
 
+#include <chrono>
 #include <functional>
 #include <memory>
 
@@ -22,6 +23,7 @@ struct Surroundings {
   checkpoint::Storage& storage;
   std::function<contract::RankControl()> control;  // what the agent last said
   std::function<double()> seconds;                 // a clock that does not go back
+  std::function<void(std::chrono::seconds)> wait;  // returns after that time
 };
 
 /// One rank's training. Lives on the training thread; the constructor's arguments must outlive it. Its end may wait for the writer of a
@@ -38,7 +40,8 @@ class Training {
   /// Trains from the newest checkpoint that is right, or from the start, to the end. Collective over the mesh. The rank of the last
   /// stage with data and tensor rank 0 reports progress after every step.
   /// Throws contract::UserError when the manifest, the data or the volumes are at fault, and where the gradients are no longer finite;
-  /// checkpoint::StorageUnavailable when a checkpoint cannot be read for the moment; mesh::PeerLost when another rank is gone.
+  /// checkpoint::StorageUnavailable when a checkpoint cannot be read, or the last one not written, for the moment; mesh::PeerLost when
+  /// another rank is gone.
   Outcome run();
 
  private:

@@ -39,6 +39,11 @@ class FaultyStorage final : public Storage {
     fail_to_open(ending, [ending, error] { throw StorageError("open", ending, error); });
   }
   void fail_to_open(std::string ending, std::function<void()> fail) { unreadable_ = {std::move(ending), std::move(fail)}; }
+  /// So many of the next files cannot be made.
+  void fail_to_create(int times, int error) {
+    create_error_ = error;
+    creations_to_fail_ = times;
+  }
   void fail_to_remove(int error) { irremovable_ = error; }
   /// What others do while the next rename, or the next listing, hangs: before it has any effect.
   void while_renaming(std::function<void()> action) { while_renaming_ = std::move(action); }
@@ -52,6 +57,7 @@ class FaultyStorage final : public Storage {
   }
   std::unique_ptr<FileWriter> create(const std::filesystem::path& path) override {
     step();
+    if (creations_to_fail_-- > 0) throw StorageError("create", path, create_error_);
     std::this_thread::sleep_for(std::chrono::milliseconds(create_delay_.exchange(0)));
     auto file = std::make_unique<Writer>(*this, path, real_.create(path));
     unsynced_.insert(path);
@@ -133,6 +139,7 @@ class FaultyStorage final : public Storage {
   std::set<std::filesystem::path> unsynced_;
   std::pair<std::string, std::function<void()>> unreadable_;
   int irremovable_ = 0;
+  std::atomic<int> creations_to_fail_{0}, create_error_{0};
   std::function<void()> while_renaming_, while_listing_;
   std::atomic<std::int64_t> create_delay_{0}, open_delay_{0};  // milliseconds
 };

@@ -6,6 +6,7 @@
 #include <new>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
@@ -98,6 +99,24 @@ TEST(Checkpointer, TakesAFolderWhoseLeftoversItCannotRemove) {
     Checkpointer checkpointer(options_for(folder.path(), 2), comm, failing);
     const auto warning = checkpointer.open();
     EXPECT_NE(warning.find("Device or resource busy"), std::string::npos) << warning;
+  });
+}
+
+TEST(Checkpointer, TellsOfWhichKindAFailureToSaveIs) {
+  const ScratchFolder folder;
+  FaultyStorage failing;
+  run_ranks(2, [&](mesh::Comm& comm) {
+    PosixStorage disk;
+    Checkpointer checkpointer(options_for(folder.path()), comm, comm.rank() == 1 ? static_cast<Storage&>(failing) : disk);
+    checkpointer.open();
+    for (const auto& [error, trouble] : {std::pair{EIO, Trouble::kPassing}, {ENOSPC, Trouble::kRefused}}) {
+      if (comm.rank() == 1) failing.fail_to_create(1, error);
+      checkpointer.start(snapshot_of(1, Cut::kRows, comm));
+      EXPECT_EQ(checkpointer.finish()->trouble, trouble);
+    }
+    checkpointer.start(snapshot_of(1, Cut::kRows, comm));  // the same step again
+    EXPECT_EQ(checkpointer.finish()->trouble, Trouble::kNone);
+    EXPECT_TRUE(checkpointer.load(blank(cut_training(1, Cut::kRows, comm.rank(), 2))));
   });
 }
 

@@ -82,7 +82,8 @@ Run run(const Job& job, contract::Degrees degrees = {}, std::int64_t generation 
     const Surroundings around{.reporter = reporter,
                               .storage = storage != nullptr ? *storage : disk,
                               .control = [&] { return control ? control(++asked) : contract::RankControl{}; },
-                              .seconds = [&] { return seconds += 0.5; }};
+                              .seconds = [&] { return seconds += 0.5; },
+                              .wait = [](std::chrono::seconds) {}};
     outcome = Training(config, mesh, around).run();
   });
   return {.outcome = outcome,
@@ -295,6 +296,41 @@ TEST(Train, FailsWhenItsLastCheckpointCannotBeWritten) {
   } catch (const contract::UserError& error) {
     EXPECT_EQ(error.reason(), "CheckpointFailed");
     EXPECT_NE(std::string(error.what()).find("make room at checkpoint.path"), std::string::npos);
+  }
+}
+
+TEST(Train, TriesItsLastCheckpointAgainWhileTheStorageFailsForTheMoment) {
+  const Job job;
+  checkpoint::FaultyStorage storage;
+  const auto done = run(
+      job, {}, 1,
+      [&](std::int64_t asked) {
+        if (asked == 6) storage.fail_to_create(2, EIO);
+        return contract::RankControl{};
+      },
+      &storage);
+  EXPECT_EQ(done.outcome, Outcome::kFinished);
+  ASSERT_EQ(done.notices.size(), 2u);
+  EXPECT_EQ(done.notices[0].notice->reason, "CheckpointFailed");
+  EXPECT_NE(done.notices[1].notice->message.find("it is tried again in 2 s"), std::string::npos)
+      << done.notices[1].notice->message;
+  EXPECT_EQ(done.checkpoints.back().checkpoint->step, 6);
+}
+
+TEST(Train, LeavesALastCheckpointThatStorageFailsToTakeToTheInfrastructure) {
+  const Job job;
+  checkpoint::FaultyStorage storage;
+  const auto control = [&](std::int64_t asked) {
+    if (asked == 6) storage.fail_to_create(1'000'000, EIO);
+    return contract::RankControl{};
+  };
+  try {
+    run(job, {.dp = 2}, 1, control, &storage);
+    FAIL();
+  } catch (const checkpoint::StorageUnavailable& error) {
+    EXPECT_NE(std::string(error.what()).find("the training is done, but its last checkpoint could not be written"),
+              std::string::npos)
+        << error.what();
   }
 }
 
