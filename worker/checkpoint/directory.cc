@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <optional>
 
 #include "crds/contract/user_error.h"
@@ -74,26 +75,39 @@ std::vector<std::int64_t> Directory::steps() const {
 void Directory::commit(std::int64_t step, const std::filesystem::path& temporary) {
   const auto to = of_step(step);
   storage_.sync_directory(temporary);
-  const auto aside = path_ / ("." + name_of_step(step) + std::string(kReplacedSuffix));
-  const bool replaces = storage_.exists(to);
-  if (replaces) {
-    storage_.remove_all(aside);
-    storage_.rename(to, aside);
-  }
+  if (storage_.exists(to)) put_aside(step);
   storage_.rename(temporary, to);
   storage_.sync_directory(path_);
-  if (replaces) storage_.remove_all(aside);
+}
+
+std::filesystem::path Directory::aside(std::int64_t step) const {
+  return path_ / ("." + name_of_step(step) + std::string(kReplacedSuffix));
+}
+
+void Directory::put_aside(std::int64_t step) {
+  storage_.remove_all(aside(step));
+  storage_.rename(of_step(step), aside(step));
 }
 
 void Directory::prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt, const std::string& owner) {
+  std::exception_ptr first_error;
+  const auto attempt = [&](auto&& action) {
+    try {
+      action();
+    } catch (const StorageError&) {
+      if (!first_error) first_error = std::current_exception();
+    }
+  };
+  attempt([&] { storage_.remove_all(aside(newest)); });  // what commit() replaced
   for (const auto step : superfluous(steps(), newest, keep, corrupt)) {
     expect_owner(owner);
     // Hidden before it is taken apart: a crash in between leaves a leftover, never a checkpoint with holes.
-    const auto aside = path_ / ("." + name_of_step(step) + std::string(kReplacedSuffix));
-    storage_.remove_all(aside);
-    storage_.rename(of_step(step), aside);
-    storage_.remove_all(aside);
+    attempt([&] {
+      put_aside(step);
+      storage_.remove_all(aside(step));
+    });
   }
+  if (first_error) std::rethrow_exception(first_error);
 }
 
 void Directory::remove_leftovers(const std::string& owner) {

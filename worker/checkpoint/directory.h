@@ -29,10 +29,11 @@ class Directory {
   std::vector<std::int64_t> steps() const;
 
   /// Gives the temporary directory its name, and makes that durable. One that bears the name already, which then is known to be
-  /// corrupt, is replaced.
+  /// corrupt, is put aside, for prune() to remove: what cannot be removed makes no checkpoint fail.
   void commit(std::int64_t step, const std::filesystem::path& temporary);
   /// Once `newest` is durable: removes the `corrupt` ones first, and of the others up to `newest` what is older than the newest `keep`.
-  /// Later ones that are not corrupt are another gang's. Looks before each removal whether `owner` still has the folder.
+  /// Later ones that are not corrupt are another gang's. Looks before each removal whether `owner` still has the folder. Goes on behind
+  /// what cannot be removed, and then throws the first of these errors.
   void prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt, const std::string& owner);
   /// Removes what writers left when they crashed; looks in the same way. Nobody but the owner can commit any more.
   void remove_leftovers(const std::string& owner);
@@ -46,6 +47,10 @@ class Directory {
   void expect_owner(const std::string& owner) const;
 
  private:
+  /// Where a checkpoint lies while it is removed.
+  std::filesystem::path aside(std::int64_t step) const;
+  void put_aside(std::int64_t step);
+
   Storage& storage_;
   std::filesystem::path path_;
 };

@@ -44,7 +44,8 @@ class FaultyStorage final : public Storage {
     create_error_ = error;
     creations_to_fail_ = times;
   }
-  void fail_to_remove(int error) { irremovable_ = error; }
+  /// What there is under a path that ends so cannot be removed.
+  void fail_to_remove(std::string ending, int error) { irremovable_ = {std::move(ending), error}; }
   /// What others do while the next rename, or the next listing, hangs: before it has any effect.
   void while_renaming(std::function<void()> action) { while_renaming_ = std::move(action); }
   void while_listing(std::function<void()> action) { while_listing_ = std::move(action); }
@@ -89,7 +90,9 @@ class FaultyStorage final : public Storage {
     real_.sync_directory(path);
   }
   void remove_all(const std::filesystem::path& path) override {
-    if (irremovable_ != 0) throw StorageError("remove", path, irremovable_);
+    if (irremovable_.second != 0 && path.string().ends_with(irremovable_.first) && exists(path)) {
+      throw StorageError("remove", path, irremovable_.second);
+    }
     step();
     real_.remove_all(path);
   }
@@ -138,7 +141,7 @@ class FaultyStorage final : public Storage {
   bool stopped_ = false;
   std::set<std::filesystem::path> unsynced_;
   std::pair<std::string, std::function<void()>> unreadable_;
-  int irremovable_ = 0;
+  std::pair<std::string, int> irremovable_;
   std::atomic<int> creations_to_fail_{0}, create_error_{0};
   std::function<void()> while_renaming_, while_listing_;
   std::atomic<std::int64_t> create_delay_{0}, open_delay_{0};  // milliseconds

@@ -94,12 +94,31 @@ TEST(Checkpointer, TakesAFolderWhoseLeftoversItCannotRemove) {
   PosixStorage disk;
   disk.make_directories(Directory(disk, folder.path()).temporary(7, "uid", 1));
   FaultyStorage failing;
-  failing.fail_to_remove(EBUSY);
+  failing.fail_to_remove(".tmp", EBUSY);
   run_ranks(2, [&](mesh::Comm& comm) {
     Checkpointer checkpointer(options_for(folder.path(), 2), comm, failing);
     const auto warning = checkpointer.open();
     EXPECT_NE(warning.find("Device or resource busy"), std::string::npos) << warning;
   });
+}
+
+TEST(Checkpointer, IsDurableThoughWhatItReplacesAndWhatIsTooOldCannotBeRemoved) {
+  const ScratchFolder folder;
+  for (const std::int64_t step : {100, 150, 200}) save(folder.path(), step);
+  folder.write("step-00000050/manifest.json", "too old");
+  folder.write("step-00000200/manifest.json", "corrupt");
+  FaultyStorage failing;
+  failing.fail_to_remove(".step-00000200.replaced", EBUSY);
+  run_ranks(1, [&](mesh::Comm& comm) {
+    Checkpointer checkpointer(options_for(folder.path()), comm, failing);
+    checkpointer.open();
+    checkpointer.load(blank(cut_training(1, Cut::kReplicated, 0, 1)));
+    checkpointer.start(snapshot_of(200, Cut::kReplicated, comm));
+    const auto saved = checkpointer.finish();
+    EXPECT_EQ(saved->failure, "");
+    EXPECT_NE(saved->warning.find("Device or resource busy"), std::string::npos) << saved->warning;
+  });
+  EXPECT_EQ(Directory(failing, folder.path()).steps(), (std::vector<std::int64_t>{150, 200}));
 }
 
 TEST(Checkpointer, TellsOfWhichKindAFailureToSaveIs) {
