@@ -98,15 +98,17 @@ void Directory::prune(std::int64_t newest, std::int32_t keep, const std::set<std
       if (!first_error) first_error = std::current_exception();
     }
   };
-  attempt([&] { storage_.remove_all(aside(newest)); });  // what commit() replaced
+  std::vector<std::filesystem::path> hidden{aside(newest)};  // what commit() replaced
   for (const auto step : superfluous(steps(), newest, keep, corrupt)) {
     expect_owner(owner);
-    // Hidden before it is taken apart: a crash in between leaves a leftover, never a checkpoint with holes.
     attempt([&] {
       put_aside(step);
-      storage_.remove_all(aside(step));
+      hidden.push_back(aside(step));
     });
   }
+  // Hidden, durably, before they are taken apart: a crash in between leaves leftovers, never a checkpoint with holes.
+  storage_.sync_directory(path_);
+  for (const auto& path : hidden) attempt([&] { storage_.remove_all(path); });
   if (first_error) std::rethrow_exception(first_error);
 }
 

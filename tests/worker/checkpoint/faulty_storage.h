@@ -9,13 +9,13 @@
 #include <limits>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "tests/worker/checkpoint/unsynced.h"
 #include "worker/checkpoint/storage.h"
 
 namespace trainyard::checkpoint {
@@ -28,8 +28,14 @@ class MachineStopped : public std::runtime_error {
 
 class FaultyStorage final : public Storage {
  public:
-  /// Stops before the n-th operation that changes something (0: the first); files that are not synced then lose their second half.
+  /// Stops before the n-th operation that changes something (0: the first); what is not synced is lost then.
   void stop_at(std::int64_t operation) { stop_at_ = operation; }
+  /// Stops now.
+  void stop() {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    unsynced_.lose();
+  }
   bool stopped() const { return stopped_; }
   /// Writes fail with ENOSPC once so many bytes were written.
   void fill_after(std::int64_t bytes) { room_ = bytes; }
@@ -54,14 +60,21 @@ class FaultyStorage final : public Storage {
 
   void make_directories(const std::filesystem::path& path) override {
     step();
+    std::vector<std::filesystem::path> made;
+    for (auto at = path; !at.empty() && !std::filesystem::exists(at); at = at.parent_path()) made.push_back(at);
     real_.make_directories(path);
+    const std::lock_guard lock(mutex_);
+    for (const auto& folder : made) unsynced_.named(folder);
   }
   std::unique_ptr<FileWriter> create(const std::filesystem::path& path) override {
     step();
     if (creations_to_fail_-- > 0) throw StorageError("create", path, create_error_);
     std::this_thread::sleep_for(std::chrono::milliseconds(create_delay_.exchange(0)));
+    const bool is_new = !std::filesystem::exists(path);
     auto file = std::make_unique<Writer>(*this, path, real_.create(path));
-    unsynced_.insert(path);
+    const std::lock_guard lock(mutex_);
+    if (is_new) unsynced_.named(path);
+    unsynced_.written(path);
     return file;
   }
   std::unique_ptr<FileReader> open(const std::filesystem::path& path) override {
@@ -78,16 +91,14 @@ class FaultyStorage final : public Storage {
     if (const auto action = std::exchange(while_renaming_, {})) action();
     step();
     real_.rename(from, to);
-    std::set<std::filesystem::path> moved;
-    for (const auto& path : unsynced_) {
-      const auto below = path.lexically_relative(from);
-      moved.insert(!below.empty() && *below.begin() != ".." ? to / below : path);
-    }
-    unsynced_ = std::move(moved);
+    const std::lock_guard lock(mutex_);
+    unsynced_.renamed(from, to);
   }
   void sync_directory(const std::filesystem::path& path) override {
     step();
     real_.sync_directory(path);
+    const std::lock_guard lock(mutex_);
+    unsynced_.synced_directory(path);
   }
   void remove_all(const std::filesystem::path& path) override {
     if (irremovable_.second != 0 && path.string().ends_with(irremovable_.first) && exists(path)) {
@@ -95,6 +106,8 @@ class FaultyStorage final : public Storage {
     }
     step();
     real_.remove_all(path);
+    const std::lock_guard lock(mutex_);
+    unsynced_.removed(path);
   }
 
  private:
@@ -111,7 +124,8 @@ class FaultyStorage final : public Storage {
     void sync() override {
       storage_.step();
       real_->sync();
-      storage_.unsynced_.erase(path_);
+      const std::lock_guard lock(storage_.mutex_);
+      storage_.unsynced_.synced(path_);
     }
 
    private:
@@ -127,19 +141,17 @@ class FaultyStorage final : public Storage {
   void step() {
     alive();
     if (operations_++ != stop_at_) return;
-    stopped_ = true;
-    for (const auto& path : unsynced_) {
-      if (std::filesystem::exists(path)) std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
-    }
+    stop();
     throw MachineStopped();
   }
 
   PosixStorage real_;
-  std::int64_t operations_ = 0;
+  std::atomic<std::int64_t> operations_ = 0;
   std::int64_t stop_at_ = -1;
-  std::int64_t room_ = std::numeric_limits<std::int64_t>::max();
-  bool stopped_ = false;
-  std::set<std::filesystem::path> unsynced_;
+  std::atomic<std::int64_t> room_ = std::numeric_limits<std::int64_t>::max();
+  std::atomic<bool> stopped_ = false;
+  std::mutex mutex_;
+  Unsynced unsynced_;  // under mutex_: ranks are threads
   std::pair<std::string, std::function<void()>> unreadable_;
   std::pair<std::string, int> irremovable_;
   std::atomic<int> creations_to_fail_{0}, create_error_{0};
