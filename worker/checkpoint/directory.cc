@@ -121,7 +121,10 @@ void Directory::remove_leftovers(const std::string& owner) {
 }
 
 void Directory::take(const std::string& owner) {
+  std::vector<std::filesystem::path> made;
+  for (auto at = std::filesystem::absolute(path_); !storage_.exists(at); at = at.parent_path()) made.push_back(at);
   storage_.make_directories(path_);
+  for (const auto& folder : made) storage_.sync_directory(folder.parent_path());
   write_text(storage_, path_ / kOwnerName, owner);
 }
 

@@ -38,7 +38,8 @@ class Directory {
   /// Removes what writers left when they crashed; looks in the same way. Nobody but the owner can commit any more.
   void remove_leftovers(const std::string& owner);
 
-  /// Takes the folder for `owner` (`uid/generation`); a writer of another generation that is still alive finds out before it commits.
+  /// Makes the folder, durably, where there is none, and takes it for `owner` (`uid/generation`); a writer of another generation that
+  /// is still alive finds out before it commits.
   void take(const std::string& owner);
   /// Empty when nobody ever took it.
   std::string owner() const;

@@ -49,7 +49,7 @@ class FileReader {
 class Storage {
  public:
   virtual ~Storage() = default;
-  /// Makes the directory and those above it; one that exists is no error.
+  /// Makes the directory and those above it; one that exists is no error. Durable once each one's parent is synced.
   virtual void make_directories(const std::filesystem::path& path) = 0;
   /// Makes the file, or empties it.
   virtual std::unique_ptr<FileWriter> create(const std::filesystem::path& path) = 0;

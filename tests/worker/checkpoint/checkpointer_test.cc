@@ -313,6 +313,20 @@ TEST(Checkpointer, LeavesTheOlderCheckpointUsableWhereverTheMachineStops) {
   EXPECT_LT(newer, operation);  // and some before
 }
 
+TEST(Checkpointer, MakesItsFolderDurableWithThoseAboveIt) {
+  const ScratchFolder folder;
+  const auto path = folder.path() / "of" / "a" / "job";
+  FaultyStorage machine;
+  run_ranks(1, [&](mesh::Comm& comm) {
+    Checkpointer checkpointer(options_for(path), comm, machine);
+    checkpointer.open();
+    checkpointer.start(snapshot_of(100, Cut::kReplicated, comm));
+    EXPECT_EQ(checkpointer.finish()->failure, "");
+  });
+  machine.stop();
+  expect_loads(path, 100);
+}
+
 TEST(Checkpointer, ReplacingACorruptCheckpointLosesNoOtherWhereverTheMachineStops) {
   bool stopped = true;
   for (std::int64_t operation = 0; stopped; ++operation) {
