@@ -11,26 +11,6 @@ namespace {
 
 using contract::UserError;
 
-/// Loads on `size` ranks and expects all of step `step` to be right; returns what rank 0 was told.
-Loaded expect_loads(const std::filesystem::path& path, std::int64_t step, std::int32_t size = 1, Cut cut = Cut::kReplicated) {
-  PosixStorage storage;
-  Loaded first;
-  run_ranks(size, [&](mesh::Comm& comm) {
-    Checkpointer checkpointer(options_for(path, 2), comm, storage);
-    checkpointer.open();
-    const auto expected = snapshot_of(step, cut, comm);
-    const auto shards = blank(expected.shards);
-    const auto loaded = checkpointer.load(shards);
-    ASSERT_TRUE(loaded);
-    EXPECT_EQ(loaded->step, step);
-    EXPECT_EQ(loaded->state, expected.state);
-    EXPECT_EQ(loaded->path, (path / Directory(storage, path).of_step(step).filename()).string());
-    EXPECT_TRUE(equal(shards, expected.shards));
-    if (comm.rank() == 0) first = *loaded;
-  });
-  return first;
-}
-
 /// The reason and message with which a load on one rank is refused.
 std::pair<std::string, std::string> refusal(const Options& options) {
   PosixStorage storage;
@@ -271,84 +251,6 @@ TEST(Checkpointer, FailsAsAWholeOnAFullDiskAndGoesOnWhenThereIsRoomAgain) {
   EXPECT_EQ(Directory(storage, folder.path()).steps(), (std::vector<std::int64_t>{100, 300}));
   EXPECT_FALSE(std::filesystem::exists(temporary));
   expect_loads(folder.path(), 300, 1);
-}
-
-TEST(Checkpointer, LeavesTheOlderCheckpointUsableWhereverTheMachineStops) {
-  bool stopped = true;
-  std::int64_t operation = 0;
-  int newer = 0;
-  for (; stopped; ++operation) {
-    SCOPED_TRACE("stopped before operation " + std::to_string(operation));
-    const ScratchFolder folder;
-    for (const std::int64_t step : {100, 150}) save(folder.path(), step);
-    FaultyStorage machine;
-    bool durable = false;
-    try {
-      run_ranks(1, [&](mesh::Comm& comm) {
-        Checkpointer checkpointer(options_for(folder.path()), comm, machine);
-        machine.stop_at(operation);
-        checkpointer.open();
-        checkpointer.start(snapshot_of(200, Cut::kReplicated, comm));
-        durable = checkpointer.finish()->failure.empty();
-      });
-    } catch (const StorageUnavailable&) {  // it stopped in open()
-    }
-    stopped = machine.stopped();
-    machine.stop();  // at the latest: what is told as durable is so
-    PosixStorage storage;
-    const auto steps = Directory(storage, folder.path()).steps();
-    ASSERT_GE(steps.size(), 2u);
-    if (durable) {
-      EXPECT_EQ(steps.back(), 200);
-    }
-    newer += steps.back() == 200;
-    EXPECT_TRUE(expect_loads(folder.path(), steps.back()).skipped.empty());
-    for (const auto step : steps) {
-      EXPECT_TRUE(storage.exists(Directory(storage, folder.path()).of_step(step) / kManifestName)) << step << " has holes";
-    }
-    for (const auto& name : storage.list(folder.path())) EXPECT_TRUE(!name.starts_with(".step")) << name;
-  }
-  EXPECT_GT(operation, 20);     // there were many places to stop at
-  EXPECT_GT(newer, 2);          // some behind the point where the new one counts
-  EXPECT_LT(newer, operation);  // and some before
-}
-
-TEST(Checkpointer, MakesItsFolderDurableWithThoseAboveIt) {
-  const ScratchFolder folder;
-  const auto path = folder.path() / "of" / "a" / "job";
-  FaultyStorage machine;
-  run_ranks(1, [&](mesh::Comm& comm) {
-    Checkpointer checkpointer(options_for(path), comm, machine);
-    checkpointer.open();
-    checkpointer.start(snapshot_of(100, Cut::kReplicated, comm));
-    EXPECT_EQ(checkpointer.finish()->failure, "");
-  });
-  machine.stop();
-  expect_loads(path, 100);
-}
-
-TEST(Checkpointer, ReplacingACorruptCheckpointLosesNoOtherWhereverTheMachineStops) {
-  bool stopped = true;
-  for (std::int64_t operation = 0; stopped; ++operation) {
-    SCOPED_TRACE("stopped before operation " + std::to_string(operation));
-    const ScratchFolder folder;
-    for (const std::int64_t step : {100, 200}) save(folder.path(), step);
-    std::filesystem::remove(folder.path() / "step-00000200/manifest.json");
-    FaultyStorage machine;
-    try {
-      run_ranks(1, [&](mesh::Comm& comm) {
-        Checkpointer checkpointer(options_for(folder.path()), comm, machine);
-        machine.stop_at(operation);
-        checkpointer.open();
-        checkpointer.start(snapshot_of(200, Cut::kReplicated, comm));
-        checkpointer.finish();
-      });
-    } catch (const StorageUnavailable&) {
-    }
-    stopped = machine.stopped();
-    const bool complete = std::filesystem::exists(folder.path() / "step-00000200/manifest.json");
-    expect_loads(folder.path(), complete ? 200 : 100);
-  }
 }
 
 TEST(Checkpointer, DoesNotCommitOnceALaterGenerationHasTakenTheFolder) {

@@ -145,4 +145,25 @@ inline void save(const std::filesystem::path& path, std::int64_t step, std::int3
   });
 }
 
+/// Loads on `size` ranks and expects all of step `step` to be right; returns what rank 0 was told.
+inline Loaded expect_loads(const std::filesystem::path& path, std::int64_t step, std::int32_t size = 1,
+                           Cut cut = Cut::kReplicated) {
+  PosixStorage storage;
+  Loaded first;
+  run_ranks(size, [&](mesh::Comm& comm) {
+    Checkpointer checkpointer(options_for(path, 2), comm, storage);
+    checkpointer.open();
+    const auto expected = snapshot_of(step, cut, comm);
+    const auto shards = blank(expected.shards);
+    const auto loaded = checkpointer.load(shards);
+    ASSERT_TRUE(loaded);
+    EXPECT_EQ(loaded->step, step);
+    EXPECT_EQ(loaded->state, expected.state);
+    EXPECT_EQ(loaded->path, (path / Directory(storage, path).of_step(step).filename()).string());
+    EXPECT_TRUE(equal(shards, expected.shards));
+    if (comm.rank() == 0) first = *loaded;
+  });
+  return first;
+}
+
 }  // namespace trainyard::checkpoint
