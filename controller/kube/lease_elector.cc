@@ -10,6 +10,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kReleaseTimeout{2'000};
+constexpr const char* kTooLate = "renewals came too late; the API server is slow, or this process did not run";
 
 milliseconds until(std::chrono::steady_clock::time_point end) {
   return std::max(milliseconds(1), std::chrono::duration_cast<milliseconds>(end - std::chrono::steady_clock::now()));
@@ -50,7 +51,7 @@ void LeaseElector::run(const std::stop_token& stop) {
     const auto now = Clock::now();
     if (leading_ && now >= lost_at()) {
       stop_leading("the lease could not be renewed for " + std::to_string(options_.renew_deadline.count()) +
-                   " ms: " + last_problem_);
+                   " ms: " + (last_problem_.empty() ? kTooLate : last_problem_));
       continue;
     }
     // A leader has to know in time that it lost; and half the deadline leaves room for a second try.
@@ -111,6 +112,7 @@ bool LeaseElector::write(const LeaseRecord& record, Clock::time_point end) {
     lease_.reset();  // somebody else wrote, or it is unknown whether this write happened: look
     return false;
   }
+  last_problem_.clear();
   held_since_ = sent_at;
   leads_until_ = lost_at().time_since_epoch().count();
   observe(std::move(answer.body));

@@ -67,7 +67,7 @@ class LeaseElector {
   Clock::time_point lost_at() const;
   std::chrono::milliseconds until_next_try();
   void observe(Json lease);
-  /// Keeps why a request failed.
+  /// Keeps why a request failed, until a write succeeds.
   void failed(const Response& answer);
   void start_leading();
   void stop_leading(const std::string& why);

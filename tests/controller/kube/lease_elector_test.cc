@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -15,12 +17,15 @@ namespace {
 using namespace std::chrono_literals;
 using testing::Inbox;
 
+constexpr int kNever = std::numeric_limits<int>::max();
+
 /// One Lease, with resource versions and conflicts as a server has them; it can be made to fail.
 class LeaseStore : public KubeApi {
  public:
   Response perform(const Request& request) override {
     const std::lock_guard lock(mutex_);
-    if (failing_) return {.status = 0, .message = "the server is away"};
+    if (version_ >= fails_from_version_) return {.status = 0, .message = "the server is away"};
+    if (version_ >= slow_from_version_) std::this_thread::sleep_for(slowness_);
     if (request.method == Method::kGet)
       return lease_.is_null() ? Response{.status = 404} : Response{.status = 200, .body = lease_};
     if (request.method == Method::kPost && !lease_.is_null())
@@ -32,9 +37,16 @@ class LeaseStore : public KubeApi {
     store(request.body);
     return {.status = 200, .body = lease_};
   }
-  void fail(bool failing) {
+  /// Every request fails once there were so many writes.
+  void fail_after(int writes) {
     const std::lock_guard lock(mutex_);
-    failing_ = failing;
+    fails_from_version_ = writes;
+  }
+  /// Every request takes this time once there were so many writes.
+  void be_slow_after(int writes, std::chrono::milliseconds slowness) {
+    const std::lock_guard lock(mutex_);
+    slow_from_version_ = writes;
+    slowness_ = slowness;
   }
   LeaseRecord record() {
     const std::lock_guard lock(mutex_);
@@ -55,14 +67,20 @@ class LeaseStore : public KubeApi {
   std::mutex mutex_;
   Json lease_;
   int version_ = 0;
-  bool failing_ = false;
+  int fails_from_version_ = kNever, slow_from_version_ = kNever;
+  std::chrono::milliseconds slowness_{0};
 };
 
 class Candidate {
  public:
-  Candidate(LeaseStore& store, const std::string& identity)
+  /// With a short deadline a machine that is busy may end its leadership at any time.
+  Candidate(LeaseStore& store, const std::string& identity, std::chrono::milliseconds renew_deadline = 50s)
       : elector_(store,
-                 {.name_space = "trainyard", .identity = identity, .duration = 60s, .renew_deadline = 30ms, .retry_period = 2ms},
+                 {.name_space = "trainyard",
+                  .identity = identity,
+                  .duration = 60s,
+                  .renew_deadline = renew_deadline,
+                  .retry_period = 2ms},
                  {.started_leading = [this] { started_.put(true); },
                   .stopped_leading = [this](const std::string& why) { stopped_.put(why); },
                   .new_leader = [this](const std::string& who) { others_.put(who); }}) {}
@@ -102,13 +120,23 @@ TEST(LeaseElector, ASecondCandidateLeadsOnceTheFirstStepsDown) {
 
 TEST(LeaseElector, ALeaderThatCannotRenewStopsByItsDeadline) {
   LeaseStore store;
-  Candidate a(store, "a");
+  store.fail_after(1);
+  Candidate a(store, "a", 300ms);
   ASSERT_TRUE(a.starts());
-  store.fail(true);
-  EXPECT_EQ(a.why_it_stops(), "the lease could not be renewed for 30 ms: the server is away");
+  EXPECT_EQ(a.why_it_stops(), "the lease could not be renewed for 300 ms: the server is away");
   EXPECT_FALSE(a.elector().is_leader());
-  store.fail(false);
+  store.fail_after(kNever);
   EXPECT_TRUE(a.starts()) << "it still holds the lease, and tries again";
+}
+
+TEST(LeaseElector, ALeaderWhoseRenewalsComeTooLateStopsAndSaysSo) {
+  LeaseStore store;
+  store.be_slow_after(1, 50ms);
+  Candidate a(store, "a", 30ms);
+  ASSERT_TRUE(a.starts());
+  EXPECT_EQ(
+      a.why_it_stops(),
+      "the lease could not be renewed for 30 ms: renewals came too late; the API server is slow, or this process did not run");
 }
 
 TEST(LeaseElector, ALeaderStopsWhenAnotherHoldsTheLease) {
@@ -122,12 +150,12 @@ TEST(LeaseElector, ALeaderStopsWhenAnotherHoldsTheLease) {
 
 TEST(LeaseElector, TellsOfTroubleOnceAndOfItsEnd) {
   LeaseStore store;
-  store.fail(true);
+  store.fail_after(0);
   Inbox<std::string> troubles;
   const LeaseOptions options{.name_space = "n", .identity = "a", .duration = 60s, .renew_deadline = 10s, .retry_period = 2ms};
   LeaseElector elector(store, options, {.trouble = [&](const std::string& what) { troubles.put(what); }});
   EXPECT_EQ(troubles.take(), "the server is away");
-  store.fail(false);
+  store.fail_after(kNever);
   EXPECT_EQ(troubles.take(), "");
 }
 
