@@ -11,6 +11,7 @@
 
 #include "crds/contract/validate.h"
 #include "tests/crds/yaml.h"
+#include "tests/paths.h"
 
 namespace trainyard::crd_test {
 namespace {
@@ -72,7 +73,7 @@ TEST(Cases, TryEveryRuleOfTheSchema) {
 
 TEST(Examples, AreAllAccepted) {
   int jobs = 0;
-  for (const auto& file : std::filesystem::directory_iterator(TRAINYARD_SOURCE_DIR "/crds/examples")) {
+  for (const auto& file : std::filesystem::directory_iterator(test::kSourceDir + std::string("/crds/examples"))) {
     for (const Json& document : load_all("crds/examples/" + file.path().filename().string())) {
       if (document.value("kind", "") != "TrainingJob") continue;
       ++jobs;
@@ -83,7 +84,7 @@ TEST(Examples, AreAllAccepted) {
 }
 
 TEST(Readme, ShowsAJobThatIsAccepted) {
-  std::ifstream file(TRAINYARD_SOURCE_DIR "/README.md");
+  std::ifstream file(test::kSourceDir + std::string("/README.md"));
   const std::string text{std::istreambuf_iterator<char>(file), {}}, fence = "```yaml\n";
   const std::size_t start = text.find(fence) + fence.size();
   const std::string manifest = text.substr(start, text.find("```", start) - start);

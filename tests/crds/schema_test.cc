@@ -9,6 +9,7 @@
 #include "crds/contract/job.h"
 #include "crds/contract/validate.h"
 #include "tests/crds/yaml.h"
+#include "tests/paths.h"
 
 namespace trainyard::crd_test {
 namespace {
@@ -203,7 +204,7 @@ TEST(Schema, GivesEveryRuleAMessage) {
 }
 
 TEST(Schema, IsSmallEnoughForClientSideApply) {
-  EXPECT_LT(std::filesystem::file_size(TRAINYARD_SOURCE_DIR "/crds/trainingjob.yaml"), 200'000u);
+  EXPECT_LT(std::filesystem::file_size(test::kSourceDir + std::string("/crds/trainingjob.yaml")), 200'000u);
 }
 
 TEST(Names, OfTheResourceAreThoseOfTheType) {

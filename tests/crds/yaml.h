@@ -8,6 +8,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include "crds/contract/fields.h"
+#include "tests/paths.h"
 
 namespace trainyard::crd_test {
 
@@ -45,7 +46,7 @@ inline Json json_from(const YAML::Node& node) {
 /// The documents of a file below the project's root. Throws YAML::Exception where it can't be read.
 inline std::vector<Json> load_all(const std::string& path) {
   std::vector<Json> out;
-  for (const auto& document : YAML::LoadAllFromFile(TRAINYARD_SOURCE_DIR "/" + path)) out.push_back(json_from(document));
+  for (const auto& document : YAML::LoadAllFromFile(test::kSourceDir + ("/" + path))) out.push_back(json_from(document));
   return out;
 }
 inline Json load(const std::string& path) { return load_all(path).at(0); }

@@ -12,6 +12,7 @@
 #include "controller/kube/lease.h"
 #include "controller/kube/rest_kube_api.h"
 #include "tests/crds/yaml.h"
+#include "tests/paths.h"
 #include "tests/support/api_server.h"
 #include "tests/support/helm.h"
 #include "tests/support/program.h"
@@ -24,7 +25,7 @@ using kube::Json;
 using kube::Method;
 using testing::Program;
 
-const std::string kProgram = std::string(TRAINYARD_BIN_DIR) + "/trainyard-controller";
+const std::string kProgram = std::string(test::kBinDir) + "/trainyard-controller";
 const std::string kJobs = "/apis/trainyard.dev/v1alpha1/namespaces/default/trainingjobs";
 const std::string kPods = "/api/v1/namespaces/default/pods";
 const std::string kClaims = "/api/v1/namespaces/default/persistentvolumeclaims";

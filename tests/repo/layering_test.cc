@@ -12,11 +12,13 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/paths.h"
+
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kRoot = TRAINYARD_SOURCE_DIR;
+const fs::path kRoot = trainyard::test::kSourceDir;
 
 std::string read(const fs::path& path) {
   std::ifstream file(path);

@@ -1,4 +1,5 @@
 #include "tests/support/api_server.h"
+#include "tests/paths.h"
 
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -33,7 +34,7 @@ std::string first_line(int fd) {
 }  // namespace
 
 ApiServer::ApiServer(const std::vector<std::string>& flags) {
-  const std::string script = std::string(TRAINYARD_SOURCE_DIR) + "/" + kScript;
+  const std::string script = std::string(test::kSourceDir) + "/" + kScript;
   std::vector<std::string> words = {script, "--"};
   words.insert(words.end(), flags.begin(), flags.end());
   std::vector<char*> arguments;

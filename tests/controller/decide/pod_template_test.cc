@@ -8,6 +8,7 @@
 
 #include "controller/decide/json_lookup.h"
 #include "crds/contract/names.h"
+#include "tests/paths.h"
 #include "tests/support/builders.h"
 
 namespace trainyard::decide {
@@ -151,7 +152,7 @@ void collect_additions(const Json& given, const Json& made, std::set<std::string
 }
 
 TEST(WorkerPod, IsDescribedWholeInTheOperatorsHandbook) {
-  std::ifstream page(TRAINYARD_SOURCE_DIR "/docs/operating.md");
+  std::ifstream page(test::kSourceDir + std::string("/docs/operating.md"));
   std::string text((std::istreambuf_iterator<char>(page)), {});
   text = text.substr(text.find("## What the controller adds to a template"));
   text = text.substr(0, text.find("\n## ", 1));

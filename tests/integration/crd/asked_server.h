@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 #include "tests/crds/yaml.h"
+#include "tests/paths.h"
 #include "tests/support/api_server.h"
 
 namespace trainyard::crd_test {
@@ -32,7 +33,7 @@ struct Finished {
 
 /// Runs a shell command in the project's root.
 inline Finished shell(const std::string& command) {
-  FILE* pipe = popen(("cd '" TRAINYARD_SOURCE_DIR "' && { " + command + "\n} 2>&1 < /dev/null").c_str(), "r");
+  FILE* pipe = popen((std::string("cd '") + test::kSourceDir + "' && { " + command + "\n} 2>&1 < /dev/null").c_str(), "r");
   if (pipe == nullptr) throw std::runtime_error("start a shell: no process");
   Finished out;
   char text[4096];

@@ -17,6 +17,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 
+#include "tests/paths.h"
 #include "tests/support/inbox.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/agent_service.h"
@@ -47,7 +48,7 @@ class AgentInThread {
     agent::AgentOptions options;
     options.worker = {.pod_uid = pod_uid, .bind_address = "127.0.0.1", .node = "n1", .cpus = 1};
     options.limits = limits;
-    options.rank_program = std::string(TRAINYARD_BIN_DIR) + "/fake-rank";
+    options.rank_program = std::string(test::kBinDir) + "/fake-rank";
     options.termination_log = termination_log;
     std::promise<std::uint16_t> listening;
     thread_ = std::jthread([this, options, &listening] { run(options, listening); });

@@ -6,12 +6,14 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/paths.h"
+
 namespace trainyard::agent {
 namespace {
 
 std::string example() {
   std::ostringstream text;
-  text << std::ifstream(TRAINYARD_SOURCE_DIR "/crds/examples/dictionary-tiny.yaml").rdbuf();
+  text << std::ifstream(test::kSourceDir + std::string("/crds/examples/dictionary-tiny.yaml")).rdbuf();
   return text.str();
 }
 std::string replaced(std::string text, const std::string& from, const std::string& to) {

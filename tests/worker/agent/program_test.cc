@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/paths.h"
 #include "tests/worker/agent/agent_in_thread.h"
 #include "tests/worker/agent/process_facts.h"
 #include "tests/worker/agent/signed_client.h"
@@ -17,8 +18,8 @@ using testing::is_alive;
 using testing::is_gone_soon;
 using testing::WorkerProgram;
 
-const std::string kExample = TRAINYARD_SOURCE_DIR "/crds/examples/dictionary-tiny.yaml";
-const std::string kFakeRank = std::string(TRAINYARD_BIN_DIR) + "/fake-rank";
+const std::string kExample = test::kSourceDir + std::string("/crds/examples/dictionary-tiny.yaml");
+const std::string kFakeRank = std::string(test::kBinDir) + "/fake-rank";
 
 class RunCommandTest : public ::testing::Test {
  protected:

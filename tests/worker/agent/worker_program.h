@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/paths.h"
 #include "tests/support/inbox.h"
 #include "tests/support/temporary_folder.h"
 
@@ -22,7 +23,7 @@ class WorkerProgram {
  public:
   /// `environment` entries as NAME=value are added to this process's own.
   WorkerProgram(std::vector<std::string> arguments, std::vector<std::string> environment) {
-    arguments.insert(arguments.begin(), std::string(TRAINYARD_BIN_DIR) + "/trainyard-worker");
+    arguments.insert(arguments.begin(), std::string(test::kBinDir) + "/trainyard-worker");
     std::vector<char*> argv;
     for (auto& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);

@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "crds/contract/user_error.h"
+#include "tests/paths.h"
 #include "tests/worker/checkpoint/faulty_storage.h"
 #include "tests/worker/mesh/ranks.h"
 #include "tests/worker/trainer/reports.h"
@@ -31,8 +32,8 @@ struct Job {
     spec.model.size->vocabularySize = 256;
     spec.training.steps = 6;
     spec.training.globalBatchSize = 4;
-    spec.data.train = {{.path = std::string(TRAINYARD_SOURCE_DIR) + "/LICENSE"}};
-    spec.data.validation = {{.path = std::string(TRAINYARD_SOURCE_DIR) + "/LICENSE"}};
+    spec.data.train = {{.path = std::string(test::kSourceDir) + "/LICENSE"}};
+    spec.data.validation = {{.path = std::string(test::kSourceDir) + "/LICENSE"}};
     spec.evaluation = contract::Evaluation{.everySteps = 4, .batches = 2};
     spec.checkpoint = contract::Checkpoint{.path = folder / "checkpoints", .everySteps = {}, .keep = 3};
   }
