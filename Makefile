@@ -50,7 +50,7 @@ chart: ## copy the CRD into the chart, lint it and run its unit tests
 bench: ## the benchmarks; docs/performance.md tells how to read them
 	@.ci/bench
 
-sanitize: ## unit and simulation tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+sanitize: ## unit and simulation tests under AddressSanitizer and UndefinedBehaviorSanitizer, those of threads under ThreadSanitizer
 	@.ci/test asan tsan
 
 tidy: ## clang-tidy over the files that changed since origin/main (ALL=1: all files)
