@@ -93,7 +93,7 @@ at::Tensor halving_sum(const at::Tensor& values) {
 GradientNorm::GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh)
     : all_(std::move(all)), parts_(std::move(parts)), mesh_(mesh) {}
 
-double GradientNorm::operator()(const std::vector<at::Tensor>& gradients) {
+GradientNorm::Measured GradientNorm::measure(const std::vector<at::Tensor>& gradients, const at::Tensor& loss) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> blocks;
   for (std::size_t i = 0; i < parts_.size(); ++i) {
@@ -110,17 +110,20 @@ double GradientNorm::operator()(const std::vector<at::Tensor>& gradients) {
       first += sums.numel();
     }
   }
-  at::Tensor tensors =
-      at::zeros({static_cast<std::int64_t>(all_.size())}, at::TensorOptions().dtype(at::kDouble).device(mesh_.device()));
+  // By tensor; then the loss.
+  const auto num_tensors = static_cast<std::int64_t>(all_.size());
+  at::Tensor sums = at::zeros({num_tensors + 1}, at::TensorOptions().dtype(at::kDouble).device(mesh_.device()));
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     if (all_[parts_[i].index].owner() != mesh_.at().pp) continue;
-    tensors[static_cast<std::int64_t>(parts_[i].index)].copy_(halving_sum(blocks[i]));
+    sums[static_cast<std::int64_t>(parts_[i].index)].copy_(halving_sum(blocks[i]));
   }
-  if (mesh_.pipeline().size() > 1) mesh_.pipeline().all_reduce(tensors, mesh::ReduceOp::kSum);  // adds zeros: exact
-  const at::Tensor host = tensors.cpu();
-  double sum = 0;
-  for (std::int64_t i = 0; i < host.numel(); ++i) sum += host.const_data_ptr<double>()[i];
-  return std::sqrt(sum);
+  sums[num_tensors].copy_(loss);
+  if (mesh_.pipeline().size() > 1) mesh_.pipeline().all_reduce(sums, mesh::ReduceOp::kSum);  // adds zeros: exact
+  const at::Tensor host = sums.cpu();
+  const double* const values = host.const_data_ptr<double>();
+  double squares = 0;
+  for (std::int64_t i = 0; i < num_tensors; ++i) squares += values[i];
+  return {.norm = std::sqrt(squares), .loss = values[num_tensors]};
 }
 
 double clip_coefficient(double norm, double max_norm) {

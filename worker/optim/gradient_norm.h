@@ -39,9 +39,14 @@ class GradientNorm {
   /// `all`: the parameters of the whole model in name order; `parts`: those of this rank.
   GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh);
 
+  struct Measured {
+    double norm = 0.0;
+    double loss = 0.0;
+  };
   /// Collective over the tensor-parallel and the pipeline group: of a tensor that is cut, the blocks' sums are added over the ranks.
-  /// `gradients` belong to the parts, and are equal on all data-parallel ranks.
-  double operator()(const std::vector<at::Tensor>& gradients);
+  /// `gradients` belong to the parts, and are equal on all data-parallel ranks. `loss` is a scalar that is 0 on all stages but one; its
+  /// sum over the stages comes to the host in the same copy as the norm, since each copy makes the host wait for the GPU.
+  Measured measure(const std::vector<at::Tensor>& gradients, const at::Tensor& loss);
 
  private:
   std::vector<plan::Parameter> all_;

@@ -57,8 +57,9 @@ StepMetrics Engine::step(const schedule::StepInput& input) {
   auto result = runner_.run(input);
   gradients_ = std::move(result.gradients);
   StepMetrics metrics;
-  metrics.loss = result.loss.item<double>();
-  metrics.gradient_norm = norm_(gradients_);
+  const auto measured = norm_.measure(gradients_, result.loss);
+  metrics.loss = measured.loss;
+  metrics.gradient_norm = measured.norm;
   metrics.learning_rate = optim::learning_rate(spec_.training, steps_done() + 1, steps_);
   if (!std::isfinite(metrics.gradient_norm)) return metrics;
   if (const auto& clipping = spec_.training.gradientClipping) {

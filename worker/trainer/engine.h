@@ -16,7 +16,7 @@
 namespace trainyard::trainer {
 
 struct StepMetrics {
-  double loss = 0.0;           // nats a token, the mean over the step; on ranks of the last stage, 0 elsewhere
+  double loss = 0.0;           // nats a token, the mean over the step; equal on all ranks
   double gradient_norm = 0.0;  // before clipping; equal on all ranks
   double learning_rate = 0.0;
 };

@@ -103,7 +103,10 @@ double norm_in(contract::Degrees degrees, bool tied) {
       parts.push_back({i, box});
       gradients.push_back(gradient);
     }
-    const double norm = GradientNorm(all, parts, mesh)(gradients);
+    const at::Tensor loss = at::full({}, mesh.is_last_stage() ? 2.7F : 0.0F);
+    const auto measured = GradientNorm(all, parts, mesh).measure(gradients, loss);
+    EXPECT_EQ(measured.loss, 2.7F) << "of the last stage, on every stage";
+    const double norm = measured.norm;
     at::Tensor most = at::full({1}, norm, at::kDouble);
     mesh.world().all_reduce(most, mesh::ReduceOp::kMax);
     EXPECT_EQ(most.item<double>(), norm) << "ranks disagree";
