@@ -8,6 +8,16 @@ namespace trainyard::schedule {
 
 using plan::PipelineOpKind;
 
+namespace {
+
+/// A copy from pinned memory takes its turn in the GPU's stream; from other memory the host would wait for all that is before it.
+at::Tensor on_device(const at::Tensor& tensor, at::Device device) {
+  if (!device.is_cuda() || tensor.is_cuda()) return tensor.to(device);
+  return tensor.pin_memory().to(device, /*non_blocking=*/true);
+}
+
+}  // namespace
+
 /// A micro-batch between its forward and its backward.
 struct StepRunner::InFlight {
   at::Tensor input;  // activations from the stage before: a variable whose gradient goes back to it; undefined on the first stage
@@ -23,7 +33,7 @@ StepRunner::StepRunner(const contract::TrainingJobSpec& spec, model::Parameters&
 StepResult StepRunner::run(const StepInput& input) {
   const auto program = plan::one_forward_one_backward(mesh_.layout().degrees().pp, input.micro_batches, mesh_.at().pp);
   GradientSum sum(spec_.training.reduction);
-  double unused = 0;
+  at::Tensor unused;
   execute(program, input, true, sum, unused);
   Summand total = sum.take();
   reduce_over(mesh_.data(), spec_.training.reduction, total);
@@ -35,13 +45,13 @@ double StepRunner::loss_sum(const StepInput& input) {
   const at::NoGradGuard no_grad;
   const auto program = plan::forward_only(mesh_.layout().degrees().pp, input.micro_batches, mesh_.at().pp);
   GradientSum unused(spec_.training.reduction);
-  double sum = 0;
+  at::Tensor sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(mesh_.device()));
   execute(program, input, false, unused, sum);
-  return sum;
+  return sum.item<double>();
 }
 
 void StepRunner::execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, bool training, GradientSum& sum,
-                         double& loss_sum) {
+                         at::Tensor& loss_sum) {
   const std::int64_t width = spec_.model.size->hiddenSize;
   const auto options = at::TensorOptions().dtype(parameters_.compute_type()).device(mesh_.device());
   const auto empty = [&] { return at::empty({input.micro_batch_size, input.sequence_length, width}, options); };
@@ -70,17 +80,18 @@ void StepRunner::execute(const std::vector<plan::PipelineOp>& program, const Ste
   }
 }
 
-void StepRunner::forward(InFlight& flight, const StepInput& input, std::int32_t micro_batch, bool training, double& loss_sum) {
+void StepRunner::forward(InFlight& flight, const StepInput& input, std::int32_t micro_batch, bool training,
+                         at::Tensor& loss_sum) {
   MicroBatch batch;
   if (mesh_.is_first_stage() || mesh_.is_last_stage()) batch = input.read(micro_batch);
-  flight.output = stage_.forward(mesh_.is_first_stage() ? batch.tokens_BT.to(mesh_.device()) : flight.input);
+  flight.output = stage_.forward(mesh_.is_first_stage() ? on_device(batch.tokens_BT, mesh_.device()) : flight.input);
   if (!mesh_.is_last_stage()) return;
-  flight.output = stage_.loss_sum(flight.output, batch.targets_BT.to(mesh_.device()));
+  flight.output = stage_.loss_sum(flight.output, on_device(batch.targets_BT, mesh_.device()));
   if (training) {
     flight.output = flight.output / static_cast<double>(input.loss_tokens);
     flight.loss = flight.output.detach();
   } else {
-    loss_sum += flight.output.item<double>();
+    loss_sum.add_(flight.output);
   }
 }
 

@@ -54,8 +54,8 @@ class StepRunner {
  private:
   struct InFlight;
   void execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, bool training, GradientSum& sum,
-               double& loss_sum);
-  void forward(InFlight& flight, const StepInput& input, std::int32_t micro_batch, bool training, double& loss_sum);
+               at::Tensor& loss_sum);
+  void forward(InFlight& flight, const StepInput& input, std::int32_t micro_batch, bool training, at::Tensor& loss_sum);
   Summand backward(InFlight& flight);
   std::vector<at::Tensor> by_parameter(Summand& sum);
   void add_tied(std::vector<at::Tensor>& gradients);
