@@ -28,11 +28,18 @@ int failed(report::Reporter& reporter, contract::FailureClass failure_class, std
   return exit_code;
 }
 
+contract::Json parse_config(const std::string& line) {
+  try {
+    return contract::Json::parse(line);
+  } catch (const contract::Json::parse_error& error) {
+    throw contract::UserError("ConfigurationInvalid", std::string("the rank's configuration is not JSON: ") + error.what());
+  }
+}
+
 }  // namespace
 
 contract::RankConfig read_config(const std::string& line) {
-  const auto json = contract::Json::parse(line, nullptr, false);
-  auto decoded = contract::decode<contract::RankConfig>(json);
+  auto decoded = contract::decode<contract::RankConfig>(parse_config(line));
   if (!decoded.problems.empty()) {
     throw contract::UserError("ConfigurationInvalid", "the rank's configuration:\n" + contract::to_text(decoded.problems));
   }

@@ -42,8 +42,14 @@ TEST(ReadConfig, ReadsWhatTheAgentWrites) {
 }
 
 TEST(ReadConfig, RefusesALineThatIsNoConfiguration) {
-  EXPECT_NE(refusal_of("nonsense").find("the rank's configuration:\n"), std::string::npos) << refusal_of("nonsense");
   EXPECT_NE(refusal_of("{\"rank\":\"first\"}").find("rank: "), std::string::npos);
+}
+
+TEST(ReadConfig, SaysWhatIsWrongWithALineThatIsNoJsonAndWhere) {
+  const auto text = refusal_of("{\"rank\": 1, spec}");
+  EXPECT_NE(text.find("the rank's configuration is not JSON: "), std::string::npos) << text;
+  EXPECT_NE(text.find("line 1, column 13"), std::string::npos) << text;
+  EXPECT_NE(text.find("expected string literal"), std::string::npos) << text;
 }
 
 TEST(ReadConfig, NamesEveryProblemOfTheSpec) {
