@@ -9,6 +9,23 @@
 namespace trainyard::checkpoint {
 namespace {
 
+/// Saves on a machine that stops before its operation of that number on storage, where it comes to that many. True: the save was told
+/// as durable.
+bool save_until_it_stops(FaultyStorage& machine, std::int64_t operation, const std::filesystem::path& folder, std::int64_t step) {
+  bool durable = false;
+  try {
+    run_ranks(1, [&](mesh::Comm& comm) {
+      Checkpointer checkpointer(options_for(folder), comm, machine);
+      machine.stop_at(operation);
+      checkpointer.open();
+      checkpointer.start(snapshot_of(step, Cut::kReplicated, comm));
+      durable = checkpointer.finish()->failure.empty();
+    });
+  } catch (const StorageUnavailable&) {  // it stopped in open()
+  }
+  return durable;
+}
+
 TEST(Checkpointer, LeavesTheOlderCheckpointUsableWhereverTheMachineStops) {
   bool stopped = true;
   std::int64_t operation = 0;
@@ -18,17 +35,7 @@ TEST(Checkpointer, LeavesTheOlderCheckpointUsableWhereverTheMachineStops) {
     const ScratchFolder folder;
     for (const std::int64_t step : {100, 150}) save(folder.path(), step);
     FaultyStorage machine;
-    bool durable = false;
-    try {
-      run_ranks(1, [&](mesh::Comm& comm) {
-        Checkpointer checkpointer(options_for(folder.path()), comm, machine);
-        machine.stop_at(operation);
-        checkpointer.open();
-        checkpointer.start(snapshot_of(200, Cut::kReplicated, comm));
-        durable = checkpointer.finish()->failure.empty();
-      });
-    } catch (const StorageUnavailable&) {  // it stopped in open()
-    }
+    const bool durable = save_until_it_stops(machine, operation, folder.path(), 200);
     stopped = machine.stopped();
     machine.stop();  // at the latest: what is told as durable is so
     PosixStorage storage;
@@ -71,16 +78,7 @@ TEST(Checkpointer, ReplacingACorruptCheckpointLosesNoOtherWhereverTheMachineStop
     for (const std::int64_t step : {100, 200}) save(folder.path(), step);
     std::filesystem::remove(folder.path() / "step-00000200/manifest.json");
     FaultyStorage machine;
-    try {
-      run_ranks(1, [&](mesh::Comm& comm) {
-        Checkpointer checkpointer(options_for(folder.path()), comm, machine);
-        machine.stop_at(operation);
-        checkpointer.open();
-        checkpointer.start(snapshot_of(200, Cut::kReplicated, comm));
-        checkpointer.finish();
-      });
-    } catch (const StorageUnavailable&) {
-    }
+    save_until_it_stops(machine, operation, folder.path(), 200);
     stopped = machine.stopped();
     const bool complete = std::filesystem::exists(folder.path() / "step-00000200/manifest.json");
     expect_loads(folder.path(), complete ? 200 : 100);

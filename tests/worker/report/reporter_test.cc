@@ -63,14 +63,28 @@ class Pipe {
   std::array<int, 2> ends_{-1, -1};
 };
 
-std::vector<Report> reports_from(Pipe& pipe) {
-  pipe.close_writer();
+std::vector<Report> read_reports(Pipe& pipe) {
   std::vector<Report> reports;
   for (const auto& line : pipe.read_lines()) {
     const auto decoded = contract::decode<Report>(Json::parse(line));
     EXPECT_TRUE(decoded.problems.empty()) << contract::to_text(decoded.problems);
     reports.push_back(decoded.value);
   }
+  return reports;
+}
+
+std::vector<Report> reports_from(Pipe& pipe) {
+  pipe.close_writer();
+  return read_reports(pipe);
+}
+
+/// What an agent gets that reads again only when the rank is about to end.
+std::vector<Report> read_while_closing(Reporter& reporter, Pipe& pipe) {
+  std::vector<Report> reports;
+  std::thread agent([&] { reports = read_reports(pipe); });
+  reporter.close();
+  pipe.close_writer();
+  agent.join();
   return reports;
 }
 
@@ -100,13 +114,7 @@ TEST(Reporter, KeepsTheNewestProgressWhileNobodyReads) {
   pipe.fill();
   Reporter reporter(pipe.writer(), true);
   for (std::int64_t step = 1; step <= 1000; ++step) reporter.progress(progress_of(step));
-  std::vector<Report> reports;
-  std::thread agent([&] {
-    for (const auto& line : pipe.read_lines()) reports.push_back(contract::decode<Report>(Json::parse(line)).value);
-  });
-  reporter.close();
-  pipe.close_writer();
-  agent.join();
+  const auto reports = read_while_closing(reporter, pipe);
   ASSERT_GE(reports.size(), 256u);
   EXPECT_LE(reports.size(), 257u);  // one that the writer held already, and the newest
   EXPECT_EQ(reports.back().progress->step, 1000);
@@ -119,13 +127,7 @@ TEST(Reporter, DropsTheOldestNoticesButNeverAFailureWhileNobodyReads) {
   Reporter reporter(pipe.writer(), true);
   reporter.failure({.reason = "First"});
   for (int i = 0; i < 1000; ++i) reporter.notice(false, "Notice", std::to_string(i));
-  std::vector<Report> reports;
-  std::thread agent([&] {
-    for (const auto& line : pipe.read_lines()) reports.push_back(contract::decode<Report>(Json::parse(line)).value);
-  });
-  reporter.close();
-  pipe.close_writer();
-  agent.join();
+  const auto reports = read_while_closing(reporter, pipe);
   ASSERT_GE(reports.size(), 64u);
   EXPECT_LE(reports.size(), 66u);
   EXPECT_EQ(reports.back().notice->message, "999");
@@ -142,13 +144,7 @@ TEST(Reporter, PutsProgressBeforeTheCheckpointThatFollowedIt) {
   reporter.progress(progress_of(100));
   reporter.checkpoint({.step = 100, .path = "/c"});
   reporter.progress(progress_of(101));
-  std::vector<Report> reports;
-  std::thread agent([&] {
-    for (const auto& line : pipe.read_lines()) reports.push_back(contract::decode<Report>(Json::parse(line)).value);
-  });
-  reporter.close();
-  pipe.close_writer();
-  agent.join();
+  const auto reports = read_while_closing(reporter, pipe);
   ASSERT_EQ(reports.size(), 4u);
   EXPECT_EQ(reports[1].progress->step, 100);
   EXPECT_EQ(reports[2].kind, ReportKind::kCheckpoint);
