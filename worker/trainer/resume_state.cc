@@ -32,9 +32,9 @@ std::vector<std::string> pauses(const data::Cursor& cursor, const std::vector<co
 
 }  // namespace
 
-ResumeState resume_state_of(const contract::RankConfig& config, const data::Cursor& cursor,
-                            std::optional<double> validation_loss) {
-  ResumeState state{.cursor = cursor, .validationLoss = validation_loss, .sources = {}, .threads = config.threads};
+ResumeState resume_state_of(const contract::RankConfig& config, const data::Cursor& cursor, const Losses& losses) {
+  ResumeState state{
+      .cursor = cursor, .loss = losses.training, .validationLoss = losses.validation, .sources = {}, .threads = config.threads};
   for (const auto& source : config.spec.data.train) state.sources.push_back({source.path, source.weight});
   return state;
 }

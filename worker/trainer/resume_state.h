@@ -27,6 +27,7 @@ struct SourceThen {
 /// The manifest's `state` (docs/formats.md). Equal on all ranks.
 struct ResumeState {
   data::Cursor cursor;
+  std::optional<double> loss;            // of the last step
   std::optional<double> validationLoss;  // of the last evaluation
   std::vector<SourceThen> sources;       // of data.train
   std::int32_t threads = 0;              // a process; 0: not known
@@ -34,6 +35,7 @@ struct ResumeState {
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
     field("cursor", self.cursor);
+    field("loss", self.loss);
     field("validationLoss", self.validationLoss);
     field("sources", self.sources);
     field("threads", self.threads);
@@ -41,9 +43,13 @@ struct ResumeState {
   bool operator==(const ResumeState&) const = default;
 };
 
+/// What people were last told of how good the model is.
+struct Losses {
+  std::optional<double> training;    // of the last step
+  std::optional<double> validation;  // of the last evaluation
+};
 /// What a training that has come to `cursor` keeps.
-ResumeState resume_state_of(const contract::RankConfig& config, const data::Cursor& cursor,
-                            std::optional<double> validation_loss);
+ResumeState resume_state_of(const contract::RankConfig& config, const data::Cursor& cursor, const Losses& losses);
 
 /// What is another than it was, though training may go on: one line each.
 std::vector<std::string> changes_since(const ResumeState& then, const contract::RankConfig& now);

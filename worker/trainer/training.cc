@@ -57,17 +57,19 @@ class Training::Loop {
 
   Outcome run() {
     restore();
+    if (engine_.steps_done() >= steps_) report();  // with no step left to do nothing else would tell of the last one
     Saves saves(spec_, checkpointer_ ? &*checkpointer_ : nullptr, around_.reporter, reports_progress(mesh_), around_.wait);
     const auto take = [this] { return snapshot(); };
     meter_.start(around_.seconds());
     while (engine_.steps_done() < steps_) {
       const auto metrics = step();
       const std::int64_t done = engine_.steps_done();
+      losses_.training = metrics.loss;
       if (spec_.evaluation && (done % spec_.evaluation->everySteps == 0 || done == steps_)) {
-        validation_loss_ = evaluate(spec_, *validation_, engine_, mesh_);
+        losses_.validation = evaluate(spec_, *validation_, engine_, mesh_);
       }
       meter_.step_done(around_.seconds());
-      if (reports_progress(mesh_)) around_.reporter.progress(progress(metrics));
+      report(metrics);
       const Wish wish = agree(mesh_, wish_of(around_.control()));
       if (done < steps_ && saves.after_step(done, wish, take)) return Outcome::kStopped;
     }
@@ -92,7 +94,7 @@ class Training::Loop {
                                     ": its state does not say what data was consumed: " + contract::to_text(state.problems));
     }
     cursor_ = state.value.cursor;
-    validation_loss_ = state.value.validationLoss;
+    losses_ = {.training = state.value.loss, .validation = state.value.validationLoss};
     engine_.resume(loaded->step);
     plan_steps({.steps = loaded->step, .samples = cursor_.samples});
     for (const auto& why : loaded->skipped) notice(true, "CheckpointCorrupt", why);
@@ -132,18 +134,25 @@ class Training::Loop {
     return metrics;
   }
 
-  contract::Progress progress(const StepMetrics& metrics) const {
+  /// `metrics`: of the step that was just done; nothing where none was since the resume.
+  void report(const std::optional<StepMetrics>& metrics = std::nullopt) {
+    if (reports_progress(mesh_)) around_.reporter.progress(progress(metrics));
+  }
+
+  contract::Progress progress(const std::optional<StepMetrics>& metrics) const {
     contract::Progress out;
     out.step = engine_.steps_done();
     out.steps = steps_;
     out.epoch = static_cast<double>(cursor_.samples) / static_cast<double>(stream_.samples_per_epoch());
     out.samples = cursor_.samples;
     out.tokens = cursor_.tokens;
-    out.loss = metrics.loss;
-    out.validationLoss = validation_loss_;
-    if (validation_loss_) out.validationPerplexity = std::exp(*validation_loss_);
-    out.learningRate = metrics.learning_rate;
-    out.gradientNorm = metrics.gradient_norm;
+    out.loss = losses_.training;
+    out.validationLoss = losses_.validation;
+    if (losses_.validation) out.validationPerplexity = std::exp(*losses_.validation);
+    if (metrics) {
+      out.learningRate = metrics->learning_rate;
+      out.gradientNorm = metrics->gradient_norm;
+    }
     out.tokensPerSecond = meter_.tokens_per_second();
     out.mfu = meter_.mfu();
     out.remainingSeconds = meter_.remaining_seconds(out.step);
@@ -154,7 +163,7 @@ class Training::Loop {
 
   checkpoint::Snapshot snapshot() const {
     return {.step = engine_.steps_done(),
-            .state = contract::encode(resume_state_of(config_, cursor_, validation_loss_)),
+            .state = contract::encode(resume_state_of(config_, cursor_, losses_)),
             .shards = engine_.shards(),
             .request = std::nullopt};
   }
@@ -170,7 +179,7 @@ class Training::Loop {
   ProgressMeter meter_;
   std::optional<data::SampleSet> validation_;
   std::optional<checkpoint::Checkpointer> checkpointer_;
-  std::optional<double> validation_loss_;
+  Losses losses_;
 };
 
 Training::Training(const contract::RankConfig& config, mesh::Mesh& mesh, const Surroundings& around)

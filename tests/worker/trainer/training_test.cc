@@ -231,12 +231,26 @@ TEST(Train, EvaluatesTheSameInEveryLayout) {
   }
 }
 
-TEST(Train, OfAFinishedJobIsDoneAtOnce) {
+TEST(Train, OfAFinishedJobIsDoneAtOnceAndTellsOfItsLastStep) {
+  for (const auto& degrees : {contract::Degrees{}, {.pp = 2, .dp = 2}}) {
+    const Job job;
+    const auto before = run(job, degrees).progress.back().progress.value();
+    const auto again = run(job, {}, 2);
+    EXPECT_EQ(again.outcome, Outcome::kFinished);
+    ASSERT_EQ(again.progress.size(), 1u);
+    const auto& told = again.progress[0].progress.value();
+    EXPECT_EQ(told.step, 6);
+    EXPECT_EQ(told.steps, 6);
+    EXPECT_EQ(told.tokens, before.tokens);
+    EXPECT_EQ(told.loss, before.loss);
+    EXPECT_EQ(told.validationLoss, before.validationLoss);
+  }
+}
+
+TEST(Train, IsToldOfNoStepBeforeItDoesOne) {
   const Job job;
-  run(job);
-  const auto again = run(job, {}, 2);
-  EXPECT_EQ(again.outcome, Outcome::kFinished);
-  EXPECT_TRUE(again.progress.empty());
+  run(job, {}, 1, stop_at(3));
+  EXPECT_EQ(run(job, {}, 2).progress.front().progress->step, 4) << "a gang counts as running from the first report on";
 }
 
 TEST(Train, StopsAtOnceWhereThereAreNoCheckpoints) {
