@@ -56,8 +56,12 @@ class Training::Loop {
   }
 
   Outcome run() {
+    // Reading a checkpoint may take long, and since it was written nothing was done that would be lost: a stop waits for no step.
+    if (told_to_stop()) return Outcome::kStopped;
     restore();
-    if (engine_.steps_done() >= steps_) report();  // with no step left to do nothing else would tell of the last one
+    const bool is_done = engine_.steps_done() >= steps_;
+    if (!is_done && told_to_stop()) return Outcome::kStopped;
+    if (is_done) report();  // with no step left to do nothing else would tell of the last one
     Saves saves(spec_, checkpointer_ ? &*checkpointer_ : nullptr, around_.reporter, reports_progress(mesh_), around_.wait);
     const auto take = [this] { return snapshot(); };
     meter_.start(around_.seconds());
@@ -101,6 +105,8 @@ class Training::Loop {
     for (const auto& change : changes_since(state.value, config_)) notice(false, "ResumedWithChanges", change);
     notice(false, "Resumed", "training goes on from step " + std::to_string(loaded->step) + ", " + loaded->path);
   }
+
+  bool told_to_stop() { return agree(mesh_, wish_of(around_.control())).stop >= 0; }
 
   void plan_steps(const data::StepsDone& done) {
     steps_ = data::planned_steps(spec_.training, stream_.samples_per_epoch(), spec_.data.sequenceLength, done);

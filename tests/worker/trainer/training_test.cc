@@ -61,9 +61,10 @@ struct Run {
   std::vector<contract::Report> progress, checkpoints, notices;
 };
 
-/// `control(steps)`: what the agent says when this rank has asked `steps` times, that is after so many steps.
+/// `control(steps)`: what the agent says after so many steps; `restoring`: what it says before the checkpoint is read.
 Run run(const Job& job, contract::Degrees degrees = {}, std::int64_t generation = 1,
-        const std::function<contract::RankControl(std::int64_t)>& control = {}, checkpoint::Storage* storage = nullptr) {
+        const std::function<contract::RankControl(std::int64_t)>& control = {}, checkpoint::Storage* storage = nullptr,
+        const contract::RankControl& restoring = {}) {
   contract::RankConfig config;
   config.jobUid = "uid";
   config.job = "default/small";
@@ -78,11 +79,16 @@ Run run(const Job& job, contract::Degrees degrees = {}, std::int64_t generation 
     at::set_num_threads(1);
     ReportFile others;
     report::Reporter reporter(reports_progress(mesh) ? file.descriptor() : others.descriptor(), true);
-    std::int64_t asked = 0;
+    std::int64_t asked = -1;
     double seconds = 0;
     const Surroundings around{.reporter = reporter,
                               .storage = storage != nullptr ? *storage : disk,
-                              .control = [&] { return control ? control(++asked) : contract::RankControl{}; },
+                              .control =
+                                  [&] {
+                                    const std::int64_t steps = asked++;
+                                    if (steps < 0) return restoring;
+                                    return control ? control(steps) : contract::RankControl{};
+                                  },
                               .seconds = [&] { return seconds += 0.5; },
                               .wait = [](std::chrono::seconds) {}};
     outcome = Training(config, mesh, around).run();
@@ -251,6 +257,22 @@ TEST(Train, IsToldOfNoStepBeforeItDoesOne) {
   const Job job;
   run(job, {}, 1, stop_at(3));
   EXPECT_EQ(run(job, {}, 2).progress.front().progress->step, 4) << "a gang counts as running from the first report on";
+}
+
+TEST(Train, StopsBeforeItsFirstStepWhereItWasToldToMeanwhile) {
+  const contract::RankControl stop{.checkpointRequest = 1, .stopAfter = 1};
+  for (const auto& degrees : {contract::Degrees{}, {.dp = 2}}) {
+    const Job job;
+    run(job, {}, 1, stop_at(3));
+    const auto after_reading = run(job, degrees, 2, stop_at(0));
+    EXPECT_EQ(after_reading.outcome, Outcome::kStopped);
+    EXPECT_TRUE(after_reading.progress.empty());
+    EXPECT_EQ(after_reading.notices.front().notice->reason, "Resumed");
+    const auto before_reading = run(job, degrees, 3, {}, nullptr, stop);
+    EXPECT_EQ(before_reading.outcome, Outcome::kStopped);
+    EXPECT_TRUE(before_reading.notices.empty());
+    EXPECT_EQ(run(job, {}, 4).outcome, Outcome::kFinished) << "the checkpoint is as it was";
+  }
 }
 
 TEST(Train, StopsAtOnceWhereThereAreNoCheckpoints) {
