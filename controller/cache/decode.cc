@@ -67,6 +67,8 @@ const Json& trainer(const Json& status) {
 }
 
 /// A termination message that is an agent's last State; anything else (an image without the agent) is no last word.
+constexpr std::size_t kLongestExitMessage = 1'024;
+
 std::optional<contract::State> last_word(const std::string& message) {
   if (message.empty() || message.front() != '{') return std::nullopt;
   const Json json = Json::parse(message, nullptr, false);
@@ -89,6 +91,7 @@ void read_container(const Json& container, decide::WorkerPod& worker) {
   worker.exit_reason = text(terminated, "reason");
   worker.exited_at = time(terminated, "finishedAt");
   worker.last_word = last_word(text(terminated, "message"));
+  if (!worker.last_word) worker.exit_message = text(terminated, "message").substr(0, kLongestExitMessage);
 }
 
 /// The UID of the TrainingJob that controls the object; empty where none does.

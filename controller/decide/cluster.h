@@ -66,6 +66,7 @@ struct WorkerPod {
   std::string exit_reason;                   // OOMKilled, Error, Completed
   std::optional<Time> exited_at;             // state.terminated.finishedAt
   std::optional<contract::State> last_word;  // its termination message, where that is a State
+  std::string exit_message;                  // else the message: of the kubelet, where it could not start the container
   std::string reason;                        // status.reason: OutOfcpu, UnexpectedAdmissionError, NodeAffinity, Evicted, …
   std::string message;                       // status.message
   std::string unscheduled_message;           // of the condition PodScheduled, where it is False (binding: Scheduler)
@@ -133,10 +134,10 @@ struct Volume {
 /// What the API server said to the dry run of worker 0's pod.
 struct TemplateCheck {
   bool accepted = false;
-  std::string message;  // why not
-  PodNeeds needs;       // of the pod as it was accepted, with all that admission adds
+  std::string message;                           // why not
+  PodNeeds needs;                                // of the pod as it was accepted, with all that admission adds
   std::vector<contract::Problem> beyond_direct;  // what binding Direct can't hold of it (node_filter.h)
-  Time at{};            // when it was asked; a refusal is asked about again after Settings::template_retry
+  Time at{};  // when it was asked; a refusal is asked about again after Settings::template_retry
   bool operator==(const TemplateCheck&) const = default;
 };
 

@@ -15,6 +15,13 @@ Failure about(const Pod& pod) {
   return failure;
 }
 
+/// What a container runtime says of a command that is not in the image, or is no program.
+bool is_users(const std::string& runtime_message) {
+  const auto has = [&](const char* words) { return runtime_message.find(words) != std::string::npos; };
+  return has("executable file not found") || has("no such file or directory") || has("permission denied") ||
+         has("exec format error");
+}
+
 std::string said(const std::string& text) { return text.empty() ? "" : ": " + text; }
 
 }  // namespace
@@ -40,6 +47,11 @@ Failure pod_ended(const Pod& pod) {
     failure.message = name +
                       " was killed, since its container had used up its memory; raise the container's memory limit, or lower "
                       "parallelism.microBatchSize";
+  } else if (worker.exit_reason == "StartError" || worker.exit_reason == "ContainerCannotRun") {
+    failure.failureClass = is_users(worker.exit_message) ? FailureClass::kUser : FailureClass::kUnknown;
+    failure.reason = "ContainerNotStarted";
+    failure.message = name + "'s container could not be started" + said(worker.exit_message) +
+                      "; look at command, args and volumeMounts of spec.workers.template";
   } else {
     failure.reason = "WorkerExited";
     const std::string code = worker.exit_code ? " with exit code " + std::to_string(*worker.exit_code) : "";

@@ -9,6 +9,7 @@
 #include "controller/decide/pod_failure.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/progress.h"
+#include "controller/decide/starting.h"
 
 namespace trainyard::decide {
 namespace {
@@ -66,19 +67,6 @@ void restart(Review& review, Failure cause, Replace replace) {
   const bool edited = !template_change(review.job, review.cluster.settings).empty();
   const bool all = replace == Replace::kAll || edited;
   review.set(condition::kPlaced, false, all ? reason::kGangRemoved : reason::kWorkerLost, message);
-}
-
-/// What is still waited for of a worker that does not come up.
-std::string waits_for(const Worker& worker) {
-  if (is_reachable(worker)) return "does not take its assignment: " + worker.agent->error;
-  const auto& pod = *worker.pod->worker;
-  if (!pod.unscheduled_message.empty()) return "is not scheduled: " + pod.unscheduled_message;
-  if (!pod.waiting_reason.empty()) {
-    return "waits: " + pod.waiting_reason + (pod.waiting_message.empty() ? "" : ": " + pod.waiting_message);
-  }
-  if (!pod.container_running) return "was not started by its kubelet";
-  if (worker.agent != nullptr && !worker.agent->error.empty()) return "has an agent that does not answer: " + worker.agent->error;
-  return "has an agent that was not reached yet";
 }
 
 /// Since when it is waited for the worker; nothing where it is up, or a controller that begins to lead has yet to ask its agent.

@@ -20,6 +20,9 @@ bool is_stuck(const WorkerPod& pod) {
   return !pod.waiting_reason.empty() && pod.waiting_reason != "ContainerCreating" && pod.waiting_reason != "PodInitializing";
 }
 
+/// An image takes its time; a volume or a Secret that is missing is waited for without a word in the pod.
+constexpr std::chrono::seconds kCreationTold{30};
+
 struct Trouble {
   std::string reason, message;
 };
@@ -66,8 +69,12 @@ std::optional<Trouble> silence(Review& review) {
             "or suspend and resume the job, so that its workers get the new one (docs/operating.md)"};
   }
   const std::string& ns = review.cluster.settings.controller_namespace;
+  const bool refused = first.agent->error.find("refused") != std::string::npos;
+  const std::string other = refused ? ". Does its container run another program than `trainyard-worker agent`, as by "
+                                      "spec.workers.template's command? If not"
+                                    : "";
   return Trouble{reason::kAgentUnreachable, "the controller can't reach the agent of " + name_of_worker(first) + number + ": " +
-                                                first.agent->error + ". If NetworkPolicies restrict namespace " +
+                                                first.agent->error + other + ". If NetworkPolicies restrict namespace " +
                                                 review.job.key.ns + ", add one that allows ingress to TCP port " +
                                                 std::to_string(contract::kAgentPort) + " of pods with the label " +
                                                 std::string(contract::kJobLabel) + " from namespace " +
@@ -93,7 +100,16 @@ void tell_of_start(Review& review, const std::optional<Trouble>& unreachable) {
   const auto& gang = review.gang;
   const auto up =
       std::count_if(gang.workers.begin(), gang.workers.end(), [](const Worker& w) { return w.state != WorkerState::kComing; });
-  const std::string message = std::to_string(up) + " of " + std::to_string(gang.workers.size()) + " workers are up";
+  std::string message = std::to_string(up) + " of " + std::to_string(gang.workers.size()) + " workers are up";
+  for (const auto& worker : gang.workers) {
+    if (worker.state != WorkerState::kComing) continue;
+    const Time told = worker.pod->created + kCreationTold;
+    if (review.now >= told) {
+      message += "; " + name_of_worker(worker) + " " + waits_for(worker);
+      break;
+    }
+    review.look_again(told);
+  }
   const bool restarting = reason_of(review.status, condition::kProgressing) == reason::kRestarting;
   if (const auto stuck = trouble(gang)) {
     review.set(condition::kRunning, false, stuck->reason, stuck->message);
@@ -106,6 +122,23 @@ void tell_of_start(Review& review, const std::optional<Trouble>& unreachable) {
 }
 
 }  // namespace
+
+std::string waits_for(const Worker& worker) {
+  if (is_reachable(worker)) return "does not take its assignment: " + worker.agent->error;
+  const auto& pod = *worker.pod->worker;
+  if (!pod.unscheduled_message.empty()) return "is not scheduled: " + pod.unscheduled_message;
+  if (!pod.waiting_reason.empty()) {
+    const auto& key = worker.pod->key;
+    const std::string more = is_stuck(pod)
+                                 ? ""
+                                 : "; `kubectl -n " + key.ns + " describe pod " + key.name +
+                                       "` says for what: a Secret, ConfigMap or volume that is missing, or a large image";
+    return "waits: " + pod.waiting_reason + (pod.waiting_message.empty() ? "" : ": " + pod.waiting_message) + more;
+  }
+  if (!pod.container_running) return "was not started by its kubelet";
+  if (worker.agent != nullptr && !worker.agent->error.empty()) return "has an agent that does not answer: " + worker.agent->error;
+  return "has an agent that was not reached yet";
+}
 
 void tell_how_it_runs(Review& review) {
   const auto& workers = review.gang.workers;

@@ -7,4 +7,7 @@ namespace trainyard::decide {
 
 void tell_how_it_runs(Review& review);
 
+/// What is still waited for of a worker that does not come up.
+std::string waits_for(const Worker& worker);
+
 }  // namespace trainyard::decide

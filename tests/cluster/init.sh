@@ -21,6 +21,9 @@ for folder in kubelet containerd cni; do
   mkdir -p "$D/lib/$folder" "/var/lib/$folder"
   mount --bind "$D/lib/$folder" "/var/lib/$folder"
 done
+# One folder for all: what hostPath volumes of several nodes share, as on nodes that mount one file system.
+mkdir -p "$(dirname "$D")/shared" /var/lib/trainyard
+mount --bind "$(dirname "$D")/shared" /var/lib/trainyard
 mkdir -p "$D/log" /var/log/pods /var/log/containers
 mount --bind "$D/log" /var/log/pods
 

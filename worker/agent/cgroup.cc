@@ -38,10 +38,12 @@ std::int32_t usable_cpus(const std::filesystem::path& cgroup) {
 }
 
 std::optional<std::int64_t> out_of_memory_kills(const std::filesystem::path& cgroup) {
-  std::ifstream file(cgroup / "memory.events");
-  std::string name;
-  for (std::int64_t count = 0; file >> name >> count;) {
-    if (name == "oom_kill") return count;
+  for (const auto& path : {cgroup / "memory.events", cgroup / "memory" / "memory.oom_control"}) {  // of cgroup v2 and v1
+    std::ifstream file(path);
+    std::string name;
+    for (std::int64_t count = 0; file >> name >> count;) {
+      if (name == "oom_kill") return count;
+    }
   }
   return std::nullopt;
 }

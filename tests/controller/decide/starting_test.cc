@@ -47,6 +47,22 @@ TEST(AGang, ThatDoesNotComeUpInTimeIsPlacedAnewAndThatCounts) {
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"}));
 }
 
+TEST(AGang, WhoseContainersAreNotCreatedForHalfAMinuteSaysWhereTheCauseIsToBeFound) {
+  World world = a_world();
+  world.kubelets_work = false;
+  world.settle();
+  for (const char* pod : {"a-0-1", "a-1-1"}) {
+    world.change_pod(pod, [](Pod& waiting) { waiting.worker->waiting_reason = "ContainerCreating"; });
+  }
+  world.pass(20);
+  EXPECT_EQ(world.condition("Running").message, "0 of 2 workers are up");
+  world.pass(10);
+  EXPECT_EQ(world.condition("Running").message,
+            "0 of 2 workers are up; " + name_of_worker({.index = 0, .pod = world.cluster.pod({"default", "a-0-1"})}) +
+                " waits: ContainerCreating; `kubectl -n default describe pod a-0-1` says for what: a Secret, ConfigMap or volume "
+                "that is missing, or a large image");
+}
+
 TEST(AnAgent, ThatIsHiddenGivesAConditionThatNamesTheNetworkPolicy) {
   World world = a_running_world();
   world.silence(1);

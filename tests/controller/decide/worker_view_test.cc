@@ -138,6 +138,19 @@ TEST(AWorker, IsLostWithItsContainerThoughItsPodRunsOn) {
   EXPECT_EQ(scene.worker().state, WorkerState::kSucceeded);
 }
 
+TEST(AWorker, WhoseContainerCannotBeStartedIsTheUsersFaultWhereTheCommandIs) {
+  Scene scene;
+  scene.pod.worker->exit_code = 128;
+  scene.pod.worker->exit_reason = "StartError";
+  scene.pod.worker->exit_message = "exec: \"python3\": executable file not found in $PATH: unknown";
+  EXPECT_EQ(scene.worker().failure->failureClass, contract::FailureClass::kUser);
+  EXPECT_EQ(scene.worker().failure->message,
+            "pod default/a-0-2's container could not be started: exec: \"python3\": executable file not found in $PATH: unknown; "
+            "look at command, args and volumeMounts of spec.workers.template");
+  scene.pod.worker->exit_message = "failed to create shim task: context deadline exceeded";
+  EXPECT_EQ(scene.worker().failure->failureClass, contract::FailureClass::kUnknown);
+}
+
 TEST(AWorker, WhoseAgentHasAnotherKeyIsKeptWhileItsGangRunsAndIsLostToTheNextOne) {
   Scene scene;
   scene.agent.reachable = false;

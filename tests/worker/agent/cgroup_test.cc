@@ -35,6 +35,9 @@ TEST(Cgroup, ReadsTheLimitOfTheFirstVersionToo) {
 TEST(Cgroup, ReadsHowOftenTheMemoryWasUsedUp) {
   const testing::TemporaryFolder folder;
   EXPECT_EQ(out_of_memory_kills(folder.path()), std::nullopt);
+  std::filesystem::create_directory(folder.path() / "memory");
+  folder.write("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n");
+  EXPECT_EQ(out_of_memory_kills(folder.path()), 5) << "of cgroup v1";
   folder.write("memory.events", "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 0\n");
   EXPECT_EQ(out_of_memory_kills(folder.path()), 2);
 }
