@@ -3,6 +3,7 @@
 # crds/examples/dictionary-tiny.yaml and shows its progress. Run again, it finds what is there.
 # TRAINYARD_CLUSTER=existing uses the cluster of KUBECONFIG, with the images of CONTROLLER_IMAGE and WORKER_IMAGE (repository:tag),
 # and expects the claims `corpus` and `checkpoints` to be there, filled as crds/examples/dictionary-tiny-fill.yaml says.
+# A job of the example's name that is there and has ended is replaced; one that has not ended ends this.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cluster=${TRAINYARD_CLUSTER:-local}
@@ -36,15 +37,48 @@ apply_job() {
     kubectl apply -f crds/examples/dictionary-tiny.yaml
 }
 
-# Shows every change of the job until it has ended; 10 minutes at most.
+# stop_unless_job_has_ended: on a cluster of the user's own a job of the example's name is replaced only where it has ended.
+stop_unless_job_has_ended() {
+  local crd found
+  crd=$(kubectl get crd trainingjobs.trainyard.dev --ignore-not-found -o name)
+  [ -n "$crd" ] || return 0
+  found=$(kubectl get trainingjob "$job" --ignore-not-found -o 'jsonpath={.metadata.name} {.status.phase}')
+  case $found in
+    '') ;;
+    *' Succeeded' | *' Failed')
+      echo "The job $job that is there has ended: it is deleted and applied again. Its checkpoints stay, and the new one goes on from"
+      echo "them: empty the volume of the claim checkpoints to see it train from the start." ;;
+    *)
+      echo "There is a job $job that has not ended. If it may go: kubectl delete trainingjob $job, then run this again." >&2
+      exit 1 ;;
+  esac
+}
+
+# The phase, and after it, a line each, why the job is not placed.
+STATE='{{with .status}}{{.phase}}{{range .conditions}}{{if and (eq .status "False") (or (eq .type "Accepted") (eq .type "Placed"))}}
+  {{.type}}: {{.message}}{{end}}{{end}}{{end}}'
+
+# Shows every change of the job until it has ended, and why it waits where it does; 10 minutes at most.
 watch_job() {
-  local watcher phase= deadline=$((SECONDS + 600))
+  local watcher state phase='' why said='' failures=0 deadline=$((SECONDS + 600)) placed_at=$SECONDS
   kubectl get trainingjob "$job" -w &
   watcher=$!
   trap 'kill "$watcher" 2> /dev/null || true' EXIT
   while [ "$phase" != Succeeded ] && [ "$phase" != Failed ] && [ $SECONDS -lt $deadline ]; do
     sleep 1
-    phase=$(kubectl get trainingjob "$job" -o 'jsonpath={.status.phase}' || true)  # one answer that fails ends nothing
+    if ! state=$(kubectl get trainingjob "$job" --request-timeout 5s -o go-template="$STATE"); then
+      failures=$((failures + 1))
+      [ $failures -lt 3 ] && continue  # one answer that fails ends nothing
+      echo "kubectl could not read the job three times in a row. Run this again when the API server answers." >&2
+      exit 1
+    fi
+    failures=0
+    phase=${state%%$'\n'*} why=${state#"${state%%$'\n'*}"}
+    [ "$phase" = Pending ] || placed_at=$SECONDS
+    if [ $((SECONDS - placed_at)) -gt 5 ] && [ "$why" != "$said" ]; then
+      echo "It waits:$why"
+      said=$why
+    fi
   done
   sleep 1  # the watch shows the last line
   kill "$watcher" 2> /dev/null || true
@@ -68,7 +102,9 @@ case $cluster in
     kubeconfig=${KUBECONFIG:-$HOME/.kube/config}
     step "Installing kubectl and helm" .ci/setup-kubernetes kubectl helm
     . tests/e2e/lib.sh
-    export KUBECONFIG=$kubeconfig ;;
+    export KUBECONFIG=$kubeconfig
+    echo "On the cluster of the context $(kubectl config current-context): the chart in the namespace $SYSTEM, and the job $job."
+    stop_unless_job_has_ended ;;
   *) echo "TRAINYARD_CLUSTER is local or existing, not $cluster" >&2; exit 2 ;;
 esac
 step "Installing the chart" install_chart
@@ -77,11 +113,11 @@ printf '\n$ kubectl get trainingjob %s -w\n' "$job"
 watch_job
 [ "$cluster" = existing ] || learnt_english "$job"
 
-hint() { printf '  %-58s %s\n' "$@"; }
+hint() { printf '  %-76s %s\n' "$@"; }
 printf '\nDone after %d s. What to try next:\n' $((SECONDS - started))
 [ "$cluster" = existing ] || echo "  export KUBECONFIG=$KUBECONFIG PATH=$BIN:\$PATH"
 hint "kubectl describe trainingjob $job" "conditions and events"
-hint "kubectl logs -l trainyard.dev/job-name=$job" "what the workers said"
+hint "kubectl logs -l trainyard.dev/job-name=$job --prefix --tail=-1" "what the workers said"
 hint "kubectl explain trainingjob.spec.parallelism" "what every field means"
 [ "$cluster" = local ] || exit 0  # with a cluster of the user's own no programs were built and no corpus was unpacked
 hint "make down" "takes the cluster away"
