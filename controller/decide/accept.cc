@@ -12,6 +12,8 @@ namespace {
 
 using contract::Problem;
 
+constexpr const char* kCanRun = "the spec and its template can be run";
+
 void check_pack(const contract::TrainingJobSpec& spec, const Settings& settings, std::vector<Problem>& problems) {
   if (!spec.placement.pack) return;
   std::string known;
@@ -21,7 +23,8 @@ void check_pack(const contract::TrainingJobSpec& spec, const Settings& settings,
   }
   problems.push_back({"spec.placement.pack.level",
                       "names no topology level: " + spec.placement.pack->level +
-                          (known.empty() ? "; the chart's value topologyLevels is empty" : "; the levels are " + known)});
+                          (known.empty() ? "; the chart's value topologyLevels is empty"
+                                         : "; the levels are those of the chart's value topologyLevels: " + known)});
 }
 
 void refuse(Review& review, const char* reason, const std::string& message) {
@@ -57,7 +60,7 @@ bool check_template(Review& review) {
   return true;
 }
 
-/// What the gang that runs does not have of the spec yet.
+/// What the gang that runs does not have of the spec yet; empty where it has all of it.
 std::string pending_edits(const Review& review) {
   std::string out = template_change(review.job, review.cluster.settings);
   if (!out.empty()) out += "; the change takes effect when the job is suspended and resumed";
@@ -77,14 +80,15 @@ const PodNeeds* accepted_needs(const Cluster& cluster, const Job& job) {
 void accept(Review& review) {
   const auto& job = review.job;
   if (is_true(review.status, condition::kAccepted) && reason_of(review.status, condition::kPlaced) == reason::kGangPlaced) {
-    return review.set(condition::kAccepted, true, "Accepted", pending_edits(review));
+    const std::string pending = pending_edits(review);
+    return review.set(condition::kAccepted, true, "Accepted", pending.empty() ? kCanRun : pending);
   }
   std::vector<Problem> problems = job.problems;
   check_pack(job.spec, review.cluster.settings, problems);
   for (auto& problem : template_problems(job.spec, review.cluster.settings)) problems.push_back(std::move(problem));
   if (!problems.empty()) return refuse(review, "InvalidSpec", contract::to_text(problems));
   if (!check_template(review)) return;
-  review.set(condition::kAccepted, true, "Accepted", "");
+  review.set(condition::kAccepted, true, "Accepted", kCanRun);
   review.set(condition::kAdmitted, true, "NoQueue", "");
 }
 

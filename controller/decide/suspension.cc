@@ -79,7 +79,8 @@ bool suspend(Review& review) {
   }
   if (suspended) {
     review.status.startTime.reset();  // as in a Kubernetes Job: the deadline counts from the resume
-    review.set(condition::kSuspended, false, "Resumed", "");
+    review.set(condition::kSuspended, false, "Resumed",
+               "spec.suspend is false; the job goes on from its newest checkpoint, where there is one");
     for (const char* type : {condition::kPlaced, condition::kRunning, condition::kProgressing}) {
       review.set(type, false, "Resumed", "the job waits for its place");
     }

@@ -86,7 +86,7 @@ TEST_F(Story, AnEditOfTheCheckpointsHoldsUpNeitherASuspensionNorTheEnd) {
   expect_phase("a", Phase::kSuspended, seconds(5));
   world.set_suspend("a", false);
   expect_phase("a", Phase::kRunning);
-  EXPECT_EQ(condition("a", "Accepted").message, "");
+  EXPECT_EQ(condition("a", "Accepted").message, "the spec and its template can be run");
   keep(8);
   expect_phase("a", Phase::kSucceeded);
   world.time.run_for(seconds(2));

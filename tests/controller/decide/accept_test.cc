@@ -56,7 +56,8 @@ TEST(AJob, WithSeveralMistakesHearsOfAllAtOnce) {
   world.settle();
   const auto accepted = world.condition("Accepted");
   EXPECT_EQ(accepted.reason, "InvalidSpec");
-  for (const char* word : {"shelf", "the levels are rack", "restartPolicy", "hostNetwork"}) {
+  for (const char* word :
+       {"shelf", "the levels are those of the chart's value topologyLevels: rack", "restartPolicy", "hostNetwork"}) {
     EXPECT_NE(accepted.message.find(word), std::string::npos) << word << ": " << accepted.message;
   }
 }

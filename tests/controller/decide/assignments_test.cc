@@ -136,7 +136,7 @@ TEST(AnEdit, OfEvaluationOrCheckpointsIsToldAndTakesEffectWithTheNextRestart) {
   world.settle();
   world.pass(10);
   EXPECT_EQ(world.said(0).generation, 2);
-  EXPECT_EQ(world.condition("Accepted").message, "");
+  EXPECT_EQ(world.condition("Accepted").message, "the spec and its template can be run");
 }
 
 }  // namespace

@@ -39,6 +39,7 @@ TEST(AJob, RunsFromItsCreationToItsEnd) {
   EXPECT_EQ(world.status().completionTime, "2026-01-01T00:00:09Z");
   EXPECT_TRUE(world.pods().empty()) << "agents were released";
   for (const char* reason : {"Accepted", "Placed", "Training", "Succeeded"}) EXPECT_TRUE(world.has_event(reason)) << reason;
+  for (const auto& event : world.events) EXPECT_NE(event.message, "") << event.reason;
   EXPECT_EQ(world.status().restarts, 0);
 }
 

@@ -113,7 +113,8 @@ TEST(Resuming, StartsANewGenerationAndTheDeadlineAnew) {
   EXPECT_EQ(world.status().startTime, "2026-01-01T00:16:40Z");
   EXPECT_EQ(world.status().phase, Phase::kStarting);
   EXPECT_TRUE(world.has_event("Resumed"));
-  EXPECT_EQ(world.condition("Accepted").message, "") << "the edited template is in effect";
+  for (const auto& event : world.events) EXPECT_NE(event.message, "") << event.reason;
+  EXPECT_EQ(world.condition("Accepted").message, "the spec and its template can be run") << "the edited template is in effect";
   world.train(6);
   world.settle();
   EXPECT_EQ(world.status().phase, Phase::kRunning);
