@@ -1,5 +1,6 @@
 #include "worker/agent/local_manifest.h"
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
 #include <stdexcept>
@@ -38,13 +39,27 @@ Json only_job(const std::vector<Json>& documents) {
   return *job;
 }
 
-void map_paths(contract::TrainingJobSpec& spec, const std::vector<PathMapping>& mappings) {
-  const auto map = [&mappings](std::string& path) { path = map_path(path, mappings); };
-  for (auto& source : spec.data.train) map(source.path);
-  for (auto& source : spec.data.validation) map(source.path);
-  if (spec.data.tokenizer.path) map(*spec.data.tokenizer.path);
-  if (spec.model.path) map(*spec.model.path);
-  if (spec.checkpoint) map(spec.checkpoint->path);
+/// Of all that a manifest calls by its place in the container.
+std::vector<std::string*> paths_of(contract::TrainingJobSpec& spec) {
+  std::vector<std::string*> paths;
+  for (auto& source : spec.data.train) paths.push_back(&source.path);
+  for (auto& source : spec.data.validation) paths.push_back(&source.path);
+  if (spec.data.tokenizer.path) paths.push_back(&*spec.data.tokenizer.path);
+  if (spec.model.path) paths.push_back(&*spec.model.path);
+  if (spec.checkpoint) paths.push_back(&spec.checkpoint->path);
+  return paths;
+}
+
+/// A mapping of nothing is a slip of the pen, which would train on other files, or write checkpoints elsewhere, than was meant.
+void check_mappings(const std::vector<std::string*>& paths, const std::vector<PathMapping>& mappings,
+                    std::vector<contract::Problem>& problems) {
+  std::string known;
+  for (const auto* path : paths) known += (known.empty() ? "" : ", ") + *path;
+  for (const auto& mapping : mappings) {
+    if (std::any_of(paths.begin(), paths.end(), [&mapping](const auto* path) { return lies_in(*path, mapping.from); })) continue;
+    problems.push_back({"--path " + mapping.from + "=" + mapping.to,
+                        "no path of the manifest is " + mapping.from + " or below it; its paths are " + known});
+  }
 }
 
 void check_sources(const std::vector<contract::Source>& sources, const std::string& field,
@@ -87,8 +102,10 @@ Manifest read_local_manifest(const std::string& yaml, const std::vector<PathMapp
     manifest.problems.push_back({"manifest", error.what()});
     return manifest;
   }
-  map_paths(manifest.spec, mappings);
   if (!manifest.problems.empty()) return manifest;
+  const auto paths = paths_of(manifest.spec);
+  check_mappings(paths, mappings, manifest.problems);
+  for (auto* path : paths) *path = map_path(*path, mappings);
   check_sources(manifest.spec.data.train, "spec.data.train", exists, manifest.problems);
   check_sources(manifest.spec.data.validation, "spec.data.validation", exists, manifest.problems);
   return manifest;

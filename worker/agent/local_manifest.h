@@ -24,8 +24,8 @@ PathMapping parse_path_mapping(std::string_view text);
 /// The path with the longest FROM that it lies in, or is, replaced; itself where there is none.
 std::string map_path(const std::string& path, const std::vector<PathMapping>& mappings);
 
-/// The one TrainingJob of a YAML text, with every problem that there is: in the text, in the job, and of paths to data that do not exist
-/// here (`exists` says) after they were mapped.
+/// The one TrainingJob of a YAML text, with every problem that there is: in the text, in the job, or else of mappings that no path of it
+/// lies in, and of paths to data that do not exist here (`exists` says) after they were mapped.
 contract::Manifest read_local_manifest(const std::string& yaml, const std::vector<PathMapping>& mappings,
                                        const std::function<bool(const std::string& path)>& exists);
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cstdint>
+#include <sstream>
 #include <string_view>
 
 #include <yaml-cpp/yaml.h>
@@ -82,6 +83,15 @@ Json convert(const YAML::Node& node) {
   return out;
 }
 
+/// Editors that indent by tabs make files that look right, and the parser often tells of what comes after.
+bool is_indented_by_a_tab(const std::string& text, int line) {
+  std::istringstream lines(text);
+  std::string content;
+  for (int i = 0; i <= line; ++i) std::getline(lines, content);
+  const std::size_t end_of_indentation = content.find_first_not_of(" \t");
+  return content.substr(0, end_of_indentation).find('\t') != std::string::npos;
+}
+
 }  // namespace
 
 std::vector<Json> json_of_yaml(const std::string& text) {
@@ -91,7 +101,8 @@ std::vector<Json> json_of_yaml(const std::string& text) {
       if (!document.IsNull()) out.push_back(convert(document));
     }
   } catch (const YAML::Exception& error) {
-    refuse(error.mark, error.msg);
+    const bool has_tab = is_indented_by_a_tab(text, error.mark.line);
+    refuse(error.mark, error.msg + (has_tab ? "; YAML allows no tabs for indentation, and this line has one: use spaces" : ""));
   }
   return out;
 }

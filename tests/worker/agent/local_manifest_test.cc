@@ -57,6 +57,14 @@ TEST(ReadLocalManifest, SaysWhichDataIsNotHereAndWhatToDo) {
   EXPECT_NE(manifest.problems[0].message.find("--path /data=corpus"), std::string::npos);
 }
 
+TEST(ReadLocalManifest, RefusesAMappingOfAFolderThatNoPathOfTheManifestLiesIn) {
+  const auto manifest =
+      read_local_manifest(example(), {parse_path_mapping("/dta=corpus"), parse_path_mapping("/checkpoints=/tmp/k")}, everything);
+  EXPECT_EQ(contract::to_text(manifest.problems),
+            "--path /dta=corpus: no path of the manifest is /dta or below it; its paths are /data/train, /data/validation, "
+            "/checkpoints/dictionary-tiny\n");
+}
+
 TEST(ReadLocalManifest, ExplainsANumberThatYamlTakesForAString) {
   const auto text = problems_of(replaced(example(), "learningRate: 2.0e-3", "learningRate: 5e-5"));
   EXPECT_NE(text.find("spec.training.optimizer.learningRate"), std::string::npos) << text;

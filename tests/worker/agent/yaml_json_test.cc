@@ -60,5 +60,13 @@ TEST(YamlJson, SaysWhereATextIsNoYaml) {
   EXPECT_EQ(error_of("a: [1,\nb: 2\n"), "line 3, column 1: end of sequence flow not found");
 }
 
+TEST(YamlJson, SaysThatALineIsIndentedByATab) {
+  const std::string advice = "; YAML allows no tabs for indentation, and this line has one: use spaces";
+  EXPECT_EQ(error_of("spec:\n  a: 1\n\tb: 2\n"), "line 3, column 1: illegal tab when looking for indentation" + advice);
+  EXPECT_EQ(error_of("spec:\n\tsteps: 1\n"), "line 2, column 7: illegal map value" + advice);
+  EXPECT_EQ(error_of("spec:\n  a:\n  \tb: 1\n"), "line 3, column 5: illegal map value" + advice);
+  EXPECT_EQ(error_of("a:\n  b: 1:\t2\n"), "line 2, column 7: illegal map value") << "a tab elsewhere is no mistake";
+}
+
 }  // namespace
 }  // namespace trainyard::agent
