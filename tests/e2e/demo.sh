@@ -60,7 +60,7 @@ STATE='{{with .status}}{{.phase}}{{range .conditions}}{{if and (eq .status "Fals
 
 # Shows every change of the job until it has ended, and why it waits where it does; 10 minutes at most.
 watch_job() {
-  local watcher state phase='' why said='' failures=0 deadline=$((SECONDS + 600)) placed_at=$SECONDS
+  local watcher state phase='' why said='' failures=0 deadline=$((SECONDS + 600)) pending_since=$SECONDS
   kubectl get trainingjob "$job" -w &
   watcher=$!
   trap 'kill "$watcher" 2> /dev/null || true' EXIT
@@ -74,8 +74,8 @@ watch_job() {
     fi
     failures=0
     phase=${state%%$'\n'*} why=${state#"${state%%$'\n'*}"}
-    [ "$phase" = Pending ] || placed_at=$SECONDS
-    if [ $((SECONDS - placed_at)) -gt 5 ] && [ "$why" != "$said" ]; then
+    [ "$phase" = Pending ] || pending_since=$SECONDS
+    if [ $((SECONDS - pending_since)) -gt 5 ] && [ "$why" != "$said" ]; then
       echo "It waits:$why"
       said=$why
     fi
