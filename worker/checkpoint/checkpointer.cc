@@ -4,6 +4,8 @@
 #include <chrono>
 #include <stdexcept>
 
+#include <unistd.h>
+
 #include "crds/contract/time.h"
 #include "worker/checkpoint/shard_files.h"
 #include "worker/checkpoint/tensor_hash.h"
@@ -86,8 +88,10 @@ std::string Checkpointer::open() {
   });
   if (taken.trouble == Trouble::kPassing) throw StorageUnavailable("checkpoint.path: " + taken.text);
   if (taken.trouble != Trouble::kNone) {
-    throw UserError("CheckpointsNotWritable",
-                    "checkpoint.path: " + taken.text + ": mount a volume there that the pod's user may write to");
+    const std::string user = std::to_string(::geteuid());
+    throw UserError("CheckpointsNotWritable", "checkpoint.path: " + taken.text + ": mount a volume there that the pod's user, " +
+                                                  user + ", may write to; of another one's folder change the owner (chown " +
+                                                  user + "), or set securityContext.fsGroup in spec.workers.template");
   }
   constexpr const char* kNotShared = "CheckpointsNotShared";
   const auto seen = together([&] {
