@@ -25,7 +25,7 @@ namespace beast = boost::beast;
 namespace http = beast::http;
 using tcp = asio::ip::tcp;
 
-constexpr std::uint64_t kReplyLimit = 256 * 1024;  // several times a failure and 16 notices of 4 KiB
+constexpr std::uint64_t kReplyLimit = std::uint64_t{256} * 1024;  // several times a failure and 16 notices of 4 KiB
 
 std::optional<tcp::endpoint> parse_endpoint(const std::string& address) {
   const std::size_t colon = address.rfind(':');

@@ -134,8 +134,10 @@ std::string too_large(const Topology& topology, const Gang& gang, bool& any_node
   for (const auto& [name, amount] : gang.requests.entries()) {
     const auto& [most, node] = largest[name];
     if (most >= amount) continue;
-    words.push_back(quantity_text(name, amount) + " " + name + ", of which the largest node, " + node + ", has " +
-                    quantity_text(name, most));
+    std::string word = quantity_text(name, amount);
+    word += " " + name + ", of which the largest node, ";
+    word += node + ", has " + quantity_text(name, most);
+    words.push_back(std::move(word));
   }
   return words.empty() ? "amounts that no single node has together" : listed(words);
 }

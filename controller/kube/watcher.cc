@@ -178,7 +178,8 @@ class Watcher::Ear {
   std::jthread thread_;  // last: it uses all of the above
 };
 
-Watcher::Watcher(const Credentials& credentials, std::vector<WatchTarget> targets, WatchSink sink, WatchOptions options) {
+Watcher::Watcher(const Credentials& credentials, std::vector<WatchTarget> targets, const WatchSink& sink,
+                 const WatchOptions& options) {
   for (std::size_t i = 0; i < targets.size(); ++i) {
     ears_.push_back(std::make_unique<Ear>(credentials, i, std::move(targets[i]), sink, options));
   }

@@ -32,7 +32,8 @@ struct WatchOptions {
 class Watcher {
  public:
   /// Starts to listen. Throws CredentialsError.
-  Watcher(const Credentials& credentials, std::vector<WatchTarget> targets, WatchSink sink, WatchOptions options = {});
+  Watcher(const Credentials& credentials, std::vector<WatchTarget> targets, const WatchSink& sink,
+          const WatchOptions& options = {});
   ~Watcher();  // stops
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;

@@ -96,7 +96,7 @@ class BuiltController : public ::testing::Test {
   }
   kube::Response perform(Method method, const std::string& path, const Json& body) {
     const char* type = method == Method::kPatch ? "application/merge-patch+json" : "application/json";
-    const auto response = api_.perform({.method = method, .path = path, .body = body, .content_type = type});
+    auto response = api_.perform({.method = method, .path = path, .body = body, .content_type = type});
     EXPECT_TRUE(response.ok()) << path << ": " << response.message;
     return response;
   }

@@ -26,7 +26,7 @@ class TemporaryFolder {
   const std::filesystem::path& path() const { return path_; }
   /// Replaces the file by rename, so that no reader sees half of it.
   std::filesystem::path write(const std::string& name, const std::string& text) const {
-    const auto file = path_ / name, next = path_ / (name + ".next");
+    auto file = path_ / name, next = path_ / (name + ".next");
     std::ofstream(next) << text;
     std::filesystem::rename(next, file);
     return file;

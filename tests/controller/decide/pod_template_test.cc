@@ -22,7 +22,7 @@ Job job(const char* templ = "{}") {
   out.spec.workers.templ = Json::parse(templ);
   return out;
 }
-Json pod(const Job& of, WorkerPlace place = {.worker = 1, .generation = 3, .node = "node-7"}) {
+Json pod(const Job& of, const WorkerPlace& place = {.worker = 1, .generation = 3, .node = "node-7"}) {
   return worker_pod(of, settings(), place);
 }
 const Json& first(const Json& pod) { return pod.at("spec").at("containers").at(0); }

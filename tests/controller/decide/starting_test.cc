@@ -10,7 +10,6 @@ namespace trainyard::decide {
 namespace {
 
 using contract::ConditionStatus;
-using contract::Phase;
 using test::make_job;
 using test::World;
 

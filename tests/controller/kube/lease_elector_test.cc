@@ -164,6 +164,7 @@ TEST(LeaseElector, OfManyCandidatesOneLeadsAtATime) {
   Inbox<int> leaders;
   std::atomic<int> num_leading = 0, most_leading = 0;
   std::vector<std::unique_ptr<LeaseElector>> electors;
+  electors.reserve(6);
   for (int i = 0; i < 6; ++i) {
     electors.push_back(std::make_unique<LeaseElector>(
         store,

@@ -85,6 +85,7 @@ TEST_F(PerformerTest, KeepsWhatTheServerSaysToPodsThatItRefusesUnderThePresentGe
 
 TEST_F(PerformerTest, SendsAtMostSixteenRequestsAtATime) {
   std::vector<decide::Action> many;
+  many.reserve(50);
   for (int i = 0; i < 50; ++i) many.emplace_back(pod("a-" + std::to_string(i) + "-1"));
   std::size_t most = 0;
   api.fault_of = [&](const kube::Request&) {

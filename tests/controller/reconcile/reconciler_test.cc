@@ -11,7 +11,6 @@ namespace trainyard::reconcile {
 namespace {
 
 using contract::Json;
-using decide::ObjectKey;
 using std::chrono::seconds;
 
 // What leading means; the jobs' lives are told in tests/simulate.
