@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "controller/decide/shortened.h"
+
 namespace trainyard::decide {
 
 using contract::Condition;
@@ -21,13 +23,6 @@ std::string as_reason(std::string reason) {
   std::erase_if(reason, [&](char c) { return !is_letter(c) && !(c >= '0' && c <= '9') && c != '_'; });
   reason.resize(std::min(reason.size(), kLongestReason));
   return reason.empty() || !is_letter(reason.front()) ? "Unknown" : reason;
-}
-
-std::string shortened(std::string message) {
-  if (message.size() <= kLongestMessage) return message;
-  std::size_t end = kLongestMessage - 3;
-  while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0) == 0x80) --end;  // within a character of UTF-8
-  return message.substr(0, end) + "...";
 }
 
 }  // namespace
@@ -68,7 +63,7 @@ void set_condition(TrainingJobStatus& status, NewCondition condition, std::int64
   if (found->status != wanted || found->lastTransitionTime.empty()) found->lastTransitionTime = contract::to_rfc3339(now);
   found->status = wanted;
   found->reason = as_reason(std::move(condition.reason));
-  found->message = shortened(std::move(condition.message));
+  found->message = shortened(std::move(condition.message), kLongestMessage);
   found->observedGeneration = generation;
 }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/shortened.h"
 #include "controller/decide/text_hash.h"
 
 namespace trainyard::decide {
@@ -17,12 +18,11 @@ using contract::ConditionStatus;
 constexpr std::size_t kLongestMessage = 1024;  // of an Event (events.k8s.io/v1 calls it note)
 
 Event make_event(const Job& job, EventType type, std::string reason, std::string message, const std::string& happening) {
-  if (message.size() > kLongestMessage) message = message.substr(0, kLongestMessage - 3) + "...";
   return {.job = job.key,
           .job_uid = job.uid,
           .type = type,
           .reason = std::move(reason),
-          .message = std::move(message),
+          .message = shortened(std::move(message), kLongestMessage),
           .name = job.key.name + "." + text_hash(job.uid + "/" + happening)};
 }
 

@@ -1,9 +1,10 @@
 #include "controller/reconcile/requests.h"
 
 #include <functional>
-#include <sstream>
 #include <utility>
 
+#include "controller/decide/shortened.h"
+#include "controller/decide/text_hash.h"
 #include "crds/contract/names.h"
 #include "crds/contract/signature.h"
 
@@ -27,23 +28,6 @@ std::string job_path(const ObjectKey& key) {
 Json delete_options(const std::string& uid) {
   return {
       {"apiVersion", "v1"}, {"kind", "DeleteOptions"}, {"preconditions", {{"uid", uid}}}, {"propagationPolicy", "Background"}};
-}
-
-/// Cut where no UTF-8 character is torn.
-std::string shortened(const std::string& text, std::size_t bytes) {
-  if (text.size() <= bytes) return text;
-  std::size_t end = bytes - 3;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
-  return text.substr(0, end) + "...";
-}
-
-/// FNV-1a, since it has to be the same in every build and on every machine.
-std::string hash_of(const std::string& text) {
-  std::uint64_t hash = 14695981039346656037ULL;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-  std::ostringstream out;
-  out << std::hex << hash;
-  return out.str();
 }
 
 template <class... Functions>
@@ -131,7 +115,7 @@ Request request_for(const decide::Event& action, const Writer& writer, contract:
                      {"uid", action.job_uid}}},
                    {"type", action.type == decide::EventType::kWarning ? "Warning" : "Normal"},
                    {"reason", action.reason},
-                   {"message", shortened(action.message, kEventMessageBytes)},
+                   {"message", decide::shortened(action.message, kEventMessageBytes)},
                    {"source", {{"component", contract::kFieldManager}}},
                    {"reportingComponent", contract::kFieldManager},
                    {"reportingInstance", writer.instance},
@@ -178,7 +162,7 @@ decide::Event refusal_event(const ObjectKey& job, const std::string& job_uid, co
           .type = decide::EventType::kWarning,
           .reason = "Refused",
           .message = message,
-          .name = job.name + "." + hash_of(job_uid + "/" + message)};
+          .name = job.name + "." + decide::text_hash(job_uid + "/" + message)};
 }
 
 bool is_quota(const kube::Response& response) {

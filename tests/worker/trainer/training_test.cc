@@ -1,109 +1,16 @@
 // The whole loop with data, checkpoints and reports, its ranks as threads.
 #include "worker/trainer/training.h"
 
-#include <unistd.h>
-
-#include <atomic>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "crds/contract/user_error.h"
-#include "tests/paths.h"
 #include "tests/worker/checkpoint/faulty_storage.h"
-#include "tests/worker/mesh/ranks.h"
-#include "tests/worker/trainer/reports.h"
-#include "tests/worker/trainer/small_job.h"
+#include "tests/worker/trainer/a_training.h"
 
 namespace trainyard::trainer {
 namespace {
-
-namespace fs = std::filesystem;
-
-/// A job with a corpus of real text, and a folder for its checkpoints, gone with this object.
-struct Job {
-  Job() : folder(fs::path(testing::TempDir()) / ("training-" + std::to_string(getpid()) + "-" + std::to_string(next++))) {
-    fs::create_directories(folder);
-    spec = small_job(contract::Reduction::kCanonical);
-    spec.model.size->layers = 2;
-    spec.model.size->vocabularySize = 256;
-    spec.training.steps = 6;
-    spec.training.globalBatchSize = 4;
-    spec.data.train = {{.path = std::string(test::kSourceDir) + "/LICENSE"}};
-    spec.data.validation = {{.path = std::string(test::kSourceDir) + "/LICENSE"}};
-    spec.evaluation = contract::Evaluation{.everySteps = 4, .batches = 2};
-    spec.checkpoint = contract::Checkpoint{.path = folder / "checkpoints", .everySteps = {}, .keep = 3};
-  }
-  ~Job() { fs::remove_all(folder); }
-  Job(const Job&) = delete;
-  Job& operator=(const Job&) = delete;
-
-  /// The hashes of all tensors in a checkpoint.
-  contract::Json tensors_of(std::int64_t step) const {
-    char name[32];
-    std::snprintf(name, sizeof name, "step-%08d", static_cast<int>(step));
-    std::ifstream file(fs::path(spec.checkpoint->path) / name / "manifest.json");
-    contract::Json hashes;
-    for (const auto& item : contract::Json::parse(file).at("tensors").items()) hashes[item.key()] = item.value().at("hash");
-    return hashes;
-  }
-
-  fs::path folder;
-  contract::TrainingJobSpec spec;
-  static inline int next = 0;
-};
-
-struct Run {
-  Outcome outcome = Outcome::kFinished;
-  std::vector<contract::Report> progress, checkpoints, notices;
-};
-
-/// `control(steps)`: what the agent says after so many steps; `restoring`: what it says before the checkpoint is read.
-Run run(const Job& job, contract::Degrees degrees = {}, std::int64_t generation = 1,
-        const std::function<contract::RankControl(std::int64_t)>& control = {}, checkpoint::Storage* storage = nullptr,
-        const contract::RankControl& restoring = {}) {
-  contract::RankConfig config;
-  config.jobUid = "uid";
-  config.job = "default/small";
-  config.generation = generation;
-  config.spec = job.spec;
-  const auto layout = layout_of(config.spec, degrees);
-  config.worldSize = layout.world_size();
-  checkpoint::PosixStorage disk;
-  ReportFile file;
-  std::atomic<Outcome> outcome = Outcome::kFinished;
-  mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {
-    at::set_num_threads(1);
-    ReportFile others;
-    report::Reporter reporter(reports_progress(mesh) ? file.descriptor() : others.descriptor(), true);
-    std::int64_t asked = -1;
-    double seconds = 0;
-    const Surroundings around{.reporter = reporter,
-                              .storage = storage != nullptr ? *storage : disk,
-                              .control =
-                                  [&] {
-                                    const std::int64_t steps = asked++;
-                                    if (steps < 0) return restoring;
-                                    return control ? control(steps) : contract::RankControl{};
-                                  },
-                              .seconds = [&] { return seconds += 0.5; },
-                              .wait = [](std::chrono::seconds) {}};
-    outcome = Training(config, mesh, around).run();
-  });
-  return {.outcome = outcome,
-          .progress = file.of(contract::ReportKind::kProgress),
-          .checkpoints = file.of(contract::ReportKind::kCheckpoint),
-          .notices = file.of(contract::ReportKind::kNotice)};
-}
-
-std::function<contract::RankControl(std::int64_t)> stop_at(std::int64_t step) {
-  return [step](std::int64_t asked) {
-    return asked < step ? contract::RankControl{} : contract::RankControl{.checkpointRequest = 1, .stopAfter = 1};
-  };
-}
 
 TEST(Train, ReportsWhatItDid) {
   const Job job;
@@ -303,87 +210,6 @@ TEST(Train, WritesACheckpointOnceForEachRequest) {
   std::vector<std::optional<std::int64_t>> requests;
   for (const auto& report : done.checkpoints) requests.push_back(report.request);
   EXPECT_EQ(requests, (std::vector<std::optional<std::int64_t>>{1, 2, std::nullopt}));
-}
-
-TEST(Train, GoesOnWhenTheVolumeIsFullAndSaysSo) {
-  const Job job;
-  checkpoint::FaultyStorage storage;
-  storage.fill_after(10'000);
-  const auto done = run(
-      job, {}, 1,
-      [&](std::int64_t asked) {
-        if (asked == 5) storage.fill_after(std::int64_t{1} << 40);  // somebody has made room
-        return stop_at(3)(asked);
-      },
-      &storage);
-  EXPECT_EQ(done.outcome, Outcome::kFinished);  // not stopped: the checkpoint to stop after was never durable
-  ASSERT_EQ(done.notices.size(), 1u);
-  EXPECT_EQ(done.notices[0].notice->reason, "CheckpointFailed");
-  EXPECT_NE(done.notices[0].notice->message.find("No space left on device"), std::string::npos);
-  EXPECT_EQ(done.checkpoints.back().checkpoint->step, 6);
-}
-
-TEST(Train, FailsWhenItsLastCheckpointCannotBeWritten) {
-  const Job job;
-  checkpoint::FaultyStorage storage;
-  storage.fill_after(10'000);
-  try {
-    run(job, {.dp = 2}, 1, {}, &storage);
-    FAIL();
-  } catch (const contract::UserError& error) {
-    EXPECT_EQ(error.reason(), "CheckpointFailed");
-    EXPECT_NE(std::string(error.what()).find("make room at checkpoint.path"), std::string::npos);
-  }
-}
-
-TEST(Train, TriesItsLastCheckpointAgainWhileTheStorageFailsForTheMoment) {
-  const Job job;
-  checkpoint::FaultyStorage storage;
-  const auto done = run(
-      job, {}, 1,
-      [&](std::int64_t asked) {
-        if (asked == 6) storage.fail_to_create(2, EIO);
-        return contract::RankControl{};
-      },
-      &storage);
-  EXPECT_EQ(done.outcome, Outcome::kFinished);
-  ASSERT_EQ(done.notices.size(), 2u);
-  EXPECT_EQ(done.notices[0].notice->reason, "CheckpointFailed");
-  EXPECT_NE(done.notices[1].notice->message.find("it is tried again in 2 s"), std::string::npos)
-      << done.notices[1].notice->message;
-  EXPECT_EQ(done.checkpoints.back().checkpoint->step, 6);
-}
-
-TEST(Train, LeavesALastCheckpointThatStorageFailsToTakeToTheInfrastructure) {
-  const Job job;
-  checkpoint::FaultyStorage storage;
-  const auto control = [&](std::int64_t asked) {
-    if (asked == 6) storage.fail_to_create(1'000'000, EIO);
-    return contract::RankControl{};
-  };
-  try {
-    run(job, {.dp = 2}, 1, control, &storage);
-    FAIL();
-  } catch (const checkpoint::StorageUnavailable& error) {
-    EXPECT_NE(std::string(error.what()).find("the training is done, but its last checkpoint could not be written"),
-              std::string::npos)
-        << error.what();
-  }
-}
-
-TEST(Train, GoesBackToTheCheckpointBeforeACorruptOneAndSaysSo) {
-  Job job;
-  job.spec.checkpoint->everySteps = 2;
-  run(job, {}, 1, stop_at(4));
-  std::ofstream(fs::path(job.spec.checkpoint->path) / "step-00000004" / "manifest.json") << "{}";
-  const auto again = run(job, {}, 2);
-  ASSERT_EQ(again.notices.size(), 2u);
-  EXPECT_EQ(again.notices[0].notice->reason, "CheckpointCorrupt");
-  EXPECT_EQ(again.notices[1].notice->reason, "Resumed");
-  EXPECT_NE(again.notices[1].notice->message.find("step 2"), std::string::npos);
-  const Job through;
-  run(through);
-  EXPECT_EQ(job.tensors_of(6), through.tensors_of(6));
 }
 
 TEST(Train, EndsWithAUserErrorWhenTheGradientIsNotFinite) {
