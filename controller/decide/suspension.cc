@@ -36,6 +36,11 @@ void remove_all(Review& review) {
 void settle(Review& review) {
   review.status.workers = {};
   review.status.placement.reset();
+  if (auto& progress = review.status.progress) {  // what was reached stays; a rate and the time left are of ranks that train
+    progress->tokensPerSecond.reset();
+    progress->mfu.reset();
+    progress->remainingSeconds.reset();
+  }
   const char* message = "the job is suspended; spec.suspend: false goes on from the newest checkpoint";
   review.set(condition::kSuspended, true, "Suspended", message);
   review.set(condition::kPlaced, false, "Suspended", message);

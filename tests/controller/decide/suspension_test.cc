@@ -47,6 +47,23 @@ TEST(Suspending, TellsOfTheCheckpointThatItWrote) {
   EXPECT_EQ(world.status().progress->step, 7);
 }
 
+TEST(Suspending, LeavesWhatWasReachedAndTakesAwayTheRateAndTheTimeLeft) {
+  World world = a_running_world();
+  world.say(0, [](contract::State& state) {
+    state.progress->tokensPerSecond = 5210;
+    state.progress->mfu = 0.4;
+    state.progress->remainingSeconds = 73;
+  });
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.settle();
+  ASSERT_EQ(world.status().phase, Phase::kSuspended);
+  const auto& progress = *world.status().progress;
+  EXPECT_GT(progress.step, 0);
+  EXPECT_EQ(progress.tokensPerSecond, std::nullopt);
+  EXPECT_EQ(progress.mfu, std::nullopt);
+  EXPECT_EQ(progress.remainingSeconds, std::nullopt);
+}
+
 TEST(Suspending, DoesNotWaitForAPodOnADeadNodeAndGoesOnWithoutIt) {
   World world = a_running_world();
   const std::string node = world.pod(1).node;
