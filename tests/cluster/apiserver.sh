@@ -63,9 +63,10 @@ start etcd "$bin/etcd" --data-dir=etcd --unsafe-no-fsync --log-level=warn \
   --listen-client-urls="unix://$dir/etcd.sock" --advertise-client-urls="unix://$dir/etcd.sock" \
   --listen-peer-urls=http://127.0.0.1:0 --initial-advertise-peer-urls=http://localhost:0 \
   --initial-cluster=default=http://localhost:0
-# The endpoints of the Service `kubernetes` may not be a loopback address, so nobody keeps them.
+# The endpoints of the Service `kubernetes` may not be a loopback address, so nobody keeps them. Without an address of its own it looks
+# for a default route, which a machine or a network namespace need not have.
 start apiserver "$bin/kube-apiserver" --etcd-servers="unix://$dir/etcd.sock" \
-  --bind-address=127.0.0.1 --secure-port="$port" --endpoint-reconciler-type=none \
+  --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --secure-port="$port" --endpoint-reconciler-type=none \
   --tls-cert-file=pki/apiserver.crt --tls-private-key-file=pki/apiserver.key --client-ca-file=pki/ca.crt \
   --authorization-mode=RBAC --disable-admission-plugins=ServiceAccount --allow-privileged=true \
   --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=pki/service-accounts.pub \

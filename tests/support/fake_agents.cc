@@ -46,7 +46,7 @@ void FakeAgents::contact(const std::string& pod_uid) {
   }
   std::string refused;
   if (link.target.assignment && link.target.assignment != link.accepted) {
-    const unsigned status = workers_.assign(pod_uid, *link.target.assignment);
+    const unsigned status = workers_.assign(pod_uid, *link.target.assignment).status;
     if (status == 200) {
       link.accepted = link.target.assignment;
     } else {

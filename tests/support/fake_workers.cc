@@ -34,7 +34,8 @@ void FakeWorkers::start(const Container& container) {
   agent.container = container;
   const auto ip = container.address.substr(0, container.address.rfind(':'));
   agent.core = std::make_unique<agent::AgentCore>(
-      agent::Worker{.pod_uid = container.pod_uid, .bind_address = ip, .node = container.node}, agent::Limits{});
+      agent::Worker{.pod_uid = container.pod_uid, .bind_address = ip, .node = container.node}, limits);
+  agent.started = time_.uptime();
   for (const auto& call : listeners_) call(container.pod_uid);
 }
 
@@ -67,10 +68,10 @@ std::optional<contract::State> FakeWorkers::state(const std::string& pod_uid, co
   return found->second.core->state();
 }
 
-unsigned FakeWorkers::assign(const std::string& pod_uid, const contract::Assignment& assignment) {
-  const auto answer = agents_.at(pod_uid).core->assign(assignment, now());
+agent::Answer FakeWorkers::assign(const std::string& pod_uid, const contract::Assignment& assignment) {
+  agent::Answer answer = core(pod_uid).assign(assignment, now());
   act(pod_uid, answer.actions);
-  return answer.status;
+  return answer;
 }
 
 bool FakeWorkers::crash(const std::string& pod_uid, int exit_code, int signal) {
@@ -101,7 +102,7 @@ void FakeWorkers::act(const std::string& pod_uid, const agent::Actions& actions)
                    [&](const agent::Publish&) { publishes = true; },
                    [&](const agent::Exit& exit) {
                      if (std::exchange(agents_[pod_uid].exiting, true)) return;
-                     time_.after(time_.random_time(milliseconds(1), milliseconds(200)), [this, pod_uid, exit] {
+                     time_.after(time_.random_time(milliseconds(1), pace.exit_high), [this, pod_uid, exit] {
                        const auto found = agents_.find(pod_uid);
                        if (found == agents_.end()) return;
                        const std::string message = contract::termination_message(found->second.core->state());
@@ -159,7 +160,17 @@ void FakeWorkers::meet(const std::string& pod_uid, std::int32_t index, std::uint
   if (static_cast<std::int32_t>(run.members.size()) < run.world_size || run.ticking) return;
   run.ticking = true;
   run.step = truths_[key.first].checkpoint;
-  time_.after(pace.step, [this, key] { tick(key); });
+  run.due = time_.uptime();
+  if (pace.from_start) {
+    run.due = milliseconds(0);
+    for (const auto& [member, uid] : run.members) run.due = std::max(run.due, agents_.at(uid).started);
+  }
+  tick_later(key, run);
+}
+
+void FakeWorkers::tick_later(const RunKey& key, Run& run) {
+  run.due += pace.step;
+  time_.at(run.due, [this, key] { tick(key); });
 }
 
 void FakeWorkers::tick(const RunKey& key) {
@@ -202,7 +213,7 @@ void FakeWorkers::after_step(const RunKey& key, Run& run, const contract::Traini
     return end_all(key, contract::kFinishedExitCode);
   }
   if (wish.stopAfter && run.request_done >= *wish.stopAfter) return end_all(key, contract::kStoppedExitCode);
-  time_.after(pace.step, [this, key] { tick(key); });
+  tick_later(key, run);
 }
 
 void FakeWorkers::checkpoint(const RunKey& key, Run& run, const contract::TrainingJobSpec& spec,
@@ -218,7 +229,7 @@ void FakeWorkers::checkpoint(const RunKey& key, Run& run, const contract::Traini
 }
 
 void FakeWorkers::end_all(const RunKey& key, int exit_code) {
-  for (const auto& [index, pod_uid] : runs_.at(key).members) end_later(pod_uid, index, exit_code, milliseconds(200));
+  for (const auto& [index, pod_uid] : runs_.at(key).members) end_later(pod_uid, index, exit_code, pace.end_high);
   runs_.erase(key);  // whoever ends after the last step is missed by nobody
 }
 
@@ -252,7 +263,7 @@ void FakeWorkers::end_rank(const std::string& pod_uid, std::int32_t index, const
   const Rank rank = std::move(found->second);
   agent->second.ranks.erase(found);
   leave(pod_uid, rank);
-  time_.after(time_.random_time(milliseconds(1), milliseconds(100)), [this, pod_uid, exit] {  // until it is reaped
+  time_.after(time_.random_time(milliseconds(1), pace.reap_high), [this, pod_uid, exit] {
     const auto still = agents_.find(pod_uid);
     if (still != agents_.end()) act(pod_uid, still->second.core->exited({exit}, now()));
   });

@@ -34,9 +34,14 @@ class FakeWorkers {
   struct Pace {
     milliseconds step{500};
     milliseconds start_low{100}, start_high{3'000};  // from a rank's start until it meets the others
+    milliseconds end_high{200};                      // from the last step until a rank ends,
+    milliseconds reap_high{100};                     // from there until its agent hears of it,
+    milliseconds exit_high{200};                     // and from an agent's decision to end until its container has
+    bool from_start = false;  // steps count from the start of the last container: what ranks had to wait for is made up
   };
   explicit FakeWorkers(VirtualTime& time) : time_(time) {}
   Pace pace;
+  agent::Limits limits;
 
   // ---- The kubelet's side.
   struct Container {
@@ -55,8 +60,10 @@ class FakeWorkers {
   static constexpr const char* kKeysDiffer = "GET /v1/state: 401";
   std::optional<contract::State> state(const std::string& pod_uid, const std::string& address, const std::string& key,
                                        std::string& why) const;
-  /// The HTTP status.
-  unsigned assign(const std::string& pod_uid, const contract::Assignment& assignment);
+  /// Of a container that runs. What it is assigned goes through assign().
+  agent::AgentCore& core(const std::string& pod_uid) { return *agents_.at(pod_uid).core; }
+  void asked(const std::string& pod_uid) { core(pod_uid).asked(now()); }
+  agent::Answer assign(const std::string& pod_uid, const contract::Assignment& assignment);
   void on_change(std::function<void(const std::string& pod_uid)> call) { listeners_.push_back(std::move(call)); }
   /// Nobody outside reaches the node, nor it anybody.
   void cut_off(const std::string& node) { cut_off_.insert(node); }
@@ -86,6 +93,7 @@ class FakeWorkers {
     Container container;
     std::unique_ptr<agent::AgentCore> core;
     std::map<std::int32_t, Rank> ranks;
+    milliseconds started{0};
     bool exiting = false;
   };
   struct Run {
@@ -94,6 +102,7 @@ class FakeWorkers {
     std::int64_t step = 0;
     std::int64_t request_done = 0;
     bool ticking = false;
+    milliseconds due{0};  // when the step under way ends
   };
 
   agent::Now now() const { return {.uptime = time_.uptime(), .wall = time_.now()}; }
@@ -101,6 +110,7 @@ class FakeWorkers {
   void start_rank(const std::string& pod_uid, const agent::StartRank& action);
   void meet(const std::string& pod_uid, std::int32_t rank, std::uint64_t number);
   void tick(const RunKey& key);
+  void tick_later(const RunKey& key, Run& run);
   void after_step(const RunKey& key, Run& run, const contract::TrainingJobSpec& spec);
   void checkpoint(const RunKey& key, Run& run, const contract::TrainingJobSpec& spec, std::optional<std::int64_t> request);
   void end_all(const RunKey& key, int exit_code);

@@ -7,7 +7,8 @@ namespace trainyard::test {
 
 using std::chrono::microseconds;
 
-VirtualTime::VirtualTime(std::uint64_t seed) : start_(*contract::parse_rfc3339("2026-01-01T00:00:00Z")), random_(seed) {}
+VirtualTime::VirtualTime(std::uint64_t seed) : VirtualTime(seed, *contract::parse_rfc3339("2026-01-01T00:00:00Z")) {}
+VirtualTime::VirtualTime(std::uint64_t seed, contract::Time start) : start_(start), random_(seed) {}
 
 void VirtualTime::after(microseconds delay, std::function<void()> task) { at(uptime_ + delay, std::move(task)); }
 
@@ -30,6 +31,11 @@ void VirtualTime::run_for(microseconds time) {
   while (step(end)) {
   }
   uptime_ = end;
+}
+
+std::optional<microseconds> VirtualTime::next() const {
+  if (tasks_.empty()) return std::nullopt;
+  return tasks_.top().at;
 }
 
 bool VirtualTime::run_until(const std::function<bool()>& done, microseconds limit) {

@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <queue>
 #include <random>
 #include <vector>
@@ -23,6 +24,7 @@ using std::chrono::seconds;
 class VirtualTime {
  public:
   explicit VirtualTime(std::uint64_t seed = 1);
+  VirtualTime(std::uint64_t seed, contract::Time start);
 
   contract::Time now() const { return start_ + uptime_; }
   milliseconds uptime() const { return std::chrono::duration_cast<milliseconds>(uptime_); }
@@ -30,6 +32,10 @@ class VirtualTime {
   void at(std::chrono::microseconds uptime, std::function<void()> task);
   /// Until nothing is left to do before `time` has passed.
   void run_for(std::chrono::microseconds time);
+  /// The same, up to that uptime: for one that follows a real clock.
+  void run_to(std::chrono::microseconds uptime) { run_for(std::max(uptime, uptime_) - uptime_); }
+  /// When there is something to do next.
+  std::optional<std::chrono::microseconds> next() const;
   /// Until `done` holds, looked at after each task; false when it does not within `limit`.
   bool run_until(const std::function<bool()>& done, std::chrono::microseconds limit);
   std::int64_t num_tasks_run() const { return tasks_run_; }

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "worker/agent/agent_core.h"
+#include "worker/agent/assignee.h"
 #include "worker/agent/log.h"
 
 namespace boost::asio {
@@ -25,7 +26,7 @@ struct AgentOptions {
 };
 
 /// Lives on the io_context's one thread, which must be the one that makes it; all callbacks come there.
-class Agent {
+class Agent : public Assignee {
  public:
   struct Callbacks {
     std::function<void(std::int32_t rank, std::string_view line)> log_line;  // of a rank's standard output and error
@@ -35,19 +36,17 @@ class Agent {
 
   Agent(boost::asio::io_context& io, AgentOptions options, Callbacks callbacks);
   /// Kills and reaps every rank.
-  ~Agent();
+  ~Agent() override;
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
 
-  /// The answer's actions have been performed.
-  Answer assign(const contract::Assignment& assignment);
-  /// A controller that has the job's key asks for the state.
-  void asked();
+  Answer assign(const contract::Assignment& assignment) override;
+  void asked() override;
   /// What SIGTERM means.
   void terminate();
-  const contract::State& state() const;
-  std::int64_t ranks_started() const;
-  std::int64_t ranks_failed() const;
+  const contract::State& state() const override;
+  std::int64_t ranks_started() const override;
+  std::int64_t ranks_failed() const override;
 
  private:
   struct Impl;

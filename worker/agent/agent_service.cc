@@ -49,7 +49,7 @@ struct AgentService::Impl : std::enable_shared_from_this<Impl> {
     asio::steady_timer timer;
   };
 
-  Impl(asio::io_context& context, Agent& given_agent, std::string given_key)
+  Impl(asio::io_context& context, Assignee& given_agent, std::string given_key)
       : io(context), agent(given_agent), key(std::move(given_key)) {}
 
   HttpReply state_reply() const { return {.body = dump(contract::encode(agent.state()))}; }
@@ -94,12 +94,12 @@ struct AgentService::Impl : std::enable_shared_from_this<Impl> {
   }
 
   asio::io_context& io;
-  Agent& agent;
+  Assignee& agent;
   const std::string key;
   std::list<Waiter> waiters;
 };
 
-AgentService::AgentService(asio::io_context& io, Agent& agent, std::string key)
+AgentService::AgentService(asio::io_context& io, Assignee& agent, std::string key)
     : impl_(std::make_shared<Impl>(io, agent, std::move(key))) {}
 
 AgentService::~AgentService() { impl_->waiters.clear(); }

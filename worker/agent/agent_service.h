@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "worker/agent/agent.h"
+#include "worker/agent/assignee.h"
 #include "worker/agent/http_server.h"
 
 namespace trainyard::agent {
@@ -15,7 +15,7 @@ namespace trainyard::agent {
 class AgentService {
  public:
   /// `key` is the job key, 64 hexadecimal digits.
-  AgentService(boost::asio::io_context& io, Agent& agent, std::string key);
+  AgentService(boost::asio::io_context& io, Assignee& agent, std::string key);
   ~AgentService();
   AgentService(const AgentService&) = delete;
   AgentService& operator=(const AgentService&) = delete;

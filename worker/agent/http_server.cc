@@ -25,8 +25,6 @@ using tcp = asio::ip::tcp;
 constexpr std::chrono::seconds kIdleTime{75};
 constexpr std::chrono::seconds kWriteTime{30};
 constexpr std::uint64_t kBodyLimit = 1024 * 1024;
-// Anybody in the cluster can connect, and what is read before a signature is known counts against the ranks' memory limit.
-constexpr std::size_t kMostSessions = 32;
 
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -67,12 +65,19 @@ class Session : public std::enable_shared_from_this<Session> {
     HttpRequest request{.method = std::string(message.method_string()),
                         .target = std::string(message.target()),
                         .body = message.body(),
-                        .headers = {}};
+                        .headers = {},
+                        .to_address = to_address()};
     for (const auto& field : message) request.headers[lower(std::string(field.name_string()))] = std::string(field.value());
     // The answer's closure keeps this session until it is given, or thrown away.
     (*handler_)(request, [self = shared_from_this(), answered = false](HttpReply reply) mutable {
       if (!std::exchange(answered, true)) self->write(std::move(reply));
     });
+  }
+
+  std::string to_address() {
+    boost::system::error_code ignored;
+    const auto endpoint = stream_.socket().local_endpoint(ignored);
+    return ignored ? std::string() : endpoint.address().to_string();
   }
 
   void write(HttpReply reply) {
@@ -102,8 +107,8 @@ class Session : public std::enable_shared_from_this<Session> {
 }  // namespace
 
 struct HttpServer::Impl : std::enable_shared_from_this<Impl> {
-  Impl(asio::io_context& io, Handler given)
-      : acceptor(io), retry(io), handler(std::make_shared<const Handler>(std::move(given))) {}
+  Impl(asio::io_context& io, Handler given, std::size_t most)
+      : acceptor(io), retry(io), handler(std::make_shared<const Handler>(std::move(given))), most_sessions(most) {}
 
   void listen(const std::string& address, std::uint16_t port) {
     try {
@@ -129,7 +134,7 @@ struct HttpServer::Impl : std::enable_shared_from_this<Impl> {
         return;
       }
       std::erase_if(self->sessions, [](const auto& weak) { return weak.expired(); });
-      if (self->sessions.size() < kMostSessions || self->drop_one()) {
+      if (self->sessions.size() < self->most_sessions || self->drop_one()) {
         const auto session = std::make_shared<Session>(std::move(socket), self->handler);
         self->sessions.push_back(session);
         session->read();
@@ -153,11 +158,13 @@ struct HttpServer::Impl : std::enable_shared_from_this<Impl> {
   tcp::acceptor acceptor;
   asio::steady_timer retry;
   const std::shared_ptr<const Handler> handler;
+  const std::size_t most_sessions;
   std::vector<std::weak_ptr<Session>> sessions;
 };
 
-HttpServer::HttpServer(asio::io_context& io, const std::string& address, std::uint16_t port, Handler handler)
-    : impl_(std::make_shared<Impl>(io, std::move(handler))) {
+HttpServer::HttpServer(asio::io_context& io, const std::string& address, std::uint16_t port, Handler handler,
+                       std::size_t most_connections)
+    : impl_(std::make_shared<Impl>(io, std::move(handler), most_connections)) {
   impl_->listen(address, port);
   impl_->accept();
 }

@@ -1,0 +1,154 @@
+// One gang of 32 workers x 8 GPUs on 32 simulated nodes: the built controller, a real API server, agents that speak the agents'
+// protocol and ranks that pretend to train.
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <set>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "tests/support/simulated_cluster.h"
+
+namespace trainyard {
+namespace {
+
+using kube::Json;
+using kube::Method;
+using testing::simulated_job;
+using testing::SimulatedCluster;
+
+const std::string kJobs = "/apis/trainyard.dev/v1alpha1/namespaces/default/trainingjobs";
+const std::string kPods = "/api/v1/namespaces/default/pods";
+
+class Gang256 : public ::testing::Test {
+ protected:
+  /// One cluster for all tests: it takes seconds to start.
+  static void SetUpTestSuite() {
+    testing::enter_own_network();
+    cluster_ = std::make_unique<SimulatedCluster>(SimulatedCluster::Options{});
+    cluster_->start_fleet({"--step-ms=20"});
+    cluster_->start_controller();
+  }
+  static void TearDownTestSuite() { cluster_.reset(); }
+  ~Gang256() override {
+    for (const auto& path : {kJobs, kPods}) request(Method::kDelete, path, {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}});
+    eventually(kPods, [](const Json& list) { return list.at("items").empty(); });
+    const Json truths = cluster_->ask_fleet("GET", "/truths");
+    for (const auto& [uid, truth] : truths.items()) {
+      EXPECT_EQ(truth.at("violations"), Json::array()) << "of the job with UID " << uid;
+    }
+  }
+
+  kube::Response request(Method method, const std::string& path, const Json& body) {
+    const char* type = method == Method::kPatch ? "application/merge-patch+json" : "application/json";
+    auto response = cluster_->api().perform({.method = method, .path = path, .body = body, .content_type = type});
+    EXPECT_TRUE(response.ok()) << path << ": " << response.message;
+    return response;
+  }
+  /// Creates the job, once the server serves the kind.
+  void apply(const Json& job) {
+    const auto end = std::chrono::steady_clock::now() + testing::kPatience;
+    kube::Response response;
+    do {
+      response = cluster_->api().perform({.method = Method::kPost, .path = kJobs, .body = job});
+    } while (response.is_not_found() && std::chrono::steady_clock::now() < end);
+    ASSERT_TRUE(response.ok()) << response.message;
+  }
+  /// Asks for the object until it is as wanted; the last answer.
+  Json eventually(const std::string& path, const std::function<bool(const Json&)>& wanted) {
+    const auto end = std::chrono::steady_clock::now() + testing::kPatience;
+    Json object = cluster_->api().perform({.path = path}).body;
+    while (!wanted(object) && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the machine has other things to do
+      object = cluster_->api().perform({.path = path}).body;
+    }
+    EXPECT_TRUE(wanted(object)) << object.value("status", object).dump(1).substr(0, 8'000);
+    return object;
+  }
+  static std::function<bool(const Json&)> is_phase(const char* phase) {
+    return [phase](const Json& job) { return job.value("/status/phase"_json_pointer, "") == phase; };
+  }
+  static std::function<bool(const Json&)> has_done(int steps) {
+    return [steps](const Json& job) { return job.value("/status/progress/step"_json_pointer, 0) >= steps; };
+  }
+  Json pods() { return cluster_->api().perform({.path = kPods}).body.at("items"); }
+  static std::set<std::string> uids(const Json& pods) {
+    std::set<std::string> out;
+    for (const auto& pod : pods) out.insert(pod.at("metadata").at("uid"));
+    return out;
+  }
+
+  static std::unique_ptr<SimulatedCluster> cluster_;
+};
+std::unique_ptr<SimulatedCluster> Gang256::cluster_;
+
+TEST_F(Gang256, IsPlacedOneWorkerANodeTellsItsProgressAndSucceeds) {
+  apply(simulated_job("whole", 32, 8, 60));
+  const Json running = eventually(kJobs + "/whole", has_done(1));
+  EXPECT_EQ(running.at("status").at("phase"), "Running");
+  EXPECT_EQ(running.at("status").at("workers"), Json({{"desired", 32}, {"ready", 32}}));
+  std::set<std::string> nodes;
+  for (const auto& pod : pods()) nodes.insert(pod.at("spec").at("nodeName"));
+  EXPECT_EQ(nodes.size(), 32u);
+  const Json done = eventually(kJobs + "/whole", is_phase("Succeeded"));
+  EXPECT_EQ(done.at("status").at("progress").at("step"), 60);
+  EXPECT_EQ(done.at("status").at("checkpoint").at("step"), 60);
+  const Json ended = eventually(kPods, [](const Json& list) {
+    return std::all_of(list.at("items").begin(), list.at("items").end(),
+                       [](const Json& pod) { return pod.at("status").at("phase") == "Succeeded"; });
+  });
+  EXPECT_EQ(ended.at("items").size(), 32u);
+}
+
+TEST_F(Gang256, IsSuspendedAfterACheckpointAndResumesFromIt) {
+  Json job = simulated_job("suspended", 32, 8, 300);
+  job["spec"]["checkpoint"]["everySteps"] = 1'000;
+  apply(job);
+  eventually(kJobs + "/suspended", has_done(1));
+  request(Method::kPatch, kJobs + "/suspended", {{"spec", {{"suspend", true}}}});
+  const Json suspended = eventually(kJobs + "/suspended", is_phase("Suspended"));
+  eventually(kPods, [](const Json& list) { return list.at("items").empty(); });
+  const int kept = suspended.at("status").at("checkpoint").at("step");
+  EXPECT_GE(kept, 1);
+  EXPECT_LT(kept, 300) << "there was nothing to suspend any more";
+  request(Method::kPatch, kJobs + "/suspended", {{"spec", {{"suspend", false}}}});
+  const Json done = eventually(kJobs + "/suspended", is_phase("Succeeded"));
+  EXPECT_EQ(done.at("status").value("restarts", 0), 0);
+  const Json truth = cluster_->ask_fleet("GET", "/truths").at(done.at("metadata").at("uid").get<std::string>());
+  EXPECT_EQ(truth.at("generationsRun"), 2);
+  EXPECT_EQ(truth.at("step"), 300);
+}
+
+TEST_F(Gang256, ReplacesADeletedPodAloneAndTrainsOnWithAllOthers) {
+  apply(simulated_job("bereft", 32, 8, 300));
+  eventually(kJobs + "/bereft", has_done(1));
+  const Json before = pods();
+  request(Method::kDelete, kPods + "/bereft-7-1", {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}});
+  const Json again = eventually(kJobs + "/bereft", [](const Json& job) {
+    return job.at("status").value("generation", 0) == 2 && job.at("status").at("phase") == "Running";
+  });
+  EXPECT_EQ(again.at("status").at("failure").at("worker"), 7);
+  const auto had = uids(before), has = uids(pods());
+  std::set<std::string> kept;
+  std::set_intersection(had.begin(), had.end(), has.begin(), has.end(), std::inserter(kept, kept.begin()));
+  EXPECT_EQ(kept.size(), 31u);
+  EXPECT_EQ(has.size(), 32u);
+  eventually(kJobs + "/bereft", is_phase("Succeeded"));
+}
+
+TEST_F(Gang256, StartsACrashedRankAnewWithoutANewPod) {
+  apply(simulated_job("crashed", 32, 8, 300));
+  const Json running = eventually(kJobs + "/crashed", has_done(1));
+  const Json before = pods();
+  cluster_->ask_fleet("POST", "/crash?pod=" + before.at(3).at("metadata").at("uid").get<std::string>() + "&exitCode=0&signal=11");
+  const Json again = eventually(kJobs + "/crashed", [](const Json& job) { return job.at("status").value("generation", 0) == 2; });
+  EXPECT_EQ(again.at("status").at("restarts"), 1);
+  const Json done = eventually(kJobs + "/crashed", is_phase("Succeeded"));
+  EXPECT_EQ(done.at("status").at("failure").at("signal"), "SIGSEGV");
+  EXPECT_EQ(uids(pods()), uids(before));
+}
+
+}  // namespace
+}  // namespace trainyard
