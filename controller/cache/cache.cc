@@ -29,7 +29,8 @@ std::vector<kube::WatchTarget> watch_targets() {
           {.path = "/api/v1/pods", .label_selector = {}, .shrink = shrink_pod},
           {.path = "/api/v1/nodes", .label_selector = {}, .shrink = shrink_node},
           {.path = "/api/v1/persistentvolumeclaims", .label_selector = {}, .shrink = drop_managed_fields},
-          {.path = "/api/v1/persistentvolumes", .label_selector = {}, .shrink = shrink_volume}};
+          {.path = "/api/v1/persistentvolumes", .label_selector = {}, .shrink = shrink_volume},
+          {.path = "/apis/scheduling.k8s.io/v1/priorityclasses", .label_selector = {}, .shrink = drop_managed_fields}};
 }
 
 Cache::Cache(decide::Settings settings) { cluster_.settings = std::move(settings); }
@@ -119,6 +120,10 @@ void Cache::erase_missing(Watched kind, const kube::WatchBatch& batch, std::int6
     for (const auto& [name, volume] : cluster_.volumes()) {
       if (!keys.contains({"", name})) missing.emplace_back(ObjectKey{"", name}, "");
     }
+  } else if (kind == Watched::kPriorityClasses) {
+    for (const auto& [name, priority_class] : cluster_.priority_classes()) {
+      if (!keys.contains({"", name})) missing.emplace_back(ObjectKey{"", name}, "");
+    }
   } else {
     for (const auto& [key, claim] : cluster_.claims()) {
       if (!keys.contains(key)) missing.emplace_back(key, "");
@@ -133,6 +138,7 @@ void Cache::put(Watched kind, const Json& object) {
   if (kind == Watched::kNodes) put_node(object);
   if (kind == Watched::kClaims) put_claim(object);
   if (kind == Watched::kVolumes) put_volume(object);
+  if (kind == Watched::kPriorityClasses) put_priority_class(object);
   if (kind != Watched::kPods) return;
   const auto assumed = assumed_pods_.find(key_of(object));
   if (assumed != assumed_pods_.end()) {
@@ -154,6 +160,9 @@ void Cache::erase(Watched kind, const ObjectKey& key, const std::string& uid) {
   } else if (kind == Watched::kVolumes) {
     cluster_.erase_volume(key.name);
     changes_.room = true;
+  } else if (kind == Watched::kPriorityClasses) {
+    cluster_.erase_priority_class(key.name);
+    priorities_changed();
   } else if (kind == Watched::kPods) {
     const auto* pod = cluster_.pod(key);
     if (pod == nullptr || pod->uid != uid) return;  // the name has been taken again since
@@ -214,6 +223,21 @@ void Cache::put_volume(const Json& object) {
   const auto* old = cluster_.volume(volume->name);
   if (old != nullptr && *old == *volume) return;
   cluster_.put(std::move(*volume));
+  changes_.room = true;
+}
+
+void Cache::put_priority_class(const Json& object) {
+  auto found = decode_priority_class(object);
+  if (!found) return;
+  const auto old = cluster_.priority_classes().find(found->name);
+  if (old != cluster_.priority_classes().end() && old->second == *found) return;
+  cluster_.put(std::move(*found));
+  priorities_changed();
+}
+
+/// Jobs may name a class that is there only now.
+void Cache::priorities_changed() {
+  for (const auto& [key, job] : cluster_.jobs()) changes_.jobs.insert(key);
   changes_.room = true;
 }
 

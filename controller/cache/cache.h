@@ -21,10 +21,10 @@ namespace trainyard::cache {
 using contract::Json;
 
 /// What is watched; the value is a batch's `target`, an index of watch_targets().
-enum class Watched : std::size_t { kJobs, kPods, kNodes, kClaims, kVolumes };
-inline constexpr std::size_t kNumWatched = 5;
+enum class Watched : std::size_t { kJobs, kPods, kNodes, kClaims, kVolumes, kPriorityClasses };
+inline constexpr std::size_t kNumWatched = 6;
 /// Jobs; all pods and nodes of the cluster, since every pod takes up room; and the PersistentVolumeClaims that templates may name, with
-/// the volumes behind them, not all of which every node can mount.
+/// the volumes behind them, not all of which every node can mount; PriorityClasses, which say who goes first.
 std::vector<kube::WatchTarget> watch_targets();
 
 /// What changed since it was asked the last time.
@@ -97,6 +97,8 @@ class Cache {
   void put_node(const Json& object);
   void put_claim(const Json& object);
   void put_volume(const Json& object);
+  void put_priority_class(const Json& object);
+  void priorities_changed();
   void put_job(const Json& object, std::optional<contract::Time> written = std::nullopt);
   bool is_foreign(const decide::Job& known, const decide::Job& now);
   void erase_pod(const decide::Pod& pod);

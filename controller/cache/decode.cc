@@ -254,6 +254,16 @@ std::optional<decide::Volume> decode_volume(const Json& object) {
   return volume;
 }
 
+std::optional<decide::PriorityClass> decode_priority_class(const Json& object) {
+  decide::PriorityClass out{.name = key_of(object).name};
+  const Json& value = member(object, "value");
+  if (out.name.empty() || !value.is_number_integer()) return std::nullopt;
+  out.value = value.get<std::int32_t>();
+  out.is_default = flag(object, "globalDefault");
+  out.preempts = text(object, "preemptionPolicy") != "Never";
+  return out;
+}
+
 std::optional<decide::Job> decode_job(const Json& object, const decide::Job* known) {
   const Json& metadata = member(object, "metadata");
   decide::Job job{.key = key_of(object), .uid = text(metadata, "uid"), .resource_version = text(metadata, "resourceVersion")};

@@ -25,11 +25,12 @@ void shrink_pod(Json& object);
 void shrink_node(Json& object);
 void shrink_volume(Json& object);
 
-/// Nothing where the object has no name or UID (or, but for nodes and volumes, no namespace).
+/// Nothing where the object has no name or UID (or, but for what has none, no namespace).
 std::optional<decide::Pod> decode_pod(const Json& object);
 std::optional<decide::Node> decode_node(const Json& object);
 std::optional<decide::Claim> decode_claim(const Json& object);
 std::optional<decide::Volume> decode_volume(const Json& object);
+std::optional<decide::PriorityClass> decode_priority_class(const Json& object);
 /// `known`, where it is the same job of the same metadata.generation, gives the spec, which then is the same: most changes of a job are
 /// of its status.
 std::optional<decide::Job> decode_job(const Json& object, const decide::Job* known = nullptr);

@@ -6,6 +6,7 @@
 #include "controller/decide/engine_spec.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/pod_template.h"
+#include "controller/decide/priority.h"
 
 namespace trainyard::decide {
 namespace {
@@ -85,6 +86,7 @@ void accept(Review& review) {
   }
   std::vector<Problem> problems = job.problems;
   check_pack(job.spec, review.cluster.settings, problems);
+  if (auto problem = unknown_priority_class(review.cluster, job)) problems.push_back(std::move(*problem));
   for (auto& problem : template_problems(job.spec, review.cluster.settings)) problems.push_back(std::move(problem));
   if (!problems.empty()) return refuse(review, "InvalidSpec", contract::to_text(problems));
   if (!check_template(review)) return;

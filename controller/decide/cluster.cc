@@ -65,6 +65,13 @@ void Cluster::put(Volume volume) {
 
 void Cluster::erase_volume(const std::string& name) { volumes_.erase(name); }
 
+void Cluster::put(PriorityClass priority_class) {
+  std::string name = priority_class.name;
+  priority_classes_.insert_or_assign(std::move(name), std::move(priority_class));
+}
+
+void Cluster::erase_priority_class(const std::string& name) { priority_classes_.erase(name); }
+
 void Cluster::erase_node(const std::string& name) { nodes_.erase(name); }
 
 void Cluster::erase_pod(const ObjectKey& key) {

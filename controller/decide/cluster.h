@@ -131,6 +131,15 @@ struct Volume {
   bool operator==(const Volume&) const = default;
 };
 
+/// A PriorityClass (scheduling.k8s.io/v1).
+struct PriorityClass {
+  std::string name;
+  std::int32_t value = 0;   // the higher goes first
+  bool is_default = false;  // globalDefault: of what names none
+  bool preempts = true;     // preemptionPolicy is not Never
+  bool operator==(const PriorityClass&) const = default;
+};
+
 /// What the API server said to the dry run of worker 0's pod.
 struct TemplateCheck {
   bool accepted = false;
@@ -188,6 +197,8 @@ class Cluster {
   void erase_claim(const ObjectKey& key);
   void put(Volume volume);
   void erase_volume(const std::string& name);
+  void put(PriorityClass priority_class);
+  void erase_priority_class(const std::string& name);
   void erase_node(const std::string& name);
   void erase_pod(const ObjectKey& key);  // and what is known of its agent
   void erase_job(const ObjectKey& key);  // and its template checks and refusal
@@ -202,6 +213,7 @@ class Cluster {
   const std::map<ObjectKey, Job>& jobs() const { return jobs_; }
   const std::map<ObjectKey, Claim>& claims() const { return claims_; }
   const std::map<std::string, Volume>& volumes() const { return volumes_; }
+  const std::map<std::string, PriorityClass>& priority_classes() const { return priority_classes_; }
   const Node* node(const std::string& name) const;
   const Claim* claim(const ObjectKey& key) const;
   const Volume* volume(const std::string& name) const;
@@ -234,6 +246,7 @@ class Cluster {
   std::map<ObjectKey, Job> jobs_;
   std::map<ObjectKey, Claim> claims_;
   std::map<std::string, Volume> volumes_;
+  std::map<std::string, PriorityClass> priority_classes_;
   std::map<std::string, AgentView> agents_;
   std::map<std::pair<std::string, std::string>, TemplateCheck> template_checks_;  // by job UID and template hash
   std::map<std::string, Refusal> refusals_;                                       // by job UID

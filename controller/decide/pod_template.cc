@@ -196,7 +196,7 @@ void check_gpus(const Json& containers, const contract::Workers& workers, std::v
 }
 
 /// Fields that the controller sets, so that a value in the template would be a misunderstanding.
-void check_owned_fields(const Json& pod_spec, std::vector<Problem>& problems) {
+void check_owned_fields(const TrainingJobSpec& spec, const Json& pod_spec, std::vector<Problem>& problems) {
   if (const Json& policy = member(pod_spec, "restartPolicy"); !policy.is_null() && policy != "Never") {
     problems.push_back(
         {kTemplate + ".spec.restartPolicy", "must be Never or left out; spec.lifecycle.maxRestarts says how often to restart"});
@@ -204,6 +204,11 @@ void check_owned_fields(const Json& pod_spec, std::vector<Problem>& problems) {
   if (!member(pod_spec, "nodeName").is_null()) {
     problems.push_back(
         {kTemplate + ".spec.nodeName", "must be left out, since the controller chooses the node; use nodeSelector"});
+  }
+  if (const Json& name = member(pod_spec, "priorityClassName");
+      spec.priorityClassName && !name.is_null() && name != *spec.priorityClassName) {
+    problems.push_back({kTemplate + ".spec.priorityClassName", "is " + name.dump() + ", and spec.priorityClassName is " +
+                                                                   *spec.priorityClassName + "; leave it out here"});
   }
   if (const Json& token = member(pod_spec, "automountServiceAccountToken"); token == true) {
     problems.push_back({kTemplate + ".spec.automountServiceAccountToken",
@@ -223,7 +228,7 @@ std::vector<Problem> template_problems(const TrainingJobSpec& spec, const Settin
   const Json& containers = member(pod_spec, "containers");
   check_container(containers, problems);
   check_gpus(containers, spec.workers, problems);
-  check_owned_fields(pod_spec, problems);
+  check_owned_fields(spec, pod_spec, problems);
   std::vector<Problem> amounts;
   pod_requests(pod_spec, amounts);
   for (auto& problem : amounts) problems.push_back({kTemplate + "." + problem.field, problem.message});
@@ -272,6 +277,7 @@ Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& pla
   pod_spec["restartPolicy"] = "Never";
   pod_spec["automountServiceAccountToken"] = false;
   pod_spec["enableServiceLinks"] = false;
+  if (spec.priorityClassName) pod_spec["priorityClassName"] = *spec.priorityClassName;
   const Json& grace = member(pod_spec, "terminationGracePeriodSeconds");
   const std::int64_t given = grace.is_number_integer() ? grace.get<std::int64_t>() : 0;
   pod_spec["terminationGracePeriodSeconds"] = std::max(given, spec.lifecycle.checkpointGraceSeconds + kAgentEndsWithinSeconds);

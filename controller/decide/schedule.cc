@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "controller/decide/placement.h"
 #include "controller/decide/plan.h"
 #include "controller/decide/pod_template.h"
+#include "controller/decide/priority.h"
 #include "controller/decide/review.h"
 #include "crds/contract/layout.h"
 #include "crds/contract/names.h"
@@ -23,6 +25,7 @@ namespace {
 struct Candidate {
   const Job* job = nullptr;
   const PodNeeds* needs = nullptr;  // of each of its pods
+  Priority priority;
   GangView gang;
   std::vector<std::int32_t> missing;  // workers without a pod that can be kept
   std::optional<Time> blocked_until;  // their last pods may still run
@@ -44,7 +47,7 @@ bool is_waiting(const Job& job) {
 std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time now) {
   const PodNeeds* needs = is_waiting(job) ? accepted_needs(cluster, job) : nullptr;
   if (needs == nullptr) return std::nullopt;
-  Candidate out{.job = &job, .needs = needs, .gang = view_gang(cluster, job, now)};
+  Candidate out{.job = &job, .needs = needs, .priority = priority_of(cluster, job), .gang = view_gang(cluster, job, now)};
   const std::string why = reason_of(job.status, condition::kPlaced);
   const bool creating = is_true(job.status, condition::kPlaced);
   const std::string hash = template_hash(job.spec, cluster.settings);
@@ -66,14 +69,15 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
   return out;
 }
 
-/// Those that others of their gang wait for, then the oldest.
+/// Those that others of their gang wait for, then those of the highest priority, then the oldest.
 std::vector<Candidate> queue(const Cluster& cluster, Time now) {
   std::vector<Candidate> out;
   for (const auto& [key, job] : cluster.jobs()) {
     if (auto found = candidate(cluster, job, now)) out.push_back(std::move(*found));
   }
   std::stable_sort(out.begin(), out.end(), [](const Candidate& a, const Candidate& b) {
-    return std::pair(!a.has_others(), a.job->created) < std::pair(!b.has_others(), b.job->created);
+    return std::tuple(!a.has_others(), -std::int64_t{a.priority.value}, a.job->created) <
+           std::tuple(!b.has_others(), -std::int64_t{b.priority.value}, b.job->created);
   });
   return out;
 }

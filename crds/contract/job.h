@@ -580,6 +580,25 @@ struct PlacementStatus {
   bool operator==(const PlacementStatus&) const = default;
 };
 
+/// Where the job is in the line.
+struct QueueStatus {
+  std::optional<std::int32_t> position;              // 1: the next; while it waits
+  std::optional<std::string> estimatedStartTime;     // while it waits
+  std::optional<std::string> firstEstimate;          // while it waits: the first that it was given
+  std::optional<std::int64_t> estimateErrorSeconds;  // while it waits: median of |startDelaySeconds| of those that have started
+  std::optional<std::int64_t> startDelaySeconds;     // once it has started: that time, less firstEstimate
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("position", self.position);
+    field("estimatedStartTime", self.estimatedStartTime);
+    field("firstEstimate", self.firstEstimate);
+    field("estimateErrorSeconds", self.estimateErrorSeconds);
+    field("startDelaySeconds", self.startDelaySeconds);
+  }
+  bool operator==(const QueueStatus&) const = default;
+};
+
 /// How far the training is; the same object travels from the reporting rank to the status.
 struct Progress {
   std::int64_t step = 0;   // optimizer steps done
@@ -673,6 +692,8 @@ struct TrainingJobStatus {
   std::string specHash;
   WorkersStatus workers;
   std::optional<PlacementStatus> placement;
+  std::optional<QueueStatus> queue;
+  std::int32_t preemptions = 0;
   std::optional<Progress> progress;
   std::optional<CheckpointStatus> checkpoint;
   std::int32_t restarts = 0;
@@ -691,6 +712,8 @@ struct TrainingJobStatus {
     field("specHash", self.specHash);
     field("workers", self.workers);
     field("placement", self.placement);
+    field("queue", self.queue);
+    field("preemptions", self.preemptions);
     field("progress", self.progress);
     field("checkpoint", self.checkpoint);
     field("restarts", self.restarts);

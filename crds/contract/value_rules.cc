@@ -70,7 +70,6 @@ void check_top(const TrainingJobSpec& spec, Values& is) {
   if (spec.queue) is.length("spec.queue", *spec.queue, 1, 253);
   is.unsupported(spec.queue.has_value(), "spec.queue", "queue");
   if (spec.priorityClassName) is.length("spec.priorityClassName", *spec.priorityClassName, 1, 253);
-  is.unsupported(spec.priorityClassName.has_value(), "spec.priorityClassName", "priorityClassName");
 }
 
 void check_workers(const Workers& workers, Values& is) {

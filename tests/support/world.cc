@@ -67,6 +67,7 @@ void World::succeed_controller() {
   for (const auto& [name, node] : cluster.nodes()) known.put(node);
   for (const auto& [key, claim] : cluster.claims()) known.put(claim);
   for (const auto& [name, volume] : cluster.volumes()) known.put(volume);
+  for (const auto& [name, priority_class] : cluster.priority_classes()) known.put(priority_class);
   for (const auto& [key, pod] : cluster.pods()) {
     known.put(pod);
     if (const auto* agent = cluster.agent(pod.uid)) {

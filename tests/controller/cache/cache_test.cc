@@ -17,6 +17,7 @@ constexpr auto kPods = static_cast<std::size_t>(Watched::kPods);
 constexpr auto kNodes = static_cast<std::size_t>(Watched::kNodes);
 constexpr auto kClaims = static_cast<std::size_t>(Watched::kClaims);
 constexpr auto kVolumes = static_cast<std::size_t>(Watched::kVolumes);
+constexpr auto kPriorityClasses = static_cast<std::size_t>(Watched::kPriorityClasses);
 const ObjectKey kJob{"default", "a"};
 const ObjectKey kPod{"default", "a-0-1"};
 
@@ -43,6 +44,8 @@ TEST_F(CacheTest, IsSyncedWhenEachCollectionWasListedOnce) {
   fresh.apply(listed(kClaims, 1, {}), at(0));
   EXPECT_FALSE(fresh.synced());
   fresh.apply(listed(kVolumes, 1, {}), at(0));
+  EXPECT_FALSE(fresh.synced());
+  fresh.apply(listed(kPriorityClasses, 1, {}), at(0));
   EXPECT_TRUE(fresh.synced());
 }
 
@@ -294,6 +297,30 @@ TEST_F(CacheTest, AVolumeThatIsThereOrGoneIsRoom) {
   cache.apply(listed(kVolumes, 200, {}), at(2));
   EXPECT_TRUE(cache.take_changes().room);
   EXPECT_EQ(cache.cluster().volume("v"), nullptr);
+}
+
+TEST_F(CacheTest, APriorityClassThatIsThereChangedOrGoneTouchesEveryJobAndTheRoom) {
+  Json high{{"metadata", {{"name", "high"}, {"uid", "u-high"}, {"resourceVersion", "101"}}},
+            {"value", 1000},
+            {"globalDefault", true},
+            {"preemptionPolicy", "Never"}};
+  hear(kPriorityClasses, EventType::kAdded, high);
+  const Changes added = cache.take_changes();
+  EXPECT_TRUE(added.room);
+  EXPECT_EQ(added.jobs, std::set<ObjectKey>{kJob});
+  EXPECT_EQ(cache.cluster().priority_classes().at("high"), (decide::PriorityClass{"high", 1000, true, false}));
+  high["metadata"]["resourceVersion"] = "102";
+  hear(kPriorityClasses, EventType::kModified, high);
+  EXPECT_FALSE(cache.take_changes().room);
+  high["metadata"]["resourceVersion"] = "103";
+  high["globalDefault"] = false;
+  high.erase("preemptionPolicy");
+  hear(kPriorityClasses, EventType::kModified, high);
+  EXPECT_TRUE(cache.take_changes().room);
+  EXPECT_EQ(cache.cluster().priority_classes().at("high"), (decide::PriorityClass{"high", 1000, false, true}));
+  cache.apply(listed(kPriorityClasses, 200, {}), at(2));
+  EXPECT_TRUE(cache.take_changes().room);
+  EXPECT_TRUE(cache.cluster().priority_classes().empty());
 }
 
 TEST_F(CacheTest, WhatPlacementDoesNotLookAtIsNoRoom) {
