@@ -39,7 +39,7 @@ void release(Assignment& assignment) {
 /// What agents that have taken the generation are told, where it is anything.
 Assignment amendment(const Job& job) {
   Assignment out{.jobUid = job.uid, .job = to_text(job.key), .generation = job.status.generation, .amends = true};
-  if (reason_of(job.status, condition::kRunning) == reason::kSuspending) stop(out);
+  if (is_vacating(job.status)) stop(out);
   if (is_finished(job.status)) release(out);
   return out;
 }

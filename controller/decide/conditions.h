@@ -31,6 +31,8 @@ inline constexpr const char* kGangPlaced = "Placed";                // every wor
 // Of Placed, False:
 inline constexpr const char* kUnschedulable = "Unschedulable";  // no room now
 inline constexpr const char* kNeverFits = "NeverFits";          // no room ever
+inline constexpr const char* kReserved = "Reserved";            // there is room, and it is kept for those before it in the line
+inline constexpr const char* kMakingRoom = "MakingRoom";        // others of lower priority stop at a checkpoint
 inline constexpr const char* kClaimMissing = "ClaimMissing";    // a PersistentVolumeClaim of the template is not there
 inline constexpr const char* kClaimUnbound = "ClaimUnbound";    // the same is not bound, and binding is Direct
 inline constexpr const char* kWorkerLost = "WorkerLost";        // some workers are to be replaced; the others stay
@@ -40,6 +42,10 @@ inline constexpr const char* kGangRemoved = "GangRemoved";      // all pods go; 
 
 // Of Running, False:
 inline constexpr const char* kSuspending = "Suspending";  // a checkpoint is being written, then the pods go
+inline constexpr const char* kPreempting = "Preempting";  // the same, for the sake of another job
+// Of Running and Placed, False:
+inline constexpr const char* kPreempted = "Preempted";  // the pods made room for another job; this one waits for its place again
+// Of Running, False:
 inline constexpr const char* kWorkersStarting = "WorkersStarting";
 inline constexpr const char* kAssignmentRefused = "AssignmentRefused";  // by an agent: is it of another version?
 // Of Running and Progressing, False: a failure was counted, and no step was done since.
@@ -68,6 +74,8 @@ void set_condition(contract::TrainingJobStatus& status, NewCondition condition, 
 
 /// Succeeded or Failed.
 bool is_finished(const contract::TrainingJobStatus& status);
+/// The job's pods are about to go: a suspension or a preemption was begun, and has not come to its end.
+bool is_vacating(const contract::TrainingJobStatus& status);
 contract::Phase phase_of(const contract::TrainingJobStatus& status);
 
 }  // namespace trainyard::decide

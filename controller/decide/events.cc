@@ -38,12 +38,15 @@ bool is_told(const Condition& item) {
                                                            "NoQueue"};
   if (item.type == condition::kSuspended) return true;
   if (item.type == condition::kProgressing) return item.reason == "NoProgress";
+  if (item.reason == reason::kPreempted) return item.type == condition::kPlaced;
   return std::find(kSilent.begin(), kSilent.end(), item.reason) == kSilent.end();
 }
 
 bool is_warning(const Condition& item) {
   if (item.type == condition::kFailed) return true;
-  if (item.type == condition::kSuspended || item.reason == reason::kSuspending) return false;
+  if (item.type == condition::kSuspended || item.reason == reason::kSuspending || item.reason == reason::kReserved) {
+    return false;
+  }
   return item.status == ConditionStatus::kFalse || item.reason == reason::kAgentUnreachable ||
          item.reason == reason::kOtherControllerKey;
 }

@@ -13,7 +13,7 @@ class Placer {
  public:
   Placer(const Topology& topology, const Gang& gang) : topology_(topology), gang_(gang), fit_(topology.domains().size(), 0) {
     for (std::size_t i = 0; i < topology.num_nodes(); ++i) {
-      if (!obstacle_for(gang, topology.node(i))) fit_[i] = fit_into(topology.free_on(i), gang.requests);
+      if (!obstacle_for(gang, topology.node(i))) fit_[i] = fit_into(topology, i);
     }
     for (std::size_t i = 0; i + 1 < fit_.size(); ++i) fit_[domain(i).parent] += fit_[i];
     if (gang.pack) {
@@ -33,6 +33,11 @@ class Placer {
   }
 
  private:
+  std::int64_t fit_into(const Topology& topology, std::size_t node) const {
+    if (gang_.limits.empty()) return decide::fit_into(topology.free_on(node), gang_.requests);
+    return decide::fit_into(room_for(gang_, topology, node), gang_.requests);
+  }
+
   const Domain& domain(std::size_t i) const { return topology_.domains()[i]; }
 
   /// Whether the gang may lie in this domain: near its other workers, and inside what pack asks for.
@@ -161,6 +166,14 @@ class Placer {
 };
 
 }  // namespace
+
+Resources room_for(const Gang& gang, const Topology& topology, std::size_t node) {
+  Resources room = topology.free_on(node);
+  for (const auto* limits : gang.limits) {
+    if (const auto found = limits->find(node); found != limits->end()) room.lower_to(found->second);
+  }
+  return room;
+}
 
 std::int64_t fit_into(const Resources& room, const Resources& requests) {
   std::int64_t fit = std::numeric_limits<std::int32_t>::max();

@@ -22,8 +22,9 @@ struct Gang {
   /// Numbers of consecutive workers that talk much, from many to few: a data-parallel replica (its pipeline), a tensor group. Where
   /// the gang must be cut, it is cut between such groups.
   std::vector<std::int32_t> groups;
-  std::set<std::string> beside;  // nodes of the gang's other workers: new ones go as near to them as there is room
-  std::set<std::string> avoid;   // nodes that rejected a pod a moment ago
+  std::set<std::string> beside;            // nodes of the gang's other workers: new ones go as near to them as there is room
+  std::set<std::string> avoid;             // nodes that rejected a pod a moment ago
+  std::vector<const NodeAmounts*> limits;  // no more than this may be taken of these nodes: what reservations leave
 };
 
 /// The node of each pod, in the order of the workers; consecutive workers are near each other.
@@ -46,6 +47,8 @@ struct NoRoom {
 /// Cost: O(nodes × requested resources + domains).
 std::variant<Placement, NoRoom> place_gang(const Topology& topology, const Gang& gang);
 
+/// What pods of the gang may take of the node.
+Resources room_for(const Gang& gang, const Topology& topology, std::size_t node);
 /// How many pods fit into `room`.
 std::int64_t fit_into(const Resources& room, const Resources& requests);
 /// What keeps pods of the gang off the node, room aside.

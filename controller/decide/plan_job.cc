@@ -6,7 +6,7 @@
 #include "controller/decide/restart.h"
 #include "controller/decide/review.h"
 #include "controller/decide/starting.h"
-#include "controller/decide/suspension.h"
+#include "controller/decide/vacating.h"
 
 namespace trainyard::decide {
 namespace {
@@ -28,7 +28,7 @@ void run_life(Review& review) {
   if (is_finished(review.status)) return clean_up(review);
   if (enforce_deadline(review)) return;
   remove_leftovers(review);
-  if (suspend(review)) return;
+  if (vacate(review)) return;
   // A gang that runs is looked after even where its edited spec would not be accepted any more.
   accept(review);
   if (!is_true(review.status, condition::kPlaced)) return thin_out(review);

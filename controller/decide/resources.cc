@@ -95,6 +95,10 @@ void Resources::raise_to(const Resources& other) {
   }
 }
 
+void Resources::lower_to(const Resources& other) {
+  for (auto& [name, amount] : entries_) amount = std::min(amount, other[name]);
+}
+
 Resources read_resources(const Json& list, const std::string& path, std::vector<Problem>& problems) {
   Resources out;
   if (!list.is_object()) return out;

@@ -29,6 +29,8 @@ class Resources {
   Resources& operator-=(const Resources& other);
   /// Each amount is the greater of the two.
   void raise_to(const Resources& other);
+  /// Each amount is the lesser of the two.
+  void lower_to(const Resources& other);
   const std::vector<Entry>& entries() const { return entries_; }
   bool operator==(const Resources&) const = default;
 

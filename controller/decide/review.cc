@@ -17,7 +17,19 @@ TrainingJobStatus in_kind(TrainingJobStatus status) {
   status.progress.reset();
   status.checkpoint.reset();
   status.workers.ready = 0;
+  status.queue.reset();
   return status;
+}
+
+void leave_line(std::optional<contract::QueueStatus>& queue) {
+  if (!queue) return;
+  if (queue->startDelaySeconds) {
+    contract::QueueStatus left;
+    left.startDelaySeconds = queue->startDelaySeconds;
+    queue = left;
+  } else {
+    queue.reset();
+  }
 }
 
 }  // namespace
@@ -63,6 +75,9 @@ Plan Review::plan() {
 void complete_status(TrainingJobStatus& status, const Job& job) {
   status.observedGeneration = job.generation;
   status.phase = phase_of(status);
+  // Only who waits is in the line.
+  if (is_finished(status) || is_true(status, condition::kSuspended) || is_true(status, condition::kPlaced))
+    leave_line(status.queue);
   status.selector = std::string(contract::kJobLabel) + "=" + job.key.name;
   for (auto& condition : status.conditions) condition.observedGeneration = job.generation;
 }

@@ -1,143 +1,174 @@
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <set>
-#include <tuple>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "controller/decide/accept.h"
 #include "controller/decide/claims.h"
 #include "controller/decide/creation.h"
-#include "controller/decide/events.h"
+#include "controller/decide/expected_end.h"
+#include "controller/decide/line.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/no_room.h"
-#include "controller/decide/placement.h"
 #include "controller/decide/plan.h"
 #include "controller/decide/pod_template.h"
-#include "controller/decide/priority.h"
+#include "controller/decide/preemption.h"
+#include "controller/decide/reservation.h"
 #include "controller/decide/review.h"
-#include "crds/contract/layout.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::decide {
 namespace {
 
-/// A job that waits for nodes, and for which workers.
-struct Candidate {
-  const Job* job = nullptr;
-  const PodNeeds* needs = nullptr;  // of each of its pods
-  Priority priority;
-  GangView gang;
-  std::vector<std::int32_t> missing;  // workers without a pod that can be kept
-  std::optional<Time> blocked_until;  // their last pods may still run
-  bool has_others() const { return missing.size() < gang.workers.size(); }
-};
+/// So many at the head of the line have room kept for them. Each costs a search, and more of them leave fewer holes to fill.
+constexpr std::size_t kReservations = 4;
+/// Nobody is stopped for room that there will be so soon.
+constexpr std::chrono::seconds kSoon{60};
+constexpr std::size_t kNamed = 3;
 
-bool is_waiting(const Job& job) {
-  const auto& status = job.status;
-  if (job.deleting || job.spec.managedBy != contract::kManagedBy || is_finished(status)) return false;
-  if (job.spec.suspend || is_true(status, condition::kSuspended) ||
-      reason_of(status, condition::kRunning) == reason::kSuspending) {
-    return false;
+std::string listed(const std::vector<std::string>& names) {
+  std::string out;
+  for (std::size_t i = 0; i < std::min(names.size(), kNamed); ++i) {
+    out += (i == 0 ? "" : i + 1 == names.size() ? " and " : ", ") + names[i];
   }
-  if (reason_of(status, condition::kPlaced) == reason::kGangPlaced) return false;
-  return is_true(status, condition::kAccepted);
-}
-
-/// Nothing where there is nothing to do for schedule(), now or later.
-std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time now) {
-  const PodNeeds* needs = is_waiting(job) ? accepted_needs(cluster, job) : nullptr;
-  if (needs == nullptr) return std::nullopt;
-  Candidate out{.job = &job, .needs = needs, .priority = priority_of(cluster, job), .gang = view_gang(cluster, job, now)};
-  const std::string why = reason_of(job.status, condition::kPlaced);
-  const bool creating = is_true(job.status, condition::kPlaced);
-  const std::string hash = template_hash(job.spec, cluster.settings);
-  // Pods of two templates in one gang would be two images that talk to each other; plan_job() removes those of the old one.
-  if (creating && hash != job.status.templateHash) return std::nullopt;
-  if (const Time until = makes_room_until(cluster, job); now < until) out.blocked_until = until;
-  for (const auto& worker : out.gang.workers) {
-    const bool keeps = creating ? worker.pod != nullptr
-                                : worker.reusable && why != reason::kGangRemoved && worker.pod->worker->template_hash == hash;
-    if (keeps) continue;
-    // Where nobody has deleted it yet, plan_job() is about to, which brings schedule() back.
-    if (worker.pod != nullptr) out.blocked_until = std::max(out.blocked_until, may_run_until(cluster, *worker.pod, now));
-    out.missing.push_back(worker.index);
-  }
-  // What is complete, or has a rejected pod in the place of the one to be made, is for plan_job() to say.
-  const bool is_rejected_now = std::any_of(out.gang.rejected.begin(), out.gang.rejected.end(),
-                                           [&job](const Pod* pod) { return pod->worker->generation == job.status.generation; });
-  if (creating && (out.missing.empty() || is_rejected_now)) return std::nullopt;
-  return out;
-}
-
-/// Those that others of their gang wait for, then those of the highest priority, then the oldest.
-std::vector<Candidate> queue(const Cluster& cluster, Time now) {
-  std::vector<Candidate> out;
-  for (const auto& [key, job] : cluster.jobs()) {
-    if (auto found = candidate(cluster, job, now)) out.push_back(std::move(*found));
-  }
-  std::stable_sort(out.begin(), out.end(), [](const Candidate& a, const Candidate& b) {
-    return std::tuple(!a.has_others(), -std::int64_t{a.priority.value}, a.job->created) <
-           std::tuple(!b.has_others(), -std::int64_t{b.priority.value}, b.job->created);
-  });
-  return out;
-}
-
-/// Consecutive workers that talk much: a replica of the model (its pipeline), then a tensor group.
-std::vector<std::int32_t> groups_of(const contract::TrainingJobSpec& spec) {
-  const auto degrees = contract::degrees(spec);
-  const std::int32_t a_worker = contract::processes_per_worker(spec);
-  std::vector<std::int32_t> out;
-  for (const std::int32_t ranks : {degrees.pp * degrees.cp * degrees.tp, degrees.cp * degrees.tp, degrees.tp}) {
-    if (ranks > a_worker && ranks % a_worker == 0) out.push_back(ranks / a_worker);
-  }
-  return out;
-}
-
-Gang gang_of(const Cluster& cluster, const Candidate& candidate, Time now) {
-  const Job& job = *candidate.job;
-  Gang gang{.count = static_cast<std::int32_t>(candidate.missing.size()),
-            .requests = candidate.needs->requests,
-            .rules = candidate.needs->rules,
-            .pack = job.spec.placement.pack};
-  gang.rules.volume_terms = volume_terms(cluster, job, *candidate.needs);
-  if (!candidate.has_others()) gang.groups = groups_of(job.spec);
-  std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
-  for (const auto& worker : candidate.gang.workers) {
-    if (!missing.contains(worker.index) && !worker.pod->node.empty()) gang.beside.insert(worker.pod->node);
-  }
-  for (const auto* rejected : candidate.gang.rejected) {
-    if (now < rejected->created + cluster.settings.rejecting_node_avoided) gang.avoid.insert(rejected->node);
-  }
-  return gang;
+  return names.size() > kNamed ? out + " and " + std::to_string(names.size() - kNamed) + " more" : out;
 }
 
 class Scheduling {
  public:
   Scheduling(const Cluster& cluster, Time now) : cluster_(cluster), now_(now), topology_(cluster) {}
 
-  Plan place(const Candidate& candidate) {
-    if (candidate.blocked_until) return look_again_at(*candidate.blocked_until);
-    if (candidate.missing.empty()) return start(candidate, {});
-    if (auto trouble = claim_trouble(cluster_, *candidate.job, *candidate.needs)) {
-      return wait(candidate, trouble->reason, trouble->message);
+  std::map<ObjectKey, Plan> place_all() {
+    std::int32_t position = 0;
+    for (const auto& candidate : line(cluster_, now_)) {
+      Plan plan = place(candidate, ++position);
+      if (!plan.is_empty() || plan.look_again) plans_.emplace(candidate.job->key, std::move(plan));
     }
-    const Gang gang = gang_of(cluster_, candidate, now_);
-    const auto found = place_gang(topology_, gang);
-    if (const auto* none = std::get_if<NoRoom>(&found)) {
-      if (const auto due = explained_until(candidate)) return look_again_at(*due);
-      const Explanation why = explain(cluster_, topology_, gang, *none);
-      return wait(candidate, why.never ? reason::kNeverFits : reason::kUnschedulable, why.message);
-    }
-    const auto& nodes = std::get<Placement>(found).nodes;
-    for (const auto& node : nodes) topology_.take(static_cast<std::size_t>(topology_.find_node(node)), gang.requests);
-    return start(candidate, nodes);
+    return std::move(plans_);
   }
 
  private:
+  /// Why a job waits on.
+  struct Wait {
+    const char* reason = nullptr;
+    std::string message;
+    std::int32_t position = 0;
+    std::optional<Time> estimated_start = std::nullopt;
+  };
+
+  Plan place(const Candidate& candidate, std::int32_t position) {
+    if (candidate.blocked_until) return look_again_at(*candidate.blocked_until);
+    if (candidate.missing.empty()) return start(candidate, {});
+    if (auto trouble = claim_trouble(cluster_, *candidate.job, *candidate.needs)) {
+      return wait(candidate, {trouble->reason, std::move(trouble->message), position});
+    }
+    Gang gang = gang_of(cluster_, candidate, now_);
+    std::vector<Reservation*> binding;
+    for (auto& reservation : reservations_) {
+      if (!binds(reservation, expected_end_if_started(*candidate.job, now_))) continue;
+      binding.push_back(&reservation);
+      gang.limits.push_back(&reservation.leaves);
+    }
+    const auto found = place_gang(topology_, gang);
+    gang.limits.clear();
+    if (const auto* none = std::get_if<NoRoom>(&found)) return hold_back(candidate, position, gang, *none, binding);
+    const auto& nodes = std::get<Placement>(found).nodes;
+    for (const auto& name : nodes) {
+      const auto node = static_cast<std::size_t>(topology_.find_node(name));
+      topology_.take(node, gang.requests);
+      for (auto* reservation : binding) {
+        if (const auto left = reservation->leaves.find(node); left != reservation->leaves.end()) left->second -= gang.requests;
+      }
+    }
+    return start(candidate, nodes);
+  }
+
   Plan look_again_at(Time at) const {
     Plan plan;
     if (at != Time::max()) plan.look_again = std::chrono::ceil<std::chrono::seconds>(at - now_);
     return plan;
+  }
+
+  /// Keeps room for it where it is near enough to the head of the line, and makes some where it may.
+  Plan hold_back(const Candidate& candidate, std::int32_t position, const Gang& gang, NoRoom none,
+                 const std::vector<Reservation*>& binding) {
+    bool is_kept_back = false;  // there is room, which those before it need
+    std::vector<std::string> before;
+    for (const auto* reservation : binding) before.push_back(to_text(reservation->job->key));
+    if (!binding.empty()) {
+      const auto found = place_gang(topology_, gang);
+      is_kept_back = std::holds_alternative<Placement>(found);
+      if (!is_kept_back) none = std::get<NoRoom>(found);
+    }
+    std::vector<std::string> makers;
+    std::optional<Time> estimated_start;
+    if (reservations_.size() < kReservations) {
+      if (auto reservation = reserve_or_preempt(candidate, gang)) {
+        makers = makers_of_room(*reservation);
+        if (reservation->start) estimated_start = std::max(now_, *reservation->start);
+        reservations_.push_back(std::move(*reservation));
+      }
+    }
+    if (const auto due = explained_until(candidate)) return look_again_at(*due);
+    Wait why{.position = position, .estimated_start = estimated_start};
+    if (!makers.empty()) {
+      why.reason = reason::kMakingRoom;
+      why.message = listed(makers) + (makers.size() == 1 ? " stops" : " stop") + " at a checkpoint and will make room";
+    } else if (is_kept_back) {
+      why.reason = reason::kReserved;
+      why.message = "there is room now, which is kept for " + listed(before) + ", before it in the line" +
+                    (expected_end_if_started(*candidate.job, now_)
+                         ? "; it would not be over by then"
+                         : "; a job with lifecycle.activeDeadlineSeconds may use it until then, where it is over in time");
+    } else {
+      Explanation explanation = explain(cluster_, topology_, gang, none);
+      why.reason = explanation.never ? reason::kNeverFits : reason::kUnschedulable;
+      why.message = std::move(explanation.message);
+    }
+    return wait(candidate, std::move(why));
+  }
+
+  const std::vector<Holding>& held() {
+    if (!held_) held_ = holdings(cluster_, topology_, now_);
+    return *held_;
+  }
+
+  std::optional<Reservation> reserve_or_preempt(const Candidate& candidate, const Gang& gang) {
+    auto reservation = reserve(topology_, held(), reservations_, gang, *candidate.job);
+    if (!reservation) return std::nullopt;
+    const bool is_soon = reservation->start && *reservation->start > now_ && *reservation->start <= now_ + kSoon;
+    if (is_soon) return reservation;
+    Topology beside = topology_;
+    for (const auto& other : reservations_) {
+      for (const auto& [node, amount] : other.takes) beside.take(node, amount);
+    }
+    const auto victims = choose_victims(beside, held(), gang, candidate.priority, cluster_.settings, now_);
+    if (victims.empty()) return reservation;
+    for (const auto i : victims) {
+      Holding& victim = (*held_)[i];
+      Review review(cluster_, *victim.job, now_);
+      preempt(review, *candidate.job, candidate.priority, victim.priority);
+      plans_.emplace(victim.job->key, review.plan());
+      victim.is_vacating = true;
+      victim.ends = now_ + std::chrono::seconds(victim.job->spec.lifecycle.checkpointGraceSeconds);
+    }
+    std::sort(held_->begin(), held_->end(), ends_before);
+    return reserve(topology_, held(), reservations_, gang, *candidate.job);
+  }
+
+  /// The jobs that are about to leave the nodes that it is to get.
+  std::vector<std::string> makers_of_room(const Reservation& reservation) {
+    std::vector<std::string> out;
+    for (const auto& holding : held()) {
+      if (!holding.is_vacating) continue;
+      const bool is_there = std::any_of(holding.pods.begin(), holding.pods.end(),
+                                        [&](const auto& pod) { return reservation.takes.contains(pod.first); });
+      if (is_there) out.push_back(to_text(holding.job->key));
+    }
+    std::sort(out.begin(), out.end());
+    return out;
   }
 
   /// A job that was told why there is no room is told so anew when it is its turn: to find the words takes longer than to find room.
@@ -145,9 +176,24 @@ class Scheduling {
   std::optional<Time> explained_until(const Candidate& candidate) const {
     const Job& job = *candidate.job;
     const std::string told = reason_of(job.status, condition::kPlaced);
-    if (candidate.has_others() || (told != reason::kUnschedulable && told != reason::kNeverFits)) return std::nullopt;
+    static constexpr std::array<std::string_view, 4> kTold{reason::kUnschedulable, reason::kNeverFits, reason::kReserved,
+                                                           reason::kMakingRoom};
+    if (candidate.has_others() || std::find(kTold.begin(), kTold.end(), told) == kTold.end()) return std::nullopt;
     const Time due = numbers_due(cluster_, job);
     return now_ < due ? std::optional(due) : std::nullopt;
+  }
+
+  /// How far first estimates were off: the median over the jobs that have started since.
+  std::optional<std::int64_t> estimate_error() {
+    if (!errors_) {
+      errors_.emplace();
+      for (const auto& [key, job] : cluster_.jobs()) {
+        const auto& queue = job.status.queue;
+        if (queue && queue->startDelaySeconds) errors_->push_back(std::abs(*queue->startDelaySeconds));
+      }
+      std::sort(errors_->begin(), errors_->end());
+    }
+    return errors_->empty() ? std::nullopt : std::optional((*errors_)[errors_->size() / 2]);
   }
 
   Plan start(const Candidate& candidate, const std::vector<std::string>& nodes) const {
@@ -159,6 +205,11 @@ class Scheduling {
       status.templateHash = template_hash(job.spec, cluster_.settings);
       status.workers.desired = job.spec.workers.count;
       if (!status.startTime) status.startTime = contract::to_rfc3339(now_);
+      if (const auto& queue = job.status.queue; queue && queue->firstEstimate) {
+        const auto first = contract::parse_rfc3339(*queue->firstEstimate).value_or(now_);
+        status.queue = contract::QueueStatus{};
+        status.queue->startDelaySeconds = std::chrono::round<std::chrono::seconds>(now_ - first).count();
+      }
       status.placement = placement_status(candidate, nodes);
       review.set(condition::kPlaced, true, nodes.empty() ? reason::kGangPlaced : reason::kCreatingWorkers,
                  placed_message(status));
@@ -199,11 +250,20 @@ class Scheduling {
   }
 
   /// Says why the gang, or what is missing of it, has no place.
-  Plan wait(const Candidate& candidate, const char* why, const std::string& message) const {
+  Plan wait(const Candidate& candidate, Wait why) {
     const Job& job = *candidate.job;
     Review review(cluster_, job, now_);
     if (!candidate.has_others()) {
-      review.set(condition::kPlaced, false, why, message);
+      review.set(condition::kPlaced, false, why.reason, std::move(why.message));
+      contract::QueueStatus queue;
+      if (job.status.queue) queue.firstEstimate = job.status.queue->firstEstimate;
+      queue.position = why.position;
+      if (why.estimated_start) {
+        queue.estimatedStartTime = contract::to_rfc3339(*why.estimated_start);
+        queue.estimateErrorSeconds = estimate_error();
+        if (!queue.firstEstimate) queue.firstEstimate = queue.estimatedStartTime;
+      }
+      review.status.queue = std::move(queue);
       return review.plan();
     }
     const std::string reason = reason_of(job.status, condition::kPlaced);
@@ -211,9 +271,9 @@ class Scheduling {
     const Time patience = since_of(job.status, condition::kPlaced) + std::chrono::seconds(job.spec.lifecycle.startTimeoutSeconds);
     const bool was_running = reason == reason::kWorkerLost || reason == reason::kNoReplacement;
     if (!was_running || now_ >= patience) {
-      review.set(condition::kPlaced, false, reason::kGangRemoved, "the gang is not whole, and can't be made so: " + message);
+      review.set(condition::kPlaced, false, reason::kGangRemoved, "the gang is not whole, and can't be made so: " + why.message);
     } else {
-      review.set(condition::kPlaced, false, reason::kNoReplacement, "a lost worker can't be replaced: " + message);
+      review.set(condition::kPlaced, false, reason::kNoReplacement, "a lost worker can't be replaced: " + why.message);
       review.look_again(patience);
     }
     return review.plan();
@@ -222,21 +282,15 @@ class Scheduling {
   const Cluster& cluster_;
   const Time now_;
   Topology topology_;
+  std::vector<Reservation> reservations_;            // in the order of the line
+  std::optional<std::vector<Holding>> held_;         // once somebody finds no room
+  std::optional<std::vector<std::int64_t>> errors_;  // of estimates, sorted, in seconds
+  std::map<ObjectKey, Plan> plans_;
 };
 
 }  // namespace
 
-std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now) {
-  std::map<ObjectKey, Plan> plans;
-  const auto waiting = queue(cluster, now);
-  if (waiting.empty()) return plans;
-  Scheduling scheduling(cluster, now);
-  for (const auto& candidate : waiting) {
-    Plan plan = scheduling.place(candidate);
-    if (!plan.is_empty() || plan.look_again) plans.emplace(candidate.job->key, std::move(plan));
-  }
-  return plans;
-}
+std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now) { return Scheduling(cluster, now).place_all(); }
 
 bool matters_to_schedule(const Pod& before, const Pod& after) {
   if (!takes_same_room(before, after) || before.uid != after.uid) return true;

@@ -2,6 +2,8 @@
 // The cluster's nodes as a tree of domains, with what is free on each node: what placement works on.
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,34 +19,43 @@ struct Domain {
   std::vector<std::int32_t> children;
 };
 
-/// Built from a cluster in O(nodes); take() then keeps it up to date with pods that are planned but not made yet.
+/// Built from a cluster in O(nodes log nodes); take() and give() then keep it up to date with what is planned and not done yet. Copies share all
+/// but what is free, so that "what if" is cheap.
 class Topology {
  public:
   explicit Topology(const Cluster& cluster);
 
   /// Node i is the domain i; its parent chain ends at root().
-  std::size_t num_nodes() const { return nodes_.size(); }
-  std::int32_t num_levels() const { return static_cast<std::int32_t>(levels_.size()); }
-  const std::vector<TopologyLevel>& levels() const { return levels_; }
+  std::size_t num_nodes() const { return tree_->nodes.size(); }
+  std::int32_t num_levels() const { return static_cast<std::int32_t>(tree_->levels.size()); }
+  const std::vector<TopologyLevel>& levels() const { return tree_->levels; }
   /// The index of the level of that name, or -1.
   std::int32_t level_of(const std::string& name) const;
-  const Node& node(std::size_t i) const { return *nodes_[i]; }
+  const Node& node(std::size_t i) const { return *tree_->nodes[i]; }
   /// The index of the node of that name, or -1.
   std::int32_t find_node(const std::string& name) const;
   const Resources& free_on(std::size_t i) const { return free_[i]; }
   void take(std::size_t i, const Resources& requests) { free_[i] -= requests; }
+  void give(std::size_t i, const Resources& requests) { free_[i] += requests; }
 
-  const std::vector<Domain>& domains() const { return domains_; }
-  std::int32_t root() const { return root_; }
+  const std::vector<Domain>& domains() const { return tree_->domains; }
+  std::int32_t root() const { return static_cast<std::int32_t>(tree_->domains.size()) - 1; }
   /// The domain of that level around a domain of a narrower one (or itself).
   std::int32_t ancestor(std::int32_t domain, std::int32_t level) const;
 
  private:
-  std::vector<TopologyLevel> levels_;
-  std::vector<const Node*> nodes_;  // by name
+  struct Tree {
+    std::vector<TopologyLevel> levels;
+    std::vector<const Node*> nodes;  // by name
+    std::vector<Domain> domains;     // first the nodes, then the others, children before parents
+  };
+  static Tree grow(const Cluster& cluster);
+
+  std::shared_ptr<const Tree> tree_;
   std::vector<Resources> free_;
-  std::vector<Domain> domains_;  // first the nodes, then the others, children before parents
-  std::int32_t root_ = 0;
 };
+
+/// Amounts by a node's index in the topology.
+using NodeAmounts = std::map<std::size_t, Resources>;
 
 }  // namespace trainyard::decide

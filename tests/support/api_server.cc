@@ -38,6 +38,7 @@ ApiServer::ApiServer(const std::vector<std::string>& flags) {
   std::vector<std::string> words = {script, "--"};
   words.insert(words.end(), flags.begin(), flags.end());
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (auto& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
 

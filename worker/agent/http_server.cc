@@ -24,7 +24,7 @@ using tcp = asio::ip::tcp;
 
 constexpr std::chrono::seconds kIdleTime{75};
 constexpr std::chrono::seconds kWriteTime{30};
-constexpr std::uint64_t kBodyLimit = 1024 * 1024;
+constexpr std::uint64_t kBodyLimit = std::uint64_t{1024} * 1024;
 
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

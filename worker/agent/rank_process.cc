@@ -94,8 +94,8 @@ struct RankProcess::Impl : std::enable_shared_from_this<Impl> {
       : input(io),
         log(io),
         report(io),
-        log_lines(8 * 1024, std::move(sinks.log_line)),
-        report_lines(1024 * 1024, std::move(sinks.report_line)) {}
+        log_lines(std::size_t{8} * 1024, std::move(sinks.log_line)),
+        report_lines(std::size_t{1024} * 1024, std::move(sinks.report_line)) {}
 
   void start(const std::string& program) {
     Pipe to_input = make_pipe(), from_log = make_pipe(), from_report = make_pipe(), trouble = make_pipe();
@@ -129,7 +129,7 @@ struct RankProcess::Impl : std::enable_shared_from_this<Impl> {
     read_on(report, report_lines);
   }
 
-  using Buffer = std::array<char, 16 * 1024>;
+  using Buffer = std::array<char, std::size_t{16} * 1024>;
 
   /// Waits, and reads only in the handler: a read that the io_context had done, but whose handler it had not called yet, would come
   /// after what drain() reads.

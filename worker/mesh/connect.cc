@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <system_error>
 
@@ -98,7 +99,7 @@ class Connector {
       if (ranks[i] == config_.rank) options.rank = static_cast<std::int32_t>(i);
     }
     options.bind_address = config_.bindAddress;
-    options.device_index = device_.index();
+    options.device_index = static_cast<std::int32_t>(device_.index());
     options.point_to_point = use == Use::kPointToPoint;
     options.connect_timeout = std::chrono::seconds(config_.spec.lifecycle.startTimeoutSeconds);
     options.timeout = std::chrono::seconds(config_.spec.lifecycle.hangTimeoutSeconds.value_or(300));
@@ -153,8 +154,8 @@ std::unique_ptr<Mesh> connect(const RankConfig& config) {
     return std::make_unique<Mesh>(layout, config.rank, device, std::move(comms));
   }
   Connector connector(config, layout, device);
-  std::vector<std::int32_t> everybody;
-  for (std::int32_t rank = 0; rank < layout.world_size(); ++rank) everybody.push_back(rank);
+  std::vector<std::int32_t> everybody(static_cast<std::size_t>(layout.world_size()));
+  std::iota(everybody.begin(), everybody.end(), 0);
   Mesh::Comms comms;
   comms.world = connector.group("world", everybody);
   comms.data = connector.along("data", Axis::kDp);

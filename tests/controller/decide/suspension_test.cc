@@ -1,4 +1,4 @@
-#include "controller/decide/suspension.h"
+#include "controller/decide/vacating.h"
 
 #include <gtest/gtest.h>
 

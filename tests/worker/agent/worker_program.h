@@ -25,6 +25,7 @@ class WorkerProgram {
   WorkerProgram(std::vector<std::string> arguments, std::vector<std::string> environment) {
     arguments.insert(arguments.begin(), std::string(test::kBinDir) + "/trainyard-worker");
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (auto& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
     const std::string out_path = folder_.path() / "out", error_path = folder_.path() / "err";

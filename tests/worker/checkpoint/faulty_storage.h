@@ -41,7 +41,7 @@ class FaultyStorage final : public Storage {
   void fill_after(std::int64_t bytes) { room_ = bytes; }
   std::int64_t operations() const { return operations_; }
   /// Files whose path ends so cannot be opened for reading.
-  void fail_to_open(std::string ending, int error) {
+  void fail_to_open(const std::string& ending, int error) {
     fail_to_open(ending, [ending, error] { throw StorageError("open", ending, error); });
   }
   void fail_to_open(std::string ending, std::function<void()> fail) { unreadable_ = {std::move(ending), std::move(fail)}; }

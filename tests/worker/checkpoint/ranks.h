@@ -48,7 +48,7 @@ inline std::pair<std::int64_t, std::int64_t> part_of(std::int64_t size, std::int
 
 /// The tensors whole: a matrix, a vector shorter than there are ranks, a bf16 stack of matrices, a scalar counter.
 inline std::vector<std::pair<std::string, at::Tensor>> whole_tensors(std::int64_t step) {
-  const auto numbers = [step](std::vector<std::int64_t> shape, at::ScalarType type) {
+  const auto numbers = [step](const std::vector<std::int64_t>& shape, at::ScalarType type) {
     return (at::arange(num_elements(shape), at::kFloat) * 0.5 + static_cast<double>(step)).reshape(shape).to(type);
   };
   return {{"model.embed_tokens.weight", numbers({6, 8}, at::kFloat)},

@@ -148,6 +148,7 @@ TEST(Checkpointer, MayWaitForASlowDiskLongerThanAnyCallWaits) {
   auto options = options_for(folder.path());
   options.round = milliseconds(50);
   std::vector<std::jthread> threads;
+  threads.reserve(comms.size());
   for (auto& comm : comms) {
     threads.emplace_back([&] {
       try {

@@ -1,14 +1,13 @@
 #pragma once
 // A folder of a test's own, removed with all that is in it.
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <stdlib.h>
 
 namespace trainyard {
 

@@ -53,6 +53,7 @@ void connect_ranks(std::int32_t world_size, const std::function<void(contract::R
                    const std::function<void(Mesh&)>& body) {
   const std::int32_t port = free_port();
   std::vector<std::jthread> threads;
+  threads.reserve(static_cast<std::size_t>(world_size));
   for (std::int32_t rank = 0; rank < world_size; ++rank) {
     threads.emplace_back([&, rank] {
       auto config = config_of(rank, world_size, port);

@@ -1,4 +1,4 @@
-#include "controller/decide/suspension.h"
+#include "controller/decide/vacating.h"
 
 #include <algorithm>
 
@@ -29,27 +29,44 @@ bool waits_for_pods(Review& review) {
   return found;
 }
 
-void remove_all(Review& review) {
-  for (const auto* pod : review.cluster.pods_of(review.job)) review.remove(*pod, "the job is suspended");
+void remove_all(Review& review, const char* why) {
+  for (const auto* pod : review.cluster.pods_of(review.job)) review.remove(*pod, why);
 }
 
-void settle(Review& review) {
+/// What was reached stays; a place, a rate and the time left are of ranks that train.
+void forget_the_gang(Review& review) {
   review.status.workers = {};
   review.status.placement.reset();
-  if (auto& progress = review.status.progress) {  // what was reached stays; a rate and the time left are of ranks that train
+  if (auto& progress = review.status.progress) {
     progress->tokensPerSecond.reset();
     progress->mfu.reset();
     progress->remainingSeconds.reset();
   }
-  const char* message = "the job is suspended; spec.suspend: false goes on from the newest checkpoint";
-  review.set(condition::kSuspended, true, "Suspended", message);
-  review.set(condition::kPlaced, false, "Suspended", message);
-  review.set(condition::kRunning, false, "Suspended", message);
-  review.set(condition::kProgressing, false, "Suspended", message);
 }
 
-/// After the mark is in the status, assignments tell the ranks to stop.
-void carry_through(Review& review) {
+void set_all(Review& review, const char* reason, const char* message) {
+  for (const char* type : {condition::kPlaced, condition::kRunning, condition::kProgressing}) {
+    review.set(type, false, reason, message);
+  }
+}
+
+void settle(Review& review) {
+  forget_the_gang(review);
+  const char* message = "the job is suspended; spec.suspend: false goes on from the newest checkpoint";
+  review.set(condition::kSuspended, true, "Suspended", message);
+  set_all(review, "Suspended", message);
+}
+
+/// It waits for its place again, which in the line is what it was.
+void settle_preempted(Review& review) {
+  forget_the_gang(review);
+  ++review.status.preemptions;
+  review.status.startTime.reset();  // as after a suspension
+  set_all(review, reason::kPreempted, "the job made room for one of higher priority; it goes on from its newest checkpoint");
+}
+
+/// After the mark is in the status, assignments tell the ranks to stop. True once the pods are gone.
+bool carry_through(Review& review, const char* why) {
   copy_progress(review);
   const auto& workers = review.gang.workers;
   const bool trains = std::any_of(workers.begin(), workers.end(), is_training);
@@ -57,27 +74,36 @@ void carry_through(Review& review) {
   const bool one_is_lost = std::any_of(workers.begin(), workers.end(), [](const Worker& w) { return w.failure.has_value(); });
   const Time patience =
       since_of(review.status, condition::kRunning) + std::chrono::seconds(review.job.spec.lifecycle.checkpointGraceSeconds);
-  if (trains && !one_is_lost && review.now < patience) return review.look_again(patience);
-  remove_all(review);
-  if (!waits_for_pods(review)) settle(review);
+  if (trains && !one_is_lost && review.now < patience) {
+    review.look_again(patience);
+    return false;
+  }
+  remove_all(review, why);
+  return !waits_for_pods(review);
 }
+
+constexpr const char* kSuspendedPods = "the job is suspended";
 
 }  // namespace
 
-bool suspend(Review& review) {
-  const bool suspending = reason_of(review.status, condition::kRunning) == reason::kSuspending;
+bool vacate(Review& review) {
+  const std::string stage = reason_of(review.status, condition::kRunning);
   const bool suspended = is_true(review.status, condition::kSuspended);
-  if (suspending) {
-    carry_through(review);
+  if (stage == reason::kSuspending) {
+    if (carry_through(review, kSuspendedPods)) settle(review);
+    return true;
+  }
+  if (stage == reason::kPreempting) {
+    if (carry_through(review, "the job makes room for one of higher priority")) settle_preempted(review);
     return true;
   }
   if (review.job.spec.suspend) {
     if (suspended) {
-      remove_all(review);
+      remove_all(review, kSuspendedPods);
     } else if (has_live_pods(review)) {
       review.set(condition::kRunning, false, reason::kSuspending, "a checkpoint is written, then the pods go");
     } else {
-      remove_all(review);
+      remove_all(review, kSuspendedPods);
       settle(review);
     }
     return true;
@@ -86,9 +112,7 @@ bool suspend(Review& review) {
     review.status.startTime.reset();  // as in a Kubernetes Job: the deadline counts from the resume
     review.set(condition::kSuspended, false, "Resumed",
                "spec.suspend is false; the job goes on from its newest checkpoint, where there is one");
-    for (const char* type : {condition::kPlaced, condition::kRunning, condition::kProgressing}) {
-      review.set(type, false, "Resumed", "the job waits for its place");
-    }
+    set_all(review, "Resumed", "the job waits for its place");
   }
   return false;
 }

@@ -1,0 +1,53 @@
+#include "controller/decide/holdings.h"
+
+#include <algorithm>
+#include <chrono>
+#include <tuple>
+
+#include "controller/decide/conditions.h"
+#include "controller/decide/expected_end.h"
+
+namespace trainyard::decide {
+namespace {
+
+double lost_work(const Job& job, Time now) {
+  const auto& workers = job.spec.workers;
+  const double devices = static_cast<double>(std::max(1, workers.gpusPerWorker)) * workers.count;
+  Time since = since_of(job.status, condition::kPlaced);
+  if (const auto& checkpoint = job.status.checkpoint) {
+    since = std::max(since, contract::parse_rfc3339(checkpoint->completedAt).value_or(since));
+  }
+  return devices * std::max(0.0, std::chrono::duration<double>(now - since).count());
+}
+
+}  // namespace
+
+bool ends_before(const Holding& a, const Holding& b) {
+  return std::tuple(a.ends.value_or(Time::max()), a.job->created, a.job->key) <
+         std::tuple(b.ends.value_or(Time::max()), b.job->created, b.job->key);
+}
+
+std::vector<Holding> holdings(const Cluster& cluster, const Topology& topology, Time now) {
+  std::vector<Holding> out;
+  for (const auto& [key, job] : cluster.jobs()) {
+    Holding holding{.job = &job};
+    for (const auto* pod : cluster.pods_of(job)) {
+      const auto node = pod->is_finished() ? -1 : topology.find_node(pod->node);
+      if (node >= 0) holding.pods.emplace_back(static_cast<std::size_t>(node), &pod->requests);
+    }
+    if (holding.pods.empty()) continue;
+    holding.ends = expected_end(job, now);
+    holding.priority = priority_of(cluster, job);
+    holding.is_vacating = is_vacating(job.status);
+    holding.lost_work = lost_work(job, now);
+    out.push_back(std::move(holding));
+  }
+  std::sort(out.begin(), out.end(), ends_before);
+  return out;
+}
+
+void release(Topology& topology, const Holding& holding) {
+  for (const auto& [node, requests] : holding.pods) topology.give(node, *requests);
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,31 @@
+#pragma once
+// The line of the jobs that wait for nodes.
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "controller/decide/placement.h"
+#include "controller/decide/priority.h"
+#include "controller/decide/worker_view.h"
+
+namespace trainyard::decide {
+
+/// A job that waits for nodes, and for which workers.
+struct Candidate {
+  const Job* job = nullptr;
+  const PodNeeds* needs = nullptr;  // of each of its pods
+  Priority priority;
+  GangView gang;
+  std::vector<std::int32_t> missing;  // workers without a pod that can be kept
+  std::optional<Time> blocked_until;  // their last pods may still run
+  bool has_others() const { return missing.size() < gang.workers.size(); }
+};
+
+/// Those that others of their gang wait for, then those of the highest priority, then the oldest.
+std::vector<Candidate> line(const Cluster& cluster, Time now);
+
+/// What is to be placed for it.
+Gang gang_of(const Cluster& cluster, const Candidate& candidate, Time now);
+
+}  // namespace trainyard::decide
