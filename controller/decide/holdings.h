@@ -17,7 +17,8 @@ struct Holding {
   std::optional<Time> ends;  // expected_end()
   Priority priority;
   bool is_vacating = false;
-  double lost_work = 0;  // GPU-seconds (worker-seconds on CPUs) since its last durable checkpoint: what is done again if it stops now
+  double lost_work =
+      0;  // GPU-seconds (worker-seconds on CPUs) since its last durable checkpoint: what is done again if it stops now
   std::vector<std::pair<std::size_t, const Resources*>> pods;  // the node's index in the topology, and what the pod takes there
 };
 

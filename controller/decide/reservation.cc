@@ -20,7 +20,9 @@ std::optional<Reservation> reserve(const Topology& topology, const std::vector<H
   for (const auto& other : earlier) {
     for (const auto& [node, amount] : other.takes) base.take(node, amount);
   }
-  const auto fits = [&](std::size_t gone) { return std::holds_alternative<Placement>(place_gang(later(base, held, gone), gang)); };
+  const auto fits = [&](std::size_t gone) {
+    return std::holds_alternative<Placement>(place_gang(later(base, held, gone), gang));
+  };
   if (!fits(held.size())) return std::nullopt;
   std::size_t too_few = 0, enough = held.size();  // the fewest gangs that must be gone, by bisection
   while (too_few < enough) {

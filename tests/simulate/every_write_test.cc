@@ -14,11 +14,12 @@ namespace {
 
 using contract::Phase;
 
-/// Create, run, lose a rank, lose a node, suspend, resume, succeed.
+/// Create, run, lose a rank, make room for another job, lose a node, suspend, resume, succeed.
 class StandardStory {
  public:
   StandardStory() : world_(7), invariants_(world_) {
     world_.add_nodes(3, 4, 0);
+    world_.add_priority_class("high", 100);
     world_.start_controller(0);
   }
   World& world() { return world_; }
@@ -33,6 +34,10 @@ class StandardStory {
     if (!pods.empty()) world_.workers.crash(pods.front(), 0, SIGKILL);
     world_.time.run_for(seconds(3));
     if (!reach(Phase::kRunning)) return trouble("it did not run again after a crash");
+    world_.apply({.name = "urgent", .workers = 11, .steps = 2, .priority_class = "high"});
+    if (!world_.run_until_phase("urgent", Phase::kSucceeded, seconds(400))) return trouble("nobody made room for the urgent job");
+    if (!reach(Phase::kRunning)) return trouble("it did not run again after it made room");
+    if (!world_.is_finished("a") && world_.status("a").preemptions != 1) return trouble("its preemption was not counted");
     world_.kubelets.kill("node-0");
     world_.time.run_for(seconds(60));
     world_.set_suspend("a", true);

@@ -1,5 +1,7 @@
 #include "tests/simulate/invariants.h"
 
+#include <algorithm>
+
 #include "controller/cache/decode.h"
 
 namespace trainyard::simulate {
@@ -36,16 +38,25 @@ void Invariants::job_changed(const test::FakeKubeApi::Change& change) {
   const auto job = cache::decode_job(*change.object);
   if (change.type == kube::EventType::kDeleted) {
     jobs_.erase(job->uid);
+    jobs_were_deleted_ = true;
     return;
   }
   Seen after{.spec = job->spec, .status = job->status};
   const auto before = jobs_.find(job->uid);
+  after.highest_priority = after.lowest_priority = priority_of(job->spec);
   if (before != jobs_.end()) {
+    after.highest_priority = std::max(after.highest_priority, before->second.highest_priority);
+    after.lowest_priority = std::min(after.lowest_priority, before->second.lowest_priority);
     after.partial_since = before->second.partial_since;
     after.rewound = before->second.rewound;
     compare(job->uid, before->second, after);
   }
   jobs_[job->uid] = std::move(after);
+}
+
+int Invariants::priority_of(const contract::TrainingJobSpec& spec) const {
+  const Json* found = spec.priorityClassName ? world_.api.get(test::kPriorityClasses, {"", *spec.priorityClassName}) : nullptr;
+  return found == nullptr ? 0 : found->at("value").get<int>();
 }
 
 void Invariants::compare(const std::string& uid, const Seen& before, Seen& after) {
@@ -54,6 +65,11 @@ void Invariants::compare(const std::string& uid, const Seen& before, Seen& after
   const auto& truth = world_.workers.truth(uid);
   if (is.generation < was.generation) fail("the generation went back");
   if (is.restarts < was.restarts) fail("restarts went back");
+  if (is.preemptions < was.preemptions || is.preemptions > was.preemptions + 1) fail("preemptions are miscounted");
+  const auto is_preempted_by = [&](const auto& other) { return other.second.highest_priority > after.lowest_priority; };
+  if (is.preemptions > was.preemptions && std::none_of(jobs_.begin(), jobs_.end(), is_preempted_by) && !jobs_were_deleted_) {
+    fail("a job was preempted, and no other is of higher priority");
+  }
   if (is.restarts > after.spec.lifecycle.maxRestarts) fail("restarts exceed the budget");
   if (ended(was) && is.phase != was.phase) fail("an ended job changed its phase");
   if (is.phase == Phase::kSucceeded && !truth.finished) fail("Succeeded, but not all steps were done");

@@ -28,9 +28,12 @@ class Invariants {
     contract::TrainingJobSpec spec;
     contract::TrainingJobStatus status;
     milliseconds partial_since{-1};
+    int highest_priority = 0;  // of its class, of all that it ever had
+    int lowest_priority = 0;
     std::int64_t rewound = 1;  // the last generation that began before the step which the status told of
   };
   void job_changed(const test::FakeKubeApi::Change& change);
+  int priority_of(const contract::TrainingJobSpec& spec) const;
   void compare(const std::string& uid, const Seen& before, Seen& after);
   void pod_changed(const test::FakeKubeApi::Change& change);
   void watch_partial_gangs();
@@ -39,6 +42,7 @@ class Invariants {
   World& world_;
   std::map<std::string, Seen> jobs_;                                                    // by UID
   std::map<std::tuple<std::string, int, std::int64_t>, std::set<std::string>> places_;  // job UID, worker, generation -> pods
+  bool jobs_were_deleted_ = false;
   std::vector<std::string> violations_;
 };
 

@@ -81,7 +81,10 @@ void RandomStory::set_up() {
   cpus_ = random(4, 8);
   gpus_ = random(0, 1) * random(1, 4);
   world_.add_nodes(num_nodes_, cpus_, gpus_);
-  for (int i = random(1, 3); i > 0; --i) add_job();
+  world_.add_priority_class("high", 100);
+  world_.add_priority_class("middle", 50);
+  world_.add_priority_class("polite", 70, false);
+  for (int i = random(1, 4); i > 0; --i) add_job();
   world_.settings.status_interval = seconds(random(2, 20));
   watch_delay_ = {milliseconds(1), milliseconds(world_.time.one_in(3) ? random(20, 2'000) : 20)};
   for (int i = random(1, 3); i > 0; --i) {
@@ -101,6 +104,8 @@ void RandomStory::add_job() {
   shape.max_restarts = random(1, 12);
   if (world_.time.one_in(3)) shape.binding = contract::Binding::kScheduler;
   if (world_.time.one_in(3)) add_claim_of(shape);
+  static constexpr const char* kClasses[] = {"", "", "high", "middle", "polite"};
+  shape.priority_class = kClasses[static_cast<std::size_t>(random(0, 4))];
   jobs_.push_back(shape);
   world_.time.after(milliseconds(random(0, 20'000)), [this, shape] { world_.apply(shape); });
 }
@@ -158,7 +163,8 @@ void RandomStory::next_fault() {
                                       {"reject pods", &RandomStory::reject_pods},
                                       {"hide an agent", &RandomStory::hide_agent},
                                       {"refuse some pods", &RandomStory::refuse_pods},
-                                      {"edit a job", &RandomStory::edit_job}};
+                                      {"edit a job", &RandomStory::edit_job},
+                                      {"give a job another priority", &RandomStory::edit_priority}};
   const auto& fault = kFaults[static_cast<std::size_t>(random(0, static_cast<int>(std::size(kFaults)) - 1))];
   say(fault.name);
   (this->*fault.cause)();
@@ -281,6 +287,12 @@ void RandomStory::edit_job() {
   const int number = random(1, 20);
   const char* field = world_.time.one_in(2) ? "keep" : "everySteps";
   world_.api.edit(test::kJobs, job_key(random_job()), [&](Json& job) { job["spec"]["checkpoint"][field] = number; });
+}
+
+void RandomStory::edit_priority() {
+  const bool is_high = world_.time.one_in(2);
+  world_.api.edit(test::kJobs, job_key(random_job()),
+                  [&](Json& job) { job["spec"]["priorityClassName"] = is_high ? "high" : "middle"; });
 }
 
 void RandomStory::settle() {

@@ -55,6 +55,7 @@ class RandomStory {
   void hide_agent();
   void refuse_pods();
   void edit_job();
+  void edit_priority();
 
   World world_;
   Invariants invariants_{world_};

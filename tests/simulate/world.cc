@@ -91,6 +91,14 @@ void World::add_nodes(int number, int cpus, int gpus) {
   }
 }
 
+void World::add_priority_class(const std::string& name, int value, bool preempts) {
+  api.create(test::kPriorityClasses, {{"apiVersion", "scheduling.k8s.io/v1"},
+                                      {"kind", "PriorityClass"},
+                                      {"metadata", {{"name", name}}},
+                                      {"value", value},
+                                      {"preemptionPolicy", preempts ? "PreemptLowerPriority" : "Never"}});
+}
+
 void World::start_controller(int index) {
   const auto at = static_cast<std::size_t>(index);
   if (controllers_.size() <= at) controllers_.resize(at + 1);
@@ -116,6 +124,7 @@ void World::apply(const JobShape& shape) {
     spec.workers.templ["spec"]["volumes"] =
         Json::array({{{"name", "checkpoints"}, {"persistentVolumeClaim", {{"claimName", shape.claim}}}}});
   }
+  if (!shape.priority_class.empty()) spec.priorityClassName = shape.priority_class;
   spec.placement.binding = shape.binding;
   spec.training.steps = shape.steps;
   spec.training.globalBatchSize = contract::world_size(spec);

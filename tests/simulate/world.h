@@ -72,7 +72,8 @@ struct JobShape {
   int max_restarts = 5;
   std::int64_t start_timeout = 60;
   contract::Binding binding = contract::Binding::kDirect;
-  std::string claim;  // that the template mounts; empty: none
+  std::string claim;           // that the template mounts; empty: none
+  std::string priority_class;  // empty: none
 };
 
 class World {
@@ -88,6 +89,7 @@ class World {
   std::string controller_key = "the controller's key";  // of those that start from now on
 
   void add_nodes(int number, int cpus, int gpus);
+  void add_priority_class(const std::string& name, int value, bool preempts = true);
   const std::vector<std::string>& nodes() const { return nodes_; }
 
   void start_controller(int index);

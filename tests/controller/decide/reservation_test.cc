@@ -43,9 +43,10 @@ TEST(ALargeJob, AtTheHeadOfTheLineIsNotStarvedBySmallOnes) {
   EXPECT_EQ(world.condition("Placed", "large").reason, "Unschedulable");
   EXPECT_TRUE(world.pods("small").empty()) << "it would hold what the large one needs, for who knows how long";
   EXPECT_EQ(world.condition("Placed", "small").reason, "Reserved");
-  EXPECT_EQ(world.condition("Placed", "small").message,
-            "there is room now, which is kept for default/large, before it in the line; a job with lifecycle.activeDeadlineSeconds "
-            "may use it until then, where it is over in time");
+  EXPECT_EQ(
+      world.condition("Placed", "small").message,
+      "there is room now, which is kept for default/large, before it in the line; a job with lifecycle.activeDeadlineSeconds "
+      "may use it until then, where it is over in time");
   world.train(1, "first");
   world.finish("first");
   world.settle();
