@@ -25,6 +25,7 @@ class Program {
   /// The next line of standard error that contains `text`; nothing when the program ended, or it did not come in time.
   std::optional<std::string> line_with(const std::string& text);
   void signal(int number) const;
+  pid_t pid() const { return pid_; }
   /// Waits for the end: the exit code, or 128 + the signal that killed it.
   int wait();
 

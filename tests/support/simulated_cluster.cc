@@ -12,11 +12,11 @@
 #include <stdexcept>
 #include <thread>
 
+#include <yaml-cpp/yaml.h>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
-#include <yaml-cpp/yaml.h>
 
 #include "tests/crds/yaml.h"
 #include "tests/paths.h"
@@ -111,28 +111,29 @@ SimulatedCluster::SimulatedCluster(Options options)
   account_ = folder_.write("kubeconfig", kubeconfig_of_account());
   make_nodes();
   kwok_ = std::make_unique<Program>(
-      tool("kwok"), std::vector<std::string>{"--kubeconfig=" + server_->kubeconfig().string(),
-                                             "--config=" + std::string(test::kSourceDir) + "/tests/cluster/manifests/kwok-stages.yaml",
-                                             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
-                                             "--cidr=" + std::string(kPodAddresses), "--node-ip=127.0.0.1",
-                                             "--node-lease-duration-seconds=0"});
+      tool("kwok"),
+      std::vector<std::string>{"--kubeconfig=" + server_->kubeconfig().string(),
+                               "--config=" + std::string(test::kSourceDir) + "/tests/cluster/manifests/kwok-stages.yaml",
+                               "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+                               "--cidr=" + std::string(kPodAddresses), "--node-ip=127.0.0.1", "--node-lease-duration-seconds=0"});
 }
 
 SimulatedCluster::~SimulatedCluster() = default;
 
 void SimulatedCluster::make_nodes() {
   in_parallel(options_.num_nodes, kMakers, [this](int index) {
-    const auto made = api_.perform({.method = Method::kPost, .path = "/api/v1/nodes", .body = node(index, options_.gpus_per_node)});
+    const auto made =
+        api_.perform({.method = Method::kPost, .path = "/api/v1/nodes", .body = node(index, options_.gpus_per_node)});
     if (!made.ok()) throw std::runtime_error("make a node: " + made.message);
   });
 }
 
 std::string SimulatedCluster::kubeconfig_of_account() {
-  const auto answer = api_.perform({.method = Method::kPost,
-                                    .path = "/api/v1/namespaces/default/serviceaccounts/trainyard/token",
-                                    .body = {{"apiVersion", "authentication.k8s.io/v1"},
-                                             {"kind", "TokenRequest"},
-                                             {"spec", {{"expirationSeconds", 86'400}}}}});
+  const auto answer = api_.perform(
+      {.method = Method::kPost,
+       .path = "/api/v1/namespaces/default/serviceaccounts/trainyard/token",
+       .body = {
+           {"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenRequest"}, {"spec", {{"expirationSeconds", 86'400}}}}});
   if (!answer.ok()) throw std::runtime_error("make a token of the chart's account: " + answer.message);
   YAML::Node config = YAML::LoadFile(server_->kubeconfig().string());
   config["users"][0]["user"] = YAML::Node(YAML::NodeType::Map);
@@ -182,10 +183,12 @@ std::map<std::string, int> SimulatedCluster::count_writes() const {
   std::ifstream log(account_.parent_path() / "audit.log");
   for (std::string line; std::getline(log, line);) {
     const Json entry = Json::parse(line, nullptr, false);
-    if (entry.is_discarded() || entry.value("/user/username"_json_pointer, "") != "system:serviceaccount:default:trainyard") continue;
+    if (entry.is_discarded() || entry.value("/user/username"_json_pointer, "") != "system:serviceaccount:default:trainyard")
+      continue;
     const std::string part = entry.value("/objectRef/subresource"_json_pointer, "");
     const bool is_dry = entry.value("requestURI", "").find("dryRun=All") != std::string::npos;
-    ++counts[(is_dry ? "dry run of " : "") + entry.value("/objectRef/resource"_json_pointer, "") + (part.empty() ? "" : "/" + part)];
+    ++counts[(is_dry ? "dry run of " : "") + entry.value("/objectRef/resource"_json_pointer, "") +
+             (part.empty() ? "" : "/" + part)];
   }
   return counts;
 }

@@ -72,8 +72,8 @@ class Fleet {
   test::VirtualTime time_;
   test::FakeWorkers workers_;
   boost::asio::steady_timer timer_;
-  std::map<std::string, std::unique_ptr<Pod>> pods_;  // those that run, by UID
-  std::map<std::string, std::string> uid_at_;         // by address
+  std::map<std::string, std::unique_ptr<Pod>> pods_;   // those that run, by UID
+  std::map<std::string, std::string> uid_at_;          // by address
   std::map<std::string, std::list<Waiting>> waiting_;  // by address
 };
 

@@ -62,8 +62,9 @@ void add_options(CLI::App& app, Options& options) {
   add_milliseconds(app, "--start-ms", pace.start_high, "A rank needs up to so long until it meets the others; 20 unless said");
   add_milliseconds(app, "--linger-ms", options.fleet.limits.linger,
                    "After a training that is done an agent waits so long to be released; 60000 unless said");
-  app.add_flag("--steps-from-start", pace.from_start,
-               "Steps are counted from the start of the last container: the training ends when it would have without any waiting");
+  app.add_flag(
+      "--steps-from-start", pace.from_start,
+      "Steps are counted from the start of the last container: the training ends when it would have without any waiting");
 }
 
 /// What a kubelet writes when a container has ended.
@@ -78,8 +79,8 @@ kube::Request end_of(const fleet::ContainerEnd& end) {
                          {"reason", end.exit_code == 0 ? "Completed" : "Error"},
                          {"message", end.message},
                          {"startedAt", started},
-                         {"finishedAt", contract::to_rfc3339(std::chrono::floor<std::chrono::microseconds>(
-                                            std::chrono::system_clock::now()))}}}};
+                         {"finishedAt", contract::to_rfc3339(
+                                            std::chrono::floor<std::chrono::microseconds>(std::chrono::system_clock::now()))}}}};
   }
   // The UID keeps this off a pod of the same name that came later.
   return {.method = kube::Method::kPatch,
