@@ -14,6 +14,16 @@ namespace {
 using contract::Problem;
 
 constexpr const char* kCanRun = "the spec and its template can be run";
+// Creation times are in whole seconds.
+constexpr std::chrono::seconds kNew{2};
+
+/// A new job's status is first written when it is known how it goes on, which takes milliseconds; where it takes longer, before that.
+void hold_first_word(Review& review) {
+  const Time over = review.job.created + kNew;
+  if (review.job.status.observedGeneration != 0 || review.now >= over) return;
+  review.holds_status = true;
+  review.look_again(over);
+}
 
 void check_pack(const contract::TrainingJobSpec& spec, const Settings& settings, std::vector<Problem>& problems) {
   if (!spec.placement.pack) return;
@@ -46,7 +56,10 @@ bool check_template(Review& review) {
     const WorkerPlace nowhere{.worker = 0, .generation = next_generation(review.cluster, job), .node = {}};
     review.writes.push_back(DryRunPod{job.key, job.uid, hash, worker_pod(job, settings, nowhere)});
   }
-  if (check == nullptr) return false;
+  if (check == nullptr) {
+    hold_first_word(review);
+    return false;
+  }
   if (!check->accepted) {
     review.look_again(retry);
     refuse(review, "TemplateRefused", "the API server refuses a pod of spec.workers.template: " + check->message);
@@ -92,6 +105,15 @@ void accept(Review& review) {
   if (!check_template(review)) return;
   review.set(condition::kAccepted, true, "Accepted", kCanRun);
   review.set(condition::kAdmitted, true, "NoQueue", "");
+  hold_first_word(review);
+}
+
+bool is_acceptable(const Cluster& cluster, const Job& job, Time now) {
+  if (is_true(job.status, condition::kAccepted)) return true;
+  if (accepted_needs(cluster, job) == nullptr) return false;
+  Review trial(cluster, job, now);
+  accept(trial);
+  return is_true(trial.status, condition::kAccepted);
 }
 
 }  // namespace trainyard::decide

@@ -6,8 +6,12 @@
 namespace trainyard::decide {
 
 /// Checks what the API server's schema could not, and has the API server itself check worker 0's pod by a dry run. A job
-/// that runs keeps what it was accepted for: its condition says when an edited template takes effect.
+/// that runs keeps what it was accepted for: its condition says when an edited template takes effect. Of a new job that may run the
+/// first word is schedule()'s, milliseconds later: whether there is room.
 void accept(Review& review);
+
+/// Whether the job is accepted, or would be by accept() now.
+bool is_acceptable(const Cluster& cluster, const Job& job, Time now);
 
 /// What pods of the job's present template need; nothing where none may be made of it (yet).
 const PodNeeds* accepted_needs(const Cluster& cluster, const Job& job);

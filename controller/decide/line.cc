@@ -19,13 +19,12 @@ bool is_waiting(const Job& job) {
   const auto& status = job.status;
   if (job.deleting || job.spec.managedBy != contract::kManagedBy || is_finished(status)) return false;
   if (job.spec.suspend || is_true(status, condition::kSuspended) || is_vacating(status)) return false;
-  if (reason_of(status, condition::kPlaced) == reason::kGangPlaced) return false;
-  return is_true(status, condition::kAccepted);
+  return reason_of(status, condition::kPlaced) != reason::kGangPlaced;
 }
 
 /// Nothing where there is nothing to do for schedule(), now or later.
 std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time now) {
-  const PodNeeds* needs = is_waiting(job) ? accepted_needs(cluster, job) : nullptr;
+  const PodNeeds* needs = is_waiting(job) && is_acceptable(cluster, job, now) ? accepted_needs(cluster, job) : nullptr;
   if (needs == nullptr) return std::nullopt;
   Candidate out{.job = &job, .needs = needs, .priority = priority_of(cluster, job), .gang = view_gang(cluster, job, now)};
   const std::string why = reason_of(job.status, condition::kPlaced);

@@ -55,7 +55,7 @@ Plan Review::plan() {
   complete_status(status, job);
   Plan out;
   bool is_due = true;
-  if (status != job.status) {
+  if (status != job.status && !holds_status) {
     const Time turn = numbers_due(cluster, job);
     is_due = differs_in_kind(status, job.status) || !writes.empty() || now >= turn;
     if (is_due) {

@@ -25,6 +25,7 @@ struct Review {
   std::vector<Action> events;          // so do they, and first: what happens to the writes takes back no transition
   std::optional<Time> again;
   std::vector<std::string> reasons;
+  bool holds_status = false;  // what is to be told is about to be known better: the writes go out alone
 
   void set(const char* type, bool is_true, std::string reason, std::string message);
   void look_again(Time at);  // what is over already needs no second look

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "controller/decide/accept.h"
 #include "controller/decide/claims.h"
 #include "controller/decide/creation.h"
 #include "controller/decide/expected_end.h"
@@ -34,6 +35,14 @@ std::string listed(const std::vector<std::string>& names) {
     out += (i == 0 ? "" : i + 1 == names.size() ? " and " : ", ") + names[i];
   }
   return names.size() > kNamed ? out + " and " + std::to_string(names.size() - kNamed) + " more" : out;
+}
+
+/// What schedule() has to say may be the first that is said of the job.
+Review review_of(const Cluster& cluster, const Job& job, Time now) {
+  Review review(cluster, job, now);
+  if (!is_true(job.status, condition::kAccepted)) accept(review);
+  review.holds_status = false;
+  return review;
 }
 
 class Scheduling {
@@ -198,7 +207,7 @@ class Scheduling {
 
   Plan start(const Candidate& candidate, const std::vector<std::string>& nodes) const {
     const Job& job = *candidate.job;
-    Review review(cluster_, job, now_);
+    Review review = review_of(cluster_, job, now_);
     auto& status = review.status;
     if (!is_true(status, condition::kPlaced)) {
       begin_generation(review);
@@ -252,7 +261,7 @@ class Scheduling {
   /// Says why the gang, or what is missing of it, has no place.
   Plan wait(const Candidate& candidate, Wait why) {
     const Job& job = *candidate.job;
-    Review review(cluster_, job, now_);
+    Review review = review_of(cluster_, job, now_);
     if (!candidate.has_others()) {
       review.set(condition::kPlaced, false, why.reason, std::move(why.message));
       contract::QueueStatus queue;

@@ -19,9 +19,12 @@ namespace http = web::http;
 
 constexpr int kThreads = 8;
 
-void limit_threads() {
+void set_up_cpprestsdk() {
   static std::once_flag once;
-  std::call_once(once, [] { crossplat::threadpool::initialize_with_threads(kThreads); });
+  std::call_once(once, [] {
+    crossplat::threadpool::initialize_with_threads(kThreads);
+    hide_system_authorities();
+  });
 }
 
 http::client::http_client_config config_of(const Credentials& credentials, std::chrono::milliseconds idle_timeout) {
@@ -223,7 +226,7 @@ class HttpStream : public Stream {
 }  // namespace
 
 Connection::Connection(const Credentials& credentials, std::chrono::milliseconds idle_timeout) {
-  limit_threads();
+  set_up_cpprestsdk();
   check_tls(credentials);
   impl_ = std::make_unique<Impl>(credentials, idle_timeout);
 }

@@ -1,5 +1,6 @@
 #include "controller/kube/tls.h"
 
+#include <cstdlib>
 #include <memory>
 
 #include <openssl/bio.h>
@@ -27,6 +28,20 @@ using Owned = std::unique_ptr<T, Free>;
 }
 
 Owned<BIO> reader_of(const std::string& pem) { return Owned<BIO>(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))); }
+
+/// As OpenSSL would find it, had hide_system_authorities() not been called.
+const std::string& system_authorities() {
+  static const std::string file = [] {
+    const char* named = std::getenv(X509_get_default_cert_file_env());
+    return std::string(named == nullptr ? X509_get_default_cert_file() : named);
+  }();
+  return file;
+}
+
+void trust_the_system(SSL_CTX* context) {
+  SSL_CTX_load_verify_file(context, system_authorities().c_str());
+  ERR_clear_error();  // a system without the file may have the folder, where OpenSSL looks by itself
+}
 
 void trust_only(SSL_CTX* context, const std::string& authority_pem) {
   X509_STORE* store = X509_STORE_new();
@@ -64,8 +79,17 @@ void show(SSL_CTX* context, const std::string& certificate_pem, const std::strin
 void configure_tls(SSL_CTX* context, const Credentials& credentials) {
   ERR_clear_error();
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  if (!credentials.authority_pem.empty()) trust_only(context, credentials.authority_pem);
+  if (credentials.authority_pem.empty()) {
+    trust_the_system(context);
+  } else {
+    trust_only(context, credentials.authority_pem);
+  }
   if (!credentials.client_certificate_pem.empty()) show(context, credentials.client_certificate_pem, credentials.client_key_pem);
+}
+
+void hide_system_authorities() {
+  if (system_authorities().empty()) return;  // and remembers them
+  ::setenv(X509_get_default_cert_file_env(), "/dev/null", 1);
 }
 
 void check_tls(const Credentials& credentials) {

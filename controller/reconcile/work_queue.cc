@@ -38,14 +38,18 @@ void WorkQueue::done(const Key& key, Ended ended, milliseconds at_least) {
   item.running = false;
   item.failures = ended == Ended::kWell ? 0 : item.failures + 1;
   const Moment now = executor_.uptime();
-  item.not_before = now + (ended == Ended::kWell ? std::max(pace_.interval, at_least) : pace_.interval);
-  if (ended != Ended::kWell) {
+  item.paced_to = std::max(item.paced_to, now) + pace_.interval;
+  if (ended == Ended::kWell) {
+    item.not_before = std::max(item.paced_to - (pace_.at_once - 1) * pace_.interval, now + at_least);
+  } else {
+    item.not_before = now + pace_.interval;
     const Moment again = now + std::max(pace_.backoff(item.failures), at_least);
     if (ended == Ended::kFailed) item.not_before = again;
     item.look_at = item.look_at ? std::min(*item.look_at, again) : again;
   }
   // Where nothing is wanted the timer lets the item be forgotten; until then it keeps the distance between runs.
-  set_timer(key, item, item.wanted ? item.not_before : std::max(item.look_at.value_or(item.not_before), item.not_before));
+  const Moment forgettable = std::max(item.paced_to, item.not_before);
+  set_timer(key, item, item.wanted ? item.not_before : std::max(item.look_at.value_or(forgettable), item.not_before));
 }
 
 void WorkQueue::clear() { items_.clear(); }
@@ -66,7 +70,10 @@ void WorkQueue::look(const Key& key) {
   if (item.look_at && *item.look_at <= now) item.wanted = true;
   if (!item.wanted) {
     if (item.look_at) return set_timer(key, item, *item.look_at);
-    if (!item.posted && !item.timer && item.not_before <= now) items_.erase(key);
+    if (item.posted || item.timer) return;
+    const Moment forgettable = std::max(item.paced_to, item.not_before);
+    if (now < forgettable) return set_timer(key, item, forgettable);
+    items_.erase(key);
     return;
   }
   if (now < item.not_before) return set_timer(key, item, item.not_before);

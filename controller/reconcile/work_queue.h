@@ -19,9 +19,12 @@ struct Key {
 };
 std::string to_text(const Key& key);
 
-/// A key that failed waits `first`, then twice as long each time, at most `limit`. Two runs of a key begin at least `interval` apart.
+/// A key that failed waits `first`, then twice as long each time, at most `limit`. A key that goes on and on runs once an `interval`;
+/// one that did not run for a while may run so many times `at_once` before that holds: what follows from one's own writes, as a job's
+/// first steps do, should not wait. (The generic cell rate algorithm, ITU-T I.371.)
 struct Pace {
   std::chrono::milliseconds interval{50};
+  int at_once = 4;
   std::chrono::milliseconds first{100};
   std::chrono::milliseconds limit{60'000};
   /// How long to wait after so many failures in a row.
@@ -62,6 +65,7 @@ class WorkQueue {
     bool running = false;
     int failures = 0;
     Moment not_before{0};
+    Moment paced_to{0};  // where its runs would have come to at one an interval
     std::optional<Moment> look_at;
     std::optional<Moment> timer;  // the earliest one set
   };

@@ -47,6 +47,28 @@ TEST(AJob, WhosePodsAWebhookGatesIsToldThatBindingDirectCannotHoldThat) {
   }
 }
 
+TEST(AJob, ThatIsNewHasItsStatusWrittenOnceItIsKnownWhetherThereIsRoom) {
+  World world = a_world();
+  ASSERT_TRUE(world.decide_once()) << "the dry run of its pod, and room";
+  EXPECT_EQ(world.status_writes, 1);
+  EXPECT_TRUE(is(world, "Accepted", ConditionStatus::kTrue));
+  EXPECT_TRUE(is(world, "Admitted", ConditionStatus::kTrue));
+  EXPECT_TRUE(is(world, "Placed", ConditionStatus::kTrue));
+  EXPECT_TRUE(world.has_event("Accepted"));
+}
+
+TEST(AJob, WhoseDryRunTakesLongHasAStatusMeanwhile) {
+  const World world = a_world();
+  const Job& job = world.job();
+  const Plan soon = plan_job(world.cluster, job.key, job.created + std::chrono::seconds(1));
+  ASSERT_EQ(soon.phases.size(), 1u);
+  EXPECT_TRUE(std::holds_alternative<DryRunPod>(soon.phases[0].at(0)));
+  EXPECT_EQ(soon.look_again, std::chrono::seconds(1));
+  const Plan later = plan_job(world.cluster, job.key, job.created + std::chrono::seconds(2));
+  ASSERT_EQ(later.phases.size(), 2u);
+  EXPECT_EQ(std::get<WriteStatus>(later.phases[0].at(0)).status.phase, Phase::kPending);
+}
+
 TEST(AJob, WithSeveralMistakesHearsOfAllAtOnce) {
   World world = a_world();
   world.edit("a", [](contract::TrainingJobSpec& spec) {
