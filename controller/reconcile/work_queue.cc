@@ -38,9 +38,9 @@ void WorkQueue::done(const Key& key, Ended ended, milliseconds at_least) {
   item.running = false;
   item.failures = ended == Ended::kWell ? 0 : item.failures + 1;
   const Moment now = executor_.uptime();
-  item.paced_to = std::max(item.paced_to, now) + pace_.interval;
+  item.paced_to = std::max(item.paced_to, now) + (ended == Ended::kWell ? std::max(pace_.interval, at_least) : pace_.interval);
   if (ended == Ended::kWell) {
-    item.not_before = std::max(item.paced_to - (pace_.at_once - 1) * pace_.interval, now + at_least);
+    item.not_before = item.paced_to - (pace_.at_once - 1) * pace_.interval;
   } else {
     item.not_before = now + pace_.interval;
     const Moment again = now + std::max(pace_.backoff(item.failures), at_least);

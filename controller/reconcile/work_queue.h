@@ -52,7 +52,8 @@ class WorkQueue {
   std::optional<std::chrono::milliseconds> ready_in(const Key& key) const;
   /// Counts the key as running, without a call of `run`. Only where ready_in() is 0.
   void claim(const Key& key);
-  /// The next run begins no sooner than `at_least` from now, but after a conflict.
+  /// Where it did not end well, the next run begins no sooner than `at_least` from now, but after a conflict; where it did, `at_least`
+  /// takes the place of the interval.
   void done(const Key& key, Ended ended, std::chrono::milliseconds at_least = {});
   /// Nothing is wanted any more, all failures are forgotten, and runs that have begun are not waited for.
   void clear();

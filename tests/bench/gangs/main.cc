@@ -288,9 +288,11 @@ class Bench {
     std::fflush(stdout);
   }
 
-  /// C: jobs that end a second after their pods run, all created at once.
-  void drain(int jobs, int workers, int gpus) {
-    cluster_.start_fleet({"--step-ms=1000", "--steps-from-start", "--start-ms=1"});
+  /// C: jobs that end a second after their pods run, all created at once. Real agents serve their last state until the controller
+  /// releases them; `lingers` tells whether these do, too.
+  void drain(int jobs, int workers, int gpus, bool lingers) {
+    cluster_.start_fleet(
+        {"--step-ms=1000", "--steps-from-start", "--start-ms=1", lingers ? "--linger-ms=60000" : "--linger-ms=0"});
     cluster_.start_controller();
     const auto before = cluster_.count_writes();
     std::vector<std::string> bodies;
@@ -299,17 +301,18 @@ class Bench {
       bodies.push_back(job.dump());
     }
     Count pods(cluster_, kPods, kSucceeded), ended(cluster_, kJobs, kSucceeded);
+    const double cpu = cpu_seconds(cluster_.controller().pid());
     const auto begun = Clock::now();
     const Seconds created = bench::post_all(cluster_.credentials(), kConnections, kJobs, bodies);
     const auto last_pod = pods.reached(static_cast<std::size_t>(jobs * workers));
     const auto last_job = ended.reached(static_cast<std::size_t>(jobs));
-    std::printf(
-        "C: %d jobs of %d pods x %d GPUs, created in %.2f s: the last pod had ended after %.2f s (bar 27.6), the last job after "
-        "%.2f s (load %s)\n",
-        jobs, workers, gpus, created.count(), Seconds(last_pod - begun).count(), Seconds(last_job - begun).count(),
-        load().c_str());
+    std::printf("C: %d jobs of %d pods x %d GPUs, created in %.2f s, whose agents %s\n", jobs, workers, gpus, created.count(),
+                lingers ? "wait to be released" : "end by themselves");
+    std::printf("  the last pod had ended after %.2f s (bar 27.6), the last job after %.2f s (load %s)\n",
+                Seconds(last_pod - begun).count(), Seconds(last_job - begun).count(), load().c_str());
     print_writes(difference(before, cluster_.count_writes()), jobs, jobs * workers);
-    std::printf("  controller's memory: %s\n", memory_of(cluster_.controller().pid()).c_str());
+    std::printf("  controller: %.1f CPU seconds; memory: %s\n", cpu_seconds(cluster_.controller().pid()) - cpu,
+                memory_of(cluster_.controller().pid()).c_str());
     std::fflush(stdout);
     remove_all(cluster_);
     cluster_.stop_controller();
@@ -354,7 +357,8 @@ void run(const std::set<std::string>& what, int rounds) {
     if (wants("A")) gangs.push_back({"a", "A: one job of 32 pods x 8 GPUs on 32 nodes", 32, 8});
     if (wants("B")) gangs.push_back({"b", "B: one job of 256 pods x 1 GPU on 32 nodes", 256, 1});
     if (!gangs.empty()) bench.place(gangs);
-    if (wants("C")) bench.drain(200, 4, 8);
+    if (wants("C")) bench.drain(200, 4, 8, false);
+    if (wants("C")) bench.drain(200, 4, 8, true);
   }
   if (wants("1024"))
     Bench(1'250, std::min(rounds, 3)).place({{"large", "1,024 pods x 8 GPUs on 1,250 nodes (bar 3 s)", 1'024, 8}});
