@@ -86,11 +86,6 @@ std::string pending_edits(const Review& review) {
 
 }  // namespace
 
-const PodNeeds* accepted_needs(const Cluster& cluster, const Job& job) {
-  const auto* check = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings));
-  return check != nullptr && check->accepted ? &check->needs : nullptr;
-}
-
 void accept(Review& review) {
   const auto& job = review.job;
   if (is_true(review.status, condition::kAccepted) && reason_of(review.status, condition::kPlaced) == reason::kGangPlaced) {
@@ -110,7 +105,6 @@ void accept(Review& review) {
 
 bool is_acceptable(const Cluster& cluster, const Job& job, Time now) {
   if (is_true(job.status, condition::kAccepted)) return true;
-  if (accepted_needs(cluster, job) == nullptr) return false;
   Review trial(cluster, job, now);
   accept(trial);
   return is_true(trial.status, condition::kAccepted);

@@ -10,10 +10,7 @@ namespace trainyard::decide {
 /// first word is schedule()'s, milliseconds later: whether there is room.
 void accept(Review& review);
 
-/// Whether the job is accepted, or would be by accept() now.
+/// Whether the job is accepted, or would be by accept() now; of one whose template the API server has accepted.
 bool is_acceptable(const Cluster& cluster, const Job& job, Time now);
-
-/// What pods of the job's present template need; nothing where none may be made of it (yet).
-const PodNeeds* accepted_needs(const Cluster& cluster, const Job& job);
 
 }  // namespace trainyard::decide

@@ -24,12 +24,13 @@ bool is_waiting(const Job& job) {
 
 /// Nothing where there is nothing to do for schedule(), now or later.
 std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time now) {
-  const PodNeeds* needs = is_waiting(job) && is_acceptable(cluster, job, now) ? accepted_needs(cluster, job) : nullptr;
-  if (needs == nullptr) return std::nullopt;
-  Candidate out{.job = &job, .needs = needs, .priority = priority_of(cluster, job), .gang = view_gang(cluster, job, now)};
+  if (!is_waiting(job)) return std::nullopt;
+  const std::string hash = template_hash(job.spec, cluster.settings);
+  const auto* check = cluster.template_check(job.uid, hash);
+  if (check == nullptr || !check->accepted || !is_acceptable(cluster, job, now)) return std::nullopt;
+  Candidate out{.job = &job, .needs = &check->needs, .priority = priority_of(cluster, job), .gang = view_gang(cluster, job, now)};
   const std::string why = reason_of(job.status, condition::kPlaced);
   const bool creating = is_true(job.status, condition::kPlaced);
-  const std::string hash = template_hash(job.spec, cluster.settings);
   // Pods of two templates in one gang would be two images that talk to each other; plan_job() removes those of the old one.
   if (creating && hash != job.status.templateHash) return std::nullopt;
   if (const Time until = makes_room_until(cluster, job); now < until) out.blocked_until = until;

@@ -7,165 +7,167 @@
 namespace trainyard::decide {
 namespace {
 
-using Index = std::int32_t;
-
-class Placer {
- public:
-  Placer(const Topology& topology, const Gang& gang) : topology_(topology), gang_(gang), fit_(topology.domains().size(), 0) {
-    for (std::size_t i = 0; i < topology.num_nodes(); ++i) {
-      if (!obstacle_for(gang, topology.node(i))) fit_[i] = fit_into(topology, i);
-    }
-    for (std::size_t i = 0; i + 1 < fit_.size(); ++i) fit_[domain(i).parent] += fit_[i];
-    if (gang.pack) {
-      (gang.pack->mode == contract::PackMode::kRequired ? widest_ : preferred_) = topology.level_of(gang.pack->level);
-    }
-    for (const auto& name : gang.beside) {
-      for (Index at = topology.find_node(name); at >= 0; at = domain(at).parent) beside_.insert(at);
-    }
-  }
-
-  std::variant<Placement, NoRoom> place() const {
-    const Index chosen = best_with_room();
-    if (chosen < 0) return no_room();
-    Placement placement;
-    fill(chosen, gang_.count, placement.nodes);
-    return placement;
-  }
-
- private:
-  std::int64_t fit_into(const Topology& topology, std::size_t node) const {
-    if (gang_.limits.empty()) return decide::fit_into(topology.free_on(node), gang_.requests);
-    return decide::fit_into(room_for(gang_, topology, node), gang_.requests);
-  }
-
-  const Domain& domain(std::size_t i) const { return topology_.domains()[i]; }
-
-  /// Whether the gang may lie in this domain: near its other workers, and inside what pack asks for.
-  bool is_allowed(Index i) const {
-    if (!beside_.empty() && !beside_.contains(i)) return false;
-    if (widest_ < 0) return true;
-    return domain(i).level >= widest_ && !domain(topology_.ancestor(i, widest_)).name.empty();
-  }
-
-  /// The narrowest; a wider one only where the gang then lies in fewer of the domains that pack prefers.
-  Index best_with_room() const {
-    Index best = -1;
-    for (Index level = topology_.num_levels(); level >= -1; --level) {
-      for (Index i = 0; i < static_cast<Index>(fit_.size()); ++i) {
-        if (domain(i).level != level || fit_[i] < gang_.count || !is_allowed(i)) continue;
-        if (best < 0 || is_better(i, best)) best = i;
-      }
-      if (best >= 0 && packs_needed(best) == 1) break;
-    }
-    return best;
-  }
-
-  /// Fewer packs; then the narrower; then fewer cuts; then less room left here, then around it; then by name, which is the order of the
-  /// indexes.
-  bool is_better(Index a, Index b) const {
-    const auto packs_a = packs_needed(a), packs_b = packs_needed(b);
-    if (packs_a != packs_b) return packs_a < packs_b;
-    if (domain(a).level != domain(b).level) return domain(a).level > domain(b).level;
-    const auto cuts_a = parts_needed(a), cuts_b = parts_needed(b);
-    if (cuts_a != cuts_b) return cuts_a < cuts_b;
-    for (; a >= 0 && b >= 0 && a != b; a = domain(a).parent, b = domain(b).parent) {
-      if (fit_[a] != fit_[b]) return fit_[a] < fit_[b];
-    }
-    return false;
-  }
-
-  /// Whether the domain is one of the level that pack prefers, or lies inside one. Nodes without its label are each for themselves.
-  bool is_in_pack(Index i) const {
-    return preferred_ < 0 || domain(i).level > preferred_ || (domain(i).level == preferred_ && !domain(i).name.empty());
-  }
-
-  /// Over how many of the domains that pack prefers the gang would be spread.
-  std::size_t packs_needed(Index i) const { return is_in_pack(i) ? 1 : parts_needed(i); }
-
-  /// What a domain is filled by: its packs, or, inside one, its children.
-  std::vector<Index> parts_of(Index i) const {
-    if (is_in_pack(i)) return domain(i).children;
-    std::vector<Index> packs;
-    for (const Index child : domain(i).children) {
-      if (is_in_pack(child)) {
-        packs.push_back(child);
-      } else {
-        const auto more = parts_of(child);
-        packs.insert(packs.end(), more.begin(), more.end());
-      }
-    }
-    return packs;
-  }
-
-  /// Over how many parts the gang would be spread.
-  std::size_t parts_needed(Index i) const {
-    std::vector<std::int64_t> fits;
-    for (const auto part : parts_of(i)) fits.push_back(fit_[part]);
-    std::sort(fits.begin(), fits.end(), std::greater<>());
-    std::size_t parts = 0;
-    for (std::int64_t left = gang_.count; parts < fits.size() && left > 0; ++parts) left -= fits[parts];
-    return parts;
-  }
-
-  /// Puts `count` pods into a domain that has room for them.
-  void fill(Index i, std::int64_t count, std::vector<std::string>& nodes) const {
-    if (domain(i).level == topology_.num_levels()) {
-      nodes.insert(nodes.end(), static_cast<std::size_t>(count), domain(i).name);
-      return;
-    }
-    auto parts = parts_of(i);
-    const std::int64_t group = group_for(parts, count);
-    while (count > 0) {
-      const auto chosen = best_part(parts, count, group);
-      const std::int64_t share = std::min(count, rounded(fit_[*chosen], group));
-      fill(*chosen, share, nodes);
-      count -= share;
-      parts.erase(chosen);
-    }
-  }
-
-  static std::int64_t rounded(std::int64_t fit, std::int64_t group) { return fit - fit % group; }
-
-  /// The largest group that can be kept together when `count` pods are spread over the parts.
-  std::int64_t group_for(const std::vector<Index>& parts, std::int64_t count) const {
-    for (const auto group : gang_.groups) {
-      if (group < 1 || count % group != 0) continue;
-      std::int64_t room = 0;
-      for (const auto part : parts) room += rounded(fit_[part], group);
-      if (room >= count) return group;
-    }
-    return 1;
-  }
-
-  /// The fullest part that still takes all that is left; where none does, the one that takes most.
-  std::vector<Index>::iterator best_part(std::vector<Index>& parts, std::int64_t count, std::int64_t group) const {
-    return std::min_element(parts.begin(), parts.end(), [&](Index a, Index b) {
-      const auto fit_a = rounded(fit_[a], group), fit_b = rounded(fit_[b], group);
-      const bool whole_a = fit_a >= count, whole_b = fit_b >= count;
-      if (whole_a != whole_b) return whole_a;
-      return whole_a ? fit_[a] < fit_[b] : fit_a > fit_b;
-    });
-  }
-
-  NoRoom no_room() const {
-    if (widest_ < 0) return {.fit_now = fit_[topology_.root()], .best_domain = ""};
-    NoRoom out;
-    for (Index i = 0; i < static_cast<Index>(fit_.size()); ++i) {
-      if (domain(i).level != widest_ || !is_allowed(i)) continue;
-      if (out.best_domain.empty() || fit_[i] > out.fit_now) out = {.fit_now = fit_[i], .best_domain = domain(i).name};
-    }
-    return out;
-  }
-
-  const Topology& topology_;
-  const Gang& gang_;
-  std::vector<std::int64_t> fit_;  // pods that fit, by domain
-  Index widest_ = -1;              // the level of pack Required
-  Index preferred_ = -1;           // the level of pack Preferred
-  std::set<Index> beside_;         // domains around the gang's other workers
-};
+std::int64_t rounded(std::int64_t fit, std::int64_t group) { return fit - fit % group; }
 
 }  // namespace
+
+GangFit::GangFit(const Topology& topology, const Gang& gang)
+    : topology_(topology), gang_(gang), has_obstacle_(topology.num_nodes()), fit_(topology.domains().size(), 0) {
+  for (std::size_t i = 0; i < topology.num_nodes(); ++i) {
+    has_obstacle_[i] = obstacle_for(gang, topology.node(i)).has_value();
+    fit_[i] = pods_on(i);
+  }
+  for (std::size_t i = 0; i + 1 < fit_.size(); ++i) fit_[domain(i).parent] += fit_[i];
+  if (gang.pack) {
+    (gang.pack->mode == contract::PackMode::kRequired ? widest_ : preferred_) = topology.level_of(gang.pack->level);
+  }
+  for (const auto& name : gang.beside) {
+    for (Index at = topology.find_node(name); at >= 0; at = domain(at).parent) beside_.insert(at);
+  }
+  for (Index i = 0; i < static_cast<Index>(fit_.size()); ++i) {
+    if (domain(i).level == widest_ && is_allowed(i)) widest_allowed_.push_back(i);
+  }
+}
+
+std::int64_t GangFit::pods_on(std::size_t node) const {
+  if (has_obstacle_[node]) return 0;
+  if (gang_.limits.empty()) return fit_into(topology_.free_on(node), gang_.requests);
+  return fit_into(room_for(gang_, topology_, node), gang_.requests);
+}
+
+void GangFit::refresh(std::size_t node) {
+  const std::int64_t change = pods_on(node) - fit_[node];
+  if (change == 0) return;
+  for (auto at = static_cast<Index>(node); at >= 0; at = domain(at).parent) fit_[at] += change;
+}
+
+bool GangFit::has_room() const {
+  return std::any_of(widest_allowed_.begin(), widest_allowed_.end(), [this](Index i) { return fit_[i] >= gang_.count; });
+}
+
+std::variant<Placement, NoRoom> GangFit::place() const {
+  const Index chosen = has_room() ? best_with_room() : -1;
+  if (chosen < 0) return no_room();
+  Placement placement;
+  fill(chosen, gang_.count, placement.nodes);
+  return placement;
+}
+
+/// Whether the gang may lie in this domain: near its other workers, and inside what pack asks for.
+bool GangFit::is_allowed(Index i) const {
+  if (!beside_.empty() && !beside_.contains(i)) return false;
+  if (widest_ < 0) return true;
+  return domain(i).level >= widest_ && !domain(topology_.ancestor(i, widest_)).name.empty();
+}
+
+/// The narrowest; a wider one only where the gang then lies in fewer of the domains that pack prefers.
+GangFit::Index GangFit::best_with_room() const {
+  Index best = -1;
+  for (Index level = topology_.num_levels(); level >= -1; --level) {
+    for (Index i = 0; i < static_cast<Index>(fit_.size()); ++i) {
+      if (domain(i).level != level || fit_[i] < gang_.count || !is_allowed(i)) continue;
+      if (best < 0 || is_better(i, best)) best = i;
+    }
+    if (best >= 0 && packs_needed(best) == 1) break;
+  }
+  return best;
+}
+
+/// Fewer packs; then the narrower; then fewer cuts; then less room left here, then around it; then by name, which is the order of the
+/// indexes.
+bool GangFit::is_better(Index a, Index b) const {
+  const auto packs_a = packs_needed(a), packs_b = packs_needed(b);
+  if (packs_a != packs_b) return packs_a < packs_b;
+  if (domain(a).level != domain(b).level) return domain(a).level > domain(b).level;
+  const auto cuts_a = parts_needed(a), cuts_b = parts_needed(b);
+  if (cuts_a != cuts_b) return cuts_a < cuts_b;
+  for (; a >= 0 && b >= 0 && a != b; a = domain(a).parent, b = domain(b).parent) {
+    if (fit_[a] != fit_[b]) return fit_[a] < fit_[b];
+  }
+  return false;
+}
+
+/// Whether the domain is one of the level that pack prefers, or lies inside one. Nodes without its label are each for themselves.
+bool GangFit::is_in_pack(Index i) const {
+  return preferred_ < 0 || domain(i).level > preferred_ || (domain(i).level == preferred_ && !domain(i).name.empty());
+}
+
+/// Over how many of the domains that pack prefers the gang would be spread.
+std::size_t GangFit::packs_needed(Index i) const { return is_in_pack(i) ? 1 : parts_needed(i); }
+
+/// What a domain is filled by: its packs, or, inside one, its children.
+std::vector<GangFit::Index> GangFit::parts_of(Index i) const {
+  if (is_in_pack(i)) return domain(i).children;
+  std::vector<Index> packs;
+  for (const Index child : domain(i).children) {
+    if (is_in_pack(child)) {
+      packs.push_back(child);
+    } else {
+      const auto more = parts_of(child);
+      packs.insert(packs.end(), more.begin(), more.end());
+    }
+  }
+  return packs;
+}
+
+/// Over how many parts the gang would be spread.
+std::size_t GangFit::parts_needed(Index i) const {
+  std::vector<std::int64_t> fits;
+  for (const auto part : parts_of(i)) fits.push_back(fit_[part]);
+  std::sort(fits.begin(), fits.end(), std::greater<>());
+  std::size_t parts = 0;
+  for (std::int64_t left = gang_.count; parts < fits.size() && left > 0; ++parts) left -= fits[parts];
+  return parts;
+}
+
+/// Puts `count` pods into a domain that has room for them.
+void GangFit::fill(Index i, std::int64_t count, std::vector<std::string>& nodes) const {
+  if (domain(i).level == topology_.num_levels()) {
+    nodes.insert(nodes.end(), static_cast<std::size_t>(count), domain(i).name);
+    return;
+  }
+  auto parts = parts_of(i);
+  const std::int64_t group = group_for(parts, count);
+  while (count > 0) {
+    const auto chosen = best_part(parts, count, group);
+    const std::int64_t share = std::min(count, rounded(fit_[*chosen], group));
+    fill(*chosen, share, nodes);
+    count -= share;
+    parts.erase(chosen);
+  }
+}
+
+/// The largest group that can be kept together when `count` pods are spread over the parts.
+std::int64_t GangFit::group_for(const std::vector<Index>& parts, std::int64_t count) const {
+  for (const auto group : gang_.groups) {
+    if (group < 1 || count % group != 0) continue;
+    std::int64_t room = 0;
+    for (const auto part : parts) room += rounded(fit_[part], group);
+    if (room >= count) return group;
+  }
+  return 1;
+}
+
+/// The fullest part that still takes all that is left; where none does, the one that takes most.
+std::vector<GangFit::Index>::iterator GangFit::best_part(std::vector<Index>& parts, std::int64_t count,
+                                                         std::int64_t group) const {
+  return std::min_element(parts.begin(), parts.end(), [&](Index a, Index b) {
+    const auto fit_a = rounded(fit_[a], group), fit_b = rounded(fit_[b], group);
+    const bool whole_a = fit_a >= count, whole_b = fit_b >= count;
+    if (whole_a != whole_b) return whole_a;
+    return whole_a ? fit_[a] < fit_[b] : fit_a > fit_b;
+  });
+}
+
+NoRoom GangFit::no_room() const {
+  if (widest_ < 0) return {.fit_now = fit_[topology_.root()], .best_domain = ""};
+  NoRoom out;
+  for (Index i = 0; i < static_cast<Index>(fit_.size()); ++i) {
+    if (domain(i).level != widest_ || !is_allowed(i)) continue;
+    if (out.best_domain.empty() || fit_[i] > out.fit_now) out = {.fit_now = fit_[i], .best_domain = domain(i).name};
+  }
+  return out;
+}
 
 Resources room_for(const Gang& gang, const Topology& topology, std::size_t node) {
   Resources room = topology.free_on(node);
@@ -189,6 +191,6 @@ std::optional<Obstacle> obstacle_for(const Gang& gang, const Node& node) {
   return std::nullopt;
 }
 
-std::variant<Placement, NoRoom> place_gang(const Topology& topology, const Gang& gang) { return Placer(topology, gang).place(); }
+std::variant<Placement, NoRoom> place_gang(const Topology& topology, const Gang& gang) { return GangFit(topology, gang).place(); }
 
 }  // namespace trainyard::decide

@@ -40,6 +40,43 @@ struct NoRoom {
   bool operator==(const NoRoom&) const = default;
 };
 
+/// How many pods of a gang fit where, kept up to date as others come and go. Both must outlive it.
+class GangFit {
+ public:
+  GangFit(const Topology& topology, const Gang& gang);
+
+  /// What is free on the node has changed. Cost: O(requested resources + levels).
+  void refresh(std::size_t node);
+  /// Whether place() would find a place. Cost: O(1); with pack Required O(domains of its level).
+  bool has_room() const;
+  std::variant<Placement, NoRoom> place() const;
+
+ private:
+  using Index = std::int32_t;
+  const Domain& domain(std::size_t i) const { return topology_.domains()[i]; }
+  std::int64_t pods_on(std::size_t node) const;
+  bool is_allowed(Index i) const;
+  Index best_with_room() const;
+  bool is_better(Index a, Index b) const;
+  bool is_in_pack(Index i) const;
+  std::size_t packs_needed(Index i) const;
+  std::vector<Index> parts_of(Index i) const;
+  std::size_t parts_needed(Index i) const;
+  void fill(Index i, std::int64_t count, std::vector<std::string>& nodes) const;
+  std::int64_t group_for(const std::vector<Index>& parts, std::int64_t count) const;
+  std::vector<Index>::iterator best_part(std::vector<Index>& parts, std::int64_t count, std::int64_t group) const;
+  NoRoom no_room() const;
+
+  const Topology& topology_;
+  const Gang& gang_;
+  std::vector<bool> has_obstacle_;     // by node
+  std::vector<std::int64_t> fit_;      // pods that fit, by domain
+  Index widest_ = -1;                  // the level of pack Required
+  Index preferred_ = -1;               // the level of pack Preferred
+  std::set<Index> beside_;             // domains around the gang's other workers
+  std::vector<Index> widest_allowed_;  // the domains in which it would have to fit
+};
+
 /// Tries the narrowest domains first: one node, one rack, one block …; among domains of a level the one in which the gang is cut
 /// least and then the one with the least room left, so that a small gang does not break the last free rack. pack Required goes no
 /// wider than its level; nodes without that level's label don't count for it. With pack Preferred the gang lies in as few domains of

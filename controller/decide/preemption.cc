@@ -20,64 +20,61 @@ double devices_of(const Holding& holding) {
 class Choice {
  public:
   Choice(const Topology& topology, const std::vector<Holding>& held, const Gang& gang)
-      : base_(topology), held_(held), gang_(gang) {
-    for (const auto& holding : held) {
-      if (holding.is_vacating) release(base_, holding);
-    }
+      : topology_(without_vacating(topology, held)), held_(held), fit_(topology_, gang) {}
+
+  bool has_room() const { return fit_.has_room(); }
+  void remove(std::size_t victim) {
+    release(topology_, held_[victim]);
+    refresh(victim);
+  }
+  void put_back(std::size_t victim) {
+    for (const auto& [node, requests] : held_[victim].pods) topology_.take(node, *requests);
+    refresh(victim);
   }
 
-  bool has_room_already() const { return fits({}); }
-  bool fits(const Indexes& gone) const { return std::holds_alternative<Placement>(place_without(gone)); }
-
-  /// A set of them that suffices and of which each is needed, found in that order. All of them together must suffice.
-  Indexes least(Indexes order) const {
-    std::size_t too_few = 0, enough = order.size();
-    while (too_few < enough) {
-      const std::size_t middle = too_few + (enough - too_few) / 2;
-      if (fits(Indexes(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(middle)))) {
-        enough = middle;
-      } else {
-        too_few = middle + 1;
-      }
+  /// A set of them that suffices and of which each is needed, found in that order. All of them together must suffice; none of them is
+  /// removed before and after.
+  Indexes least(const Indexes& order) {
+    Indexes gone;
+    for (auto next = order.begin(); !has_room(); ++next) {
+      remove(*next);
+      gone.push_back(*next);
     }
-    order.resize(enough);
-    leave_out_those_elsewhere(order);
-    std::stable_sort(order.begin(), order.end(),
+    std::vector<bool> is_chosen(topology_.num_nodes());
+    const Placement found = std::get<Placement>(fit_.place());
+    for (const auto& node : found.nodes) is_chosen[static_cast<std::size_t>(topology_.find_node(node))] = true;
+    const auto is_elsewhere = [&](std::size_t i) {
+      const auto& pods = held_[i].pods;
+      return std::none_of(pods.begin(), pods.end(), [&](const auto& pod) { return is_chosen[pod.first]; });
+    };
+    std::stable_sort(gone.begin(), gone.end(),
                      [this](std::size_t a, std::size_t b) { return held_[a].lost_work > held_[b].lost_work; });
-    for (std::size_t i = 0; i < order.size();) {
-      Indexes fewer = order;
-      fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
-      if (fits(fewer)) {
-        order = std::move(fewer);
-      } else {
-        ++i;
-      }
+    std::stable_partition(gone.begin(), gone.end(), is_elsewhere);
+    Indexes needed;
+    for (const auto i : gone) {
+      put_back(i);
+      if (has_room()) continue;
+      remove(i);
+      needed.push_back(i);
     }
-    return order;
+    for (const auto i : needed) put_back(i);
+    return needed;
   }
 
  private:
-  std::variant<Placement, NoRoom> place_without(const Indexes& gone) const {
-    Topology topology = base_;
-    for (const auto i : gone) release(topology, held_[i]);
-    return place_gang(topology, gang_);
-  }
-
-  void leave_out_those_elsewhere(Indexes& gone) const {
-    std::vector<bool> is_chosen(base_.num_nodes());
-    const Placement found = std::get<Placement>(place_without(gone));
-    for (const auto& node : found.nodes) {
-      is_chosen[static_cast<std::size_t>(base_.find_node(node))] = true;
+  static Topology without_vacating(Topology topology, const std::vector<Holding>& held) {
+    for (const auto& holding : held) {
+      if (holding.is_vacating) release(topology, holding);
     }
-    std::erase_if(gone, [&](std::size_t i) {
-      const auto& pods = held_[i].pods;
-      return std::none_of(pods.begin(), pods.end(), [&](const auto& pod) { return is_chosen[pod.first]; });
-    });
+    return topology;
+  }
+  void refresh(std::size_t victim) {
+    for (const auto& [node, requests] : held_[victim].pods) fit_.refresh(node);
   }
 
-  Topology base_;
+  Topology topology_;
   const std::vector<Holding>& held_;
-  const Gang& gang_;
+  GangFit fit_;
 };
 
 bool may_be_stopped(const Holding& holding, const Priority& priority, const Settings& settings, Time now) {
@@ -96,12 +93,15 @@ std::vector<std::size_t> choose_victims(const Topology& topology, const std::vec
   for (std::size_t i = 0; i < held.size(); ++i) {
     if (may_be_stopped(held[i], priority, settings, now)) by_priority[held[i].priority.value].push_back(i);
   }
-  const Choice choice(topology, held, gang);
-  if (by_priority.empty() || choice.has_room_already()) return {};
+  if (by_priority.empty()) return {};
+  Choice choice(topology, held, gang);
+  if (choice.has_room()) return {};
   Indexes those;
   for (const auto& [value, more] : by_priority) {
     those.insert(those.end(), more.begin(), more.end());
-    if (!choice.fits(those)) continue;
+    for (const auto i : more) choice.remove(i);
+    if (!choice.has_room()) continue;
+    for (const auto i : those) choice.put_back(i);
     const auto sorted_by = [&](auto cost) {
       Indexes order = those;
       std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return cost(held[a]) < cost(held[b]); });

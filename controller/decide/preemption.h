@@ -16,7 +16,7 @@ namespace trainyard::decide {
 ///
 /// The least is NP-hard to find (it holds the knapsack problem); this takes the better of two greedy orders, by lost work and by lost
 /// work a device, and then leaves out whoever can be left out, the most expensive first.
-/// Cost: O((victims + log(gangs)) × place_gang()).
+/// Cost: that of place_gang(), and O(pods of those gangs).
 std::vector<std::size_t> choose_victims(const Topology& topology, const std::vector<Holding>& held, const Gang& gang,
                                         const Priority& priority, const Settings& settings, Time now);
 

@@ -10,6 +10,7 @@
 #include "controller/decide/claims.h"
 #include "controller/decide/creation.h"
 #include "controller/decide/expected_end.h"
+#include "controller/decide/failed_searches.h"
 #include "controller/decide/line.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/no_room.h"
@@ -73,16 +74,10 @@ class Scheduling {
     if (auto trouble = claim_trouble(cluster_, *candidate.job, *candidate.needs)) {
       return wait(candidate, {trouble->reason, std::move(trouble->message), position});
     }
-    Gang gang = gang_of(cluster_, candidate, now_);
-    std::vector<Reservation*> binding;
-    for (auto& reservation : reservations_) {
-      if (!binds(reservation, expected_end_if_started(*candidate.job, now_))) continue;
-      binding.push_back(&reservation);
-      gang.limits.push_back(&reservation.leaves);
-    }
-    const auto found = place_gang(topology_, gang);
-    gang.limits.clear();
-    if (const auto* none = std::get_if<NoRoom>(&found)) return hold_back(candidate, position, gang, *none, binding);
+    const Gang gang = gang_of(cluster_, candidate, now_);
+    const std::vector<Reservation*> binding = binding_for(*candidate.job);
+    const auto found = search(gang, binding);
+    if (std::holds_alternative<NoRoom>(found)) return hold_back(candidate, position, gang, binding);
     const auto& nodes = std::get<Placement>(found).nodes;
     for (const auto& name : nodes) {
       const auto node = static_cast<std::size_t>(topology_.find_node(name));
@@ -94,6 +89,26 @@ class Scheduling {
     return start(candidate, nodes);
   }
 
+  std::vector<Reservation*> binding_for(const Job& job) {
+    std::vector<Reservation*> out;
+    for (auto& reservation : reservations_) {
+      if (binds(reservation, expected_end_if_started(job, now_))) out.push_back(&reservation);
+    }
+    return out;
+  }
+
+  std::variant<Placement, NoRoom> search(Gang gang, const std::vector<Reservation*>& binding) {
+    std::uint32_t bits = 0;
+    for (const auto* reservation : binding) {
+      bits |= 1u << (reservation - reservations_.data());
+      gang.limits.push_back(&reservation->leaves);
+    }
+    if (const NoRoom* known = failed_.find(gang, bits)) return *known;
+    auto found = place_gang(topology_, gang);
+    if (const auto* none = std::get_if<NoRoom>(&found)) failed_.add(gang, bits, *none);
+    return found;
+  }
+
   Plan look_again_at(Time at) const {
     Plan plan;
     if (at != Time::max()) plan.look_again = std::chrono::ceil<std::chrono::seconds>(at - now_);
@@ -101,16 +116,9 @@ class Scheduling {
   }
 
   /// Keeps room for it where it is near enough to the head of the line, and makes some where it may.
-  Plan hold_back(const Candidate& candidate, std::int32_t position, const Gang& gang, NoRoom none,
-                 const std::vector<Reservation*>& binding) {
-    bool is_kept_back = false;  // there is room, which those before it need
+  Plan hold_back(const Candidate& candidate, std::int32_t position, const Gang& gang, const std::vector<Reservation*>& binding) {
     std::vector<std::string> before;
     for (const auto* reservation : binding) before.push_back(to_text(reservation->job->key));
-    if (!binding.empty()) {
-      const auto found = place_gang(topology_, gang);
-      is_kept_back = std::holds_alternative<Placement>(found);
-      if (!is_kept_back) none = std::get<NoRoom>(found);
-    }
     std::vector<std::string> makers;
     std::optional<Time> estimated_start;
     if (reservations_.size() < kReservations) {
@@ -121,18 +129,20 @@ class Scheduling {
       }
     }
     if (const auto due = explained_until(candidate)) return look_again_at(*due);
+    const auto without_limits = search(gang, {});
+    const auto* none = std::get_if<NoRoom>(&without_limits);
     Wait why{.position = position, .estimated_start = estimated_start};
     if (!makers.empty()) {
       why.reason = reason::kMakingRoom;
       why.message = listed(makers) + (makers.size() == 1 ? " stops" : " stop") + " at a checkpoint and will make room";
-    } else if (is_kept_back) {
+    } else if (none == nullptr) {
       why.reason = reason::kReserved;
       why.message = "there is room now, which is kept for " + listed(before) + ", before it in the line" +
                     (expected_end_if_started(*candidate.job, now_)
                          ? "; it would not be over by then"
                          : "; a job with lifecycle.activeDeadlineSeconds may use it until then, where it is over in time");
     } else {
-      Explanation explanation = explain(cluster_, topology_, gang, none);
+      Explanation explanation = explain(cluster_, topology_, gang, *none);
       why.reason = explanation.never ? reason::kNeverFits : reason::kUnschedulable;
       why.message = std::move(explanation.message);
     }
@@ -291,6 +301,7 @@ class Scheduling {
   const Cluster& cluster_;
   const Time now_;
   Topology topology_;
+  FailedSearches failed_;
   std::vector<Reservation> reservations_;            // in the order of the line
   std::optional<std::vector<Holding>> held_;         // once somebody finds no room
   std::optional<std::vector<std::int64_t>> errors_;  // of estimates, sorted, in seconds

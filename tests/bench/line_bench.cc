@@ -1,0 +1,64 @@
+// How long a look at the line takes: 10,000 jobs wait in a full cluster. The bar is 100 ms.
+
+#include <benchmark/benchmark.h>
+
+#include "controller/decide/conditions.h"
+#include "controller/decide/plan.h"
+#include "controller/decide/pod_template.h"
+#include "tests/support/builders.h"
+
+namespace trainyard {
+namespace {
+
+/// Every node is held by a gang of four; `jobs` wait, of one to four workers of 1 to 8 GPUs, and were told so a moment ago.
+decide::Cluster full_cluster(int nodes, int jobs) {
+  test::ClusterBuilder builder;
+  builder.racks(nodes / 8).nodes_per_rack(8).racks_per_block(4).gpus_per_node(8);
+  for (int i = 0; i < nodes; ++i) builder.use("node-" + std::to_string(i), 8, "runs-" + std::to_string(i / 4));
+  decide::Cluster cluster = builder.build();
+  for (int i = 0; i < nodes / 4; ++i) {
+    decide::Job job = test::make_job("runs-" + std::to_string(i), 4, 8);
+    decide::set_condition(job.status, {decide::condition::kPlaced, true, decide::reason::kGangPlaced, ""}, 1, test::at(0));
+    decide::set_condition(job.status, {decide::condition::kRunning, true, "Running", ""}, 1, test::at(0));
+    if (i % 2 == 0) {
+      job.status.progress = contract::Progress{.remainingSeconds = 100 + i, .updatedAt = contract::to_rfc3339(test::at(0))};
+    }
+    cluster.put(std::move(job));
+  }
+  for (int i = 0; i < jobs; ++i) {
+    decide::Job job = test::make_job("waits-" + std::to_string(i), 1 + i % 4, 1 << (i / 4 % 4));
+    job.created = test::at(i % 1000);
+    job.status_written = test::at(1000);
+    decide::set_condition(job.status, {decide::condition::kAccepted, true, "Accepted", ""}, 1, test::at(0));
+    decide::set_condition(job.status, {decide::condition::kPlaced, false, decide::reason::kUnschedulable, ""}, 1, test::at(0));
+    const auto pod = decide::worker_pod(job, cluster.settings, {.worker = 0, .generation = 1, .node = {}});
+    cluster.put_template_check(job.uid, decide::template_hash(job.spec, cluster.settings),
+                               {.accepted = true, .needs = decide::read_pod_needs(pod.at("spec"))});
+    cluster.put(std::move(job));
+  }
+  return cluster;
+}
+
+void look_at_the_line(benchmark::State& state) {
+  const auto nodes = static_cast<int>(state.range(0)), jobs = static_cast<int>(state.range(1));
+  const auto cluster = full_cluster(nodes, jobs);
+  for (auto unused : state) {
+    (void)unused;
+    benchmark::DoNotOptimize(decide::schedule(cluster, test::at(1000)));
+  }
+  state.SetLabel(std::to_string(jobs) + " jobs wait, " + std::to_string(nodes) + " nodes");
+}
+BENCHMARK(look_at_the_line)
+    ->Args({32, 10})
+    ->Args({32, 1'000})
+    ->Args({32, 10'000})
+    ->Args({512, 10'000})
+    ->Args({1'256, 10'000})
+    ->Args({12'504, 100})
+    ->Args({12'504, 10'000})
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace trainyard
+
+BENCHMARK_MAIN();
