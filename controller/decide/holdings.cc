@@ -20,11 +20,19 @@ double lost_work(const Job& job, Time now) {
   return devices * std::max(0.0, std::chrono::duration<double>(now - since).count());
 }
 
+bool has_job(const Cluster& cluster, const Pod& pod) {
+  if (!pod.worker) return false;
+  const Job* job = cluster.job({pod.key.ns, pod.worker->job});
+  return job != nullptr && job->uid == pod.worker->job_uid;
+}
+
 }  // namespace
 
 bool ends_before(const Holding& a, const Holding& b) {
-  return std::tuple(a.ends.value_or(Time::max()), a.job->created, a.job->key) <
-         std::tuple(b.ends.value_or(Time::max()), b.job->created, b.job->key);
+  const Time end_a = a.ends.value_or(Time::max()), end_b = b.ends.value_or(Time::max());
+  if (end_a != end_b) return end_a < end_b;
+  if (a.job == nullptr || b.job == nullptr) return a.job == nullptr && b.job != nullptr;
+  return std::tie(a.job->created, a.job->key) < std::tie(b.job->created, b.job->key);
 }
 
 std::vector<Holding> holdings(const Cluster& cluster, const Topology& topology, Time now) {
@@ -42,7 +50,15 @@ std::vector<Holding> holdings(const Cluster& cluster, const Topology& topology, 
     holding.lost_work = lost_work(job, now);
     out.push_back(std::move(holding));
   }
-  std::sort(out.begin(), out.end(), ends_before);
+  for (const auto& [key, pod] : cluster.pods()) {
+    if (pod.is_finished() || has_job(cluster, pod) || !(pod.worker || pod.deletion_time)) continue;
+    const auto node = topology.find_node(pod.node);
+    if (node < 0) continue;
+    Holding leaving{.ends = std::max(now, pod.deletion_time.value_or(now)), .is_vacating = true};
+    leaving.pods.emplace_back(static_cast<std::size_t>(node), &pod.requests);
+    out.push_back(std::move(leaving));
+  }
+  std::stable_sort(out.begin(), out.end(), ends_before);
   return out;
 }
 

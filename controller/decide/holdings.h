@@ -11,7 +11,7 @@
 
 namespace trainyard::decide {
 
-/// What the pods of a job hold.
+/// What the pods of a job hold; or, without a job, what a pod holds that is being deleted, or whose job is gone.
 struct Holding {
   const Job* job = nullptr;
   std::optional<Time> ends;  // expected_end()
@@ -25,7 +25,7 @@ struct Holding {
 /// Those that are expected to end first come first; then those whose end nobody knows, the oldest first. That order stays as new gangs
 /// come, so that the room which is kept for a job that waits does not wander.
 bool ends_before(const Holding& a, const Holding& b);
-/// In that order. Cost: O(pods of our jobs).
+/// In that order. Cost: O(pods).
 std::vector<Holding> holdings(const Cluster& cluster, const Topology& topology, Time now);
 
 /// The gang is gone from the topology.

@@ -181,7 +181,7 @@ class Scheduling {
   std::vector<std::string> makers_of_room(const Reservation& reservation) {
     std::vector<std::string> out;
     for (const auto& holding : held()) {
-      if (!holding.is_vacating) continue;
+      if (!holding.is_vacating || holding.job == nullptr) continue;
       const bool is_there = std::any_of(holding.pods.begin(), holding.pods.end(),
                                         [&](const auto& pod) { return reservation.takes.contains(pod.first); });
       if (is_there) out.push_back(to_text(holding.job->key));

@@ -138,6 +138,24 @@ TEST(NobodyIsStopped, ForRoomThatThereWillBeSoonAnyway) {
   EXPECT_TRUE(world.status("urgent").queue->estimatedStartTime);
 }
 
+TEST(NobodyIsStopped, ForRoomThatThePodsOfADeletedJobAreAboutToLeave) {
+  World world = a_world_with_classes(2);
+  start(world, make_job("deleted", 1, 8));
+  start(world, make_job("goes-on", 1, 8));
+  const Pod left = world.pod(0, "deleted");
+  world.cluster.erase_job({"default", "deleted"});  // its pods are for the garbage collector
+  world.kubelets_work = false;
+  world.add(job_of_class("urgent", "high"));
+  world.settle();
+  world.change_pod(left.key.name, [](Pod& pod) { pod.deletion_time = test::at(100); });
+  world.settle();
+  EXPECT_EQ(world.status("goes-on").preemptions, 0);
+  EXPECT_EQ(world.status("goes-on").phase, Phase::kRunning);
+  world.kubelets_work = true;
+  world.settle();
+  EXPECT_EQ(world.pod(0, "urgent").node, left.node);
+}
+
 // kubernetes-sigs/kueue issues 6861 and 7301: a workload that was preempted over a hundred times.
 TEST(AJobThatWasPreempted, IsLeftAloneForItsMinimumRunTimeOncePlacedAgain) {
   World world = a_world_with_classes(1);
