@@ -77,6 +77,18 @@ test_suspend_checkpoints_first_and_resume_goes_on() {
   suspend pause false && succeeded pause && has "from step $step," events pause
 }
 
+test_a_job_of_higher_priority_stops_another_at_a_checkpoint_which_then_goes_on() {
+  # Two nodes are held, and one is free: the urgent one needs two. No checkpoint is due before the end.
+  kubectl create priorityclass urgent --value 1000
+  start patient 's/everySteps: 50/everySteps: 100000/' && within 60 phase_is patient Running &&
+    start urgent 's/^spec:/spec:\n  priorityClassName: urgent/' && within 60 phase_is patient Pending &&
+    within 30 is 1 field patient preemptions && is 1 checkpoints patient && is 1 field patient queue.position || return 1
+  local step
+  step=$(field patient checkpoint.step)
+  succeeded urgent && is 0 field urgent preemptions && succeeded patient && is 0 field patient restarts &&
+    has "from step $step," events patient && has 'make room for job default/urgent of priority 1000' events patient
+}
+
 test_a_deleted_job_takes_its_pods_along() {
   start deleted && within 60 has_checkpoints deleted 1 && kubectl delete trainingjob deleted --wait && within 30 no_pods_of deleted
 }
