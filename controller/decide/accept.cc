@@ -14,13 +14,14 @@ namespace {
 using contract::Problem;
 
 constexpr const char* kCanRun = "the spec and its template can be run";
-// Creation times are in whole seconds.
+// Creation times are in whole seconds, and of the API server's clock.
 constexpr std::chrono::seconds kNew{2};
 
 /// A new job's status is first written when it is known how it goes on, which takes milliseconds; where it takes longer, before that.
 void hold_first_word(Review& review) {
   const Time over = review.job.created + kNew;
-  if (review.job.status.observedGeneration != 0 || review.now >= over) return;
+  const bool is_new = review.now >= review.job.created - kNew && review.now < over;
+  if (review.job.status.observedGeneration != 0 || !is_new) return;
   review.holds_status = true;
   review.look_again(over);
 }
