@@ -66,8 +66,19 @@ const Json& trainer(const Json& status) {
   return containers.size() == 1 ? containers[0] : null;
 }
 
+constexpr std::size_t kLongestExitMessage = 2'048;
+
+/// The end of it, since causes stand at the end; from the start of a line on where it has several.
+std::string tail(const std::string& message) {
+  if (message.size() <= kLongestExitMessage) return message;
+  const std::size_t from = message.size() - kLongestExitMessage, line = message.find('\n', from);
+  if (line != std::string::npos && line + 1 < message.size()) return message.substr(line + 1);
+  const auto start = std::find_if(message.begin() + static_cast<std::ptrdiff_t>(from), message.end(),
+                                  [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; });
+  return {start, message.end()};
+}
+
 /// A termination message that is an agent's last State; anything else (an image without the agent) is no last word.
-constexpr std::size_t kLongestExitMessage = 1'024;
 
 std::optional<contract::State> last_word(const std::string& message) {
   if (message.empty() || message.front() != '{') return std::nullopt;
@@ -91,7 +102,7 @@ void read_container(const Json& container, decide::WorkerPod& worker) {
   worker.exit_reason = text(terminated, "reason");
   worker.exited_at = time(terminated, "finishedAt");
   worker.last_word = last_word(text(terminated, "message"));
-  if (!worker.last_word) worker.exit_message = text(terminated, "message").substr(0, kLongestExitMessage);
+  if (!worker.last_word) worker.exit_message = tail(text(terminated, "message"));
 }
 
 /// The UID of the TrainingJob that controls the object; empty where none does.
@@ -163,6 +174,28 @@ void keep(Json& json, std::initializer_list<std::string_view> names) {
   }
 }
 
+bool is_agent_port(const Json& port) { return text(port, "name") == contract::kPortName; }
+
+/// The port where the pod's agent listens; 0: no container declares one.
+std::uint16_t agent_port(const Json& spec) {
+  for (const char* kind : {"containers", "initContainers"}) {
+    for (const Json& container : list(spec, kind)) {
+      for (const Json& port : list(container, "ports")) {
+        const Json& number = member(port, "containerPort");
+        if (is_agent_port(port) && number.is_number_integer()) return static_cast<std::uint16_t>(number.get<std::int64_t>());
+      }
+    }
+  }
+  return 0;
+}
+
+void keep_agent_port(Json& container) {
+  Json& ports = part(container, "ports");
+  if (!ports.is_array()) return;
+  std::erase_if(ports.get_ref<Json::array_t&>(), [](const Json& port) { return !is_agent_port(port); });
+  if (ports.empty()) container.erase("ports");
+}
+
 }  // namespace
 
 decide::ObjectKey key_of(const Json& object) {
@@ -187,7 +220,10 @@ void shrink_pod(Json& object) {
   Json& spec = part(object, "spec");
   erase(spec, {"volumes", "ephemeralContainers"});
   for (const char* kind : {"containers", "initContainers"}) {
-    for (Json& container : part(spec, kind)) keep(container, {"name", "resources", "restartPolicy"});
+    for (Json& container : part(spec, kind)) {
+      keep(container, {"name", "resources", "restartPolicy", "ports"});
+      keep_agent_port(container);
+    }
   }
   erase(part(object, "status"), {"initContainerStatuses", "ephemeralContainerStatuses"});
 }
@@ -216,6 +252,7 @@ std::optional<decide::Pod> decode_pod(const Json& object) {
   std::vector<Problem> problems;  // what is no quantity counts as nothing, as it takes nothing
   if (!pod.is_finished()) pod.requests = decide::pod_requests(spec, problems);
   pod.worker = read_worker(metadata, status);
+  if (pod.worker) pod.worker->agent_port = agent_port(spec);
   if (pod.worker && pod.node.empty() && pod.nominated_node.empty()) pod.nominated_node = pinned_node(spec);
   return pod;
 }

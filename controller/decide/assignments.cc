@@ -83,11 +83,12 @@ std::map<std::string, std::optional<Assignment>> assignments(const Cluster& clus
   std::map<std::string, std::optional<Assignment>> out;
   const bool is_whole =
       is_true(job.status, condition::kPlaced) && reason_of(job.status, condition::kPlaced) == reason::kGangPlaced;
+  const bool is_custom = job.spec.engine == contract::Engine::kCustom;
   for (const auto* pod : cluster.pods_of(job)) {
-    if (!is_live(*pod) || pod->worker->ip.empty()) continue;
-    out[pod->uid] = is_over(*pod, gang, is_whole) ? farewell(cluster, job, *pod) : std::nullopt;
+    if (!is_live(*pod) || pod->worker->ip.empty() || pod->worker->agent_port == 0) continue;
+    out[pod->uid] = is_over(*pod, gang, is_whole) && !is_custom ? farewell(cluster, job, *pod) : std::nullopt;
   }
-  if (!is_whole || !can_start(job, gang)) return out;
+  if (is_custom || !is_whole || !can_start(job, gang)) return out;
   const Assignment news = amendment(job);
   const bool has_news = news.stopAfter || news.release, edited = is_spec_edited(job);
   const auto spec = engine_spec(job.spec);

@@ -10,7 +10,8 @@
 
 namespace trainyard::decide {
 
-/// The agents of the job's living pods, by pod UID. An assignment goes to all workers of a gang or to none: once each has an address
+/// The agents of the job's living pods, by pod UID: of those that have one. With the engine Custom an agent is only polled, for the
+/// progress that it may tell: what its ranks are, it knows by the environment. An assignment goes to all workers of a gang or to none: once each has an address
 /// and an agent that answered, so that no rank waits for one that can't come. It follows from the status as it is in the API server,
 /// never from one that is still to be written.
 ///

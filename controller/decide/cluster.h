@@ -15,6 +15,7 @@
 #include "controller/decide/resources.h"
 #include "crds/contract/fields.h"
 #include "crds/contract/job.h"
+#include "crds/contract/names.h"
 #include "crds/contract/state.h"
 #include "crds/contract/time.h"
 
@@ -53,14 +54,15 @@ constexpr auto enum_names(PodPhase) {
 
 /// What only pods of our jobs have: label kJobLabel, and a controlling owner reference of kind TrainingJob.
 struct WorkerPod {
-  std::string job;                 // its name; the namespace is the pod's
-  std::string job_uid;             // of the owner reference
-  std::int32_t worker = 0;         // kWorkerLabel
-  std::int64_t generation = 0;     // kGenerationLabel: the gang's when the pod was made
-  std::string template_hash;       // kTemplateHashAnnotation
-  std::string ip;                  // status.podIP; empty: none yet
-  bool container_running = false;  // of the container kContainerName, or the only one: state.running is there
-  std::string waiting_reason;      // its state.waiting: ErrImagePull, CreateContainerError, …
+  std::string job;                                  // its name; the namespace is the pod's
+  std::string job_uid;                              // of the owner reference
+  std::int32_t worker = 0;                          // kWorkerLabel
+  std::int64_t generation = 0;                      // kGenerationLabel: the gang's when the pod was made
+  std::string template_hash;                        // kTemplateHashAnnotation
+  std::string ip;                                   // status.podIP; empty: none yet
+  std::uint16_t agent_port = contract::kAgentPort;  // of the container port named `trainyard`; 0: it has none, so nobody polls it
+  bool container_running = false;                   // of the container kContainerName, or the only one: state.running is there
+  std::string waiting_reason;                       // its state.waiting: ErrImagePull, CreateContainerError, …
   std::string waiting_message;
   std::optional<std::int32_t> exit_code;     // its state.terminated
   std::string exit_reason;                   // OOMKilled, Error, Completed

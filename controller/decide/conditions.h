@@ -50,6 +50,8 @@ inline constexpr const char* kWorkersStarting = "WorkersStarting";
 inline constexpr const char* kAssignmentRefused = "AssignmentRefused";  // by an agent: is it of another version?
 // Of Running and Progressing, False: a failure was counted, and no step was done since.
 inline constexpr const char* kRestarting = "Restarting";
+// Of Running and Progressing, True, with the engine Custom:
+inline constexpr const char* kProgramsRun = "ProgramsRun";
 // Of Running, either way:
 inline constexpr const char* kAgentUnreachable = "AgentUnreachable";
 inline constexpr const char* kOtherControllerKey = "OtherControllerKey";  // agents that live, and do not know us

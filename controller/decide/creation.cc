@@ -22,12 +22,18 @@ std::string placed_message(const contract::TrainingJobStatus& status) {
   return counted(status.workers.desired, "worker") + " on " + counted(status.placement ? status.placement->nodes : 0, "node");
 }
 
+bool programs_have_ended(const Job& job, const GangView& gang) {
+  return job.spec.engine == contract::Engine::kCustom &&
+         std::any_of(gang.workers.begin(), gang.workers.end(),
+                     [](const Worker& worker) { return worker.pod != nullptr && worker.pod->worker->exit_code.has_value(); });
+}
+
 bool watch_creation(Review& review) {
   const auto& workers = review.gang.workers;
   const auto missing =
       std::count_if(workers.begin(), workers.end(), [](const Worker& w) { return w.state == WorkerState::kMissing; });
   const std::string placed = placed_message(review.status);
-  if (missing == 0) {
+  if (missing == 0 || programs_have_ended(review.job, review.gang)) {
     review.set(condition::kPlaced, true, reason::kGangPlaced, placed);
     return false;
   }

@@ -13,6 +13,10 @@ namespace trainyard::decide {
 /// once where the template was changed, since the others would be made from another one.
 bool watch_creation(Review& review);
 
+/// Whether programs of a gang with the engine Custom, which wait for nobody's word to begin, have ended. One whose pod is missing then was
+/// lost, or could not be made in time: alone it would wait for the others for ever.
+bool programs_have_ended(const Job& job, const GangView& gang);
+
 /// Until when the gang makes room; the past where it does not.
 Time makes_room_until(const Cluster& cluster, const Job& job);
 

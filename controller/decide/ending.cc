@@ -21,8 +21,11 @@ void end(Review& review, const std::string& why) {
 void succeed(Review& review) {
   end(review, "the job succeeded");
   const auto& progress = review.status.progress;
-  const std::string steps = progress ? std::to_string(progress->step) + " steps are done" : "all steps are done";
-  review.set(condition::kComplete, true, "Succeeded", steps);
+  const bool tells_steps = review.job.spec.engine == contract::Engine::kTrainyard;
+  const std::string what = progress      ? std::to_string(progress->step) + " steps are done"
+                           : tells_steps ? "all steps are done"
+                                         : "all workers have exited with 0";
+  review.set(condition::kComplete, true, "Succeeded", what);
 }
 
 void fail(Review& review, const std::string& reason, const std::string& message) {
@@ -46,12 +49,16 @@ bool enforce_deadline(Review& review) {
 
 void clean_up(Review& review) {
   const Time ended = contract::parse_rfc3339(review.status.completionTime.value_or("")).value_or(review.now);
+  const bool is_custom = review.job.spec.engine == contract::Engine::kCustom;
   for (const auto* pod : review.cluster.pods_of(review.job)) {
     if (!is_live(*pod) || pod->deletion_time) continue;
     const auto* agent = review.cluster.agent(pod->uid);
+    // Of the engine Custom's programs those end by themselves that have exited, unless their pods have other containers.
     // To fall silent after the end is what the release asks for, and a new leader has yet to ask: a pod that is removed before its
     // kubelet says that it completed takes its logs along.
-    const bool may_end = agent == nullptr ? !pod->worker->ip.empty() : agent->reachable || agent->since >= ended;
+    const bool may_end = is_custom          ? pod->worker->exit_code.has_value()
+                         : agent == nullptr ? !pod->worker->ip.empty()
+                                            : agent->reachable || agent->since >= ended;
     if (may_end && review.now < ended + kReleaseGrace) {
       review.look_again(ended + kReleaseGrace);
     } else {

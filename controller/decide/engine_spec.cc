@@ -19,6 +19,9 @@ std::string spec_hash(const contract::TrainingJobSpec& spec) {
   return text_hash(contract::encode(engine).dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-bool is_spec_edited(const Job& job) { return job.status.specHash != spec_hash(job.spec); }
+bool is_spec_edited(const Job& job) {
+  // The engine Custom takes nothing of the spec but what its pods' environment has, which never changes.
+  return job.spec.engine == contract::Engine::kTrainyard && job.status.specHash != spec_hash(job.spec);
+}
 
 }  // namespace trainyard::decide

@@ -45,7 +45,7 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
   // What is complete, or has a rejected pod in the place of the one to be made, is for plan_job() to say.
   const bool is_rejected_now = std::any_of(out.gang.rejected.begin(), out.gang.rejected.end(),
                                            [&job](const Pod* pod) { return pod->worker->generation == job.status.generation; });
-  if (creating && (out.missing.empty() || is_rejected_now)) return std::nullopt;
+  if (creating && (out.missing.empty() || is_rejected_now || programs_have_ended(job, out.gang))) return std::nullopt;
   return out;
 }
 

@@ -7,8 +7,8 @@
 //   before the next is made for that job. A plan of schedule() is carried out to its end before schedule() is asked again, since
 //   pods that are on their way take up nodes.
 // - A phase's actions go out in parallel; the next phase waits until all of them succeeded. After a failure the rest is dropped and
-//   the job looked at again (after a back-off where it was no conflict). CreatePod and CreateSecret count as done when the object
-//   exists already, DeletePod and DeleteJob when it is gone or has another UID, an Event when one of that name exists.
+//   the job looked at again (after a back-off where it was no conflict). CreatePod, CreateSecret and CreateService count as done when the
+//   object exists already, DeletePod and DeleteJob when it is gone or has another UID, an Event when one of that name exists.
 // - `look_again` sets a timer; apart from that, plan_job() is asked when the job, one of its pods, its nodes or its agents changed,
 //   and schedule() when nodes, claims or template checks changed, or jobs and pods in a way that matters_to_schedule().
 
@@ -53,6 +53,13 @@ struct CreateSecret {
   std::string job_uid;
   bool operator==(const CreateSecret&) const = default;
 };
+/// The headless Service by which the workers of a job with the engine Custom find each other, owned by the job.
+struct CreateService {
+  ObjectKey key;
+  std::string job_name;
+  std::string job_uid;
+  bool operator==(const CreateService&) const = default;
+};
 /// Creates the pod with dryRun=All and fieldValidation=Strict. The answer goes into the cluster as a TemplateCheck under job UID and
 /// hash: accepted, with what the pod needs as admission left it, or (400, 403, 422) refused with the server's message. Other errors
 /// are failures of the action.
@@ -85,7 +92,7 @@ struct DeleteJob {
   bool operator==(const DeleteJob&) const = default;
 };
 
-using Action = std::variant<WriteStatus, CreatePod, DeletePod, CreateSecret, DryRunPod, Event, DeleteJob>;
+using Action = std::variant<WriteStatus, CreatePod, DeletePod, CreateSecret, CreateService, DryRunPod, Event, DeleteJob>;
 
 struct Plan {
   std::vector<std::vector<Action>> phases;
@@ -98,8 +105,8 @@ struct Plan {
   bool operator==(const Plan&) const = default;
 };
 
-/// Places gangs that wait for nodes, oldest first, each whole or not at all. By job: raises the generation, then creates the Secret and
-/// the pods; or says in the condition Placed why there is no room. Jobs that need nothing are left out; a plan may have only look_again,
+/// Places gangs that wait for nodes, oldest first, each whole or not at all. By job: raises the generation, then creates what
+/// the pods need beside themselves, and the pods; or says in the condition Placed why there is no room. Jobs that need nothing are left out; a plan may have only look_again,
 /// after which schedule() is to be asked again.
 std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now);
 

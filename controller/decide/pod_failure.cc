@@ -1,6 +1,12 @@
 #include "controller/decide/pod_failure.h"
 
+#include <algorithm>
+#include <array>
+#include <sstream>
 #include <utility>
+#include <vector>
+
+#include "crds/contract/state.h"
 
 namespace trainyard::decide {
 namespace {
@@ -20,6 +26,19 @@ bool is_users(const std::string& runtime_message) {
   const auto has = [&](const char* words) { return runtime_message.find(words) != std::string::npos; };
   return has("executable file not found") || has("no such file or directory") || has("permission denied") ||
          has("exec format error");
+}
+
+// A shell and the container runtime tell of a signal by the exit code 128 + its number; there are 64.
+constexpr std::int32_t kSignalled = 128, kSignals = 65;
+
+/// Without empty ones.
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    if (line.find_first_not_of(" \t\r") != std::string::npos) lines.push_back(line);
+  }
+  return lines;
 }
 
 std::string said(const std::string& text) { return text.empty() ? "" : ": " + text; }
@@ -59,6 +78,30 @@ Failure pod_ended(const Pod& pod) {
                       "; its log says more, where it runs another program than `trainyard-worker agent`";
   }
   return failure;
+}
+
+Failure program_ended(const Pod& pod) {
+  Failure failure = pod_ended(pod);
+  if (failure.reason != "WorkerExited") return failure;
+  const auto& worker = *pod.worker;
+  failure.lastLines = lines_of(worker.exit_message);
+  failure.message = "the program of pod " + to_text(pod.key) + " ended";
+  if (worker.exit_code && *worker.exit_code > kSignalled && *worker.exit_code < kSignalled + kSignals) {
+    failure.signal = contract::signal_name(*worker.exit_code - kSignalled);
+    failure.message += " by " + *failure.signal;
+  } else if (worker.exit_code) {
+    failure.message += " with exit code " + std::to_string(*worker.exit_code);
+  }
+  failure.message += failure.lastLines.empty() ? "; its log says more" : ": " + failure.lastLines.back();
+  return failure;
+}
+
+bool tells_of_a_lost_peer(const Pod& pod) {
+  static constexpr std::array<const char*, 8> kWords{
+      "Connection closed by peer", "Connection reset by peer", "Connection refused", "Broken pipe",
+      "ncclRemoteError",           "remote process exited",    "Socket closed",      "SocketTimeout"};
+  const auto& text = pod.worker->exit_message;
+  return std::any_of(kWords.begin(), kWords.end(), [&text](const char* words) { return text.find(words) != std::string::npos; });
 }
 
 Failure pod_lost(const Pod& pod, const char* reason, const std::string& how, Time since) {

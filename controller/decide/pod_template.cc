@@ -2,10 +2,11 @@
 
 #include <algorithm>
 
-#include "controller/decide/json_lookup.h"
+#include "controller/decide/json_edit.h"
 #include "controller/decide/node_filter.h"
 #include "controller/decide/quantity.h"
 #include "controller/decide/text_hash.h"
+#include "controller/decide/torch_environment.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::decide {
@@ -20,32 +21,6 @@ constexpr const char* kGraceVariable = "TRAINYARD_GRACE_SECONDS";  // the agent'
 constexpr std::int64_t kAgentEndsWithinSeconds = 10;               // after the checkpoint's grace, to write its last word
 const std::string kTemplate = "spec.workers.template";
 
-Json& object_at(Json& parent, const char* name) {
-  Json& value = parent[name];
-  if (!value.is_object()) value = Json::object();
-  return value;
-}
-Json& list_at(Json& parent, const char* name) {
-  Json& value = parent[name];
-  if (!value.is_array()) value = Json::array();
-  return value;
-}
-void set_if_silent(Json& object, const char* name, Json value) {
-  if (member(object, name).is_null()) object[name] = std::move(value);
-}
-Json* find_by(Json& list, const char* field, std::string_view value) {
-  const auto found = std::find_if(list.begin(), list.end(), [&](const Json& item) { return member(item, field) == value; });
-  return found == list.end() ? nullptr : &*found;
-}
-/// Adds the item, or puts it in the place of the one with the same `field`.
-void put_by(Json& list, const char* field, Json item) {
-  if (Json* old = find_by(list, field, item.at(field).get_ref<const std::string&>())) {
-    *old = std::move(item);
-  } else {
-    list.push_back(std::move(item));
-  }
-}
-
 /// The index of the container that trains: the one called worker, or the only one; -1 where it can't be told.
 int training_container(const Json& containers) {
   if (!containers.is_array()) return -1;
@@ -55,7 +30,8 @@ int training_container(const Json& containers) {
   return containers.size() == 1 ? 0 : -1;
 }
 
-void add_environment(Json& container, std::int64_t grace_seconds) {
+/// What an agent is told from outside: who it is, and the job's key.
+void add_agent(Json& container) {
   const auto from_pod = [](const char* name, const char* path) {
     return Json{{"name", name}, {"valueFrom", {{"fieldRef", {{"fieldPath", path}}}}}};
   };
@@ -64,7 +40,25 @@ void add_environment(Json& container, std::int64_t grace_seconds) {
   put_by(env, "name", from_pod(contract::kPodUidVariable, "metadata.uid"));
   put_by(env, "name", from_pod(contract::kPodNameVariable, "metadata.name"));
   put_by(env, "name", from_pod(contract::kNodeNameVariable, "spec.nodeName"));
-  put_by(env, "name", {{"name", kGraceVariable}, {"value", std::to_string(grace_seconds)}});
+  const auto folder = contract::kKeyPath.substr(0, contract::kKeyPath.rfind('/'));
+  put_by(list_at(container, "volumeMounts"), "name", {{"name", contract::kKeyVolume}, {"mountPath", folder}, {"readOnly", true}});
+}
+
+bool declares_agent(const Json& container) {
+  const Json& ports = member(container, "ports");
+  return ports.is_array() &&
+         std::any_of(ports.begin(), ports.end(), [](const Json& port) { return member(port, "name") == contract::kPortName; });
+}
+
+/// Calls `visit` for each container of the pod, those that run before the others too.
+template <class PodSpec, class Visit>
+void for_each_container(PodSpec& pod_spec, const Visit& visit) {
+  for (const char* kind : {"initContainers", "containers"}) {
+    if (!member(pod_spec, kind).is_array()) continue;
+    for (auto& container : pod_spec.at(kind)) {
+      if (container.is_object()) visit(container);
+    }
+  }
 }
 
 void add_gpus(Json& container, const contract::Workers& workers) {
@@ -87,8 +81,8 @@ void add_restrictions(Json& pod_spec, Json& container) {
   set_if_silent(capabilities, "drop", Json::array({"ALL"}));
 }
 
-void fill_container(Json& container, const Job& job, const Settings& settings) {
-  set_if_silent(container, "name", contract::kContainerName);
+/// The container runs Trainyard's agent, and that its engine.
+void run_agent(Json& container, const Job& job, const Settings& settings) {
   set_if_silent(container, "image", settings.default_image);
   if (member(container, "command").empty() && member(container, "args").empty()) {
     container["command"] = Json::array({"trainyard-worker", "agent"});
@@ -97,26 +91,53 @@ void fill_container(Json& container, const Job& job, const Settings& settings) {
   container["terminationMessagePolicy"] = "File";
   put_by(list_at(container, "ports"), "name",
          {{"name", contract::kPortName}, {"containerPort", contract::kAgentPort}, {"protocol", "TCP"}});
-  add_environment(container, job.spec.lifecycle.checkpointGraceSeconds);
-  add_gpus(container, job.spec.workers);
-  Json& mounts = list_at(container, "volumeMounts");
-  const auto folder = contract::kKeyPath.substr(0, contract::kKeyPath.rfind('/'));
-  put_by(mounts, "name", {{"name", contract::kKeyVolume}, {"mountPath", folder}, {"readOnly", true}});
-  if (find_by(mounts, "mountPath", kShmPath) == nullptr) mounts.push_back({{"name", kShmVolume}, {"mountPath", kShmPath}});
+  const std::string grace = std::to_string(job.spec.lifecycle.checkpointGraceSeconds);
+  put_by(list_at(container, "env"), "name", {{"name", kGraceVariable}, {"value", grace}});
+  add_agent(container);
 }
 
-void add_volumes(Json& pod_spec, const Job& job, const Settings& settings, const Json& container) {
+/// The container runs what its image says. Ours comes first in the environment, so that the template's own variables, command and args
+/// may refer to it by $(RANK); and what the template sets itself stays.
+void run_custom(Json& pod_spec, Json& container, const Job& job, const WorkerPlace& place) {
+  set_if_silent(container, "terminationMessagePolicy", "FallbackToLogsOnError");
+  const Json ours = torch_environment(job, place);
+  for_each_container(pod_spec, [&ours](Json& one) {
+    Json env = Json::array();
+    Json& given = list_at(one, "env");
+    for (const Json& variable : ours) {
+      if (find_by(given, "name", variable.at("name").get_ref<const std::string&>()) == nullptr) env.push_back(variable);
+    }
+    env.insert(env.end(), given.begin(), given.end());
+    given = std::move(env);
+    if (declares_agent(one)) add_agent(one);
+  });
+  pod_spec["hostname"] = contract::pod_name(job.key.name, place.worker, place.generation);
+  pod_spec["subdomain"] = workers_service(job).name;
+}
+
+void add_key(Json& pod_spec, const Job& job, const Settings& settings) {
   // Whoever the container runs as must be able to read the key, and only this container mounts it. An fsGroup would let a narrower
   // mode do, but would also change the group of every file on the job's own volumes.
   const bool has_group = member(member(pod_spec, "securityContext"), "fsGroup").is_number();
   const int mode = has_group ? 0440 : 0444;
-  Json& volumes = list_at(pod_spec, "volumes");
-  put_by(volumes, "name",
+  put_by(list_at(pod_spec, "volumes"), "name",
          {{"name", contract::kKeyVolume}, {"secret", {{"secretName", key_secret(job, settings).name}, {"defaultMode", mode}}}});
-  const Json& mounts = member(container, "volumeMounts");
-  const bool uses_shm =
-      std::any_of(mounts.begin(), mounts.end(), [](const Json& mount) { return member(mount, "name") == kShmVolume; });
-  if (uses_shm) put_by(volumes, "name", {{"name", kShmVolume}, {"emptyDir", {{"medium", "Memory"}}}});
+}
+
+/// Collectives and data loaders share memory between processes, of which a container runtime gives 64 MB.
+void add_shared_memory(Json& pod_spec, Json& container) {
+  Json& mounts = list_at(container, "volumeMounts");
+  if (find_by(mounts, "mountPath", kShmPath) != nullptr) return;
+  mounts.push_back({{"name", kShmVolume}, {"mountPath", kShmPath}});
+  put_by(list_at(pod_spec, "volumes"), "name", {{"name", kShmVolume}, {"emptyDir", {{"medium", "Memory"}}}});
+}
+
+/// Until SIGKILL. Trainyard's agent needs some of it for itself, to write its last word.
+std::int64_t grace_seconds(const Json& pod_spec, const TrainingJobSpec& spec) {
+  const Json& given = member(pod_spec, "terminationGracePeriodSeconds");
+  const std::int64_t checkpoint = spec.lifecycle.checkpointGraceSeconds;
+  if (spec.engine == contract::Engine::kCustom) return given.is_number_integer() ? given.get<std::int64_t>() : checkpoint;
+  return std::max(given.is_number_integer() ? given.get<std::int64_t>() : 0, checkpoint + kAgentEndsWithinSeconds);
 }
 
 /// The node controller would delete pods of a node that is away for five minutes; whether they are lost, only we decide.
@@ -210,7 +231,13 @@ void check_owned_fields(const TrainingJobSpec& spec, const Json& pod_spec, std::
     problems.push_back({kTemplate + ".spec.priorityClassName", "is " + name.dump() + ", and spec.priorityClassName is " +
                                                                    *spec.priorityClassName + "; leave it out here"});
   }
-  if (const Json& token = member(pod_spec, "automountServiceAccountToken"); token == true) {
+  if (spec.engine == contract::Engine::kCustom) {
+    for (const char* name : {"hostname", "subdomain"}) {
+      if (member(pod_spec, name).is_null()) continue;
+      problems.push_back(
+          {kTemplate + ".spec." + name, "must be left out, since workers find each other by what the controller sets"});
+    }
+  } else if (member(pod_spec, "automountServiceAccountToken") == true) {
     problems.push_back({kTemplate + ".spec.automountServiceAccountToken",
                         "must be false or left out; training code holds no credentials of the cluster"});
   }
@@ -235,9 +262,12 @@ std::vector<Problem> template_problems(const TrainingJobSpec& spec, const Settin
   if (spec.placement.binding == contract::Binding::kDirect) {
     for (auto& problem : beyond_direct(pod_spec)) problems.push_back(std::move(problem));
   }
-  if (!has_image(containers) && settings.default_image.empty()) {
-    problems.push_back(
-        {kTemplate + ".spec.containers", "has no image, and the chart has no default image; set the container's image"});
+  const bool is_custom = spec.engine == contract::Engine::kCustom;
+  if (!has_image(containers) && (is_custom || settings.default_image.empty())) {
+    problems.push_back({kTemplate + ".spec.containers",
+                        std::string("has no image, and ") +
+                            (is_custom ? "the engine Custom has none of its own" : "the chart has no default image") +
+                            "; set the container's image"});
   }
   return problems;
 }
@@ -259,6 +289,13 @@ std::string template_change(const Job& job, const Settings& settings) {
   return same_template ? "the chart's default image for workers was changed" : "spec.workers.template was changed";
 }
 
+bool has_agent(const TrainingJobSpec& spec) {
+  bool found = spec.engine == contract::Engine::kTrainyard;
+  const Json& pod_spec = member(spec.workers.templ, "spec");
+  for_each_container(pod_spec, [&found](const Json& container) { found = found || declares_agent(container); });
+  return found;
+}
+
 ObjectKey key_secret(const Job& job, const Settings& settings) {
   return {job.key.ns, contract::key_secret_name(job.key.name, job.uid, settings.key_id)};
 }
@@ -270,17 +307,24 @@ Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& pla
   Json& containers = list_at(pod_spec, "containers");
   if (containers.empty()) containers.push_back(Json::object());
   Json& container = containers[std::max(0, training_container(containers))];
-  fill_container(container, job, settings);
-  add_restrictions(pod_spec, container);
-  add_volumes(pod_spec, job, settings, container);
+  set_if_silent(container, "name", contract::kContainerName);
+  if (spec.engine == contract::Engine::kCustom) {
+    run_custom(pod_spec, container, job, place);
+    set_if_silent(pod_spec, "automountServiceAccountToken", false);
+    set_if_silent(pod_spec, "enableServiceLinks", false);
+  } else {
+    run_agent(container, job, settings);
+    add_restrictions(pod_spec, container);
+    pod_spec["automountServiceAccountToken"] = false;
+    pod_spec["enableServiceLinks"] = false;
+  }
+  if (has_agent(spec)) add_key(pod_spec, job, settings);
+  add_gpus(container, spec.workers);
+  add_shared_memory(pod_spec, container);
   add_tolerations(pod_spec);
   pod_spec["restartPolicy"] = "Never";
-  pod_spec["automountServiceAccountToken"] = false;
-  pod_spec["enableServiceLinks"] = false;
   if (spec.priorityClassName) pod_spec["priorityClassName"] = *spec.priorityClassName;
-  const Json& grace = member(pod_spec, "terminationGracePeriodSeconds");
-  const std::int64_t given = grace.is_number_integer() ? grace.get<std::int64_t>() : 0;
-  pod_spec["terminationGracePeriodSeconds"] = std::max(given, spec.lifecycle.checkpointGraceSeconds + kAgentEndsWithinSeconds);
+  pod_spec["terminationGracePeriodSeconds"] = grace_seconds(pod_spec, spec);
   if (place.node) pin(pod_spec, spec.placement.binding, *place.node);
   return {{"apiVersion", "v1"},
           {"kind", "Pod"},

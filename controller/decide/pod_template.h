@@ -11,7 +11,7 @@
 namespace trainyard::decide {
 
 /// What the controller itself sees that is wrong with the template, or that it could not keep: several containers and none called
-/// worker, fields that are the controller's, what binding Direct can't hold, amounts that are no quantities. All of it at once.
+/// worker, no image, fields that are the controller's, what binding Direct can't hold, amounts that are no quantities. All at once.
 std::vector<contract::Problem> template_problems(const contract::TrainingJobSpec& spec, const Settings& settings);
 
 /// Names the template and what else its pods are made from. Two jobs with the same hash make the same pods, names aside.
@@ -30,7 +30,11 @@ struct WorkerPlace {
 /// The whole Pod. For a job without template_problems().
 Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place);
 
-/// The Secret with the job's key.
+/// Whether the job's pods have an agent, which the controller polls: with the engine Trainyard always, with another where a container
+/// declares the port `trainyard`.
+bool has_agent(const contract::TrainingJobSpec& spec);
+
+/// The Secret with the job's key, for pods with an agent.
 ObjectKey key_secret(const Job& job, const Settings& settings);
 
 }  // namespace trainyard::decide

@@ -120,9 +120,11 @@ std::vector<std::size_t> choose_victims(const Topology& topology, const std::vec
 }
 
 void preempt(Review& victim, const Job& by, const Priority& priority, const Priority& own) {
+  const bool has_checkpoints = victim.job.spec.engine == contract::Engine::kTrainyard;
   victim.set(condition::kRunning, false, reason::kPreempting,
-             "a checkpoint is written, then the pods make room for job " + to_text(by.key) + " of priority " +
-                 std::to_string(priority.value) + "; this one's is " + std::to_string(own.value));
+             std::string(has_checkpoints ? "a checkpoint is written, then " : "") + "the pods make room for job " +
+                 to_text(by.key) + " of priority " + std::to_string(priority.value) + "; this one's is " +
+                 std::to_string(own.value));
 }
 
 }  // namespace trainyard::decide

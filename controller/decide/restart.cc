@@ -26,15 +26,25 @@ bool all_are(const GangView& gang, std::initializer_list<WorkerState> states) {
   });
 }
 
+constexpr std::chrono::seconds kProvedAfter{60};
+
 /// All workers anew, since single ones can't be replaced: the template changed, or none came up.
 enum class Replace { kLostOnes, kAll };
+
+/// Whether the gang got as far before it failed that it may well get there again. Of a program that tells no steps: after a minute.
+bool has_proved_itself(const Review& review) {
+  const auto& status = review.job.status;
+  if (!is_true(status, condition::kRunning)) return false;
+  const bool tells_steps = review.job.spec.engine == contract::Engine::kTrainyard;
+  return tells_steps || review.now >= since_of(status, condition::kRunning) + kProvedAfter;
+}
 
 /// A gang that fails before its first step again and again is restarted ever more slowly: at once, then 1, 2, 4 … 30 s after the last
 /// failure.
 Time restart_due(const Review& review) {
   const auto& status = review.job.status;
   const auto last = contract::parse_rfc3339(status.failure ? status.failure->at : "");
-  if (status.restarts == 0 || !last || is_true(status, condition::kRunning)) return review.now;
+  if (status.restarts == 0 || !last || has_proved_itself(review)) return review.now;
   const auto wait = std::min(std::chrono::seconds(30), std::chrono::seconds(1) * (1 << std::min(status.restarts - 1, 5)));
   return std::min(*last, review.now) + wait;  // a worker's clock may go ahead of ours
 }
@@ -65,7 +75,7 @@ void restart(Review& review, Failure cause, Replace replace) {
   }
   // Pods of two templates in one gang would be two images that talk to each other.
   const bool edited = !template_change(review.job, review.cluster.settings).empty();
-  const bool all = replace == Replace::kAll || edited;
+  const bool all = replace == Replace::kAll || edited || review.job.spec.engine == contract::Engine::kCustom;
   review.set(condition::kPlaced, false, all ? reason::kGangRemoved : reason::kWorkerLost, message);
 }
 
@@ -77,7 +87,7 @@ std::optional<Time> waited_for_since(const Review& review, const Worker& worker)
     return std::max({worker.pod->created, since_of(review.status, condition::kPlaced), restarted});
   }
   if (worker.state != WorkerState::kComing) return std::nullopt;
-  if (worker.pod->worker->ip.empty()) return worker.pod->created;
+  if (worker.pod->worker->ip.empty() || review.job.spec.engine == contract::Engine::kCustom) return worker.pod->created;
   if (worker.agent == nullptr) return std::nullopt;
   return std::max(worker.pod->created, worker.agent->since);
 }
@@ -192,7 +202,8 @@ void thin_out(Review& review) {
   const auto& workers = review.gang.workers;
   const bool has_pods =
       std::any_of(workers.begin(), workers.end(), [](const Worker& w) { return w.pod != nullptr && is_live(*w.pod); });
-  review.status.workers.ready = static_cast<std::int32_t>(std::count_if(workers.begin(), workers.end(), is_reachable));
+  review.status.workers.ready =
+      static_cast<std::int32_t>(std::count_if(workers.begin(), workers.end(), [](const Worker& w) { return w.ready; }));
   if (!has_pods) return;
   const bool keeps_some = std::any_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.reusable; });
   const std::string change = keeps_some ? template_change(review.job, review.cluster.settings) : "";

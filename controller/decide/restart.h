@@ -11,6 +11,7 @@ namespace trainyard::decide {
 ///   a failure, and lifecycle.maxRestarts are used -> Failed
 ///   a failure, and every pod can go on            -> the next generation, in the same pods
 ///   a failure, and some pods can't                -> Placed=False WorkerLost: these alone are replaced by schedule()
+///   a failure, with the engine Custom             -> Placed=False GangRemoved: a program that ended is not started again in its pod
 ///   not up within lifecycle.startTimeoutSeconds,
 ///   or an agent that refuses its assignment       -> Placed=False GangRemoved: all of them are placed anew
 ///   the spec was edited before all agents had it  -> the next generation, in the same pods; not counted

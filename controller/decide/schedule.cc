@@ -11,6 +11,7 @@
 #include "controller/decide/creation.h"
 #include "controller/decide/expected_end.h"
 #include "controller/decide/failed_searches.h"
+#include "controller/decide/gang_objects.h"
 #include "controller/decide/line.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/no_room.h"
@@ -239,13 +240,13 @@ class Scheduling {
     }
     Plan plan = review.plan();
     if (nodes.empty()) return plan;
-    std::vector<Action> secret{CreateSecret{key_secret(job, cluster_.settings), job.key.name, job.uid}}, pods;
+    std::vector<Action> pods;
     for (std::size_t i = 0; i < nodes.size(); ++i) {
       const WorkerPlace place{.worker = candidate.missing[i], .generation = status.generation, .node = nodes[i]};
       pods.push_back(CreatePod{{job.key.ns, contract::pod_name(job.key.name, place.worker, place.generation)},
                                worker_pod(job, cluster_.settings, place)});
     }
-    plan.phases.push_back(std::move(secret));
+    plan.phases.push_back(gang_objects(job, cluster_.settings));
     plan.phases.push_back(std::move(pods));
     return plan;
   }

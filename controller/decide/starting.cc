@@ -50,7 +50,7 @@ std::optional<Trouble> silence(Review& review) {
   for (const auto& worker : review.gang.workers) {
     const bool runs =
         worker.pod != nullptr && is_live(*worker.pod) && !worker.pod->deletion_time && worker.pod->worker->container_running;
-    if (!runs || worker.agent == nullptr || worker.agent->reachable) continue;
+    if (!runs || worker.agent == nullptr || worker.agent->reachable || worker.pod->worker->agent_port == 0) continue;
     const Time over = worker.agent->since + review.cluster.settings.agent_silence_told;
     if (review.now >= over) {
       silent.push_back(&worker);
@@ -76,7 +76,7 @@ std::optional<Trouble> silence(Review& review) {
   return Trouble{reason::kAgentUnreachable, "the controller can't reach the agent of " + name_of_worker(first) + number + ": " +
                                                 first.agent->error + other + ". If NetworkPolicies restrict namespace " +
                                                 review.job.key.ns + ", add one that allows ingress to TCP port " +
-                                                std::to_string(contract::kAgentPort) + " of pods with the label " +
+                                                std::to_string(first.pod->worker->agent_port) + " of pods with the label " +
                                                 std::string(contract::kJobLabel) + " from namespace " +
                                                 (ns.empty() ? "of the controller" : ns) + " (docs/operating.md has it)"};
 }
@@ -121,10 +121,29 @@ void tell_of_start(Review& review, const std::optional<Trouble>& unreachable) {
   if (!restarting) review.set(condition::kProgressing, false, "Starting", "no step was done yet");
 }
 
+/// Programs that tell nothing run once all their containers do.
+void tell_how_programs_run(Review& review, const std::optional<Trouble>& unreachable) {
+  const auto& workers = review.gang.workers;
+  const bool all_run = is_true(review.status, condition::kRunning) ||
+                       std::all_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.ready; });
+  if (!all_run) return tell_of_start(review, std::nullopt);
+  const auto done =
+      std::count_if(workers.begin(), workers.end(), [](const Worker& worker) { return worker.state == WorkerState::kSucceeded; });
+  const std::string number = std::to_string(workers.size());
+  if (unreachable) {
+    review.set(condition::kRunning, true, unreachable->reason, unreachable->message);
+  } else {
+    review.set(condition::kRunning, true, reason::kProgramsRun,
+               done == 0 ? number + " workers run" : std::to_string(done) + " of " + number + " workers are done");
+  }
+  if (review.status.progress) return tell_of_steps(review);
+  review.set(condition::kProgressing, true, reason::kProgramsRun, "the engine Custom tells no steps");
+}
+
 }  // namespace
 
 std::string waits_for(const Worker& worker) {
-  if (is_reachable(worker)) return "does not take its assignment: " + worker.agent->error;
+  if (is_reachable(worker) && !worker.agent->error.empty()) return "does not take its assignment: " + worker.agent->error;
   const auto& pod = *worker.pod->worker;
   if (!pod.unscheduled_message.empty()) return "is not scheduled: " + pod.unscheduled_message;
   if (!pod.waiting_reason.empty()) {
@@ -143,9 +162,11 @@ std::string waits_for(const Worker& worker) {
 void tell_how_it_runs(Review& review) {
   const auto& workers = review.gang.workers;
   copy_progress(review);
-  review.status.workers = {.desired = static_cast<std::int32_t>(workers.size()),
-                           .ready = static_cast<std::int32_t>(std::count_if(workers.begin(), workers.end(), is_reachable))};
+  review.status.workers = {
+      .desired = static_cast<std::int32_t>(workers.size()),
+      .ready = static_cast<std::int32_t>(std::count_if(workers.begin(), workers.end(), [](const Worker& w) { return w.ready; }))};
   const auto unreachable = silence(review);
+  if (review.job.spec.engine == contract::Engine::kCustom) return tell_how_programs_run(review, unreachable);
   const bool trains =
       is_true(review.status, condition::kRunning) || std::any_of(workers.begin(), workers.end(), [](const Worker& worker) {
         return is_at(worker, AgentPhase::kRunning) || is_at(worker, AgentPhase::kSucceeded);

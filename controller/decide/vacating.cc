@@ -7,6 +7,9 @@
 namespace trainyard::decide {
 namespace {
 
+/// Whether a checkpoint can be asked for. Programs of the engine Custom write theirs by themselves, at SIGTERM if they like.
+bool has_checkpoints(const Review& review) { return review.job.spec.engine == contract::Engine::kTrainyard; }
+
 /// Its ranks still train, or write their last checkpoint.
 bool is_training(const Worker& worker) {
   return worker.said != nullptr && (worker.state == WorkerState::kUp || worker.state == WorkerState::kLeaving);
@@ -52,7 +55,8 @@ void set_all(Review& review, const char* reason, const char* message) {
 
 void settle(Review& review) {
   forget_the_gang(review);
-  const char* message = "the job is suspended; spec.suspend: false goes on from the newest checkpoint";
+  const char* message = has_checkpoints(review) ? "the job is suspended; spec.suspend: false goes on from the newest checkpoint"
+                                                : "the job is suspended; spec.suspend: false starts it again";
   review.set(condition::kSuspended, true, "Suspended", message);
   set_all(review, "Suspended", message);
 }
@@ -62,7 +66,9 @@ void settle_preempted(Review& review) {
   forget_the_gang(review);
   ++review.status.preemptions;
   review.status.startTime.reset();  // as after a suspension
-  set_all(review, reason::kPreempted, "the job made room for one of higher priority; it goes on from its newest checkpoint");
+  set_all(review, reason::kPreempted,
+          has_checkpoints(review) ? "the job made room for one of higher priority; it goes on from its newest checkpoint"
+                                  : "the job made room for one of higher priority; it starts again when there is room");
 }
 
 /// After the mark is in the status, assignments tell the ranks to stop. True once the pods are gone.
@@ -74,7 +80,7 @@ bool carry_through(Review& review, const char* why) {
   const bool one_is_lost = std::any_of(workers.begin(), workers.end(), [](const Worker& w) { return w.failure.has_value(); });
   const Time patience =
       since_of(review.status, condition::kRunning) + std::chrono::seconds(review.job.spec.lifecycle.checkpointGraceSeconds);
-  if (trains && !one_is_lost && review.now < patience) {
+  if (has_checkpoints(review) && trains && !one_is_lost && review.now < patience) {
     review.look_again(patience);
     return false;
   }
@@ -101,7 +107,9 @@ bool vacate(Review& review) {
     if (suspended) {
       remove_all(review, kSuspendedPods);
     } else if (has_live_pods(review)) {
-      review.set(condition::kRunning, false, reason::kSuspending, "a checkpoint is written, then the pods go");
+      review.set(condition::kRunning, false, reason::kSuspending,
+                 has_checkpoints(review) ? "a checkpoint is written, then the pods go"
+                                         : "the pods are deleted: SIGTERM, and SIGKILL when their grace is over");
     } else {
       remove_all(review, kSuspendedPods);
       settle(review);
@@ -111,7 +119,8 @@ bool vacate(Review& review) {
   if (suspended) {
     review.status.startTime.reset();  // as in a Kubernetes Job: the deadline counts from the resume
     review.set(condition::kSuspended, false, "Resumed",
-               "spec.suspend is false; the job goes on from its newest checkpoint, where there is one");
+               has_checkpoints(review) ? "spec.suspend is false; the job goes on from its newest checkpoint, where there is one"
+                                       : "spec.suspend is false; the job starts again");
     set_all(review, "Resumed", "the job waits for its place");
   }
   return false;

@@ -31,6 +31,11 @@ class Examination {
       return worker;
     }
     worker.agent = cluster_.agent(pod->uid);
+    if (job_.spec.engine == contract::Engine::kCustom) {
+      examine_custom(worker);
+      return worker;
+    }
+    worker.ready = is_reachable(worker);
     worker.said = words_of(worker);
     // A container that ended ends no pod that has others.
     if (pod->is_finished() || pod->worker->exit_code) {
@@ -87,14 +92,66 @@ class Examination {
     return false;
   }
 
+  bool has_lost_its_node(Worker& worker) const {
+    const std::string& node = worker.pod->node;
+    if (node.empty() || cluster_.node(node) != nullptr) return false;
+    lose(worker, "NodeGone", "its node " + node + " is no longer in the cluster", now_);
+    return true;
+  }
+
+  /// Of a pod that is being deleted.
+  void await_end(Worker& worker) {
+    const Time over = *worker.pod->deletion_time;
+    if (is_over(over, cluster_.settings.node_lost)) {
+      return lose(worker, "WorkerDeleted", "it was deleted, and did not end within its grace", over);
+    }
+    worker.state = WorkerState::kLeaving;
+  }
+
+  /// Of any program there is the container's exit code alone. What an agent beside it tells is its progress, not how it fares.
+  void examine_custom(Worker& worker) {
+    const Pod& pod = *worker.pod;
+    if (worker.agent != nullptr && worker.agent->state && pod.worker->generation == job_.status.generation) {
+      worker.said = &*worker.agent->state;
+    }
+    if (pod.is_finished() || pod.worker->exit_code) {
+      examine_exit(worker);
+    } else if (has_lost_its_node(worker)) {
+      return;
+    } else if (const Node* node = cluster_.node(pod.node);
+               node != nullptr && !node->ready && is_over(node->ready_since, cluster_.settings.node_lost)) {
+      lose(worker, "NodeLost", "its node " + pod.node + " is not ready", node->ready_since);
+    } else if (pod.deletion_time) {
+      await_end(worker);
+    } else {
+      worker.state = pod.worker->container_running ? WorkerState::kUp : WorkerState::kComing;
+    }
+    worker.ready = worker.state == WorkerState::kUp || worker.state == WorkerState::kSucceeded;
+  }
+
+  void examine_exit(Worker& worker) const {
+    const Pod& pod = *worker.pod;
+    // Many programs answer SIGTERM with 0: one that was told to end has not done its work, whatever it says.
+    if (pod.deletion_time) return lose(worker, "WorkerDeleted", "it was told to end, and ended", ended_at(pod));
+    const bool was_ended = !pod.worker->reason.empty();  // by its kubelet or the node controller
+    const bool has_succeeded = pod.worker->exit_code ? *pod.worker->exit_code == 0 : pod.phase == PodPhase::kSucceeded;
+    if (has_succeeded && !was_ended) {
+      worker.state = WorkerState::kSucceeded;
+      return;
+    }
+    worker.state = was_ended || !pod.worker->exit_code ? WorkerState::kLost : WorkerState::kFailed;
+    worker.failure = was_ended ? pod_ended(pod) : program_ended(pod);
+    worker.secondary = tells_of_a_lost_peer(pod);
+  }
+
+  Time ended_at(const Pod& pod) const { return pod.worker->exited_at.value_or(now_); }
+
   void examine_living(Worker& worker) {
     const Pod& pod = *worker.pod;
     const auto& settings = cluster_.settings;
     const Node* node = cluster_.node(pod.node);
     const bool reachable = is_reachable(worker);
-    if (!pod.node.empty() && node == nullptr) {
-      return lose(worker, "NodeGone", "its node " + pod.node + " is no longer in the cluster", now_);
-    }
+    if (has_lost_its_node(worker)) return;
     // A pod whose kubelet is down goes on training: only where its agent was asked and is silent too is the worker lost.
     const bool was_asked = worker.agent != nullptr || pod.worker->ip.empty();
     if (node != nullptr && !node->ready && !reachable && was_asked) {
@@ -104,11 +161,7 @@ class Examination {
       }
     }
     if (pod.deletion_time) {
-      if (take_word(worker)) return;
-      if (is_over(*pod.deletion_time, settings.node_lost)) {
-        return lose(worker, "WorkerDeleted", "it was deleted, and did not end within its grace", *pod.deletion_time);
-      }
-      worker.state = WorkerState::kLeaving;
+      if (!take_word(worker)) await_end(worker);
       return;
     }
     // It goes on training and its last word will be read, but it takes no orders: it stays as long as its gang runs.
@@ -204,7 +257,9 @@ GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
       continue;
     }
     const auto index = pod->worker->worker;
-    if (index < 0 || index >= job.spec.workers.count) {
+    // A program runs once: what is left of an earlier gang has no place in this one.
+    const bool is_spent = job.spec.engine == contract::Engine::kCustom && pod->worker->generation < job.status.generation;
+    if (is_spent || index < 0 || index >= job.spec.workers.count) {
       gang.superseded.push_back(pod);
       continue;
     }

@@ -12,12 +12,12 @@ namespace trainyard::decide {
 
 enum class WorkerState {
   kMissing,    // it has no pod
-  kComing,     // its pod is there, its agent never answered
-  kUp,         // its agent answered; its ranks, if it has any, run
+  kComing,     // its pod is there, its agent never answered; engine Custom: its container does not run yet
+  kUp,         // its agent answered; its ranks, if it has any, run; engine Custom: its container runs
   kLeaving,    // its pod is being deleted, and its ranks may still be writing a checkpoint
   kStopped,    // its ranks stopped as asked
-  kSucceeded,  // its ranks are done
-  kFailed,     // a rank failed; `failure` is the agent's
+  kSucceeded,  // its ranks are done; engine Custom: its container exited with 0
+  kFailed,     // a rank failed; `failure` is the agent's; engine Custom: its container exited otherwise
   kLost        // its pod, its container or its node is lost, or its agent with others of the gang; `failure` says how
 };
 
@@ -29,13 +29,14 @@ struct Worker {
   const contract::State* said = nullptr;     // the agent's state of the gang's generation, or its last word
   std::optional<contract::Failure> failure;  // of kMissing, kFailed and kLost
   bool secondary = false;                    // the failure follows another worker's
-  bool reusable = false;                     // its pod can take the next generation
+  bool ready = false;                        // its agent answers; engine Custom: it is kUp or kSucceeded
+  bool reusable = false;                     // its pod can take the next generation; never with the engine Custom
 };
 
 struct GangView {
   std::vector<Worker> workers;         // by index
   std::vector<const Pod*> rejected;    // a kubelet would not have them; they only mark their nodes
-  std::vector<const Pod*> superseded;  // another pod has their place
+  std::vector<const Pod*> superseded;  // another pod has their place, or, with the engine Custom, is to get it
   std::optional<Time> changes_at;      // when time alone changes what is said here
   bool awaits_silent = false;          // the gang does not train, and it will be known by then whether a silent worker is lost
 };

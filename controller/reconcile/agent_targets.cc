@@ -2,14 +2,14 @@
 
 #include <utility>
 
-#include "crds/contract/names.h"
 #include "crds/contract/signature.h"
 
 namespace trainyard::reconcile {
 namespace {
 
-std::string address_of(const std::string& ip) {
-  const std::string port = ":" + std::to_string(contract::kAgentPort);
+std::string address_of(const decide::WorkerPod& pod) {
+  const std::string& ip = pod.ip;
+  const std::string port = ":" + std::to_string(pod.agent_port);
   return ip.find(':') == std::string::npos ? ip + port : "[" + ip + "]" + port;
 }
 
@@ -29,7 +29,7 @@ void AgentTargets::set(const decide::ObjectKey& key, const decide::Cluster& clus
     if (found == wanted.end() || pod->worker->ip.empty()) continue;
     next.insert(pod->uid);
     const auto known = targets_.find(pod->uid);
-    const std::string address = address_of(pod->worker->ip);
+    const std::string address = address_of(*pod->worker);
     if (known != targets_.end() && known->second.address == address && known->second.assignment == found->second) continue;
     targets_[pod->uid] = {.pod_uid = pod->uid,
                           .address = address,

@@ -143,7 +143,8 @@ void Performer::answered(const RunPointer& run, const Action& action, const Answ
 void Performer::refuse(const RunPointer& run, const Action& action, const std::string& why) {
   run->ended.ended = Ended::kFailed;
   observer_.warned("request refused", {{"request", to_text(action)}, {"error", why}});
-  const bool creates = std::holds_alternative<CreatePod>(action) || std::holds_alternative<decide::CreateSecret>(action);
+  const bool creates = std::holds_alternative<CreatePod>(action) || std::holds_alternative<decide::CreateSecret>(action) ||
+                       std::holds_alternative<decide::CreateService>(action);
   if (creates) cache_.put_refusal(run->job, run->job_uid, to_text(action), why);
   if (run->term == term_) events_.tell(refusal_event(run->job, run->job_uid, to_text(action) + ": " + why));
 }

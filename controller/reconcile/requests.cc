@@ -30,6 +30,20 @@ Json delete_options(const std::string& uid) {
       {"apiVersion", "v1"}, {"kind", "DeleteOptions"}, {"preconditions", {{"uid", uid}}}, {"propagationPolicy", "Background"}};
 }
 
+/// Of an object that goes when its job goes.
+Json owned_metadata(const ObjectKey& key, const std::string& job_name, const std::string& job_uid) {
+  const Json owner = {{"apiVersion", contract::kApiVersion},
+                      {"kind", contract::kKind},
+                      {"name", job_name},
+                      {"uid", job_uid},
+                      {"controller", true},
+                      {"blockOwnerDeletion", false}};
+  return {{"name", key.name},
+          {"namespace", key.ns},
+          {"labels", {{contract::kJobLabel, job_name}, {contract::kManagedByLabel, contract::kManagedByValue}}},
+          {"ownerReferences", Json::array({owner})}};
+}
+
 template <class... Functions>
 struct Overloaded : Functions... {
   using Functions::operator()...;
@@ -72,25 +86,28 @@ Request request_for(const decide::DeletePod& action) {
 }
 
 Request request_for(const decide::CreateSecret& action, const Writer& writer) {
-  const Json owner = {{"apiVersion", contract::kApiVersion},
-                      {"kind", contract::kKind},
-                      {"name", action.job_name},
-                      {"uid", action.job_uid},
-                      {"controller", true},
-                      {"blockOwnerDeletion", false}};
-  Json metadata = {{"name", action.key.name},
-                   {"namespace", action.key.ns},
-                   {"labels", {{contract::kJobLabel, action.job_name}, {contract::kManagedByLabel, contract::kManagedByValue}}},
-                   {"ownerReferences", Json::array({owner})}};
   return {.method = Method::kPost,
           .path = "/api/v1/namespaces/" + action.key.ns + "/secrets",
           .query = {{"fieldManager", std::string(contract::kFieldManager)}},
           .body = {{"apiVersion", "v1"},
                    {"kind", "Secret"},
-                   {"metadata", std::move(metadata)},
+                   {"metadata", owned_metadata(action.key, action.job_name, action.job_uid)},
                    {"type", "Opaque"},
                    {"immutable", true},
                    {"stringData", {{"key", contract::job_key(writer.controller_key, action.job_uid)}}}}};
+}
+
+Request request_for(const decide::CreateService& action) {
+  // Names are there before the pods are ready: to find each other is a part of getting ready.
+  const Json spec = {
+      {"clusterIP", "None"}, {"publishNotReadyAddresses", true}, {"selector", {{contract::kJobLabel, action.job_name}}}};
+  return {.method = Method::kPost,
+          .path = "/api/v1/namespaces/" + action.key.ns + "/services",
+          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .body = {{"apiVersion", "v1"},
+                   {"kind", "Service"},
+                   {"metadata", owned_metadata(action.key, action.job_name, action.job_uid)},
+                   {"spec", spec}}};
 }
 
 Request request_for(const decide::DryRunPod& action) {
@@ -143,6 +160,7 @@ std::string to_text(const decide::Action& action) {
                                [](const decide::CreatePod& a) { return "create pod " + to_text(a.key); },
                                [](const decide::DeletePod& a) { return "delete pod " + to_text(a.key); },
                                [](const decide::CreateSecret& a) { return "create secret " + to_text(a.key); },
+                               [](const decide::CreateService& a) { return "create service " + to_text(a.key); },
                                [](const decide::DryRunPod& a) { return "dry run of a pod of " + to_text(a.job); },
                                [](const decide::Event& a) { return "create event " + a.reason + " of " + to_text(a.job); },
                                [](const decide::DeleteJob& a) { return "delete TrainingJob " + to_text(a.key); }},
@@ -150,8 +168,8 @@ std::string to_text(const decide::Action& action) {
 }
 
 std::string_view kind_of(const decide::Action& action) {
-  static constexpr auto kNames = std::to_array<std::string_view>(
-      {"write_status", "create_pod", "delete_pod", "create_secret", "dry_run_pod", "create_event", "delete_job"});
+  static constexpr auto kNames = std::to_array<std::string_view>({"write_status", "create_pod", "delete_pod", "create_secret",
+                                                                  "create_service", "dry_run_pod", "create_event", "delete_job"});
   static_assert(kNames.size() == std::variant_size_v<decide::Action>);
   return kNames[action.index()];
 }

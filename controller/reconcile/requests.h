@@ -20,6 +20,7 @@ kube::Request request_for(const decide::CreatePod& action);
 kube::Request request_for(const decide::DeletePod& action);
 /// Throws std::runtime_error when OpenSSL fails.
 kube::Request request_for(const decide::CreateSecret& action, const Writer& writer);
+kube::Request request_for(const decide::CreateService& action);
 kube::Request request_for(const decide::DryRunPod& action);
 kube::Request request_for(const decide::Event& action, const Writer& writer, contract::Time now);
 kube::Request request_for(const decide::DeleteJob& action);

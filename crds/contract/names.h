@@ -40,4 +40,9 @@ inline std::string key_secret_name(std::string_view job, std::string_view job_ui
   return std::string(job) + "-key-" + std::string(job_uid.substr(0, 8)) + "-" + std::string(key_id);
 }
 
+/// The headless Service of a job with the engine Custom; at most 61 characters.
+inline std::string workers_service_name(std::string_view job, std::string_view job_uid) {
+  return "tj-" + std::string(job) + "-" + std::string(job_uid.substr(0, 8));
+}
+
 }  // namespace trainyard::contract

@@ -132,13 +132,14 @@ void check_training(const Training& training, Findings& findings) {
 std::vector<Problem> check_relations(const TrainingJobSpec& spec) {
   Findings findings;
   const auto& workers = spec.workers;
+  check_degrees(spec, findings);
+  check_tensor_groups(spec, findings);
+  if (spec.engine == Engine::kCustom) return findings.take();
   findings.expect(
       !workers.processesPerWorker || workers.gpusPerWorker < 1 || *workers.processesPerWorker == workers.gpusPerWorker,
       "spec.workers.processesPerWorker",
       "must equal gpusPerWorker, " + to_string(workers.gpusPerWorker) +
           ", since a process drives one GPU; leave it out to get that");
-  check_degrees(spec, findings);
-  check_tensor_groups(spec, findings);
   check_batch(spec, findings);
   check_model(spec, findings);
   check_training(spec.training, findings);

@@ -23,6 +23,10 @@ class Findings {
   std::vector<Problem> problems_;
 };
 
+/// Of a field that another engine would not understand.
+inline constexpr const char* kTrainyardsAlone =
+    "is for the engine Trainyard alone; leave it out and tell the program of your image by its arguments";
+
 /// What is wrong with single values: out of range, or not supported yet.
 std::vector<Problem> check_values(const TrainingJobSpec& spec);
 

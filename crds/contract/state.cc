@@ -1,5 +1,7 @@
 #include "crds/contract/state.h"
 
+#include <cstring>
+
 namespace trainyard::contract {
 namespace {
 
@@ -33,6 +35,11 @@ std::string termination_message(State state) {
     state.failure = trimmed(*state.failure, kLimit - rest);
   }
   return encode(state).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string signal_name(int signal) {
+  const char* name = sigabbrev_np(signal);
+  return name != nullptr ? "SIG" + std::string(name) : "signal " + std::to_string(signal);
 }
 
 }  // namespace trainyard::contract

@@ -90,6 +90,9 @@ struct State {
   bool operator==(const State&) const = default;
 };
 
+/// How Failure::signal spells it: "SIGKILL".
+std::string signal_name(int signal);
+
 /// The failure with its message and last lines shortened until its JSON has at most `bytes` bytes (the status and a termination
 /// message hold 4,096); the end of a message and of the lines is kept, since causes stand at the end.
 Failure trimmed(Failure failure, std::size_t bytes = 4096);

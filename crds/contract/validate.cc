@@ -12,7 +12,6 @@ namespace {
 /// What the schema requires of each object, by the object's path.
 const std::map<std::string, std::vector<std::string>>& required_fields() {
   static const std::map<std::string, std::vector<std::string>> fields{
-      {"spec", {"model", "data", "training"}},
       {"spec.placement.pack", {"level"}},
       {"spec.model.size", {"layers", "hiddenSize", "heads", "feedForwardSize", "vocabularySize"}},
       {"spec.data", {"train", "sequenceLength"}},
@@ -43,6 +42,16 @@ void check_required(const Json& json, const std::string& path, const std::string
   }
   for (const auto& item : json.items()) {
     check_required(item.value(), detail::join(path, item.key()), detail::join(kind, item.key()), problems);
+  }
+}
+
+/// The parts of a spec that only one engine understands are required with it, and refused with another.
+void check_engines_parts(const Json& spec, Engine engine, std::vector<Problem>& problems) {
+  for (const char* part : {"model", "data", "training"}) {
+    const bool is_given = spec.is_object() && spec.contains(part) && !spec[part].is_null();
+    if (engine == Engine::kTrainyard && !is_given)
+      problems.push_back({detail::join("spec", part), "must be given with the engine Trainyard"});
+    if (engine == Engine::kCustom && is_given) problems.push_back({detail::join("spec", part), kTrainyardsAlone});
   }
 }
 
@@ -118,6 +127,7 @@ Manifest read_manifest(const Json& manifest) {
     return out;
   }
   auto decoded = decode<TrainingJobSpec>(*spec, "spec", UnknownFields::kRefuse);
+  check_engines_parts(*spec, decoded.value.engine, decoded.problems);
   check_required(*spec, "spec", "spec", decoded.problems);
   out.spec = std::move(decoded.value);
   // What is missing or of the wrong type has its default now, which says nothing about the user's values.

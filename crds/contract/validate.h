@@ -10,7 +10,7 @@
 namespace trainyard::contract {
 
 /// Every problem of the spec, all at once, with paths below `spec`: what is out of range, what does not multiply out or divide, what
-/// is missing, and every value that is not supported yet, named as such. Empty: the spec would be accepted.
+/// another engine would not understand, and every value that is not supported yet, named as such. Empty: the spec would be accepted.
 std::vector<Problem> validate(const TrainingJobSpec& spec);
 
 /// A manifest as JSON: apiVersion, kind, metadata.name and spec. Unknown fields are problems too.

@@ -63,7 +63,6 @@ bool has_domain(std::string_view name) {
 }
 
 void check_top(const TrainingJobSpec& spec, Values& is) {
-  is.unsupported(spec.engine == Engine::kCustom, "spec.engine", "engine Custom", "use Trainyard");
   is.unsupported(spec.dryRun, "spec.dryRun", "dryRun");
   is.length("spec.managedBy", spec.managedBy, 0, 63);
   is.expect(has_domain(spec.managedBy), "spec.managedBy", "must be a name with a domain, as in trainyard.dev/controller");
@@ -250,9 +249,15 @@ std::vector<Problem> check_values(const TrainingJobSpec& spec) {
   check_workers(spec.workers, is);
   if (spec.placement.pack) is.length("spec.placement.pack.level", spec.placement.pack->level, 1, 63);
   check_parallelism(spec.parallelism, is);
-  check_model(spec.model, is);
-  check_data(spec.data, is);
-  check_training(spec.training, is);
+  if (spec.engine == Engine::kTrainyard) {
+    check_model(spec.model, is);
+    check_data(spec.data, is);
+    check_training(spec.training, is);
+  } else {
+    is.expect(spec.parallelism == Parallelism{}, "spec.parallelism", kTrainyardsAlone);
+    is.expect(!spec.evaluation, "spec.evaluation", kTrainyardsAlone);
+    is.expect(!spec.checkpoint, "spec.checkpoint", kTrainyardsAlone);
+  }
   if (spec.evaluation) {
     is.at_least("spec.evaluation.everySteps", spec.evaluation->everySteps, 1);
     if (spec.evaluation->batches) is.at_least("spec.evaluation.batches", *spec.evaluation->batches, 1);

@@ -249,6 +249,30 @@ TEST_F(BuiltController, CountsWhatAdmissionAddsToItsPods) {
   EXPECT_EQ(nodes_of_pods(), (std::vector<std::string>{"node-1", "node-2"})) << "a node of 8 cpu holds one pod of 1 and 5";
 }
 
+TEST_F(BuiltController, RunsAnyProgramByItsPodsAloneAndGivesItAServiceForItsNames) {
+  const auto controller = start("one");
+  ASSERT_TRUE(controller->line_with("acting"));
+  Json custom = job("7b", 2, 1);  // a Service could not have this name
+  for (const char* part : {"model", "data", "training"}) custom["spec"].erase(part);
+  custom["spec"]["engine"] = "Custom";
+  apply(custom);
+  const Json pods = eventually(kPods, [](const Json& list) { return list.at("items").size() == 2; });
+  const Json& first = pods.at("items").at(0).at("spec");
+  const std::string service = first.at("subdomain");
+  EXPECT_EQ(first.at("hostname"), "7b-0-1");
+  EXPECT_EQ(first.at("containers").at(0).at("env").at(0), (Json{{"name", "MASTER_ADDR"}, {"value", "7b-0-1." + service}}));
+  const Json made = api_.perform({.path = "/api/v1/namespaces/default/services/" + service}).body;
+  EXPECT_EQ(made.at("spec").value("clusterIP", ""), "None") << made.dump(1);
+  const auto tell = [&](const std::string& pod, const char* phase, const Json& state) {
+    perform(Method::kPatch, kPods + "/" + pod + "/status",
+            {{"status", {{"phase", phase}, {"containerStatuses", {{{"name", "worker"}, {"state", state}}}}}}});
+  };
+  for (const char* pod : {"7b-0-1", "7b-1-1"}) tell(pod, "Running", {{"running", Json::object()}});
+  eventually(kJobs + "/7b", [](const Json& object) { return condition(object, "Running") == "True"; });
+  for (const char* pod : {"7b-0-1", "7b-1-1"}) tell(pod, "Succeeded", {{"terminated", {{"exitCode", 0}}}});
+  eventually(kJobs + "/7b", [](const Json& object) { return condition(object, "Complete") == "True"; });
+}
+
 TEST_F(BuiltController, EndsCleanlyAndIsFollowedByTheOneThatStoodBy) {
   const auto first = start("one");
   ASSERT_TRUE(first->line_with("acting"));

@@ -31,6 +31,8 @@ std::vector<std::string> Invariants::violations() const {
   std::vector<std::string> out = violations_;
   for (const auto& [uid, truth] : world_.workers.truths())
     out.insert(out.end(), truth.violations.begin(), truth.violations.end());
+  const auto& of_programs = world_.programs.violations();
+  out.insert(out.end(), of_programs.begin(), of_programs.end());
   return out;
 }
 
@@ -72,12 +74,14 @@ void Invariants::compare(const std::string& uid, const Seen& before, Seen& after
   }
   if (is.restarts > after.spec.lifecycle.maxRestarts) fail("restarts exceed the budget");
   if (ended(was) && is.phase != was.phase) fail("an ended job changed its phase");
-  if (is.phase == Phase::kSucceeded && !truth.finished) fail("Succeeded, but not all steps were done");
+  if (is.phase == Phase::kSucceeded && !world_.work_is_done(uid, after.spec.engine))
+    fail("Succeeded, but not all steps were done");
   if (is.progress && is.progress->step > truth.most_steps) fail("the status tells of a step that nobody did");
   if (was.progress && (!is.progress || is.progress->step < was.progress->step)) {
-    // A generation begins at the checkpoint: once each, the step that is told may go back.
+    // A generation begins at the checkpoint: once each, the step that is told may go back. A status may tell the last step of one
+    // together with the number of the next.
     if (is.generation <= before.rewound) fail("the step went back without a restart");
-    after.rewound = is.generation;
+    after.rewound = before.rewound + 1;
   }
 }
 

@@ -30,7 +30,7 @@ class Invariants {
     milliseconds partial_since{-1};
     int highest_priority = 0;  // of its class, of all that it ever had
     int lowest_priority = 0;
-    std::int64_t rewound = 1;  // the last generation that began before the step which the status told of
+    std::int64_t rewound = 1;  // one, and how often the step that the status told of went back
   };
   void job_changed(const test::FakeKubeApi::Change& change);
   int priority_of(const contract::TrainingJobSpec& spec) const;

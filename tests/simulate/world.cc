@@ -116,7 +116,10 @@ int World::leader() const {
 }
 
 void World::apply(const JobShape& shape) {
-  contract::TrainingJobSpec spec = test::make_job(shape.name, shape.workers, shape.gpus).spec;
+  const bool is_custom = shape.engine == contract::Engine::kCustom;
+  const auto job = is_custom ? test::make_custom_job(shape.name, shape.workers, shape.gpus)
+                             : test::make_job(shape.name, shape.workers, shape.gpus);
+  contract::TrainingJobSpec spec = job.spec;
   spec.workers.processesPerWorker = shape.processes;
   spec.workers.templ = {
       {"spec", {{"containers", {{{"name", "worker"}, {"resources", {{"requests", {{"cpu", "1"}, {"memory", "1Gi"}}}}}}}}}}};
@@ -126,16 +129,26 @@ void World::apply(const JobShape& shape) {
   }
   if (!shape.priority_class.empty()) spec.priorityClassName = shape.priority_class;
   spec.placement.binding = shape.binding;
-  spec.training.steps = shape.steps;
-  spec.training.globalBatchSize = contract::world_size(spec);
-  spec.checkpoint = contract::Checkpoint{.path = "/checkpoints/" + shape.name, .everySteps = shape.checkpoint_every};
+  if (is_custom) {
+    Json& container = spec.workers.templ["spec"]["containers"][0];
+    container["image"] = "trainyard.test/program:dev";
+    container["args"] = Json::array({std::to_string((shape.steps + 1) / 2)});
+  } else {
+    spec.training.steps = shape.steps;
+    spec.training.globalBatchSize = contract::world_size(spec);
+    spec.checkpoint = contract::Checkpoint{.path = "/checkpoints/" + shape.name, .everySteps = shape.checkpoint_every};
+  }
   spec.lifecycle.maxRestarts = shape.max_restarts;
   spec.lifecycle.startTimeoutSeconds = shape.start_timeout;
   spec.lifecycle.checkpointGraceSeconds = 20;
+  Json encoded = contract::encode(spec);
+  if (is_custom) {
+    for (const char* part : {"model", "data", "training"}) encoded.erase(part);
+  }
   api.create(test::kJobs, {{"apiVersion", contract::kApiVersion},
                            {"kind", contract::kKind},
                            {"metadata", {{"name", shape.name}, {"namespace", "default"}}},
-                           {"spec", contract::encode(spec)}});
+                           {"spec", std::move(encoded)}});
 }
 
 void World::set_suspend(const std::string& job, bool suspend) {
@@ -164,11 +177,16 @@ bool World::is_finished(const std::string& job) const {
   return at == contract::Phase::kSucceeded || at == contract::Phase::kFailed;
 }
 
+bool World::work_is_done(const std::string& job_uid, contract::Engine engine) {
+  return engine == contract::Engine::kCustom ? programs.has_finished(job_uid) : workers.truth(job_uid).finished;
+}
+
 std::vector<std::string> World::running_pods(const std::string& job) const {
   std::vector<std::string> out;
   for (const auto& object : api.list(test::kPodsPath)) {
     const auto pod = cache::decode_pod(*object);
-    if (pod->worker && pod->worker->job == job && workers.is_running(pod->uid)) out.push_back(pod->uid);
+    if (pod->worker && pod->worker->job == job && (workers.is_running(pod->uid) || programs.is_running(pod->uid)))
+      out.push_back(pod->uid);
   }
   return out;
 }
@@ -204,7 +222,7 @@ std::string describe(const World& world, const std::string& job) {
     out += decide::to_text(pod->key) + " on " + pod->node + ": " + std::string(contract::name_of(pod->phase));
     if (pod->deletion_time) out += ", dying";
     if (pod->worker) out += ", " + pod->worker->reason + " " + pod->worker->waiting_message;
-    out += world.workers.is_running(pod->uid) ? ", runs\n" : "\n";
+    out += world.workers.is_running(pod->uid) || world.programs.is_running(pod->uid) ? ", runs\n" : "\n";
   }
   return out;
 }

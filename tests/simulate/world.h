@@ -72,8 +72,9 @@ struct JobShape {
   int max_restarts = 5;
   std::int64_t start_timeout = 60;
   contract::Binding binding = contract::Binding::kDirect;
-  std::string claim;           // that the template mounts; empty: none
-  std::string priority_class;  // empty: none
+  std::string claim;                                       // that the template mounts; empty: none
+  std::string priority_class;                              // empty: none
+  contract::Engine engine = contract::Engine::kTrainyard;  // Custom: the programs work for half a second a step
 };
 
 class World {
@@ -84,7 +85,8 @@ class World {
   test::VirtualTime time;
   test::FakeKubeApi api{time};
   test::FakeWorkers workers{time};
-  test::FakeKubelets kubelets{time, api, workers};
+  test::FakePrograms programs{time};
+  test::FakeKubelets kubelets{time, api, workers, programs};
   decide::Settings settings;
   std::string controller_key = "the controller's key";  // of those that start from now on
 
@@ -105,6 +107,8 @@ class World {
   contract::TrainingJobStatus status(const std::string& job) const;
   bool is_finished(const std::string& job) const;
   contract::Phase phase(const std::string& job) const;
+  /// All of the work was done, by whoever did it.
+  bool work_is_done(const std::string& job_uid, contract::Engine engine);
   /// The UIDs of its pods that run.
   std::vector<std::string> running_pods(const std::string& job) const;
   /// Pods of the job that are not finished.

@@ -70,6 +70,15 @@ decide::Job make_job(const std::string& name, int workers, int gpus) {
   return job;
 }
 
+decide::Job make_custom_job(const std::string& name, int workers, int gpus) {
+  decide::Job job{.key = {"default", name}, .uid = "uid-" + name, .resource_version = "1", .generation = 1, .created = at(0)};
+  job.spec.engine = contract::Engine::kCustom;
+  job.spec.workers.count = workers;
+  job.spec.workers.gpusPerWorker = gpus;
+  job.spec.workers.templ = {{"spec", {{"containers", {{{"name", "worker"}, {"image", "example.com/trainer:1"}}}}}}};
+  return job;
+}
+
 decide::Pod pod_from(const contract::Json& body, const std::string& uid, contract::Time created) {
   const auto& metadata = member(body, "metadata");
   const auto& labels = member(metadata, "labels");
@@ -85,7 +94,13 @@ decide::Pod pod_from(const contract::Json& body, const std::string& uid, contrac
       .job_uid = text_of(member(metadata, "ownerReferences").at(0), "uid"),
       .worker = std::stoi(text_of(labels, std::string(contract::kWorkerLabel).c_str())),
       .generation = std::stoll(text_of(labels, std::string(contract::kGenerationLabel).c_str())),
-      .template_hash = text_of(member(metadata, "annotations"), std::string(contract::kTemplateHashAnnotation).c_str())};
+      .template_hash = text_of(member(metadata, "annotations"), std::string(contract::kTemplateHashAnnotation).c_str()),
+      .agent_port = 0};
+  for (const auto& container : member(spec, "containers")) {
+    for (const auto& port : member(container, "ports")) {
+      if (text_of(port, "name") == contract::kPortName) pod.worker->agent_port = port.at("containerPort").get<std::uint16_t>();
+    }
+  }
   return pod;
 }
 

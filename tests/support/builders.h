@@ -43,6 +43,9 @@ class ClusterBuilder {
 /// A valid job of `workers` pods with `gpus` GPUs each (0: one rank on the CPU), created at(0): namespace default, UID uid-<name>.
 decide::Job make_job(const std::string& name, int workers = 2, int gpus = 0);
 
+/// The same with the engine Custom: one container, worker, of an image that has no agent.
+decide::Job make_custom_job(const std::string& name, int workers = 2, int gpus = 0);
+
 /// A Pod as the watch would show it right after it was created from this body.
 decide::Pod pod_from(const contract::Json& body, const std::string& uid, contract::Time created);
 

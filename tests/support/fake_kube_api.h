@@ -28,6 +28,7 @@ inline constexpr const char* kClaims = "/api/v1/persistentvolumeclaims";
 inline constexpr const char* kVolumes = "/api/v1/persistentvolumes";
 inline constexpr const char* kPriorityClasses = "/apis/scheduling.k8s.io/v1/priorityclasses";
 inline constexpr const char* kSecrets = "/api/v1/secrets";
+inline constexpr const char* kServices = "/api/v1/services";
 inline constexpr const char* kEvents = "/api/v1/events";
 inline constexpr const char* kLeases = "/apis/coordination.k8s.io/v1/leases";
 

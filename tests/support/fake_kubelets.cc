@@ -47,10 +47,10 @@ Json container_state(const Json& pod, const char* state, Json what) {
 
 }  // namespace
 
-FakeKubelets::FakeKubelets(VirtualTime& time, FakeKubeApi& api, FakeWorkers& workers)
-    : time_(time), api_(api), workers_(workers) {
+FakeKubelets::FakeKubelets(VirtualTime& time, FakeKubeApi& api, FakeWorkers& workers, FakePrograms& programs)
+    : time_(time), api_(api), workers_(workers), programs_(programs) {
   api_.on_change(kPodsPath, [this](const FakeKubeApi::Change& change) { changed(change); });
-  workers_.exited = [this](const std::string& uid, int code, const std::string& message) {
+  workers_.exited = programs_.exited = [this](const std::string& uid, int code, const std::string& message) {
     container_exited(uid, code, message);
   };
 }
@@ -96,11 +96,16 @@ bool FakeKubelets::bind_claims(const Json& pod) {
   return all;
 }
 
+void FakeKubelets::kill_container(const std::string& uid) {
+  workers_.kill(uid);
+  programs_.kill(uid);
+}
+
 void FakeKubelets::kill(const std::string& node) {
   if (!is_up(node)) return;
   dead_.insert(node);
   for (const auto& [uid, pod] : known_) {
-    if (pod.node == node) workers_.kill(uid);
+    if (pod.node == node) kill_container(uid);
   }
   node_ready_after(node, false, time_.random_time(seconds(10), seconds(40)));
 }
@@ -109,6 +114,7 @@ void FakeKubelets::cut_off(const std::string& node) {
   if (!is_up(node)) return;
   cut_off_.insert(node);
   workers_.cut_off(node);
+  programs_.cut_off(node);
   node_ready_after(node, false, time_.random_time(seconds(10), seconds(40)));
 }
 
@@ -116,6 +122,7 @@ void FakeKubelets::bring_back(const std::string& node) {
   const bool was_dead = dead_.erase(node) > 0;
   cut_off_.erase(node);
   workers_.join(node);
+  programs_.join(node);
   node_ready_after(node, true, time_.random_time(milliseconds(500), seconds(5)));
   std::vector<std::pair<std::string, ObjectKey>> there;
   for (const auto& [uid, pod] : known_) {
@@ -150,7 +157,7 @@ void FakeKubelets::changed(const FakeKubeApi::Change& change) {
     const std::string uid = cache::uid_of(*change.object);
     if (known_.erase(uid) == 0) return;
     // Erased at once, over the kubelet's head: it kills what is left when it hears of it.
-    time_.after(time_.random_time(milliseconds(5), milliseconds(100)), [this, uid] { workers_.kill(uid); });
+    time_.after(time_.random_time(milliseconds(5), milliseconds(100)), [this, uid] { kill_container(uid); });
     return;
   }
   sync_soon(key, time_.random_time(milliseconds(5), milliseconds(100)));
@@ -237,7 +244,7 @@ void FakeKubelets::start(const ObjectKey& key, const std::string& uid) {
   time_.after(time_.random_time(start_low, start_high), [this, key, uid] {
     const auto found = known_.find(uid);
     const Json* pod = api_.get(kPodsPath, key);
-    if (found == known_.end() || pod == nullptr || workers_.is_running(uid) || is_finished(*pod)) return;
+    if (found == known_.end() || pod == nullptr || is_running(uid) || is_finished(*pod)) return;
     if ((*pod)["metadata"].contains("deletionTimestamp") || !is_up(found->second.node)) {
       found->second.starting = false;
       return sync_soon(key, milliseconds(100));
@@ -259,7 +266,10 @@ void FakeKubelets::start(const ObjectKey& key, const std::string& uid) {
       const Json* secret = name.empty() ? nullptr : api_.get(kSecrets, {key.ns, name});
       if (secret != nullptr) secret_key = secret->value("/stringData/key"_json_pointer, "");
     }
-    if (pod->value("/metadata/labels"_json_pointer, Json::object()).contains(contract::kJobLabel)) {
+    const bool is_ours = pod->value("/metadata/labels"_json_pointer, Json::object()).contains(contract::kJobLabel);
+    if (const auto program = is_ours ? FakePrograms::of_pod(*pod, found->second.node) : std::nullopt) {
+      programs_.start(*program);
+    } else if (is_ours) {
       workers_.start({.pod_uid = uid,
                       .node = found->second.node,
                       .address = ip + ":" + std::to_string(contract::kAgentPort),
@@ -276,17 +286,21 @@ void FakeKubelets::start(const ObjectKey& key, const std::string& uid) {
 void FakeKubelets::end(const ObjectKey& key, const Json& pod) {
   const std::string uid = cache::uid_of(pod);
   const auto found = known_.find(uid);
-  if (found == known_.end() || !workers_.is_running(uid)) {
+  if (found == known_.end() || !is_running(uid)) {
     known_.erase(uid);
     api_.erase(kPodsPath, key);
     return;
   }
   if (std::exchange(found->second.terminating, true)) return;
-  workers_.terminate(uid);
+  if (programs_.is_running(uid)) {
+    programs_.terminate(uid);
+  } else {
+    workers_.terminate(uid);
+  }
   const auto at = contract::parse_rfc3339(pod["metadata"]["deletionTimestamp"].get<std::string>());
   time_.after(std::max(std::chrono::microseconds(1), *at - time_.now()), [this, uid] {
-    if (!workers_.is_running(uid)) return;
-    workers_.kill(uid);
+    if (!is_running(uid)) return;
+    kill_container(uid);
     container_exited(uid, 137, "");
   });
 }

@@ -10,6 +10,7 @@
 
 #include "controller/decide/resources.h"
 #include "tests/support/fake_kube_api.h"
+#include "tests/support/fake_programs.h"
 #include "tests/support/fake_workers.h"
 
 namespace trainyard::test {
@@ -19,7 +20,8 @@ inline constexpr const char* kWaitsForConsumer = "waits-for-consumer";
 
 class FakeKubelets {
  public:
-  FakeKubelets(VirtualTime& time, FakeKubeApi& api, FakeWorkers& workers);
+  /// `workers` are the insides of pods with an agent, `programs` those of others.
+  FakeKubelets(VirtualTime& time, FakeKubeApi& api, FakeWorkers& workers, FakePrograms& programs);
 
   /// `allocatable` as in a Node: {"cpu": "16", "nvidia.com/gpu": "8"}; "pods" is added.
   void add_node(const std::string& name, Json allocatable, const Json& labels = Json::object());
@@ -58,6 +60,8 @@ class FakeKubelets {
   void start(const ObjectKey& key, const std::string& uid);
   void end(const ObjectKey& key, const Json& pod);
   void container_exited(const std::string& uid, int code, const std::string& message);
+  bool is_running(const std::string& uid) const { return workers_.is_running(uid) || programs_.is_running(uid); }
+  void kill_container(const std::string& uid);
   bool fits(const std::string& node, const decide::Resources& requests) const;
   void node_ready_after(const std::string& node, bool ready, milliseconds delay);
   bool bind_claims(const Json& pod);
@@ -66,6 +70,7 @@ class FakeKubelets {
   VirtualTime& time_;
   FakeKubeApi& api_;
   FakeWorkers& workers_;
+  FakePrograms& programs_;
   std::map<std::string, Known> known_;  // pods that were admitted, by UID
   std::set<std::string> dead_, cut_off_;
   int next_address_ = 0;

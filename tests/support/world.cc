@@ -152,7 +152,9 @@ void World::run_kubelets() {
       up.phase = PodPhase::kRunning;
       up.worker->ip = "10.0.0." + pod.uid.substr(4);
       up.worker->container_running = true;
+      const bool has_agent = up.worker->agent_port != 0;
       cluster.put(std::move(up));
+      if (!has_agent) continue;
       cluster.put_agent(pod.uid,
                         {.state = contract::State{.version = 1, .podUid = pod.uid}, .reachable = true, .since = at(now)});
     }
@@ -246,6 +248,17 @@ void World::change_node(const std::string& name, const std::function<void(decide
   decide::Node changed = *cluster.node(name);
   change(changed);
   cluster.put(std::move(changed));
+}
+
+void World::exit(int worker, int code, const std::string& message, const std::string& name) {
+  change_pod(pod(worker, name).key.name, [&](Pod& pod) {
+    pod.phase = code == 0 ? PodPhase::kSucceeded : PodPhase::kFailed;
+    pod.worker->container_running = false;
+    pod.worker->exit_code = code;
+    pod.worker->exit_reason = code == 0 ? "Completed" : "Error";
+    pod.worker->exited_at = at(now);
+    pod.worker->exit_message = message;
+  });
 }
 
 void World::say(int worker, const std::function<void(contract::State&)>& change, const std::string& name) {

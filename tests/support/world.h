@@ -55,6 +55,8 @@ class World {
 
   void change_pod(const std::string& pod, const std::function<void(decide::Pod&)>& change);
   void change_node(const std::string& node, const std::function<void(decide::Node&)>& change);
+  /// The worker's container ends, and its pod with it.
+  void exit(int worker, int code, const std::string& message = "", const std::string& name = "a");
   /// What the worker's agent says now.
   void say(int worker, const std::function<void(contract::State&)>& change, const std::string& name = "a");
   const contract::State& said(int worker, const std::string& name = "a") const;

@@ -139,7 +139,7 @@ struct Agent::Impl : std::enable_shared_from_this<Impl> {
       ranks.erase(exit.rank);
       info("rank ended", {{"rank", exit.rank},
                           {"exitCode", exit.exit_code},
-                          {"signal", exit.signal == 0 ? std::string() : signal_name(exit.signal)}});
+                          {"signal", exit.signal == 0 ? std::string() : contract::signal_name(exit.signal)}});
     }
     if (!exits.empty()) perform(core.exited(exits, now()));
     if (options.reap_orphans) reap_orphans();

@@ -87,7 +87,8 @@ int run_agent(const AgentCommand& command) {
   asio::signal_set stop(io, SIGTERM, SIGINT);
   stop.async_wait([&](auto error, int signal) {
     if (error) return;
-    write_log(Severity::kInfo, "asked to end", {{"signal", signal_name(signal)}, {"graceSeconds", command.grace.count()}});
+    write_log(Severity::kInfo, "asked to end",
+              {{"signal", contract::signal_name(signal)}, {"graceSeconds", command.grace.count()}});
     agent->terminate();
   });
   write_log(Severity::kInfo, "agent serves",

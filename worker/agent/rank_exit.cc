@@ -23,7 +23,7 @@ contract::Failure from_exit(const RankExit& exit) {
                       "worker's container, or lower parallelism.microBatchSize";
   } else if (exit.signal != 0) {
     failure.reason = "RankCrashed";
-    failure.message = rank + " was ended by " + signal_name(exit.signal);
+    failure.message = rank + " was ended by " + contract::signal_name(exit.signal);
     if (exit.signal == SIGKILL) failure.message += ", as the kernel sends it where a node has no memory left";
   } else if (exit.exit_code == contract::kUserErrorExitCode) {
     failure.failureClass = FailureClass::kUser;
@@ -71,17 +71,12 @@ contract::Failure failure_of(const RankExit& exit, const std::optional<contract:
   if (!worker.node.empty()) failure.node = worker.node;
   if (exit.could_not_start.empty()) {
     failure.exitCode = exit.signal != 0 ? 128 + exit.signal : exit.exit_code;  // as shells and kubelets count signals
-    if (exit.signal != 0) failure.signal = signal_name(exit.signal);
+    if (exit.signal != 0) failure.signal = contract::signal_name(exit.signal);
   }
   for (const auto& line : exit.last_lines) failure.lastLines.push_back(as_utf8(line));
   failure.message = as_utf8(failure.message);
   failure.at = contract::to_rfc3339(at);
   return contract::trimmed(std::move(failure));
-}
-
-std::string signal_name(int signal) {
-  const char* name = sigabbrev_np(signal);
-  return name != nullptr ? "SIG" + std::string(name) : "signal " + std::to_string(signal);
 }
 
 }  // namespace trainyard::agent

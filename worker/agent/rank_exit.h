@@ -36,7 +36,4 @@ ExitKind kind_of(const RankExit& exit);
 contract::Failure failure_of(const RankExit& exit, const std::optional<contract::Failure>& reported, const Worker& worker,
                              std::int32_t worker_index, contract::Time at);
 
-/// SIGSEGV, SIGKILL, …; signal 99 for one that has no name.
-std::string signal_name(int signal);
-
 }  // namespace trainyard::agent

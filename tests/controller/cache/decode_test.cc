@@ -60,6 +60,32 @@ TEST(AShrunkPod, DecodesToTheSameThoughItIsMuchSmaller) {
   for (Json odd : {Json(), Json("text"), Json{{"metadata", 3}, {"spec", Json::array()}}}) shrink_pod(odd);
 }
 
+TEST(AWorkerPod, HasAnAgentWhereAContainerDeclaresItsPort) {
+  Json object = pod_object("a-0-1", 1, "p1");
+  EXPECT_EQ(decode_pod(object)->worker->agent_port, 0);
+  object["spec"]["initContainers"] = {
+      {{"name", "side"},
+       {"ports", {{{"name", "http"}, {"containerPort", 80}}, {{"name", "trainyard"}, {"containerPort", 9000}}}}}};
+  EXPECT_EQ(decode_pod(object)->worker->agent_port, 9000);
+  shrink_pod(object);
+  EXPECT_EQ(decode_pod(object)->worker->agent_port, 9000);
+  object["spec"]["initContainers"][0]["ports"] = {{{"name", "http"}, {"containerPort", 80}}};
+  shrink_pod(object);
+  EXPECT_FALSE(object["spec"]["initContainers"][0].contains("ports")) << "nobody asks";
+}
+
+TEST(AWorkerPod, KeepsTheEndOfALongTerminationMessageSinceTheCauseStandsThere) {
+  Json object = pod_object("a-0-1", 1, "p1");
+  std::string log;
+  for (int i = 0; i < 400; ++i) log += "step " + std::to_string(i) + "\n";
+  object["status"]["containerStatuses"] = {
+      {{"name", "worker"}, {"state", {{"terminated", {{"exitCode", 1}, {"message", log + "ValueError: no"}}}}}}};
+  const std::string kept = decode_pod(object)->worker->exit_message;
+  EXPECT_LE(kept.size(), 2'048u);
+  EXPECT_TRUE(kept.starts_with("step ")) << "no line is torn";
+  EXPECT_TRUE(kept.ends_with("\nValueError: no"));
+}
+
 TEST(AShrunkNode, DecodesToTheSame) {
   Json object = node_object("n1", 1);
   object["metadata"]["labels"] = {{"a", "b"}};

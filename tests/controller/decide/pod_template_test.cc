@@ -32,6 +32,11 @@ const Json* named(const Json& list, const char* name) {
   }
   return nullptr;
 }
+bool has_all_labels(const Json& pod) {
+  const Json& labels = pod.at("metadata").at("labels");
+  return labels.contains(contract::kJobLabel) && labels.contains(contract::kWorkerLabel) &&
+         labels.contains(contract::kGenerationLabel);
+}
 std::vector<std::string> fields(const Job& of) {
   std::vector<std::string> out;
   for (const auto& problem : template_problems(of.spec, settings())) out.push_back(problem.field);
@@ -332,6 +337,81 @@ TEST(TemplateProblems, WantAnImageFromSomewhere) {
 TEST(TemplateProblems, SurviveTemplatesThatAreNone) {
   for (const char* text : {"[]", "1", R"({"spec": []})", R"({"spec": {"containers": {}}})", R"({"spec": {"containers": [1]}})"})
     EXPECT_FALSE(fields(job(text)).empty()) << text;
+}
+
+Job custom(const char* templ) {
+  Job out = test::make_custom_job("a", 2, 0);
+  out.spec.workers.templ = Json::parse(templ);
+  return out;
+}
+
+TEST(ACustomPod, RunsWhatItsImageSaysAsWhomItSays) {
+  const Json made = pod(custom(R"({"spec": {"containers": [{"image": "trainer:1"}]}})"));
+  EXPECT_EQ(first(made)["name"], "worker");
+  EXPECT_EQ(first(made)["image"], "trainer:1");
+  for (const char* field : {"command", "args", "ports", "securityContext"}) EXPECT_FALSE(first(made).contains(field)) << field;
+  EXPECT_FALSE(made["spec"].contains("securityContext")) << "an image may run as root";
+  EXPECT_EQ(first(made)["terminationMessagePolicy"], "FallbackToLogsOnError");
+  EXPECT_EQ(made["spec"]["restartPolicy"], "Never");
+  EXPECT_EQ(made["spec"]["automountServiceAccountToken"], false);
+  EXPECT_EQ(made["spec"]["enableServiceLinks"], false);
+  EXPECT_EQ(made["spec"]["nodeName"], "node-7");
+  EXPECT_EQ(made["spec"]["hostname"], "a-1-3");
+  EXPECT_EQ(made["spec"]["subdomain"], "tj-a-uid-a");
+  EXPECT_EQ(first(made)["volumeMounts"], Json::parse(R"([{"name": "trainyard-shm", "mountPath": "/dev/shm"}])"));
+  ASSERT_EQ(made["spec"]["volumes"].size(), 1u) << "no key";
+  EXPECT_TRUE(has_all_labels(made));
+}
+
+TEST(ACustomPod, KeepsWhatItsTemplateSays) {
+  const Json made = pod(custom(R"({"spec": {"automountServiceAccountToken": true, "enableServiceLinks": true,
+    "terminationGracePeriodSeconds": 5, "containers": [{"name": "worker", "image": "trainer:1", "command": ["torchrun"],
+    "args": ["train.py"], "terminationMessagePolicy": "File", "securityContext": {"privileged": true}}]}})"));
+  EXPECT_EQ(made["spec"]["automountServiceAccountToken"], true);
+  EXPECT_EQ(made["spec"]["enableServiceLinks"], true);
+  EXPECT_EQ(made["spec"]["terminationGracePeriodSeconds"], 5);
+  EXPECT_EQ(first(made)["command"], (Json{"torchrun"}));
+  EXPECT_EQ(first(made)["args"], (Json{"train.py"}));
+  EXPECT_EQ(first(made)["terminationMessagePolicy"], "File");
+  EXPECT_EQ(first(made)["securityContext"], Json::parse(R"({"privileged": true})"));
+}
+
+TEST(ACustomPod, HasTheTimeOfACheckpointToEndWhereItsTemplateIsSilent) {
+  Job of = custom(R"({"spec": {"containers": [{"image": "trainer:1"}]}})");
+  of.spec.lifecycle.checkpointGraceSeconds = 77;
+  EXPECT_EQ(pod(of)["spec"]["terminationGracePeriodSeconds"], 77);
+}
+
+TEST(ACustomPod, HasItsPlaceInTheEnvironmentOfAllContainersBeforeTheirOwnVariables) {
+  const Json made = pod(custom(R"json({"spec": {"initContainers": [{"name": "preflight", "image": "p:1"}, 7],
+    "containers": [{"name": "worker", "image": "trainer:1",
+      "env": [{"name": "MASTER_PORT", "value": "1234"}, {"name": "SHARD", "value": "$(RANK)"}]}]}})json"));
+  const Json& env = first(made)["env"];
+  EXPECT_EQ(env.front()["name"], "MASTER_ADDR");
+  EXPECT_EQ(env.back()["name"], "SHARD") << "a variable may refer to earlier ones alone";
+  EXPECT_EQ((*named(env, "RANK"))["value"], "1");
+  EXPECT_EQ(std::count_if(env.begin(), env.end(), [](const Json& item) { return item["name"] == "MASTER_PORT"; }), 1);
+  EXPECT_EQ((*named(env, "MASTER_PORT"))["value"], "1234") << "the template's own";
+  EXPECT_EQ((*named(made["spec"]["initContainers"][0]["env"], "RANK"))["value"], "1");
+}
+
+TEST(ACustomPod, HasTheKeyOfAnAgentInTheContainerThatDeclaresThePort) {
+  const Json made = pod(custom(R"({"spec": {"containers": [{"name": "worker", "image": "trainer:1"},
+    {"name": "teller", "image": "teller:1", "ports": [{"name": "trainyard", "containerPort": 9000}]}]}})"));
+  const Json& teller = made["spec"]["containers"][1];
+  EXPECT_NE(named(teller["volumeMounts"], "trainyard-key"), nullptr);
+  EXPECT_NE(named(teller["env"], "TRAINYARD_POD_UID"), nullptr);
+  EXPECT_EQ(teller["ports"][0]["containerPort"], 9000);
+  EXPECT_EQ(named(first(made)["volumeMounts"], "trainyard-key"), nullptr);
+  EXPECT_EQ(named(first(made)["env"], "TRAINYARD_POD_UID"), nullptr);
+  EXPECT_NE(named(made["spec"]["volumes"], "trainyard-key"), nullptr);
+}
+
+TEST(TemplateProblems, OfTheEngineCustomAreItsImageAndWhatOthersFindItBy) {
+  EXPECT_EQ(fields(custom("{}")), (std::vector<std::string>{"spec.workers.template.spec.containers"}));
+  EXPECT_EQ(fields(custom(R"({"spec": {"hostname": "a", "subdomain": "b", "automountServiceAccountToken": true,
+                              "containers": [{"image": "trainer:1"}]}})")),
+            (std::vector<std::string>{"spec.workers.template.spec.hostname", "spec.workers.template.spec.subdomain"}));
 }
 
 }  // namespace

@@ -52,6 +52,15 @@ TEST_F(AgentTargetsTest, PollsByAddressWithTheJobsKey) {
   EXPECT_EQ(agents.targets["p1"].assignment->generation, 1);
 }
 
+TEST_F(AgentTargetsTest, PollsAtThePortThatThePodDeclares) {
+  decide::Pod pod = *cluster.pod({"default", "a-0-1"});
+  pod.worker->agent_port = 9000;
+  cluster.put(pod);
+  targets.set(job, cluster, {{"p0", std::nullopt}});
+  settle();
+  EXPECT_EQ(agents.targets["p0"].address, "10.0.0.1:9000");
+}
+
 TEST_F(AgentTargetsTest, LeavesOutPodsWithoutAnAddress) {
   put_pod(1, "");
   targets.set(job, cluster, {{"p0", std::nullopt}, {"p1", std::nullopt}});

@@ -45,6 +45,17 @@ TEST(Requests, ASecretHoldsTheJobsOwnKeyAndGoesWithTheJob) {
   EXPECT_EQ(request.body.dump().find("controller key"), std::string::npos);
 }
 
+TEST(Requests, AServiceOfWorkersHasNoAddressOfItsOwnAndGoesWithTheJob) {
+  const auto request = request_for(decide::CreateService{{"ns", "tj-a-0"}, "a", "uid-a"});
+  EXPECT_EQ(request.method, Method::kPost);
+  EXPECT_EQ(request.path, "/api/v1/namespaces/ns/services");
+  EXPECT_EQ(request.body["metadata"]["name"], "tj-a-0");
+  EXPECT_EQ(request.body["metadata"]["ownerReferences"][0]["uid"], "uid-a");
+  EXPECT_EQ(request.body["spec"]["clusterIP"], "None");
+  EXPECT_EQ(request.body["spec"]["publishNotReadyAddresses"], true);
+  EXPECT_EQ(request.body["spec"]["selector"], (Json{{"trainyard.dev/job-name", "a"}}));
+}
+
 TEST(Requests, ADryRunIsStrictAndStoresNothing) {
   const auto request = request_for(decide::DryRunPod{{"ns", "a"}, "uid-a", "hash", Json::object()});
   EXPECT_EQ(request.query.at("dryRun"), "All");
@@ -79,6 +90,7 @@ TEST(ResultOf, WhatIsAlreadyAsItShouldBeIsDone) {
   EXPECT_EQ(result_of(remove, error(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b")),
             Result::kDone);
   EXPECT_EQ(result_of(decide::CreateSecret{}, error(409, "AlreadyExists")), Result::kDone);
+  EXPECT_EQ(result_of(decide::CreateService{}, error(409, "AlreadyExists")), Result::kDone);
   EXPECT_EQ(result_of(decide::Event{}, error(409, "AlreadyExists")), Result::kDone);
   EXPECT_EQ(result_of(decide::DryRunPod{}, error(409, "AlreadyExists")), Result::kDone);
 }

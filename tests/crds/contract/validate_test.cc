@@ -42,19 +42,19 @@ TEST(ReadManifest, SaysWhenItIsAnotherKindOfObject) {
 
 TEST(ReadManifest, ListsAllProblemsAtOnceOfEverySort) {
   EXPECT_EQ(problems_of(good_manifest(), R"({"metadata": {"name": null}, "sepc": {}, "spec": {
-                "workers": {"cuont": 3, "count": "two"}, "engine": "Custom", "data": {"sequenceLength": null}}})"),
+                "workers": {"cuont": 3, "count": "two"}, "queue": "a", "data": {"sequenceLength": null}}})"),
             "metadata.name: Required value\n"
             "sepc: unknown field; did you mean \"spec\"?\n"
             "spec.workers.count: must be a whole number, and is \"two\"\n"
             "spec.workers.cuont: unknown field; did you mean \"count\"?\n"
             "spec.data.sequenceLength: Required value\n"
-            "spec.engine: engine Custom is not supported yet; use Trainyard\n");
+            "spec.queue: queue is not supported yet; leave it out\n");
 }
 
 TEST(ReadManifest, NamesWhatIsMissingWithoutBlamingItsDefault) {
   EXPECT_EQ(problems_of(good_manifest(), R"({"spec": null})"), "spec: Required value\n");
   EXPECT_EQ(problems_of(good_manifest(), R"({"spec": {"training": null, "model": {"size": {"heads": null}}}})"),
-            "spec.training: Required value\n"
+            "spec.training: must be given with the engine Trainyard\n"
             "spec.model.size.heads: Required value\n");
 }
 
