@@ -93,6 +93,20 @@ test_a_deleted_job_takes_its_pods_along() {
   start deleted && within 60 has_checkpoints deleted 1 && kubectl delete trainingjob deleted --wait && within 30 no_pods_of deleted
 }
 
+test_any_image_trains_with_torchrun_and_starts_anew_when_a_process_dies() {
+  # PyTorch comes from this machine, as its nodes do: the image is a shell's, and runs as root.
+  start_ddp && within 90 phase_is custom-torchrun-ddp Running && is 2 field custom-torchrun-ddp workers.ready &&
+    within 120 test -s "$DIR/volumes/default/checkpoints/custom-torchrun-ddp.pt" || return 1
+  local node
+  node=$(worker custom-torchrun-ddp 1 spec.nodeName) &&
+    kill_in "$node" "$(worker custom-torchrun-ddp 1 metadata.name)" python3.11 &&
+    within 60 is 1 field custom-torchrun-ddp restarts && is WorkerExited field custom-torchrun-ddp failure.reason &&
+    within 240 ended custom-torchrun-ddp && phase_is custom-torchrun-ddp Succeeded && is 1 field custom-torchrun-ddp restarts &&
+    has 'rank 3 is done with loss' kubectl logs "$(worker custom-torchrun-ddp 1 metadata.name)" &&
+    is_not 'rank 0 of 4 begins at step 0' sh -c "kubectl logs $(worker custom-torchrun-ddp 0 metadata.name) | grep 'rank 0 of 4'" &&
+    is "" kubectl get secrets -l trainyard.dev/job-name=custom-torchrun-ddp -o name
+}
+
 # ---- what users get wrong
 
 test_bad_manifests_are_refused_by_the_api_server() {

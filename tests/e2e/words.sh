@@ -12,6 +12,20 @@ manifest() {
   sed -e "s/NAME/$name/g; s/HALF_A_NODE/$HALF_A_NODE/" "${edits[@]}" tests/e2e/job.yaml
 }
 start() { manifest "$@" | kubectl apply -f - >> "$log" 2>&1; }
+# start_ddp: the example of any image, with PyTorch, Python and their libraries as folders of this machine in the place of an image.
+start_ddp() {
+  local torch mount=""
+  torch=$(readlink -f .tools/torch) || return 1
+  local volume="" name=0 folder
+  for folder in "$torch" /usr/bin /usr/lib /usr/local/lib /lib64; do
+    name=$((name + 1))
+    mount+="          - {name: machine-$name, mountPath: $folder, readOnly: true}\n"
+    volume+="        - {name: machine-$name, hostPath: {path: $folder}}\n"
+  done
+  sed -e 's|"STEPS", 500|"STEPS", 6000|' -e "s|image: .*|image: trainyard.test/box:1|; s|command: .*|command: [$torch/bin/torchrun, /code/train.py]|" \
+    -e "s|cpu: 500m, memory: 1Gi|cpu: $HALF_A_NODE, memory: 1Gi|; s|\(^ *\)volumeMounts:|&\n${mount%\\n}|; s|^        volumes:|&\n${volume%\\n}|" \
+    crds/examples/custom-torchrun-ddp.yaml | kubectl apply -f - >> "$log" 2>&1
+}
 suspend() { kubectl patch trainingjob "$1" --type merge -p "{\"spec\":{\"suspend\":$2}}"; }
 
 field() { kubectl get trainingjob "$1" -o "jsonpath={.status.$2}"; }
