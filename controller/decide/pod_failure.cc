@@ -31,12 +31,13 @@ bool is_users(const std::string& runtime_message) {
 // A shell and the container runtime tell of a signal by the exit code 128 + its number; there are 64.
 constexpr std::int32_t kSignalled = 128, kSignals = 65;
 
-/// Without empty ones.
+/// Those with a letter or digit: empty ones and rulers tell nothing.
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   std::istringstream in(text);
   for (std::string line; std::getline(in, line);) {
-    if (line.find_first_not_of(" \t\r") != std::string::npos) lines.push_back(line);
+    const auto tells = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
+    if (std::any_of(line.begin(), line.end(), tells)) lines.push_back(line);
   }
   return lines;
 }

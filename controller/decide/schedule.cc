@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <array>
-#include <cstdlib>
+#include <cmath>
 #include <set>
 #include <string_view>
 #include <utility>

@@ -17,12 +17,14 @@ start_ddp() {
   local torch mount=""
   torch=$(readlink -f .tools/torch) || return 1
   local volume="" name=0 folder
-  for folder in "$torch" /usr/bin /usr/lib /usr/local/lib /lib64; do
+  for folder in "$torch" /usr/bin /usr/lib /usr/local/lib /lib64 /lib/x86_64-linux-gnu; do
     name=$((name + 1))
     mount+="          - {name: machine-$name, mountPath: $folder, readOnly: true}\n"
     volume+="        - {name: machine-$name, hostPath: {path: $folder}}\n"
   done
-  sed -e 's|"STEPS", 500|"STEPS", 6000|' -e "s|image: .*|image: trainyard.test/box:1|; s|command: .*|command: [$torch/bin/torchrun, /code/train.py]|" \
+  # The shell's image has no users, and PyTorch asks for one's name.
+  sed -e "s|image: .*|image: trainyard.test/box:1|; s|command: .*|command: [$torch/bin/torchrun, /code/train.py]|" \
+    -e 's|^          resources:|          env: [{name: USER, value: root}, {name: STEPS, value: "6000"}]\n&|' \
     -e "s|cpu: 500m, memory: 1Gi|cpu: $HALF_A_NODE, memory: 1Gi|; s|\(^ *\)volumeMounts:|&\n${mount%\\n}|; s|^        volumes:|&\n${volume%\\n}|" \
     crds/examples/custom-torchrun-ddp.yaml | kubectl apply -f - >> "$log" 2>&1
 }
