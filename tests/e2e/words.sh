@@ -24,7 +24,7 @@ start_ddp() {
   done
   # The shell's image has no users, and PyTorch asks for one's name.
   sed -e "s|image: .*|image: trainyard.test/box:1|; s|command: .*|command: [$torch/bin/torchrun, /code/train.py]|" \
-    -e 's|^          resources:|          env: [{name: USER, value: root}, {name: STEPS, value: "6000"}]\n&|' \
+    -e 's|^          resources:|          env: [{name: USER, value: root}, {name: STEPS, value: "2000"}]\n&|' \
     -e "s|cpu: 500m, memory: 1Gi|cpu: $HALF_A_NODE, memory: 1Gi|; s|\(^ *\)volumeMounts:|&\n${mount%\\n}|; s|^        volumes:|&\n${volume%\\n}|" \
     crds/examples/custom-torchrun-ddp.yaml | kubectl apply -f - >> "$log" 2>&1
 }
