@@ -53,7 +53,7 @@ bool check_template(Review& review) {
   // A kubelet that found a pod too large may have counted what admission adds by now, and did not when it was asked.
   const bool is_outdated = check != nullptr && reason_of(review.status, condition::kPlaced) == reason::kLostRace &&
                            check->at < since_of(review.status, condition::kPlaced);
-  if (check == nullptr || is_outdated || (!check->accepted && review.now >= retry)) {
+  if (check == nullptr || is_outdated || ((!check->accepted || check->over_quota) && review.now >= retry)) {
     const WorkerPlace nowhere{.worker = 0, .generation = next_generation(review.cluster, job), .node = {}};
     review.writes.push_back(DryRunPod{job.key, job.uid, hash, worker_pod(job, settings, nowhere)});
   }
@@ -61,8 +61,8 @@ bool check_template(Review& review) {
     hold_first_word(review);
     return false;
   }
+  if (!check->accepted || check->over_quota) review.look_again(retry);
   if (!check->accepted) {
-    review.look_again(retry);
     refuse(review, "TemplateRefused", "the API server refuses a pod of spec.workers.template: " + check->message);
     return false;
   }

@@ -145,6 +145,7 @@ struct PriorityClass {
 /// What the API server said to the dry run of worker 0's pod.
 struct TemplateCheck {
   bool accepted = false;
+  bool over_quota = false;                       // accepted as it is, but for a quota that is used up now
   std::string message;                           // why not
   PodNeeds needs;                                // of the pod as it was accepted, with all that admission adds
   std::vector<contract::Problem> beyond_direct;  // what binding Direct can't hold of it (node_filter.h)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <tuple>
 
 #include "controller/decide/conditions.h"
@@ -20,10 +21,16 @@ double lost_work(const Job& job, Time now) {
   return devices * std::max(0.0, std::chrono::duration<double>(now - since).count());
 }
 
-bool has_job(const Cluster& cluster, const Pod& pod) {
-  if (!pod.worker) return false;
-  const Job* job = cluster.job({pod.key.ns, pod.worker->job});
-  return job != nullptr && job->uid == pod.worker->job_uid;
+/// When the pod is expected to leave its node though its job may go on: it is being deleted, or its job is over or gone. Nothing where it
+/// stays, or was to be gone long ago: something holds it.
+std::optional<Time> leaves_at(const Cluster& cluster, const Pod& pod, const Job* job, Time now) {
+  if (pod.deletion_time) {
+    if (now > *pod.deletion_time + cluster.settings.node_lost) return std::nullopt;
+    return std::max(now, *pod.deletion_time);
+  }
+  const bool is_ours = pod.worker.has_value();
+  if (is_ours && (job == nullptr || job->deleting || is_finished(job->status))) return now;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -37,26 +44,27 @@ bool ends_before(const Holding& a, const Holding& b) {
 
 std::vector<Holding> holdings(const Cluster& cluster, const Topology& topology, Time now) {
   std::vector<Holding> out;
-  for (const auto& [key, job] : cluster.jobs()) {
-    Holding holding{.job = &job};
-    for (const auto* pod : cluster.pods_of(job)) {
-      const auto node = pod->is_finished() ? -1 : topology.find_node(pod->node);
-      if (node >= 0) holding.pods.emplace_back(static_cast<std::size_t>(node), &pod->requests);
-    }
-    if (holding.pods.empty()) continue;
-    holding.ends = expected_end(job, now);
-    holding.priority = priority_of(cluster, job);
-    holding.is_vacating = is_vacating(job.status);
-    holding.lost_work = lost_work(job, now);
-    out.push_back(std::move(holding));
-  }
+  std::map<const Job*, std::size_t> of_job;
   for (const auto& [key, pod] : cluster.pods()) {
-    if (pod.is_finished() || has_job(cluster, pod) || !(pod.worker || pod.deletion_time)) continue;
-    const auto node = topology.find_node(pod.node);
+    const bool is_of_interest = pod.worker || pod.deletion_time;
+    const auto node = pod.is_finished() || !is_of_interest ? -1 : topology.find_node(pod.node);
     if (node < 0) continue;
-    Holding leaving{.ends = std::max(now, pod.deletion_time.value_or(now)), .is_vacating = true};
-    leaving.pods.emplace_back(static_cast<std::size_t>(node), &pod.requests);
-    out.push_back(std::move(leaving));
+    const Job* job = pod.worker ? cluster.job({key.ns, pod.worker->job}) : nullptr;
+    if (job != nullptr && job->uid != pod.worker->job_uid) job = nullptr;
+    const std::pair place(static_cast<std::size_t>(node), &pod.requests);
+    if (const auto leaves = leaves_at(cluster, pod, job, now)) {
+      out.push_back({.job = job, .ends = leaves, .is_vacating = true, .pods = {place}});
+    } else if (job != nullptr) {
+      const auto [found, is_new] = of_job.try_emplace(job, out.size());
+      if (is_new) {
+        out.push_back({.job = job,
+                       .ends = expected_end(*job, now),
+                       .priority = priority_of(cluster, *job),
+                       .is_vacating = is_vacating(job->status),
+                       .lost_work = lost_work(*job, now)});
+      }
+      out[found->second].pods.push_back(place);
+    }
   }
   std::stable_sort(out.begin(), out.end(), ends_before);
   return out;

@@ -11,9 +11,10 @@
 
 namespace trainyard::decide {
 
-/// What the pods of a job hold; or, without a job, what a pod holds that is being deleted, or whose job is gone.
+/// What the pods of a job hold; or, apart from the others, what a pod holds that is about to leave its node: it is being deleted, or its
+/// job is over or gone.
 struct Holding {
-  const Job* job = nullptr;
+  const Job* job = nullptr;  // none: it is gone, or the pod is another's
   std::optional<Time> ends;  // expected_end()
   Priority priority;
   bool is_vacating = false;

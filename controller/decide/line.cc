@@ -27,8 +27,14 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
   if (!is_waiting(job)) return std::nullopt;
   const std::string hash = template_hash(job.spec, cluster.settings);
   const auto* check = cluster.template_check(job.uid, hash);
-  if (check == nullptr || !check->accepted || !is_acceptable(cluster, job, now)) return std::nullopt;
-  Candidate out{.job = &job, .needs = &check->needs, .priority = priority_of(cluster, job), .gang = view_gang(cluster, job, now)};
+  // Of one that was accepted the answer is only missing here: its place in the line stays.
+  const bool is_in_line =
+      check == nullptr ? is_true(job.status, condition::kAccepted) : check->accepted && is_acceptable(cluster, job, now);
+  if (!is_in_line) return std::nullopt;
+  Candidate out{.job = &job,
+                .needs = check == nullptr ? nullptr : &check->needs,
+                .priority = priority_of(cluster, job),
+                .gang = view_gang(cluster, job, now)};
   const std::string why = reason_of(job.status, condition::kPlaced);
   const bool creating = is_true(job.status, condition::kPlaced);
   // Pods of two templates in one gang would be two images that talk to each other; plan_job() removes those of the old one.
@@ -74,13 +80,13 @@ std::vector<Candidate> line(const Cluster& cluster, Time now) {
   return out;
 }
 
-Gang gang_of(const Cluster& cluster, const Candidate& candidate, Time now) {
+Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now) {
   const Job& job = *candidate.job;
   Gang gang{.count = static_cast<std::int32_t>(candidate.missing.size()),
-            .requests = candidate.needs->requests,
-            .rules = candidate.needs->rules,
+            .requests = needs.requests,
+            .rules = needs.rules,
             .pack = job.spec.placement.pack};
-  gang.rules.volume_terms = volume_terms(cluster, job, *candidate.needs);
+  gang.rules.volume_terms = volume_terms(cluster, job, needs);
   if (!candidate.has_others()) gang.groups = groups_of(job.spec);
   std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
   for (const auto& worker : candidate.gang.workers) {

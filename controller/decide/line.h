@@ -14,7 +14,7 @@ namespace trainyard::decide {
 /// A job that waits for nodes, and for which workers.
 struct Candidate {
   const Job* job = nullptr;
-  const PodNeeds* needs = nullptr;  // of each of its pods
+  const PodNeeds* needs = nullptr;  // of each of its pods; none: the API server was not asked about them yet
   Priority priority;
   GangView gang;
   std::vector<std::int32_t> missing;  // workers without a pod that can be kept
@@ -26,6 +26,6 @@ struct Candidate {
 std::vector<Candidate> line(const Cluster& cluster, Time now);
 
 /// What is to be placed for it.
-Gang gang_of(const Cluster& cluster, const Candidate& candidate, Time now);
+Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now);
 
 }  // namespace trainyard::decide

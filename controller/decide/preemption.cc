@@ -78,13 +78,20 @@ class Choice {
 };
 
 bool may_be_stopped(const Holding& holding, const Priority& priority, const Settings& settings, Time now) {
+  if (holding.is_vacating || holding.job == nullptr || !holding.priority.is_known || holding.priority.value >= priority.value)
+    return false;
   const auto& status = holding.job->status;
-  if (holding.is_vacating || holding.priority.value >= priority.value) return false;
   if (reason_of(status, condition::kPlaced) != reason::kGangPlaced || holding.job->deleting || is_finished(status)) return false;
-  return status.preemptions == 0 || now >= since_of(status, condition::kPlaced) + settings.preempted_min_run;
+  const auto until = protected_until(*holding.job, settings);
+  return !until || now >= *until;
 }
 
 }  // namespace
+
+std::optional<Time> protected_until(const Job& job, const Settings& settings) {
+  if (job.status.preemptions == 0) return std::nullopt;
+  return since_of(job.status, condition::kPlaced) + settings.preempted_min_run;
+}
 
 std::vector<std::size_t> choose_victims(const Topology& topology, const std::vector<Holding>& held, const Gang& gang,
                                         const Priority& priority, const Settings& settings, Time now) {

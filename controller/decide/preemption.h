@@ -1,6 +1,7 @@
 #pragma once
 // Which gangs stop so that one of higher priority finds room: whole gangs, and those that lose the least work.
 
+#include <optional>
 #include <vector>
 
 #include "controller/decide/holdings.h"
@@ -12,13 +13,17 @@ namespace trainyard::decide {
 /// Indexes into `held` of the gangs whose end makes room for the gang of a job of that priority; none where no choice of them does. Of
 /// a lower priority only, and as low as possible; among these, the least lost work, then the fewest. Each of them is needed: without
 /// any one of them there is no room. Gangs that vacate already are taken for gone; those that were preempted before are left alone for
-/// Settings::preempted_min_run, so that two jobs never take turns without getting on.
+/// Settings::preempted_min_run, so that two jobs never take turns without getting on; so are those of which workers are missing, which
+/// are in the line themselves.
 ///
 /// The least is NP-hard to find (it holds the knapsack problem); this takes the better of two greedy orders, by lost work and by lost
 /// work a device, and then leaves out whoever can be left out, the most expensive first.
 /// Cost: that of place_gang(), and O(pods of those gangs).
 std::vector<std::size_t> choose_victims(const Topology& topology, const std::vector<Holding>& held, const Gang& gang,
                                         const Priority& priority, const Settings& settings, Time now);
+
+/// Until when a job that was preempted before is left alone; nothing where it never was.
+std::optional<Time> protected_until(const Job& job, const Settings& settings);
 
 /// What the victim's plan begins with: its ranks are asked for a checkpoint, then its pods go (vacating.h).
 void preempt(Review& victim, const Job& by, const Priority& priority, const Priority& own);

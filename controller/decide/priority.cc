@@ -22,7 +22,8 @@ Priority priority_of(const Cluster& cluster, const Job& job) {
   const auto& classes = cluster.priority_classes();
   if (const std::string name = class_of(job.spec).name; !name.empty()) {
     const auto found = classes.find(name);
-    return found == classes.end() ? Priority{} : Priority{found->second.value, found->second.preempts};
+    if (found == classes.end()) return {.preempts = false, .is_known = false};
+    return {found->second.value, found->second.preempts};
   }
   // Of several defaults, which a server may have for a moment, the lowest counts.
   const PriorityClass* chosen = nullptr;

@@ -11,6 +11,7 @@ std::optional<Reservation> reserve(const Topology& topology, const std::vector<H
   Reservation out{.job = &job, .start = Time{}};
   for (auto next = held.begin(); !fit.has_room(); ++next) {
     if (next == held.end()) return std::nullopt;
+    if (next->job == &job && !next->is_vacating) continue;
     release(later, *next);
     for (const auto& [node, requests] : next->pods) fit.refresh(node);
     out.start = next->ends;

@@ -20,7 +20,7 @@ struct Reservation {
 };
 
 /// When and where there will be room for a gang that finds none, beside the earlier reservations, as the gangs end in the order of
-/// `held`. Nothing where there is none even when all of them are gone: other pods are in the way, or it never fits.
+/// `held`; what its own job holds stays. Nothing where there is none even when all of them are gone: other pods are in the way, or it never fits.
 /// Cost: that of place_gang(), and O(pods of those gangs).
 std::optional<Reservation> reserve(const Topology& topology, const std::vector<Holding>& held,
                                    const std::vector<Reservation>& earlier, const Gang& gang, const Job& job);

@@ -27,8 +27,10 @@ namespace {
 
 /// So many at the head of the line have room kept for them. Each costs a search, and more of them leave fewer holes to fill.
 constexpr std::size_t kReservations = 4;
-/// Nobody is stopped for room that there will be so soon.
+/// Nobody is stopped for room that there will be so soon, or before he would have made any.
 constexpr std::chrono::seconds kSoon{60};
+/// Estimates of when there will be room are made anew at least so often.
+constexpr std::chrono::seconds kEstimatesLast{30};
 constexpr std::size_t kNamed = 3;
 
 std::string listed(const std::vector<std::string>& names) {
@@ -67,27 +69,56 @@ class Scheduling {
     std::string message;
     std::int32_t position = 0;
     std::optional<Time> estimated_start = std::nullopt;
+    std::optional<Time> again = std::nullopt;  // when to look at it again, though nothing may have changed
   };
 
   Plan place(const Candidate& candidate, std::int32_t position) {
-    if (candidate.blocked_until) return look_again_at(*candidate.blocked_until);
+    if (candidate.needs == nullptr || candidate.blocked_until) {
+      keep_room(candidate);
+      return candidate.blocked_until ? look_again_at(*candidate.blocked_until) : Plan{};
+    }
     if (candidate.missing.empty()) return start(candidate, {});
     if (auto trouble = claim_trouble(cluster_, *candidate.job, *candidate.needs)) {
       return wait(candidate, {trouble->reason, std::move(trouble->message), position});
     }
-    const Gang gang = gang_of(cluster_, candidate, now_);
+    const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_);
     const std::vector<Reservation*> binding = binding_for(*candidate.job);
     const auto found = search(gang, binding);
     if (std::holds_alternative<NoRoom>(found)) return hold_back(candidate, position, gang, binding);
     const auto& nodes = std::get<Placement>(found).nodes;
+    take(candidate, nodes, binding);
+    return start(candidate, nodes);
+  }
+
+  void take(const Candidate& candidate, const std::vector<std::string>& nodes, const std::vector<Reservation*>& binding) {
+    const Resources& requests = candidate.needs->requests;
+    Holding holding{.job = candidate.job,
+                    .ends = expected_end_if_started(*candidate.job, now_),
+                    .priority = candidate.priority,
+                    .is_vacating = true};  // for who comes later in this look: it can't be stopped before it was started
     for (const auto& name : nodes) {
       const auto node = static_cast<std::size_t>(topology_.find_node(name));
-      topology_.take(node, gang.requests);
+      topology_.take(node, requests);
+      holding.pods.emplace_back(node, &requests);
       for (auto* reservation : binding) {
-        if (const auto left = reservation->leaves.find(node); left != reservation->leaves.end()) left->second -= gang.requests;
+        if (const auto left = reservation->leaves.find(node); left != reservation->leaves.end()) left->second -= requests;
       }
     }
-    return start(candidate, nodes);
+    placed_.push_back(std::move(holding));
+    held_.reset();
+  }
+
+  /// For a job that can't be placed at this moment, but before those behind it: its last pods are still leaving, or the API server has yet
+  /// to be asked about its template, as by a controller that begins to lead.
+  void keep_room(const Candidate& candidate) {
+    if (reservations_.size() >= kReservations || candidate.missing.empty()) return;
+    std::optional<PodNeeds> by_template;
+    if (candidate.needs == nullptr) {
+      const WorkerPlace nowhere{.worker = candidate.missing.front(), .generation = 0, .node = {}};
+      by_template = read_pod_needs(worker_pod(*candidate.job, cluster_.settings, nowhere).at("spec"));
+    }
+    const Gang gang = gang_of(cluster_, candidate, by_template ? *by_template : *candidate.needs, now_);
+    if (auto reservation = reserve_for(candidate, gang)) reservations_.push_back(std::move(*reservation));
   }
 
   std::vector<Reservation*> binding_for(const Job& job) {
@@ -121,18 +152,19 @@ class Scheduling {
     std::vector<std::string> before;
     for (const auto* reservation : binding) before.push_back(to_text(reservation->job->key));
     std::vector<std::string> makers;
-    std::optional<Time> estimated_start;
+    std::optional<Time> estimated_start, again;
     if (reservations_.size() < kReservations) {
       if (auto reservation = reserve_or_preempt(candidate, gang)) {
+        again = changes_at(candidate, *reservation);
         makers = makers_of_room(*reservation);
         if (reservation->start) estimated_start = std::max(now_, *reservation->start);
         reservations_.push_back(std::move(*reservation));
       }
     }
-    if (const auto due = explained_until(candidate)) return look_again_at(*due);
+    if (const auto due = explained_until(candidate)) return look_again_at(std::min(*due, again.value_or(Time::max())));
     const auto without_limits = search(gang, {});
     const auto* none = std::get_if<NoRoom>(&without_limits);
-    Wait why{.position = position, .estimated_start = estimated_start};
+    Wait why{.position = position, .estimated_start = estimated_start, .again = again};
     if (!makers.empty()) {
       why.reason = reason::kMakingRoom;
       why.message = listed(makers) + (makers.size() == 1 ? " stops" : " stop") + " at a checkpoint and will make room";
@@ -150,45 +182,86 @@ class Scheduling {
     return wait(candidate, std::move(why));
   }
 
-  const std::vector<Holding>& held() {
-    if (!held_) held_ = holdings(cluster_, topology_, now_);
+  std::vector<Holding>& held() {
+    if (!held_) {
+      held_ = holdings(cluster_, topology_, now_);
+      held_->insert(held_->end(), placed_.begin(), placed_.end());
+      for (auto& holding : *held_) {
+        if (holding.job != nullptr && victims_.contains(holding.job)) mark_as_victim(holding);
+      }
+      std::stable_sort(held_->begin(), held_->end(), ends_before);
+    }
     return *held_;
   }
 
-  std::optional<Reservation> reserve_or_preempt(const Candidate& candidate, const Gang& gang) {
+  void mark_as_victim(Holding& holding) const {
+    holding.is_vacating = true;
+    holding.ends = now_ + std::chrono::seconds(holding.job->spec.lifecycle.checkpointGraceSeconds);
+  }
+
+  /// Nothing where there will never be room, as far as one can see.
+  std::optional<Reservation> reserve_for(const Candidate& candidate, const Gang& gang) {
+    if (hopeless_.find(gang, 0) != nullptr) return std::nullopt;
     auto reservation = reserve(topology_, held(), reservations_, gang, *candidate.job);
-    if (!reservation) return std::nullopt;
-    const bool is_soon = reservation->start && *reservation->start > now_ && *reservation->start <= now_ + kSoon;
-    if (is_soon) return reservation;
+    if (!reservation) hopeless_.add(gang, 0, {});
+    return reservation;
+  }
+
+  std::optional<Reservation> reserve_or_preempt(const Candidate& candidate, const Gang& gang) {
+    auto reservation = reserve_for(candidate, gang);
+    if (!reservation || !may_preempt(*candidate.job)) return reservation;
     Topology beside = topology_;
     for (const auto& other : reservations_) {
       for (const auto& [node, amount] : other.takes) beside.take(node, amount);
     }
     const auto victims = choose_victims(beside, held(), gang, candidate.priority, cluster_.settings, now_);
     if (victims.empty()) return reservation;
+    Time room_at = now_ + kSoon;
     for (const auto i : victims) {
-      Holding& victim = (*held_)[i];
+      room_at = std::max(room_at, now_ + std::chrono::seconds(held()[i].job->spec.lifecycle.checkpointGraceSeconds));
+    }
+    if (reservation->start && *reservation->start > now_ && *reservation->start <= room_at) return reservation;
+    for (const auto i : victims) {
+      Holding& victim = held()[i];
       Review review(cluster_, *victim.job, now_);
       preempt(review, *candidate.job, candidate.priority, victim.priority);
       plans_.emplace(victim.job->key, review.plan());
-      victim.is_vacating = true;
-      victim.ends = now_ + std::chrono::seconds(victim.job->spec.lifecycle.checkpointGraceSeconds);
+      victims_.insert(victim.job);
+      mark_as_victim(victim);
     }
-    std::sort(held_->begin(), held_->end(), ends_before);
-    return reserve(topology_, held(), reservations_, gang, *candidate.job);
+    std::stable_sort(held().begin(), held().end(), ends_before);
+    return reserve_for(candidate, gang);
   }
 
-  /// The jobs that are about to leave the nodes that it is to get.
+  /// Nobody is stopped for pods that the API server would not have.
+  bool may_preempt(const Job& job) const {
+    const auto* check = cluster_.template_check(job.uid, template_hash(job.spec, cluster_.settings));
+    return check != nullptr && !check->over_quota && cluster_.refusal(job) == nullptr;
+  }
+
+  /// The jobs that are about to leave the nodes that it is to get, at a checkpoint.
   std::vector<std::string> makers_of_room(const Reservation& reservation) {
-    std::vector<std::string> out;
+    std::set<std::string> out;
     for (const auto& holding : held()) {
-      if (!holding.is_vacating || holding.job == nullptr) continue;
+      if (holding.job == nullptr || !(victims_.contains(holding.job) || is_vacating(holding.job->status))) continue;
       const bool is_there = std::any_of(holding.pods.begin(), holding.pods.end(),
                                         [&](const auto& pod) { return reservation.takes.contains(pod.first); });
-      if (is_there) out.push_back(to_text(holding.job->key));
+      if (is_there) out.insert(to_text(holding.job->key));
     }
-    std::sort(out.begin(), out.end());
-    return out;
+    return {out.begin(), out.end()};
+  }
+
+  /// When time alone may change what is decided for a job at the head of the line: gangs end, or don't when they were expected to; one
+  /// that was left alone after its last preemption may be stopped again.
+  Time changes_at(const Candidate& candidate, const Reservation& reservation) {
+    Time at = now_ + kEstimatesLast;
+    if (reservation.start && *reservation.start > now_) at = std::min(at, *reservation.start + std::chrono::seconds(1));
+    if (!candidate.priority.preempts) return at;
+    for (const auto& holding : held()) {
+      const auto until = holding.job == nullptr ? std::nullopt : protected_until(*holding.job, cluster_.settings);
+      if (until && *until > now_) at = std::min(at, *until);
+    }
+    return at;
   }
 
   /// A job that was told why there is no room is told so anew when it is its turn: to find the words takes longer than to find room.
@@ -273,6 +346,7 @@ class Scheduling {
   Plan wait(const Candidate& candidate, Wait why) {
     const Job& job = *candidate.job;
     Review review = review_of(cluster_, job, now_);
+    if (why.again) review.look_again(*why.again);
     if (!candidate.has_others()) {
       review.set(condition::kPlaced, false, why.reason, std::move(why.message));
       contract::QueueStatus queue;
@@ -302,10 +376,13 @@ class Scheduling {
   const Cluster& cluster_;
   const Time now_;
   Topology topology_;
-  FailedSearches failed_;
+  FailedSearches failed_;                            // for room now
+  FailedSearches hopeless_;                          // for room when all gangs are gone
   std::vector<Reservation> reservations_;            // in the order of the line
   std::optional<std::vector<Holding>> held_;         // once somebody finds no room
   std::optional<std::vector<std::int64_t>> errors_;  // of estimates, sorted, in seconds
+  std::vector<Holding> placed_;                      // in this look
+  std::set<const Job*> victims_;                     // in this look
   std::map<ObjectKey, Plan> plans_;
 };
 

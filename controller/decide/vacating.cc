@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "controller/decide/ending.h"
 #include "controller/decide/progress.h"
 
 namespace trainyard::decide {
@@ -71,6 +72,12 @@ void settle_preempted(Review& review) {
                                   : "the job made room for one of higher priority; it starts again when there is room");
 }
 
+/// The ranks were done before they were told to stop.
+bool all_succeeded(const GangView& gang) {
+  return std::all_of(gang.workers.begin(), gang.workers.end(),
+                     [](const Worker& worker) { return worker.state == WorkerState::kSucceeded; });
+}
+
 /// After the mark is in the status, assignments tell the ranks to stop. True once the pods are gone.
 bool carry_through(Review& review, const char* why) {
   copy_progress(review);
@@ -95,6 +102,11 @@ constexpr const char* kSuspendedPods = "the job is suspended";
 bool vacate(Review& review) {
   const std::string stage = reason_of(review.status, condition::kRunning);
   const bool suspended = is_true(review.status, condition::kSuspended);
+  if (is_vacating(review.status) && all_succeeded(review.gang)) {
+    copy_progress(review);
+    succeed(review);
+    return true;
+  }
   if (stage == reason::kSuspending) {
     if (carry_through(review, kSuspendedPods)) settle(review);
     return true;

@@ -169,6 +169,7 @@ void Performer::assume(const Action& action, const kube::Response& response) {
     const contract::Json& admitted = response.ok() ? response.body : check->body;
     cache_.put_template_check(check->job, check->job_uid, check->template_hash,
                               {.accepted = accepted,
+                               .over_quota = is_quota(response),
                                .message = accepted ? "" : response.message,
                                .needs = decide::read_pod_needs(decide::member(admitted, "spec")),
                                .beyond_direct = decide::beyond_direct(decide::member(admitted, "spec")),

@@ -1,9 +1,11 @@
 #include "controller/decide/preemption.h"
 
+#include <iostream>
 #include <random>
 
 #include <gtest/gtest.h>
 
+#include "controller/decide/pod_template.h"
 #include "tests/controller/decide/a_world.h"
 
 namespace trainyard::decide {
@@ -154,6 +156,82 @@ TEST(NobodyIsStopped, ForRoomThatThePodsOfADeletedJobAreAboutToLeave) {
   world.kubelets_work = true;
   world.settle();
   EXPECT_EQ(world.pod(0, "urgent").node, left.node);
+}
+
+TEST(NobodyIsStopped, AtTheMomentWhenTheGangThatWasWaitedForHasEnded) {
+  World world = a_world_with_classes(2);
+  start(world, make_job("ends", 1, 8));
+  start(world, make_job("goes-on", 1, 8));
+  world.finish("ends");
+  world.decide_once();  // Succeeded, and its pod is still there
+  ASSERT_EQ(world.status("ends").phase, Phase::kSucceeded);
+  ASSERT_FALSE(world.pod(0, "ends").is_finished());
+  world.add(job_of_class("urgent", "high"));
+  for (int i = 0; i < 4; ++i) world.decide_once();
+  EXPECT_EQ(world.condition("Running", "goes-on").reason, "Training");
+  world.settle();
+  EXPECT_EQ(world.pods("urgent").size(), 1u);
+}
+
+TEST(NobodyIsStopped, ForPodsThatAQuotaForbids) {
+  World world = a_world_with_classes(1);
+  start(world, make_job("low", 1, 8));
+  Job urgent = job_of_class("urgent", "high");
+  world.cluster.put_template_check(urgent.uid, template_hash(urgent.spec, world.cluster.settings),
+                                   {.accepted = true,
+                                    .over_quota = true,
+                                    .needs = {.requests = {{test::kGpu, 8}, {"pods", 1}}, .rules = {}, .claims = {}},
+                                    .at = test::at(world.now)});
+  world.add(urgent);
+  world.settle();
+  EXPECT_EQ(world.status("low").phase, Phase::kRunning);
+  EXPECT_EQ(world.condition("Placed", "urgent").reason, "Unschedulable");
+  world.pass(61);  // the API server is asked again, and the quota has room
+  EXPECT_EQ(world.status("low").preemptions, 1);
+}
+
+TEST(NobodyIsStopped, WhileHisPriorityClassIsMadeAnew) {
+  World world = a_world_with_classes(1);
+  start(world, job_of_class("a", "high"));
+  world.add(job_of_class("b", "middle"));
+  world.settle();
+  world.cluster.erase_priority_class("high");
+  world.settle();
+  world.cluster.put(PriorityClass{.name = "high", .value = 2000});
+  world.settle();
+  EXPECT_EQ(world.status("a").phase, Phase::kRunning);
+  EXPECT_EQ(world.status("a").preemptions, 0);
+}
+
+TEST(NobodyIsStopped, WhereRoomComesBeforeHisCheckpointHasToBeThere) {
+  World world = a_world_with_classes(2);
+  Job slow = make_job("slow", 1, 8);
+  slow.spec.lifecycle.checkpointGraceSeconds = 600;
+  start(world, make_job("ends", 1, 8));
+  start(world, slow);
+  world.say(
+      0, [](contract::State& state) { state.progress->remainingSeconds = 300; }, "ends");
+  world.pass(6);
+  // The one that ends loses more work, so that the other would be chosen.
+  world.pass(100);
+  save_checkpoint(world, "slow");
+  world.pass(6);
+  world.add(job_of_class("urgent", "high"));
+  world.settle();
+  EXPECT_EQ(world.status("slow").preemptions + world.status("ends").preemptions, 0);
+}
+
+TEST(AJobThatIsDone, WhileItIsToldToMakeRoomHasSucceeded) {
+  World world = a_world_with_classes(1);
+  start(world, make_job("low", 1, 8));
+  world.add(job_of_class("urgent", "high"));
+  world.decide_once();
+  world.decide_once();
+  ASSERT_EQ(world.condition("Running", "low").reason, "Preempting");
+  world.finish("low");
+  world.settle();
+  EXPECT_EQ(world.status("low").phase, Phase::kSucceeded);
+  EXPECT_EQ(world.pods("urgent").size(), 1u);
 }
 
 // kubernetes-sigs/kueue issues 6861 and 7301: a workload that was preempted over a hundred times.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "controller/decide/pod_template.h"
 #include "tests/controller/decide/a_world.h"
 
 namespace trainyard::decide {
@@ -52,6 +53,47 @@ TEST(ALargeJob, AtTheHeadOfTheLineIsNotStarvedBySmallOnes) {
   world.settle();
   EXPECT_EQ(world.pods("large").size(), 2u);
   EXPECT_TRUE(world.pods("small").empty());
+}
+
+TEST(ALargeJob, HasRoomKeptForItInTheSameLookInWhichAnotherIsPlacedBeforeIt) {
+  World world = a_rack_of(4);
+  for (const char* name : {"a-before", "b-large", "c-small", "d-small"}) {
+    world.add(make_job(name, name[0] == 'b' ? 4 : 1, 8));
+    world.now += 1;
+  }
+  world.settle();
+  EXPECT_EQ(world.pods("a-before").size(), 1u);
+  EXPECT_TRUE(world.pods("c-small").empty());
+  EXPECT_TRUE(world.pods("d-small").empty());
+}
+
+TEST(ALargeJob, WhoseTemplateTheNextControllerHasYetToAskAboutKeepsItsPlaceInTheLine) {
+  World world = a_rack_of(2);
+  submit(world, make_job("first", 1, 8));
+  submit(world, make_job("large", 2, 8));
+  submit(world, make_job("small", 1, 8));
+  ASSERT_EQ(world.condition("Placed", "small").reason, "Reserved");
+  world.succeed_controller();
+  const auto small = world.job("small");
+  const auto pod = worker_pod(small, world.cluster.settings, {.worker = 0, .generation = 1, .node = {}});
+  world.cluster.put_template_check(small.uid, template_hash(small.spec, world.cluster.settings),
+                                   {.accepted = true, .needs = read_pod_needs(pod.at("spec")), .at = test::at(world.now)});
+  const auto plans = schedule(world.cluster, test::at(world.now));
+  const auto found = plans.find({"default", "small"});
+  EXPECT_TRUE(found == plans.end() || found->second.phases.size() < 3) << "its pods would be made";
+  world.settle();
+  EXPECT_TRUE(world.pods("small").empty());
+}
+
+TEST(AJobAtTheHead, IsLookedAtAgainWhenTheGangThatItWaitsForShouldHaveEnded) {
+  World world = a_rack_of(1);
+  submit(world, make_job("first", 1, 8));
+  tell_time_left(world, 20, "first");
+  submit(world, make_job("second", 1, 8));
+  const auto plans = schedule(world.cluster, test::at(world.now));
+  ASSERT_TRUE(plans.contains({"default", "second"}));
+  ASSERT_TRUE(plans.at({"default", "second"}).look_again);
+  EXPECT_LE(*plans.at({"default", "second"}).look_again, std::chrono::seconds(20));
 }
 
 TEST(ASmallJob, FillsTheHoleWhereItIsOverBeforeTheLargeOneStarts) {
