@@ -9,7 +9,6 @@
 namespace trainyard::decide {
 namespace {
 
-using contract::Phase;
 using test::ClusterBuilder;
 using test::make_job;
 using test::World;
