@@ -31,6 +31,8 @@ constexpr std::size_t kReservations = 4;
 constexpr std::chrono::seconds kSoon{60};
 /// Estimates of when there will be room are made anew at least so often.
 constexpr std::chrono::seconds kEstimatesLast{30};
+/// A job that waits is told why, its position and its start anew at most so often.
+constexpr std::chrono::seconds kWaitToldAgain{15};
 constexpr std::size_t kNamed = 3;
 
 std::string listed(const std::vector<std::string>& names) {
@@ -272,7 +274,7 @@ class Scheduling {
     static constexpr std::array<std::string_view, 4> kTold{reason::kUnschedulable, reason::kNeverFits, reason::kReserved,
                                                            reason::kMakingRoom};
     if (candidate.has_others() || std::find(kTold.begin(), kTold.end(), told) == kTold.end()) return std::nullopt;
-    const Time due = numbers_due(cluster_, job);
+    const Time due = std::max(numbers_due(cluster_, job), job.status_written + kWaitToldAgain);
     return now_ < due ? std::optional(due) : std::nullopt;
   }
 

@@ -44,6 +44,8 @@ TEST(AJob, ThatWaitsDoesNotRewriteItsStatusWithEveryPodThatComesAndGoes) {
   world.cluster.put(pod);
   world.pass(1);
   EXPECT_EQ(world.status_writes, writes);
+  world.pass(10);
+  EXPECT_EQ(world.status_writes, writes);
   world.pass(5);
   EXPECT_EQ(world.status_writes, writes + 1);
   EXPECT_NE(world.condition("Placed").message.find("job default/c"), std::string::npos);
