@@ -86,7 +86,7 @@ test_a_job_of_higher_priority_stops_another_at_a_checkpoint_which_then_goes_on()
     within 30 is 1 field patient preemptions && is 1 checkpoints patient && is 1 field patient queue.position || return 1
   local step
   step=$(field patient checkpoint.step)
-  succeeded urgent && is 0 field urgent preemptions && within 60 phase_is patient Running && is 0 field patient restarts &&
+  within 120 phase_is urgent Succeeded && is 0 field urgent preemptions && within 60 phase_is patient Running && is 0 field patient restarts &&
     has "from step $step," events patient && has 'make room for job default/urgent of priority 1000' events patient
 }
 
