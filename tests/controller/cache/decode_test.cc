@@ -174,6 +174,7 @@ TEST(Decode, RefusesWhatCannotBeNamed) {
   EXPECT_FALSE(decode_job({{"metadata", {{"name", "a"}, {"uid", "u"}}}}));
   EXPECT_FALSE(decode_node({{"metadata", {{"name", 7}}}}));
   EXPECT_FALSE(decode_claim({{"metadata", {{"name", "a"}}}}));
+  EXPECT_FALSE(decode_priority_class({{"metadata", {{"name", "a"}}}, {"value", "high"}}));
 }
 
 /// Something else in the place of some value in `json`, by chance.
@@ -201,8 +202,13 @@ TEST(Decode, SurvivesWhateverAnObjectMayBe) {
   std::mt19937 random(1);
   Json pod = pod_object("a-0-1", 5, "p1");
   pod["status"]["containerStatuses"] = {{{"name", "worker"}, {"state", {{"terminated", {{"exitCode", 1}, {"message", "{}"}}}}}}};
-  const std::vector<Json> whole = {with_phase(job_object("a", 5), "Running"), pod, node_object("n1", 5),
-                                   claim_object("c", 5, "Bound"), volume_object("v", 5)};
+  const std::vector<Json> whole = {with_phase(job_object("a", 5), "Running"),
+                                   pod,
+                                   node_object("n1", 5),
+                                   claim_object("c", 5, "Bound"),
+                                   volume_object("v", 5),
+                                   {{"metadata", {{"name", "high"}, {"uid", "u"}, {"resourceVersion", "5"}}}, {"value", 1000}}};
+  ASSERT_EQ(whole.size(), kNumWatched);
   Cache cache{decide::Settings{}};
   for (int i = 0; i < 6'000; ++i) {
     const std::size_t target = random() % kNumWatched;
