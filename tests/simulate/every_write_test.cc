@@ -18,7 +18,7 @@ using contract::Phase;
 class StandardStory {
  public:
   StandardStory() : world_(7), invariants_(world_) {
-    world_.add_nodes(3, 2, 0);
+    world_.add_nodes(3, 4, 0);
     world_.add_priority_class("high", 100);
     world_.start_controller(0);
   }
@@ -34,7 +34,7 @@ class StandardStory {
     if (!pods.empty()) world_.workers.crash(pods.front(), 0, SIGKILL);
     world_.time.run_for(seconds(3));
     if (!reach(Phase::kRunning)) return trouble("it did not run again after a crash");
-    world_.apply({.name = "urgent", .workers = 5, .steps = 2, .priority_class = "high"});
+    world_.apply({.name = "urgent", .workers = 11, .steps = 2, .priority_class = "high"});
     if (!world_.run_until_phase("urgent", Phase::kSucceeded, seconds(400))) return trouble("nobody made room for the urgent job");
     if (!reach(Phase::kRunning)) return trouble("it did not run again after it made room");
     if (!world_.is_finished("a") && world_.status("a").preemptions != 1) return trouble("its preemption was not counted");
