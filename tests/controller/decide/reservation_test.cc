@@ -93,6 +93,32 @@ TEST(AJobAtTheHead, IsLookedAtAgainWhenTheGangThatItWaitsForShouldHaveEnded) {
   ASSERT_TRUE(plans.contains({"default", "second"}));
   ASSERT_TRUE(plans.at({"default", "second"}).look_again);
   EXPECT_LE(*plans.at({"default", "second"}).look_again, std::chrono::seconds(20));
+  world.now += 16;  // it is told anew where it is
+  const auto later = schedule(world.cluster, test::at(world.now));
+  ASSERT_TRUE(later.contains({"default", "second"}));
+  EXPECT_TRUE(later.at({"default", "second"}).look_again);
+}
+
+TEST(AReservation, IsNotOfNodesThatItsOwnJobHolds) {
+  World world = a_rack_of(2);
+  submit(world, make_job("a", 1, 8));
+  submit(world, make_job("b", 1, 8));
+  const Topology topology(world.cluster);
+  const Gang gang{.count = 1, .requests = {{test::kGpu, 8}}};
+  const auto found = reserve(topology, holdings(world.cluster, topology, test::at(world.now)), {}, gang, world.job("a"));
+  ASSERT_TRUE(found);
+  EXPECT_TRUE(found->takes.contains(static_cast<std::size_t>(topology.find_node(world.pod(0, "b").node))));
+}
+
+TEST(APod, ThatWasToBeGoneLongAgoIsNotTakenForOneThatLeaves) {
+  Cluster cluster = ClusterBuilder{}.racks(1).nodes_per_rack(1).gpus_per_node(8).use("node-0", 8).build();
+  Pod pod = *cluster.pod({"default", "taken-0"});
+  pod.deletion_time = test::at(30);
+  cluster.put(pod);
+  const Topology topology(cluster);
+  ASSERT_EQ(holdings(cluster, topology, test::at(5)).size(), 1u);
+  EXPECT_EQ(holdings(cluster, topology, test::at(5)).front().ends, test::at(30));
+  EXPECT_TRUE(holdings(cluster, topology, test::at(100)).empty());
 }
 
 TEST(ASmallJob, FillsTheHoleWhereItIsOverBeforeTheLargeOneStarts) {
