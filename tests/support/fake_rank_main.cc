@@ -12,18 +12,21 @@
 //   stubborn     read the agent's words but never obey
 //   crash:N      raise signal N        exit:N   end with exit code N
 //   once:FILE    end the script here with exit code 1 unless FILE is there already; make it
+//   make:FILE    make FILE                 until:FILE   wait until FILE is there
 //   only:R       the commands after it are for rank R alone; others go on at `all`
 //   all
 //
 // At the end of the script the exit code is 0. The end of the input ends the process at once.
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <sstream>
 #include <string>
+#include <thread>
 
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -107,6 +110,14 @@ void obey(const RankConfig& config, const std::string& command, std::string argu
     if (std::ifstream(argument)) return;
     std::ofstream(argument) << "1";
     std::_Exit(1);
+  }
+  if (command == "make") {
+    std::ofstream(argument) << "1";
+    return;
+  }
+  if (command == "until") {
+    while (!std::ifstream(argument)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return;
   }
   if (command == "exit") std::_Exit(std::stoi(argument));
   std::cout << "no such command: " << command << std::endl;

@@ -36,8 +36,11 @@ TEST(Agent, SucceedsWithTheProgressOfItsLastStep) {
 }
 
 TEST(Agent, KeepsTheEvidenceOfACrash) {
+  const testing::TemporaryFolder folder;
+  const std::string started = folder.path() / "started";  // a rank that is killed before it has said its pid never says it
   AgentInThread agent;
-  agent.assign(scripted(1, "only:1 say:about_to_go_wrong crash:11 all wait", {0, 1}));
+  agent.assign(
+      scripted(1, "only:0 make:" + started + " only:1 until:" + started + " say:about_to_go_wrong crash:11 all wait", {0, 1}));
   const int other = pid_in(agent.wait_for_line("0: pid "));
   const auto state = agent.wait(AgentPhase::kFailed);
   ASSERT_TRUE(state.failure);
