@@ -39,6 +39,13 @@ std::string read_controller_key(const std::string& file, std::string& problems) 
   return key;
 }
 
+void check_debug_address(const std::string& address, std::string& problems) {
+  const bool is_loopback = address.starts_with("127.") || address.starts_with("[::1]:");
+  if (address == kNoFlag || is_loopback) return;
+  problems += "; --debug-address: `" + address +
+              "` is not on the loopback, as 127.0.0.1:8081: what it serves holds the templates' environment";
+}
+
 std::string identity_of_process() {
   char host[256] = "localhost";
   ::gethostname(host, sizeof host - 1);
@@ -55,9 +62,13 @@ void add_flags(CLI::App& app, Flags& flags) {
   app.add_flag("--leader-elect", flags.leader_elect, "Act only while holding the Lease trainyard-controller");
   app.add_option("--metrics-address", flags.metrics_address, "IP:PORT for /metrics, /healthz and /readyz; or none")
       ->capture_default_str();
-  app.add_option("--controller-key-file", flags.controller_key_file,
-                 "A secret of at least 32 bytes, from which each job's key is derived; the same for all controllers of a cluster")
-      ->required()
+  app.add_option("--debug-address", flags.debug_address,
+                 "A loopback IP:PORT for /debug/snapshot, which `kubectl port-forward` reaches; or none")
+      ->capture_default_str();
+  app.add_option(
+         "--controller-key-file", flags.controller_key_file,
+         "A secret of at least 32 bytes, from which each job's key is derived; the same for all controllers of a cluster; "
+         "required")
       ->check(CLI::ExistingFile);
   app.add_option("--default-image", flags.default_image, "Of worker containers whose template names none");
   app.add_option("--topology-levels", flags.topology_levels,
@@ -82,7 +93,13 @@ reconcile::ReconcilerOptions reconciler_options(const Flags& flags, std::functio
   options.settings.topology_levels = topology_of(flags.topology_levels, problems);
   options.settings.default_image = flags.default_image;
   options.settings.controller_namespace = flags.name_space;
-  options.writer = {.controller_key = read_controller_key(flags.controller_key_file, problems), .instance = flags.identity};
+  if (flags.controller_key_file.empty()) {
+    problems += "; --controller-key-file is required";
+  } else {
+    options.writer.controller_key = read_controller_key(flags.controller_key_file, problems);
+  }
+  options.writer.instance = flags.identity;
+  check_debug_address(flags.debug_address, problems);
   if (!problems.empty()) throw std::runtime_error("read the flags" + problems);
   return options;
 }

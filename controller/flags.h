@@ -21,6 +21,7 @@ struct Flags {
   std::string identity;
   bool leader_elect = false;
   std::string metrics_address = ":8080";
+  std::string debug_address = kNoFlag;
   std::string controller_key_file;
   std::string default_image;
   std::vector<std::string> topology_levels = {"zone=topology.kubernetes.io/zone", "host=kubernetes.io/hostname"};

@@ -22,6 +22,7 @@
 
 #include "controller/agents/polling_agents.h"
 #include "controller/cache/cache.h"
+#include "controller/decide/snapshot.h"
 #include "controller/flags.h"
 #include "controller/kube/brain.h"
 #include "controller/kube/credentials.h"
@@ -143,7 +144,16 @@ class Controller {
     watcher_.emplace(
         credentials_, cache::watch_targets(), [this](kube::WatchBatch batch) { heard(std::move(batch)); },
         kube::WatchOptions{.trouble = [this](std::size_t target, const std::string& what) { watch_trouble(target, what); }});
-    if (flags_.metrics_address != kNoFlag) serve(flags_.metrics_address);
+    if (flags_.metrics_address != kNoFlag) {
+      endpoints_.emplace(flags_.metrics_address, answers());
+      log_.info("serving /healthz, /readyz and /metrics", {{"port", endpoints_->port()}});
+    }
+    if (flags_.debug_address != kNoFlag) {
+      auto with_snapshot = answers();
+      with_snapshot.snapshot = [this] { return snapshot(); };
+      debug_endpoints_.emplace(flags_.debug_address, std::move(with_snapshot));
+      log_.info("serving /debug/snapshot", {{"port", debug_endpoints_->port()}});
+    }
     lead();
   }
 
@@ -156,6 +166,7 @@ class Controller {
     threads_.stop_hands();
     elector_.reset();
     endpoints_.reset();
+    debug_endpoints_.reset();
     watcher_.reset();
     agents_.stop();
     threads_.stop();
@@ -239,11 +250,8 @@ class Controller {
     metrics_.set("trainyard_pods", {}, static_cast<double>(cluster.pods().size()));
   }
 
-  void serve(const std::string& address) {
-    endpoints_.emplace(
-        address,
-        observe::EndpointAnswers{
-            .health =
+  observe::EndpointAnswers answers() {
+    return {.health =
                 [this] {
                   const SteadyClock::time_point last{SteadyClock::duration{last_beat_.load()}};
                   const auto silent = std::chrono::duration_cast<std::chrono::seconds>(SteadyClock::now() - last);
@@ -254,8 +262,18 @@ class Controller {
                 [this] {
                   metrics_.set("process_resident_memory_bytes", {}, static_cast<double>(resident_bytes()));
                   return metrics_.text();
-                }});
-    log_.info("serving /healthz, /readyz and /metrics", {{"port", endpoints_->port()}});
+                }};
+  }
+
+  /// Copied on the brain, written on the thread that asks.
+  std::string snapshot() {
+    decide::Cluster cluster;
+    threads_.brain_and_wait([&] { cluster = reconciler_.cluster(); });
+    const auto now = wall_clock();
+    decide::Json json = decide::to_json(cluster, now);
+    json["version"] = TRAINYARD_VERSION;
+    json["decisionsHash"] = decide::hash_of(decide::decisions(cluster, now));
+    return json.dump(-1, ' ', false, decide::Json::error_handler_t::replace) + "\n";
   }
 
   const observe::Log& log_;
@@ -270,7 +288,7 @@ class Controller {
   std::atomic<bool> ending_ = false;
   std::atomic<SteadyClock::rep> last_beat_{0};
   std::optional<kube::Watcher> watcher_;
-  std::optional<observe::Endpoints> endpoints_;
+  std::optional<observe::Endpoints> endpoints_, debug_endpoints_;
   std::optional<kube::LeaseElector> elector_;
   std::atomic<const kube::LeaseElector*> election_ = nullptr;  // elector_, once it is there
 };
@@ -300,6 +318,27 @@ int run(Flags flags, const sigset_t& signals) {
   }
 }
 
+/// Decides anew on what a snapshot holds, and says whether the controller that it is from decided the same.
+int replay(const std::string& file) {
+  try {
+    std::ifstream stream(file);
+    const auto json = decide::Json::parse(stream);
+    const auto snapshot = decide::read_snapshot(json);
+    const decide::Json decisions = decide::decisions(snapshot.cluster, snapshot.now);
+    std::cout << decisions.dump(2, ' ', false, decide::Json::error_handler_t::replace) << "\n";
+    const std::string hash = decide::hash_of(decisions), theirs = json.value("decisionsHash", "");
+    if (hash == theirs) {
+      std::cerr << "the same decisions as the controller's, " << hash << "\n";
+      return 0;
+    }
+    std::cerr << "other decisions than the controller's: " << hash << ", not " << theirs << "; this is version " TRAINYARD_VERSION
+              << ", and the snapshot is from " << json.value("version", "another") << "\n";
+  } catch (const std::exception& error) {
+    std::cerr << "replay " << file << ": " << error.what() << "\n";
+  }
+  return 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -315,6 +354,10 @@ int main(int argc, char** argv) {
   CLI::App app("Places TrainingJobs as gangs and runs them to their end.", "trainyard-controller");
   app.set_version_flag("--version", std::string("trainyard-controller ") + TRAINYARD_VERSION);
   add_flags(app, flags);
+  std::string snapshot;
+  CLI::App* replaying = app.add_subcommand("replay", "Shows what is decided on a snapshot that /debug/snapshot gave");
+  replaying->add_option("SNAPSHOT", snapshot, "Its file")->required()->check(CLI::ExistingFile);
   CLI11_PARSE(app, argc, argv);
+  if (replaying->parsed()) return replay(snapshot);
   return run(std::move(flags), signals);
 }

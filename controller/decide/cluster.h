@@ -218,6 +218,10 @@ class Cluster {
   const std::map<ObjectKey, Claim>& claims() const { return claims_; }
   const std::map<std::string, Volume>& volumes() const { return volumes_; }
   const std::map<std::string, PriorityClass>& priority_classes() const { return priority_classes_; }
+  const std::map<std::string, AgentView>& agents() const { return agents_; }  // by pod UID
+  /// By job UID and template hash.
+  const std::map<std::pair<std::string, std::string>, TemplateCheck>& template_checks() const { return template_checks_; }
+  const std::map<std::string, Refusal>& refusals() const { return refusals_; }  // by job UID
   const Node* node(const std::string& name) const;
   const Claim* claim(const ObjectKey& key) const;
   const Volume* volume(const std::string& name) const;

@@ -10,7 +10,7 @@
 #include "controller/decide/conditions.h"
 #include "controller/decide/creation.h"
 #include "controller/decide/pod_template.h"
-#include "crds/contract/layout.h"
+#include "controller/decide/traffic.h"
 
 namespace trainyard::decide {
 namespace {
@@ -52,17 +52,6 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
   const bool is_rejected_now = std::any_of(out.gang.rejected.begin(), out.gang.rejected.end(),
                                            [&job](const Pod* pod) { return pod->worker->generation == job.status.generation; });
   if (creating && (out.missing.empty() || is_rejected_now || programs_have_ended(job, out.gang))) return std::nullopt;
-  return out;
-}
-
-/// Consecutive workers that talk much: a replica of the model (its pipeline), then a tensor group.
-std::vector<std::int32_t> groups_of(const contract::TrainingJobSpec& spec) {
-  const auto degrees = contract::degrees(spec);
-  const std::int32_t a_worker = contract::processes_per_worker(spec);
-  std::vector<std::int32_t> out;
-  for (const std::int32_t ranks : {degrees.pp * degrees.cp * degrees.tp, degrees.cp * degrees.tp, degrees.tp}) {
-    if (ranks > a_worker && ranks % a_worker == 0) out.push_back(ranks / a_worker);
-  }
   return out;
 }
 

@@ -20,6 +20,7 @@
 #include "controller/decide/preemption.h"
 #include "controller/decide/reservation.h"
 #include "controller/decide/review.h"
+#include "controller/decide/traffic.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::decide {
@@ -87,7 +88,10 @@ class Scheduling {
     const std::vector<Reservation*> binding = binding_for(*candidate.job);
     const auto found = search(gang, binding);
     if (std::holds_alternative<NoRoom>(found)) return hold_back(candidate, position, gang, binding);
-    const auto& nodes = std::get<Placement>(found).nodes;
+    auto nodes = std::get<Placement>(found).nodes;
+    if (!candidate.has_others()) {
+      nodes = least_traffic(topology_, limited(gang, binding), links_of(candidate.job->spec), std::move(nodes));
+    }
     take(candidate, nodes, binding);
     return start(candidate, nodes);
   }
@@ -131,14 +135,16 @@ class Scheduling {
     return out;
   }
 
-  std::variant<Placement, NoRoom> search(Gang gang, const std::vector<Reservation*>& binding) {
+  static Gang limited(Gang gang, const std::vector<Reservation*>& binding) {
+    for (const auto* reservation : binding) gang.limits.push_back(&reservation->leaves);
+    return gang;
+  }
+
+  std::variant<Placement, NoRoom> search(const Gang& gang, const std::vector<Reservation*>& binding) {
     std::uint32_t bits = 0;
-    for (const auto* reservation : binding) {
-      bits |= 1u << (reservation - reservations_.data());
-      gang.limits.push_back(&reservation->leaves);
-    }
+    for (const auto* reservation : binding) bits |= 1u << (reservation - reservations_.data());
     if (const NoRoom* known = failed_.find(gang, bits)) return *known;
-    auto found = place_gang(topology_, gang);
+    auto found = place_gang(topology_, limited(gang, binding));
     if (const auto* none = std::get_if<NoRoom>(&found)) failed_.add(gang, bits, *none);
     return found;
   }
@@ -327,13 +333,14 @@ class Scheduling {
   }
 
   contract::PlacementStatus placement_status(const Candidate& candidate, const std::vector<std::string>& added) const {
-    std::set<std::string> nodes(added.begin(), added.end());
-    const std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
+    const auto& spec = candidate.job->spec;
+    std::vector<std::string> by_worker(static_cast<std::size_t>(spec.workers.count));
     for (const auto& worker : candidate.gang.workers) {
-      if (!missing.contains(worker.index)) nodes.insert(worker.pod->node);
+      if (worker.pod != nullptr) by_worker[static_cast<std::size_t>(worker.index)] = worker.pod->node;
     }
-    const auto& pack = candidate.job->spec.placement.pack;
-    const std::int32_t level = pack ? topology_.level_of(pack->level) : 0;
+    for (std::size_t i = 0; i < added.size(); ++i) by_worker[static_cast<std::size_t>(candidate.missing[i])] = added[i];
+    const std::set<std::string> nodes(by_worker.begin(), by_worker.end());
+    const std::int32_t level = spec.placement.pack ? topology_.level_of(spec.placement.pack->level) : 0;
     std::set<std::string> domains;
     for (const auto& node : nodes) {
       const auto index = topology_.find_node(node);
@@ -341,7 +348,9 @@ class Scheduling {
       const auto& domain = topology_.domains()[static_cast<std::size_t>(topology_.ancestor(index, level))];
       if (!domain.name.empty()) domains.insert(domain.name);
     }
-    return {.domains = {domains.begin(), domains.end()}, .nodes = static_cast<std::int32_t>(nodes.size())};
+    return {.domains = {domains.begin(), domains.end()},
+            .nodes = static_cast<std::int32_t>(nodes.size()),
+            .traffic = traffic_status(topology_, spec, by_worker)};
   }
 
   /// Says why the gang, or what is missing of it, has no place.

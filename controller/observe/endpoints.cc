@@ -51,7 +51,12 @@ Reply answer(const Request& request, const EndpointAnswers& answers) {
   if (path == "/readyz") return verdict(request, answers.readiness());
   if (path == "/metrics")
     return reply_to(request, http::status::ok, answers.metrics(), "text/plain; version=0.0.4; charset=utf-8");
-  return reply_to(request, http::status::not_found, "there are /healthz, /readyz and /metrics\n");
+  if (path == "/debug/snapshot" && answers.snapshot) {
+    return reply_to(request, http::status::ok, answers.snapshot(), "application/json");
+  }
+  return reply_to(request, http::status::not_found,
+                  answers.snapshot ? "there are /healthz, /readyz, /metrics and /debug/snapshot\n"
+                                   : "there are /healthz, /readyz and /metrics\n");
 }
 
 /// One connection; lives as long as a handler of it is pending.

@@ -1,5 +1,5 @@
 #pragma once
-// /healthz, /readyz and /metrics over plain HTTP, for the kubelet and Prometheus.
+// /healthz, /readyz and /metrics over plain HTTP, for the kubelet and Prometheus; and /debug/snapshot, for people.
 
 #include <functional>
 #include <memory>
@@ -13,6 +13,9 @@ struct EndpointAnswers {
   std::function<std::string()> health;
   std::function<std::string()> readiness;
   std::function<std::string()> metrics;  // Prometheus' text format
+  /// JSON (decide/snapshot.h). Empty: not served here. It holds what templates hold, environment variables too, so only where nobody else
+  /// can ask: on a loopback address, which `kubectl port-forward` reaches.
+  std::function<std::string()> snapshot = {};
 };
 
 /// One thread and its Beast server; GET and HEAD alone; a connection that stands still for 10 s is closed.

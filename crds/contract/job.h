@@ -568,14 +568,29 @@ struct WorkersStatus {
   bool operator==(const WorkersStatus&) const = default;
 };
 
+/// What a step sends over a level of the topology.
+struct LevelTraffic {
+  std::string level;  // of the topology, or "node"
+  std::int64_t bytesPerStep = 0;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("level", self.level);
+    field("bytesPerStep", self.bytesPerStep);
+  }
+  bool operator==(const LevelTraffic&) const = default;
+};
+
 struct PlacementStatus {
   std::vector<std::string> domains;
   std::int32_t nodes = 0;
+  std::vector<LevelTraffic> traffic;  // from the widest level to the narrowest, then between nodes; empty with the engine Custom
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
     field("domains", self.domains);
     field("nodes", self.nodes);
+    field("traffic", self.traffic);
   }
   bool operator==(const PlacementStatus&) const = default;
 };

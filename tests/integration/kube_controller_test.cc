@@ -79,11 +79,16 @@ class BuiltController : public ::testing::Test {
     api_.perform({.method = Method::kDelete, .path = kLease});  // of a controller that was killed
   }
 
-  std::unique_ptr<Program> start(const std::string& identity) {
-    return std::make_unique<Program>(
-        kProgram, std::vector<std::string>{"--controller-key-file=" + key_file_.string(), "--kubeconfig=" + account_.string(),
-                                           "--leader-elect", "--identity=" + identity, "--metrics-address=127.0.0.1:0",
-                                           "--topology-levels=rack=rack,host=kubernetes.io/hostname", "--log-level=debug"});
+  std::unique_ptr<Program> start(const std::string& identity, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> flags{"--controller-key-file=" + key_file_.string(),
+                                   "--kubeconfig=" + account_.string(),
+                                   "--leader-elect",
+                                   "--identity=" + identity,
+                                   "--metrics-address=127.0.0.1:0",
+                                   "--topology-levels=rack=rack,host=kubernetes.io/hostname",
+                                   "--log-level=debug"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    return std::make_unique<Program>(kProgram, flags);
   }
   /// The administrator's, with a token of the chart's service account in the place of his certificate.
   std::string kubeconfig_of_account() {
@@ -297,12 +302,31 @@ TEST_F(BuiltController, GoesOnAfterAnOutageOfTheApiServer) {
   eventually(kPods, [](const Json& list) { return list.at("items").size() == 2; });
 }
 
+TEST_F(BuiltController, GivesASnapshotOnWhichItsDecisionsAreMadeAgain) {
+  const auto controller = start("one", {"--debug-address=127.0.0.1:0"});
+  const auto line = controller->line_with("serving /debug/snapshot");
+  ASSERT_TRUE(line);
+  ASSERT_TRUE(controller->line_with("acting"));
+  apply(job("large", 3, 4));  // no room
+  apply(job("small", 1, 1));
+  eventually(kPods, [](const Json& list) { return list.at("items").size() == 1; });
+  kube::RestKubeApi debug({.server = "http://127.0.0.1:" + std::to_string(Json::parse(*line).at("port").get<int>())});
+  Json snapshot = debug.perform({.path = "/debug/snapshot"}).body;
+  ASSERT_EQ(snapshot.at("jobs").size(), 2u);
+  const auto replayed = [&] { return Program(kProgram, {"replay", folder_.write("snapshot", snapshot.dump()).string()}).wait(); };
+  EXPECT_EQ(replayed(), 0);
+  snapshot["nodes"] = Json::array();
+  EXPECT_EQ(replayed(), 1) << "another cluster, other decisions";
+  EXPECT_EQ(debug.perform({.path = "/debug"}).status, 404);
+}
+
 TEST_F(BuiltController, SaysWhatIsWrongWithItsFlagsAndEnds) {
   Program controller(kProgram, {"--controller-key-file=" + folder_.write("short", "abc").string(), "--topology-levels=rack,=x",
-                                "--kubeconfig=" + server_->kubeconfig().string()});
+                                "--debug-address=:8081", "--kubeconfig=" + server_->kubeconfig().string()});
   const auto line = controller.line_with("cannot go on");
   ASSERT_TRUE(line);
-  for (const char* part : {"`rack` is not NAME=LABEL", "`=x` is not NAME=LABEL", "at least 32 are needed"}) {
+  for (const char* part :
+       {"`:8081` is not on the loopback", "`rack` is not NAME=LABEL", "`=x` is not NAME=LABEL", "at least 32 are needed"}) {
     EXPECT_NE(line->find(part), std::string::npos) << *line;
   }
   EXPECT_EQ(controller.wait(), 1);

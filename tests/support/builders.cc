@@ -61,10 +61,11 @@ decide::Job make_job(const std::string& name, int workers, int gpus) {
   spec.workers.count = workers;
   spec.workers.gpusPerWorker = gpus;
   spec.workers.templ = contract::Json::object();
-  spec.model.size = contract::ModelSize{};
+  spec.model.size = contract::ModelSize{.layers = 2, .hiddenSize = 32, .heads = 4, .feedForwardSize = 64, .vocabularySize = 256};
   spec.data.train = {contract::Source{.path = "/data/train"}};
   spec.data.sequenceLength = 64;
   spec.training.steps = 100;
+  spec.training.optimizer.learningRate = 1e-3;
   spec.training.globalBatchSize = contract::world_size(spec);
   spec.checkpoint = contract::Checkpoint{.path = "/checkpoints", .everySteps = 10};
   return job;

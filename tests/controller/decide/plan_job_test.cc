@@ -21,7 +21,14 @@ TEST(AJob, RunsFromItsCreationToItsEnd) {
   EXPECT_EQ(world.status().generation, 1);
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-1"}));
   EXPECT_EQ(world.status().workers, (contract::WorkersStatus{.desired = 2, .ready = 2}));
-  EXPECT_EQ(world.status().placement, (contract::PlacementStatus{.domains = {"rack-0"}, .nodes = 2}));
+  ASSERT_TRUE(world.status().placement);
+  EXPECT_EQ(world.status().placement->domains, std::vector<std::string>{"rack-0"});
+  EXPECT_EQ(world.status().placement->nodes, 2);
+  const auto& traffic = world.status().placement->traffic;
+  ASSERT_EQ(traffic.size(), 2u);
+  EXPECT_EQ(traffic[0], (contract::LevelTraffic{.level = "rack", .bytesPerStep = 0})) << "both are in one";
+  EXPECT_EQ(traffic[1].level, "node");
+  EXPECT_GT(traffic[1].bytesPerStep, 0);
   EXPECT_EQ(world.status().startTime, "2026-01-01T00:00:00Z");
   EXPECT_EQ(world.status().selector, "trainyard.dev/job-name=a");
   world.now = 3;

@@ -1,0 +1,128 @@
+#include "controller/decide/snapshot.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/controller/decide/a_world.h"
+
+namespace trainyard::decide {
+namespace {
+
+using test::at;
+using test::ClusterBuilder;
+using test::make_job;
+
+/// Something in every field.
+Cluster full_cluster() {
+  Cluster cluster = ClusterBuilder{}.racks(2).nodes_per_rack(2).gpus_per_node(8).build();
+  cluster.put(Node{.name = "n",
+                   .labels = {{"a", "b"}},
+                   .allocatable = {{"cpu", 1}, {"x/y", 9'000'000'000'000'000'000}},
+                   .taints = {{"k", "v", "NoExecute"}},
+                   .unschedulable = true,
+                   .ready = true,
+                   .ready_since = at(1.000001)});
+  Job job = make_job("a", 2, 8);
+  job.deleting = true;
+  job.status.generation = 3;
+  job.status.progress = contract::Progress{};
+  job.status.progress->loss = 0.1;
+  job.problems = {{"spec.x", "no"}};
+  job.status_written = at(2);
+  cluster.put(job);
+  Pod pod{.key = {"default", "a-0-1"}, .uid = "u", .node = "n", .nominated_node = "m", .phase = PodPhase::kFailed};
+  pod.requests = {{"pods", 1}};
+  pod.created = at(3);
+  pod.deletion_time = at(4);
+  contract::State word;
+  word.version = 7;
+  pod.worker = WorkerPod{.job = "a",
+                         .job_uid = job.uid,
+                         .worker = 1,
+                         .generation = 2,
+                         .template_hash = "h",
+                         .ip = "10.0.0.1",
+                         .agent_port = 7,
+                         .container_running = true,
+                         .waiting_reason = "w",
+                         .waiting_message = "wm",
+                         .exit_code = 137,
+                         .exit_reason = "OOMKilled",
+                         .exited_at = at(5),
+                         .last_word = word,
+                         .exit_message = "em",
+                         .reason = "r",
+                         .message = "m",
+                         .unscheduled_message = "um"};
+  cluster.put(pod);
+  cluster.put(Claim{.key = {"default", "c"}, .phase = "Bound", .volume = "v", .deleting = true});
+  cluster.put(Volume{.name = "v", .required_terms = Json::array({{{"matchExpressions", Json::array()}}})});
+  cluster.put(PriorityClass{.name = "p", .value = -5, .is_default = true, .preempts = false});
+  cluster.put_agent("u", {.state = word, .reachable = true, .since = at(6), .error = "e", .other_key = true, .events_made = 2});
+  TemplateCheck check{.accepted = true, .over_quota = true, .message = "m"};
+  check.needs = {.requests = {{"cpu", 3}},
+                 .rules = {.selector = {{"s", "t"}},
+                           .required_terms = Json::array({{{"matchFields", Json::array()}}}),
+                           .tolerations = {{"k", "Exists", "", "NoSchedule"}},
+                           .volume_terms = {Json::array({1})}},
+                 .claims = {"c"}};
+  check.beyond_direct = {{"spec.hostPorts", "no"}};
+  check.at = at(8);
+  cluster.put_template_check(job.uid, "h", check);
+  cluster.put_refusal(job.uid, {.generation = 3, .request = "create pod", .message = "quota"});
+  cluster.settings.preempted_min_run = std::chrono::seconds(17);
+  cluster.settings.status_writes_per_second = 0.5;
+  return cluster;
+}
+
+TEST(Snapshot, HoldsEveryFieldOfEveryObject) {
+  const Cluster cluster = full_cluster();
+  const Snapshot read = read_snapshot(Json::parse(to_json(cluster, at(10)).dump()));
+  EXPECT_EQ(read.now, at(10));
+  EXPECT_EQ(read.cluster.settings, cluster.settings);
+  EXPECT_EQ(read.cluster.nodes(), cluster.nodes());
+  EXPECT_EQ(read.cluster.pods(), cluster.pods());
+  EXPECT_EQ(read.cluster.jobs(), cluster.jobs());
+  EXPECT_EQ(read.cluster.claims(), cluster.claims());
+  EXPECT_EQ(read.cluster.volumes(), cluster.volumes());
+  EXPECT_EQ(read.cluster.priority_classes(), cluster.priority_classes());
+  EXPECT_EQ(read.cluster.agents(), cluster.agents());
+  EXPECT_EQ(read.cluster.template_checks(), cluster.template_checks());
+  EXPECT_EQ(read.cluster.refusals(), cluster.refusals());
+}
+
+TEST(Snapshot, NamesEveryFieldThatItCannotRead) {
+  Json json = to_json(full_cluster(), at(10));
+  json["pods"][0]["phase"] = "Lost";
+  json["nodes"][1].erase("ready");
+  json.erase("volumes");
+  try {
+    read_snapshot(json);
+    FAIL();
+  } catch (const std::invalid_argument& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("pods[0].phase"), std::string::npos) << text;
+    EXPECT_NE(text.find("nodes[1].ready"), std::string::npos) << text;
+    EXPECT_NE(text.find("volumes"), std::string::npos) << text;
+  }
+}
+
+TEST(Decisions, AreTheSameOnASnapshotThatWasWrittenAndRead) {
+  Cluster cluster = ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).build();
+  for (const char* name : {"a", "b"}) {
+    Job job = make_job(name, 2, 8);
+    cluster.put(job);
+  }
+  const Json ours = decisions(cluster, at(1));
+  ASSERT_FALSE(ours["jobs"].empty());
+  const Snapshot read = read_snapshot(to_json(cluster, at(1)));
+  EXPECT_EQ(decisions(read.cluster, read.now), ours);
+  cluster.erase_node("node-0");
+  EXPECT_EQ(hash_of(decisions(read.cluster, read.now)), hash_of(ours));
+  Job longer = make_job("b", 1, 8);
+  longer.spec.suspend = true;
+  cluster.put(longer);
+  EXPECT_NE(hash_of(decisions(cluster, at(1))), hash_of(ours));
+}
+
+}  // namespace
+}  // namespace trainyard::decide

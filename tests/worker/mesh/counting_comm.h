@@ -1,0 +1,62 @@
+#pragma once
+// A Comm that counts the bytes which its rank sends, as rings would: what worker/plan/traffic.h foretells.
+
+#include <atomic>
+#include <memory>
+#include <utility>
+
+#include "worker/mesh/mesh.h"
+
+namespace trainyard::mesh {
+
+class CountingComm : public Comm {
+ public:
+  /// `sent` is added to; both must outlive this object.
+  CountingComm(Comm& inner, std::atomic<std::int64_t>& sent) : inner_(inner), sent_(sent) {}
+  std::int32_t rank() const override { return inner_.rank(); }
+  std::int32_t size() const override { return inner_.size(); }
+  void all_reduce(at::Tensor& tensor, ReduceOp op) override {
+    // Of a ring's 2(n - 1)/n parts; what does not divide by n is on this rank where it comes last.
+    const std::int64_t all = 2 * (size() - 1) * bytes(tensor);
+    sent_ += all / size() + (rank() == size() - 1 ? all % size() : 0);
+    inner_.all_reduce(tensor, op);
+  }
+  void all_gather(std::vector<at::Tensor>& out, const at::Tensor& in) override {
+    sent_ += (size() - 1) * bytes(in);
+    inner_.all_gather(out, in);
+  }
+  void broadcast(at::Tensor& tensor, std::int32_t root) override {
+    if (rank() != root) sent_ += bytes(tensor);
+    inner_.broadcast(tensor, root);
+  }
+  void send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) override {
+    sent_ += bytes(tensor);
+    inner_.send(tensor, to, tag);
+  }
+  void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) override { inner_.receive(tensor, from, tag); }
+  void barrier() override { inner_.barrier(); }
+
+ private:
+  static std::int64_t bytes(const at::Tensor& tensor) { return static_cast<std::int64_t>(tensor.nbytes()); }
+  Comm& inner_;
+  std::atomic<std::int64_t>& sent_;
+};
+
+/// What all ranks have sent, by axis.
+struct Sent {
+  std::atomic<std::int64_t> world = 0, data = 0, tensor = 0, pipeline = 0;
+};
+
+/// The same mesh, counted. Both must outlive it.
+inline Mesh counted(Mesh& mesh, Sent& sent) {
+  const auto over = [](Comm& comm, std::atomic<std::int64_t>& count) { return std::make_unique<CountingComm>(comm, count); };
+  return Mesh(mesh.layout(), mesh.rank(), mesh.device(),
+              {.world = over(mesh.world(), sent.world),
+               .data = over(mesh.data(), sent.data),
+               .tensor = over(mesh.tensor(), sent.tensor),
+               .pipeline = over(mesh.pipeline(), sent.pipeline),
+               .activations = over(mesh.activations(), sent.pipeline),
+               .gradients = over(mesh.gradients(), sent.pipeline)});
+}
+
+}  // namespace trainyard::mesh

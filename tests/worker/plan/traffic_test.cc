@@ -1,0 +1,95 @@
+// The volumes by hand; that the engine sends just these is proved in tests/worker/schedule/traffic_test.cc.
+
+#include "worker/plan/traffic.h"
+
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "worker/plan/cost.h"
+
+namespace trainyard::plan {
+namespace {
+
+/// One layer-pair model on `ranks` ranks: B·T·D is 2·8·16 = 256 numbers, the model has 3,120 parameters.
+contract::TrainingJobSpec job(std::int32_t ranks) {
+  contract::TrainingJobSpec spec;
+  spec.workers.count = ranks;
+  spec.model.size = contract::ModelSize{.layers = 2, .hiddenSize = 16, .heads = 2, .feedForwardSize = 24, .vocabularySize = 32};
+  spec.data.sequenceLength = 8;
+  spec.parallelism.microBatchSize = 2;
+  spec.training.globalBatchSize = 8;
+  spec.training.precision.compute = contract::ComputePrecision::kFP32;
+  return spec;
+}
+
+std::int64_t total(const std::vector<Flow>& flows) {
+  std::int64_t sum = 0;
+  for (const auto& flow : flows) sum += flow.bytes;
+  return sum;
+}
+std::int64_t bytes(const std::vector<Flow>& flows, std::int32_t from, std::int32_t to) {
+  std::int64_t sum = 0;
+  for (const auto& flow : flows) sum += flow.from == from && flow.to == to ? flow.bytes : 0;
+  return sum;
+}
+
+TEST(TrafficPerStep, IsNothingOnOneRank) { EXPECT_TRUE(traffic_per_step(job(1)).empty()); }
+
+TEST(TrafficPerStep, ReducesAllGradientsAndTheLossOverTheReplicas) {
+  const auto spec = job(4);
+  const std::int64_t gradients = (num_parameters(*spec.model.size) + 1) * 4;
+  const auto flows = traffic_per_step(spec);
+  ASSERT_EQ(flows.size(), 4u);
+  for (std::int32_t rank = 0; rank < 4; ++rank) EXPECT_EQ(bytes(flows, rank, (rank + 1) % 4), gradients * 2 * 3 / 4);
+}
+
+TEST(TrafficPerStep, GathersTheGradientsOfAllReplicasWhereTheSumIsCanonical) {
+  auto spec = job(4);
+  spec.training.reduction = contract::Reduction::kCanonical;
+  EXPECT_EQ(bytes(traffic_per_step(spec), 3, 0), (num_parameters(*spec.model.size) + 1) * 4 * 3);
+}
+
+TEST(TrafficPerStep, SumsActivationsFourTimesALayerOverATensorGroup) {
+  auto spec = job(2);
+  spec.parallelism.tensor = 2;
+  // 4 micro-batches; 4 sums for each of 2 layers, 1 for the embedding, 1 for the head, 3 numbers a token for the cross entropy.
+  EXPECT_EQ(bytes(traffic_per_step(spec), 0, 1), 4 * ((4 * 2 + 2) * 256 + 3 * 16) * 4);
+}
+
+TEST(TrafficPerStep, SendsActivationsForthAndGradientsBackBetweenNeighbouringStages) {
+  auto spec = job(2);
+  spec.parallelism.pipeline = 2;
+  const auto flows = traffic_per_step(spec);
+  EXPECT_EQ(bytes(flows, 0, 1), 4 * 256 * 4);
+  EXPECT_EQ(bytes(flows, 1, 0), 4 * 256 * 4);
+  EXPECT_EQ(total(flows), 2 * 4 * 256 * 4);
+}
+
+TEST(TrafficPerStep, SendsHalfAsManyBytesOfActivationsInBf16) {
+  auto spec = job(2);
+  spec.parallelism.pipeline = 2;
+  const auto full = total(traffic_per_step(spec));
+  spec.training.precision.compute = contract::ComputePrecision::kBF16;
+  EXPECT_EQ(total(traffic_per_step(spec)) * 2, full);
+}
+
+TEST(TrafficPerStep, AddsATiedEmbeddingBetweenTheEndsOfAPipeline) {
+  auto spec = job(2);
+  spec.parallelism.pipeline = 2;
+  const auto apart = total(traffic_per_step(spec));
+  spec.model.size->tieEmbeddings = true;
+  EXPECT_EQ(total(traffic_per_step(spec)) - apart, 2 * 32 * 16 * 4);
+}
+
+TEST(TrafficPerStep, ConnectsRanksOfTheSameTensorAndPipelinePlaceAmongReplicas) {
+  auto spec = job(8);
+  spec.parallelism.tensor = 2;
+  spec.parallelism.pipeline = 2;
+  const auto flows = traffic_per_step(spec);
+  for (std::int32_t rank = 0; rank < 4; ++rank) EXPECT_GT(bytes(flows, rank, rank + 4), 0) << rank;
+  EXPECT_EQ(bytes(flows, 0, 5), 0) << "neither an axis in common";
+}
+
+}  // namespace
+}  // namespace trainyard::plan

@@ -1,0 +1,106 @@
+#include "worker/plan/traffic.h"
+
+#include <algorithm>
+
+#include "crds/contract/layout.h"
+#include "worker/plan/parameters.h"
+#include "worker/plan/stages.h"
+
+namespace trainyard::plan {
+namespace {
+
+using contract::Axis;
+using contract::Layout;
+
+constexpr std::int64_t kFloatBytes = 4;
+
+/// What a rank sends on in a ring of n, of an all-reduce of `bytes`.
+std::int64_t all_reduce(std::int64_t bytes, std::int64_t n) { return (2 * (n - 1) * bytes + n / 2) / n; }
+
+class Traffic {
+ public:
+  explicit Traffic(const contract::TrainingJobSpec& spec)
+      : spec_(spec),
+        size_(spec.model.size.value()),
+        layout_(contract::degrees(spec), contract::world_size(spec)),
+        stages_(split_layers(size_, layout_.degrees().pp)) {
+    const std::int64_t samples_at_once = std::int64_t{layout_.degrees().dp} * spec.parallelism.microBatchSize;
+    micro_batches_ = std::max<std::int64_t>(1, spec.training.globalBatchSize / samples_at_once);
+    tokens_ = std::int64_t{spec.parallelism.microBatchSize} * spec.data.sequenceLength;
+    const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
+    activation_ = tokens_ * size_.hiddenSize * (full ? 4 : 2);
+    for (std::int32_t stage = 0; stage < layout_.degrees().pp; ++stage) tensor_.push_back(tensor_ring(stage));
+    if (layout_.degrees().dp > 1) {
+      find_data_rings();
+    } else {
+      data_.resize(stages_.size());
+    }
+  }
+
+  std::vector<Flow> flows() const {
+    std::vector<Flow> out;
+    const auto send = [&out](std::int32_t from, std::int32_t to, std::int64_t bytes) {
+      if (from != to && bytes > 0) out.push_back({from, to, bytes});
+    };
+    const auto& degrees = layout_.degrees();
+    for (std::int32_t rank = 0; rank < layout_.world_size(); ++rank) {
+      const auto at = layout_.coordinate_of(rank);
+      const auto peer = [&](Axis axis, std::int32_t by) {
+        auto there = at;
+        auto& moving = axis == Axis::kTp ? there.tp : axis == Axis::kDp ? there.dp : there.pp;
+        moving = (moving + by) % layout_.size(axis);
+        return layout_.rank_of(there);
+      };
+      send(rank, peer(Axis::kTp, 1), tensor_[static_cast<std::size_t>(at.pp)]);
+      send(rank, peer(Axis::kDp, 1), data_[static_cast<std::size_t>(at.pp)]);
+      if (at.pp + 1 < degrees.pp) {
+        send(rank, peer(Axis::kPp, 1), micro_batches_ * activation_);
+        send(peer(Axis::kPp, 1), rank, micro_batches_ * activation_);
+      }
+      if (size_.tieEmbeddings && at.pp == 0 && degrees.pp > 1) {
+        const std::int64_t bytes = std::int64_t{size_.vocabularySize} * size_.hiddenSize / degrees.tp * kFloatBytes;
+        send(rank, peer(Axis::kPp, degrees.pp - 1), bytes);
+        send(peer(Axis::kPp, degrees.pp - 1), rank, bytes);
+      }
+    }
+    return out;
+  }
+
+ private:
+  std::int64_t tensor_ring(std::int32_t stage) const {
+    const bool first = stage == 0, last = stage + 1 == layout_.degrees().pp;
+    const auto& range = stages_[static_cast<std::size_t>(stage)];
+    const std::int64_t activations = 4LL * (range.last - range.first) + (first ? 1 : 0) + (last ? 1 : 0);
+    const std::int64_t bytes = activations * activation_ + (last ? 3 * tokens_ * kFloatBytes : 0);
+    return all_reduce(micro_batches_ * bytes, layout_.degrees().tp);
+  }
+
+  void find_data_rings() {
+    const auto& degrees = layout_.degrees();
+    std::vector<std::int64_t> elements(stages_.size(), 1);  // by stage; the loss
+    for (const auto& parameter : llama_parameters(size_, stages_)) {
+      // A tied embedding on a single stage has two gradients, which are added after the reduction.
+      const bool twice = size_.tieEmbeddings && degrees.pp == 1 && parameter.name == "model.embed_tokens.weight";
+      const std::int64_t own = num_elements(box_of(parameter, degrees.tp, 0).sizes) * (twice ? 2 : 1);
+      for (const auto stage : parameter.stages) elements[static_cast<std::size_t>(stage)] += own;
+    }
+    const bool canonical = spec_.training.reduction == contract::Reduction::kCanonical;
+    for (const auto number : elements) {
+      const std::int64_t bytes = number * kFloatBytes;
+      data_.push_back(canonical ? (degrees.dp - 1) * bytes : all_reduce(bytes, degrees.dp));
+    }
+  }
+
+  const contract::TrainingJobSpec& spec_;
+  const contract::ModelSize& size_;
+  const Layout layout_;
+  const std::vector<LayerRange> stages_;
+  std::int64_t micro_batches_ = 1, tokens_ = 0, activation_ = 0;  // activation_: bytes of a micro-batch between two layers
+  std::vector<std::int64_t> tensor_, data_;                       // by stage: bytes that a rank sends on in its ring
+};
+
+}  // namespace
+
+std::vector<Flow> traffic_per_step(const contract::TrainingJobSpec& spec) { return Traffic(spec).flows(); }
+
+}  // namespace trainyard::plan

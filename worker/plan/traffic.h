@@ -1,0 +1,33 @@
+#pragma once
+// What the ranks of a job send each other in one optimizer step, from the layout and the sizes alone.
+//
+// Letters: B micro-batch, T tokens of a sequence, D model width, V vocabulary, tp and dp the degrees, m micro-batches a step of a data
+// rank. Collectives are taken for rings in rank order (A. Patarasuk and X. Yuan, Bandwidth Optimal All-reduce Algorithms for Clusters of
+// Workstations, 2009): of an all-reduce of S bytes over n ranks each sends 2(n − 1)/n·S to the next one, of an all-gather of S bytes a rank
+// (n − 1)·S.
+//   tensor    a micro-batch: an all-reduce of B·T·D for each of the 2 cuts of a layer, forward and backward (M. Shoeybi et al.,
+//             arXiv:1909.08053, section 3), one for the embedding, one for the head, and 3·B·T numbers in FP32 for the cross entropy
+//   pipeline  a micro-batch: B·T·D from each rank of a stage to that of the next, and as much back (arXiv:2104.04473, section 3.2)
+//   data      the gradients and the loss in FP32: an all-reduce with Fast, an all-gather with Canonical
+//   tied      V·D/tp in FP32 each way between the first and the last stage, where they share the embedding
+// Left out, as below a thousandth of it: the gradient norm's sums, the word that rides on each step, evaluations, checkpoints.
+
+#include <cstdint>
+#include <vector>
+
+#include "crds/contract/job.h"
+
+namespace trainyard::plan {
+
+/// One rank's bytes to another in a step.
+struct Flow {
+  std::int32_t from = 0;
+  std::int32_t to = 0;
+  std::int64_t bytes = 0;
+  bool operator==(const Flow&) const = default;
+};
+
+/// Of a job of the engine Trainyard whose spec was accepted. At most five flows a rank.
+std::vector<Flow> traffic_per_step(const contract::TrainingJobSpec& spec);
+
+}  // namespace trainyard::plan
