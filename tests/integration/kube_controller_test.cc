@@ -307,7 +307,7 @@ TEST_F(BuiltController, GivesASnapshotOnWhichItsDecisionsAreMadeAgain) {
   const auto line = controller->line_with("serving /debug/snapshot");
   ASSERT_TRUE(line);
   ASSERT_TRUE(controller->line_with("acting"));
-  apply(job("large", 3, 4));  // no room
+  apply(job("large", 4, 8));  // no room
   apply(job("small", 1, 1));
   eventually(kPods, [](const Json& list) { return list.at("items").size() == 1; });
   kube::RestKubeApi debug({.server = "http://127.0.0.1:" + std::to_string(Json::parse(*line).at("port").get<int>())});
