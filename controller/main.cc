@@ -34,6 +34,7 @@
 #include "controller/observe/endpoints.h"
 #include "controller/observe/log.h"
 #include "controller/observe/metrics.h"
+#include "controller/reconcile/job_metrics.h"
 #include "controller/reconcile/reconciler.h"
 #include "crds/contract/signature.h"
 
@@ -45,6 +46,7 @@ using SteadyClock = std::chrono::steady_clock;
 
 constexpr std::size_t kNumHands = 64;            // four plans' worth: one that hangs in an admission webhook does not have all
 constexpr std::chrono::seconds kBeat{1};         // the brain shows that it lives so often …
+constexpr std::chrono::seconds kCountEach{10};   // what is counted of the cluster; Prometheus reads it about as often
 constexpr std::chrono::seconds kBrainHangs{60};  // … and /healthz fails when it has not for so long
 
 contract::Time wall_clock() { return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now()); }
@@ -97,6 +99,9 @@ class Reporter : public reconcile::Observer {
     metrics_.add("trainyard_kube_requests_total", {{"action", std::string(kind)}, {"status", std::to_string(status)}});
     metrics_.observe("trainyard_kube_request_seconds", {{"action", std::string(kind)}},
                      std::chrono::duration<double>(took).count());
+  }
+  void wrote(const decide::Job& before, const contract::TrainingJobStatus& status, contract::Time now) override {
+    reconcile::count_happening(metrics_, before, status, now);
   }
   void warned(std::string_view message, const contract::Json& details) override {
     metrics_.add("trainyard_log_warnings_total", {{"message", std::string(message)}});
@@ -235,19 +240,11 @@ class Controller {
     const auto now = SteadyClock::now();
     last_beat_ = now.time_since_epoch().count();
     metrics_.set("trainyard_brain_delay_seconds", {}, std::chrono::duration<double>(now - due).count());
-    threads_.brain_after(kBeat, [this, next = now + kBeat] {
-      count();
-      beat(next);
-    });
-  }
-  void count() {
-    const decide::Cluster& cluster = reconciler_.cluster();
-    std::map<std::string, int> jobs;
-    for (const auto& [key, job] : cluster.jobs()) ++jobs[std::string(contract::name_of(job.status.phase))];
-    metrics_.clear("trainyard_jobs");
-    for (const auto& [phase, number] : jobs) metrics_.set("trainyard_jobs", {{"phase", phase}}, number);
-    metrics_.set("trainyard_nodes", {}, static_cast<double>(cluster.nodes().size()));
-    metrics_.set("trainyard_pods", {}, static_cast<double>(cluster.pods().size()));
+    if (now >= counted_ + kCountEach) {
+      reconcile::count_cluster(metrics_, reconciler_.cluster(), wall_clock());
+      counted_ = now;
+    }
+    threads_.brain_after(kBeat, [this, next = now + kBeat] { beat(next); });
   }
 
   observe::EndpointAnswers answers() {
@@ -287,6 +284,7 @@ class Controller {
   reconcile::Reconciler reconciler_;
   std::atomic<bool> ending_ = false;
   std::atomic<SteadyClock::rep> last_beat_{0};
+  SteadyClock::time_point counted_{};  // the brain's
   std::optional<kube::Watcher> watcher_;
   std::optional<observe::Endpoints> endpoints_, debug_endpoints_;
   std::optional<kube::LeaseElector> elector_;

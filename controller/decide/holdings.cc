@@ -11,16 +11,6 @@
 namespace trainyard::decide {
 namespace {
 
-double lost_work(const Job& job, Time now) {
-  const auto& workers = job.spec.workers;
-  const double devices = static_cast<double>(std::max(1, workers.gpusPerWorker)) * workers.count;
-  Time since = since_of(job.status, condition::kPlaced);
-  if (const auto& checkpoint = job.status.checkpoint) {
-    since = std::max(since, contract::parse_rfc3339(checkpoint->completedAt).value_or(since));
-  }
-  return devices * std::max(0.0, std::chrono::duration<double>(now - since).count());
-}
-
 /// When the pod is expected to leave its node though its job may go on: it is being deleted, or its job is over or gone. Nothing where it
 /// stays, or was to be gone long ago: something holds it.
 std::optional<Time> leaves_at(const Cluster& cluster, const Pod& pod, const Job* job, Time now) {
@@ -34,6 +24,16 @@ std::optional<Time> leaves_at(const Cluster& cluster, const Pod& pod, const Job*
 }
 
 }  // namespace
+
+double lost_work(const Job& job, Time now) {
+  const auto& workers = job.spec.workers;
+  const double devices = static_cast<double>(std::max(1, workers.gpusPerWorker)) * workers.count;
+  Time since = since_of(job.status, condition::kPlaced);
+  if (const auto& checkpoint = job.status.checkpoint) {
+    since = std::max(since, contract::parse_rfc3339(checkpoint->completedAt).value_or(since));
+  }
+  return devices * std::max(0.0, std::chrono::duration<double>(now - since).count());
+}
 
 bool ends_before(const Holding& a, const Holding& b) {
   const Time end_a = a.ends.value_or(Time::max()), end_b = b.ends.value_or(Time::max());

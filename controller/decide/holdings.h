@@ -29,6 +29,9 @@ bool ends_before(const Holding& a, const Holding& b);
 /// In that order. Cost: O(pods).
 std::vector<Holding> holdings(const Cluster& cluster, const Topology& topology, Time now);
 
+/// Holding::lost_work of a gang that is placed.
+double lost_work(const Job& job, Time now);
+
 /// The gang is gone from the topology.
 void release(Topology& topology, const Holding& holding);
 

@@ -280,7 +280,9 @@ class Reader {
 };
 
 struct ActionWords {
-  Json operator()(const WriteStatus& it) const { return {{"writeStatus", to_text(it.key)}, {"status", contract::encode(it.status)}}; }
+  Json operator()(const WriteStatus& it) const {
+    return {{"writeStatus", to_text(it.key)}, {"status", contract::encode(it.status)}};
+  }
   Json operator()(const CreatePod& it) const { return {{"createPod", to_text(it.key)}, {"body", it.body}}; }
   Json operator()(const DeletePod& it) const {
     Json out = {{"deletePod", to_text(it.key)}, {"uid", it.uid}, {"why", it.why}};
@@ -343,7 +345,8 @@ Snapshot read_snapshot(const Json& json) {
   for (auto& volume : reader.get<std::vector<Volume>>("volumes")) cluster.put(std::move(volume));
   for (auto& one : reader.get<std::vector<PriorityClass>>("priorityClasses")) cluster.put(std::move(one));
   reader.each<AgentView>("agents", [&](const std::string& uid, AgentView view) { cluster.put_agent(uid, std::move(view)); });
-  reader.each<Refusal>("refusals", [&](const std::string& uid, Refusal refusal) { cluster.put_refusal(uid, std::move(refusal)); });
+  reader.each<Refusal>("refusals",
+                       [&](const std::string& uid, Refusal refusal) { cluster.put_refusal(uid, std::move(refusal)); });
   for (const auto& item : reader.get<std::vector<Json>>("templateChecks")) {
     Reader check(item);
     auto value = check.get<TemplateCheck>("check");
@@ -365,8 +368,6 @@ Json decisions(const Cluster& cluster, Time now) {
   return out;
 }
 
-std::string hash_of(const Json& decisions) {
-  return text_hash(decisions.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
+std::string hash_of(const Json& decisions) { return text_hash(decisions.dump(-1, ' ', false, Json::error_handler_t::replace)); }
 
 }  // namespace trainyard::decide

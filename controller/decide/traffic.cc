@@ -203,10 +203,10 @@ class Refinement {
   const Topology& topology_;
   const Gang& gang_;
   std::vector<std::vector<std::pair<std::int32_t, std::int64_t>>> links_;  // by worker: the other one, and the bytes
-  std::vector<std::int64_t> fit_;            // by node: how many workers may be there
-  std::vector<std::int64_t> room_;           // and how many more than are
-  std::vector<std::vector<Index>> places_;   // by worker: the domains around its node
-  std::vector<std::vector<Index>> targets_;  // the nodes to move to
+  std::vector<std::int64_t> fit_;                                          // by node: how many workers may be there
+  std::vector<std::int64_t> room_;                                         // and how many more than are
+  std::vector<std::vector<Index>> places_;                                 // by worker: the domains around its node
+  std::vector<std::vector<Index>> targets_;                                // the nodes to move to
 };
 
 }  // namespace

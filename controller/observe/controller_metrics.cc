@@ -2,11 +2,52 @@
 
 namespace trainyard::observe {
 
+namespace {
+
+/// From a second to a week.
+std::vector<double> wait_buckets() { return {1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 7 * 24 * 3600}; }
+
+}  // namespace
+
 std::vector<MetricDefinition> controller_metrics() {
   using enum MetricType;
   return {
       {"trainyard_leading", kGauge, "1 while this controller acts, 0 while it stands by.", {}},
       {"trainyard_jobs", kGauge, "TrainingJobs by phase.", {}},
+      {"trainyard_jobs_waiting", kGauge, "TrainingJobs that wait for their place, by the reason of their condition Placed.", {}},
+      {"trainyard_jobs_finished_total", kCounter, "TrainingJobs that have ended, by result.", {}},
+      {"trainyard_job_wait_seconds", kHistogram, "From a job's creation to its first place.", wait_buckets()},
+      {"trainyard_job_start_seconds", kHistogram, "From a gang's place to its first step; with the engine Custom: until all run.",
+       wait_buckets()},
+      {"trainyard_job_restarts_total", kCounter, "Restarts after a failure, by the failure's class.", {}},
+      {"trainyard_job_preemptions_total", kCounter, "Gangs that made room for a job of higher priority.", {}},
+      {"trainyard_preemption_lost_device_seconds_total",
+       kCounter,
+       "GPU-seconds (worker-seconds on CPUs) that preempted gangs do again.",
+       {}},
+      {"trainyard_job_devices", kGauge, "GPUs of a placed job; its workers on CPUs.", {}},
+      {"trainyard_job_step", kGauge, "Optimizer steps that a placed job has done.", {}},
+      {"trainyard_job_steps", kGauge, "Optimizer steps that it is to do.", {}},
+      {"trainyard_job_loss", kGauge, "Its last training loss.", {}},
+      {"trainyard_job_tokens_per_second", kGauge, "Its training rate.", {}},
+      {"trainyard_job_mfu_ratio", kGauge, "The share of its devices' peak that it uses.", {}},
+      {"trainyard_job_progress_timestamp_seconds", kGauge, "When its progress was last told, in seconds since 1970.", {}},
+      {"trainyard_job_goodput_ratio",
+       kGauge,
+       "The share of its time since its first start that there is progress to show for.",
+       {}},
+      {"trainyard_job_final_goodput_ratio",
+       kHistogram,
+       "The same of jobs that have ended.",
+       {0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99}},
+      {"trainyard_devices",
+       kGauge,
+       "GPUs of the cluster: held by jobs or other_pods, free, or unavailable (cordoned, not ready).",
+       {}},
+      {"trainyard_fragmentation_ratio",
+       kGauge,
+       "By level of the topology, the share of the free GPUs that lies in domains of which others are in use.",
+       {}},
       {"trainyard_nodes", kGauge, "Nodes of the cluster.", {}},
       {"trainyard_pods", kGauge, "Pods of the cluster, of whomever.", {}},
       {"trainyard_plans_total", kCounter, "Decisions made, by what was looked at.", {}},

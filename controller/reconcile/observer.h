@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "controller/decide/cluster.h"
 #include "controller/reconcile/work_queue.h"
 #include "crds/contract/fields.h"
 
@@ -20,6 +21,8 @@ class Observer {
                        std::chrono::microseconds /*took*/) {}
   /// The API server answered; status 0: it did not.
   virtual void requested(std::string_view /*kind*/, int /*status*/, std::chrono::milliseconds /*took*/) {}
+  /// A job's status was written, in the place of that of `before`.
+  virtual void wrote(const decide::Job& /*before*/, const contract::TrainingJobStatus& /*status*/, contract::Time /*now*/) {}
   /// Something an operator may have to act on; `message` is constant.
   virtual void warned(std::string_view /*message*/, const contract::Json& /*details*/) {}
   /// This controller acts (the lists of a new leader are in), or no longer does.

@@ -152,6 +152,8 @@ void Performer::refuse(const RunPointer& run, const Action& action, const std::s
 void Performer::assume(const Action& action, const kube::Response& response) {
   const contract::Time now = executor_.now();
   if (const auto* status = std::get_if<decide::WriteStatus>(&action); status != nullptr) {
+    const auto* job = cache_.cluster().job(status->key);
+    if (job != nullptr && job->uid == status->uid) observer_.wrote(*job, status->status, now);
     cache_.assume_status(response.body, now);
   } else if (std::holds_alternative<CreatePod>(action)) {
     cache_.assume_pod(response.body);

@@ -109,7 +109,8 @@ class Exhaustive {
       if (free_[node] < gpus_ || (unused && !tried.insert({topology_.domains()[node].parent, free_[node]}).second)) continue;
       Crossings next = so_far;
       for (const auto& [other, bytes] : from_[places_.size()]) {
-        const auto there = static_cast<std::int32_t>(places_[static_cast<std::size_t>(other)]), here = static_cast<std::int32_t>(node);
+        const auto there = static_cast<std::int32_t>(places_[static_cast<std::size_t>(other)]),
+                   here = static_cast<std::int32_t>(node);
         for (std::int32_t level = 0; level <= topology_.num_levels(); ++level) {
           if (topology_.ancestor(here, level) != topology_.ancestor(there, level)) next[static_cast<std::size_t>(level)] += bytes;
         }
@@ -215,11 +216,23 @@ void compare(int racks, int nodes_per_rack, int room, const std::vector<contract
 TEST(Placement, SendsAlmostAsLittleOverRacksAsTheBestOfAllPlacements) {
   Tally tally;
   std::vector<contract::TrainingJobSpec> jobs, halves;
-  for (const auto& [tensor, pipeline, data] : std::vector<Degrees>{
-           {8, 2, 1}, {8, 1, 2}, {8, 3, 1}, {8, 1, 3}, {8, 2, 2}, {8, 4, 1}, {8, 1, 4}, {8, 2, 3}, {8, 3, 2}, {4, 2, 3}, {4, 6, 1}, {2, 8, 1}, {2, 4, 2}}) {
+  for (const auto& [tensor, pipeline, data] : std::vector<Degrees>{{8, 2, 1},
+                                                                   {8, 1, 2},
+                                                                   {8, 3, 1},
+                                                                   {8, 1, 3},
+                                                                   {8, 2, 2},
+                                                                   {8, 4, 1},
+                                                                   {8, 1, 4},
+                                                                   {8, 2, 3},
+                                                                   {8, 3, 2},
+                                                                   {4, 2, 3},
+                                                                   {4, 6, 1},
+                                                                   {2, 8, 1},
+                                                                   {2, 4, 2}}) {
     jobs.push_back(job(tensor * pipeline * data / 8, 8, {tensor, pipeline, data}));
   }
-  for (const auto& [tensor, pipeline, data] : std::vector<Degrees>{{4, 2, 1}, {4, 2, 2}, {8, 2, 1}, {8, 1, 2}, {4, 4, 1}, {4, 1, 4}, {4, 3, 2}, {4, 2, 3}}) {
+  for (const auto& [tensor, pipeline, data] :
+       std::vector<Degrees>{{4, 2, 1}, {4, 2, 2}, {8, 2, 1}, {8, 1, 2}, {4, 4, 1}, {4, 1, 4}, {4, 3, 2}, {4, 2, 3}}) {
     halves.push_back(job(tensor * pipeline * data / 4, 4, {tensor, pipeline, data}));
   }
   compare(2, 4, 1, jobs, tally);

@@ -34,11 +34,7 @@ void step(const contract::TrainingJobSpec& spec, mesh::Sent& sent) {
     model::LlamaStage stage(*spec.model.size, parameters, mesh);
     StepRunner runner(spec, parameters, stage, mesh);
     const at::Tensor rows = at::arange(2 * 7, at::kLong).view({2, 7});
-    runner.run({.micro_batches = 4,
-                .micro_batch_size = 2,
-                .sequence_length = 6,
-                .loss_tokens = 8 * 6,
-                .read = [&](std::int32_t) {
+    runner.run({.micro_batches = 4, .micro_batch_size = 2, .sequence_length = 6, .loss_tokens = 8 * 6, .read = [&](std::int32_t) {
                   return MicroBatch{.tokens_BT = rows.narrow(1, 0, 6), .targets_BT = rows.narrow(1, 1, 6)};
                 }});
   });
@@ -57,7 +53,8 @@ std::int64_t foretold(const contract::TrainingJobSpec& spec, contract::Axis axis
 }
 
 TEST(Traffic, IsForetoldToTheByte) {
-  for (const auto& degrees : {contract::Degrees{.tp = 2}, {.pp = 2}, {.pp = 4}, {.dp = 2}, {.pp = 2, .dp = 2, .tp = 2}, {.dp = 4}}) {
+  for (const auto& degrees :
+       {contract::Degrees{.tp = 2}, {.pp = 2}, {.pp = 4}, {.dp = 2}, {.pp = 2, .dp = 2, .tp = 2}, {.dp = 4}}) {
     for (const bool tied : {false, true}) {
       for (const bool canonical : {false, true}) {
         for (const bool half : {false, true}) {
@@ -68,7 +65,8 @@ TEST(Traffic, IsForetoldToTheByte) {
           mesh::Sent sent;
           step(spec, sent);
           SCOPED_TRACE("pp " + std::to_string(degrees.pp) + ", dp " + std::to_string(degrees.dp) + ", tp " +
-                       std::to_string(degrees.tp) + (tied ? ", tied" : "") + (canonical ? ", canonical" : "") + (half ? ", BF16" : ""));
+                       std::to_string(degrees.tp) + (tied ? ", tied" : "") + (canonical ? ", canonical" : "") +
+                       (half ? ", BF16" : ""));
           EXPECT_EQ(sent.tensor, foretold(spec, contract::Axis::kTp));
           EXPECT_EQ(sent.pipeline, foretold(spec, contract::Axis::kPp));
           EXPECT_EQ(sent.data, foretold(spec, contract::Axis::kDp));

@@ -1,0 +1,153 @@
+#include "controller/reconcile/job_metrics.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+
+#include "controller/decide/conditions.h"
+#include "controller/decide/fragmentation.h"
+#include "controller/decide/holdings.h"
+
+namespace trainyard::reconcile {
+namespace {
+
+using contract::Time;
+using decide::Cluster;
+using decide::Job;
+namespace condition = decide::condition;
+namespace reason = decide::reason;
+
+double seconds(Time from, Time to) { return std::max(0.0, std::chrono::duration<double>(to - from).count()); }
+
+bool becomes(const contract::TrainingJobStatus& before, const contract::TrainingJobStatus& after, const char* type) {
+  return !decide::is_true(before, type) && decide::is_true(after, type);
+}
+
+void count_jobs(observe::Metrics& metrics, const Cluster& cluster) {
+  std::map<std::string, int> by_phase, by_reason;
+  for (const auto& [key, job] : cluster.jobs()) {
+    ++by_phase[std::string(contract::name_of(job.status.phase))];
+    const bool waits = job.status.queue && job.status.queue->position;
+    if (waits) ++by_reason[decide::reason_of(job.status, condition::kPlaced)];
+  }
+  metrics.clear("trainyard_jobs");
+  for (const auto& [phase, number] : by_phase) metrics.set("trainyard_jobs", {{"phase", phase}}, number);
+  metrics.clear("trainyard_jobs_waiting");
+  for (const auto& [why, number] : by_reason) metrics.set("trainyard_jobs_waiting", {{"reason", why}}, number);
+}
+
+void tell_of(observe::Metrics& metrics, const Job& job, Time now) {
+  const observe::Labels labels = {{"namespace", job.key.ns}, {"job", job.key.name}};
+  const auto& status = job.status;
+  metrics.set("trainyard_job_devices", labels, double{1} * job.spec.workers.count * std::max(1, job.spec.workers.gpusPerWorker));
+  if (const auto& progress = status.progress) {
+    metrics.set("trainyard_job_step", labels, static_cast<double>(progress->step));
+    metrics.set("trainyard_job_steps", labels, static_cast<double>(progress->steps));
+    if (progress->loss) metrics.set("trainyard_job_loss", labels, *progress->loss);
+    if (progress->tokensPerSecond) metrics.set("trainyard_job_tokens_per_second", labels, *progress->tokensPerSecond);
+    if (progress->mfu) metrics.set("trainyard_job_mfu_ratio", labels, *progress->mfu);
+    if (const auto at = contract::parse_rfc3339(progress->updatedAt)) {
+      metrics.set("trainyard_job_progress_timestamp_seconds", labels, std::chrono::duration<double>(at->time_since_epoch()).count());
+    }
+  }
+  if (const auto ratio = goodput(status, now)) metrics.set("trainyard_job_goodput_ratio", labels, *ratio);
+}
+
+void count_live_jobs(observe::Metrics& metrics, const Cluster& cluster, Time now) {
+  for (const char* gauge : {"trainyard_job_devices", "trainyard_job_step", "trainyard_job_steps", "trainyard_job_loss",
+                            "trainyard_job_tokens_per_second", "trainyard_job_mfu_ratio", "trainyard_job_progress_timestamp_seconds",
+                            "trainyard_job_goodput_ratio"}) {
+    metrics.clear(gauge);
+  }
+  for (const auto& [key, job] : cluster.jobs()) {
+    if (decide::is_true(job.status, condition::kPlaced) && !decide::is_finished(job.status)) tell_of(metrics, job, now);
+  }
+}
+
+/// The resources that jobs ask for as devices.
+std::set<std::string> devices(const Cluster& cluster) {
+  std::set<std::string> out{contract::Workers{}.gpuResourceName};
+  for (const auto& [key, job] : cluster.jobs()) {
+    if (job.spec.workers.gpusPerWorker > 0) out.insert(job.spec.workers.gpuResourceName);
+  }
+  return out;
+}
+
+void count_devices(observe::Metrics& metrics, const Cluster& cluster) {
+  metrics.clear("trainyard_devices");
+  metrics.clear("trainyard_fragmentation_ratio");
+  const decide::Topology topology(cluster);
+  for (const auto& resource : devices(cluster)) {
+    std::int64_t all = 0, unavailable = 0, jobs = 0, others = 0;
+    for (std::size_t i = 0; i < topology.num_nodes(); ++i) {
+      const auto& node = topology.node(i);
+      const std::int64_t has = node.allocatable[resource];
+      if (has == 0) continue;
+      all += has;
+      std::int64_t used = 0;
+      for (const auto* pod : cluster.pods_on(node.name)) {
+        (pod->worker ? jobs : others) += pod->requests[resource];
+        used += pod->requests[resource];
+      }
+      if (!node.ready || node.unschedulable) unavailable += std::max<std::int64_t>(0, has - used);
+    }
+    if (all == 0) continue;
+    const auto set = [&](const char* state, std::int64_t number) {
+      metrics.set("trainyard_devices", {{"resource", resource}, {"state", state}}, static_cast<double>(number));
+    };
+    set("jobs", jobs);
+    set("other_pods", others);
+    set("unavailable", unavailable);
+    set("free", std::max<std::int64_t>(0, all - jobs - others - unavailable));
+    const auto shares = decide::fragmentation(topology, resource);
+    for (std::size_t level = 0; level < shares.size(); ++level) {
+      const std::string name = level < topology.levels().size() ? topology.levels()[level].name : "node";
+      metrics.set("trainyard_fragmentation_ratio", {{"resource", resource}, {"level", name}}, shares[level]);
+    }
+  }
+}
+
+}  // namespace
+
+void count_happening(observe::Metrics& metrics, const Job& before, const contract::TrainingJobStatus& after, Time now) {
+  const auto& last = before.status;
+  if (!last.startTime && after.startTime) metrics.observe("trainyard_job_wait_seconds", {}, seconds(before.created, now));
+  if (becomes(last, after, condition::kRunning)) {
+    metrics.observe("trainyard_job_start_seconds", {}, seconds(decide::since_of(after, condition::kPlaced), now));
+  }
+  if (after.restarts > last.restarts) {
+    const std::string of = after.failure ? std::string(contract::name_of(after.failure->failureClass)) : "";
+    metrics.add("trainyard_job_restarts_total", {{"class", of}}, after.restarts - last.restarts);
+  }
+  if (after.preemptions > last.preemptions) {
+    Job stopped = before;
+    stopped.status.checkpoint = after.checkpoint;
+    metrics.add("trainyard_job_preemptions_total");
+    metrics.add("trainyard_preemption_lost_device_seconds_total", {}, decide::lost_work(stopped, now));
+  }
+  for (const char* end : {condition::kComplete, condition::kFailed}) {
+    if (!becomes(last, after, end)) continue;
+    metrics.add("trainyard_jobs_finished_total", {{"result", end == condition::kComplete ? "Succeeded" : "Failed"}});
+    if (const auto ratio = goodput(after, now)) metrics.observe("trainyard_job_final_goodput_ratio", {}, *ratio);
+  }
+}
+
+void count_cluster(observe::Metrics& metrics, const Cluster& cluster, Time now) {
+  count_jobs(metrics, cluster);
+  count_live_jobs(metrics, cluster, now);
+  count_devices(metrics, cluster);
+  metrics.set("trainyard_nodes", {}, static_cast<double>(cluster.nodes().size()));
+  metrics.set("trainyard_pods", {}, static_cast<double>(cluster.pods().size()));
+}
+
+std::optional<double> goodput(const contract::TrainingJobStatus& status, Time now) {
+  const auto started = status.startTime ? contract::parse_rfc3339(*status.startTime) : std::nullopt;
+  if (!started || !status.progress || status.progress->tokensPerSecond.value_or(0) <= 0) return std::nullopt;
+  const Time until = status.completionTime ? contract::parse_rfc3339(*status.completionTime).value_or(now) : now;
+  const double passed = seconds(*started, until);
+  if (passed <= 0) return std::nullopt;
+  return std::min(1.0, static_cast<double>(status.progress->tokens) / *status.progress->tokensPerSecond / passed);
+}
+
+}  // namespace trainyard::reconcile
