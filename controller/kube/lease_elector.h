@@ -18,10 +18,11 @@ namespace trainyard::kube {
 struct LeaseOptions {
   std::string name_space;  // of the Lease
   std::string name = "trainyard-controller";
-  std::string identity;                              // who this is; unique among those that live
-  std::chrono::seconds duration{15};                 // others may take the lease when it was not renewed for so long
-  std::chrono::milliseconds renew_deadline{10'000};  // a leader that could not renew for so long stops leading; < duration
-  std::chrono::milliseconds retry_period{2'000};     // between tries to acquire and to renew; < renew_deadline
+  std::string identity;  // who this is; unique among those that live
+  // A leader that dies is followed within duration + 1.25 retry_period, 8.25 s, and the time of a request.
+  std::chrono::seconds duration{7};                 // others may take the lease when it was not renewed for so long
+  std::chrono::milliseconds renew_deadline{5'000};  // a leader that could not renew for so long stops leading; < duration
+  std::chrono::milliseconds retry_period{1'000};    // between tries to acquire and to renew; < renew_deadline
 };
 
 /// On the elector's thread; must return soon, since no renewal happens meanwhile.

@@ -48,7 +48,8 @@ void tell_of(observe::Metrics& metrics, const Job& job, Time now) {
     if (progress->tokensPerSecond) metrics.set("trainyard_job_tokens_per_second", labels, *progress->tokensPerSecond);
     if (progress->mfu) metrics.set("trainyard_job_mfu_ratio", labels, *progress->mfu);
     if (const auto at = contract::parse_rfc3339(progress->updatedAt)) {
-      metrics.set("trainyard_job_progress_timestamp_seconds", labels, std::chrono::duration<double>(at->time_since_epoch()).count());
+      metrics.set("trainyard_job_progress_timestamp_seconds", labels,
+                  std::chrono::duration<double>(at->time_since_epoch()).count());
     }
   }
   if (const auto ratio = goodput(status, now)) metrics.set("trainyard_job_goodput_ratio", labels, *ratio);
@@ -56,8 +57,8 @@ void tell_of(observe::Metrics& metrics, const Job& job, Time now) {
 
 void count_live_jobs(observe::Metrics& metrics, const Cluster& cluster, Time now) {
   for (const char* gauge : {"trainyard_job_devices", "trainyard_job_step", "trainyard_job_steps", "trainyard_job_loss",
-                            "trainyard_job_tokens_per_second", "trainyard_job_mfu_ratio", "trainyard_job_progress_timestamp_seconds",
-                            "trainyard_job_goodput_ratio"}) {
+                            "trainyard_job_tokens_per_second", "trainyard_job_mfu_ratio",
+                            "trainyard_job_progress_timestamp_seconds", "trainyard_job_goodput_ratio"}) {
     metrics.clear(gauge);
   }
   for (const auto& [key, job] : cluster.jobs()) {

@@ -291,6 +291,21 @@ TEST_F(BuiltController, EndsCleanlyAndIsFollowedByTheOneThatStoodBy) {
   eventually(kPods, [](const Json& list) { return list.at("items").size() == 1; });
 }
 
+TEST_F(BuiltController, ThatIsKilledIsFollowedByTheOneThatStoodBy) {
+  const auto first = start("one");
+  ASSERT_TRUE(first->line_with("acting"));
+  const auto second = start("two");
+  ASSERT_TRUE(second->line_with("another controller leads"));
+  apply(job("before", 1, 1));
+  eventually(kPods, [](const Json& list) { return list.at("items").size() == 1; });
+  const auto killed_at = std::chrono::steady_clock::now();
+  first->signal(SIGKILL);
+  ASSERT_TRUE(second->line_with("acting"));
+  RecordProperty("takeover_ms", static_cast<int>((std::chrono::steady_clock::now() - killed_at) / std::chrono::milliseconds(1)));
+  apply(job("later", 1, 1));
+  eventually(kPods, [](const Json& list) { return list.at("items").size() == 2; });
+}
+
 TEST_F(BuiltController, GoesOnAfterAnOutageOfTheApiServer) {
   const auto controller = start("one");
   ASSERT_TRUE(controller->line_with("acting"));

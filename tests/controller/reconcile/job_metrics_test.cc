@@ -128,7 +128,8 @@ TEST(ControllerMetrics, AreTheOnesThatDashboardAlertsAndDocumentsName) {
     const std::string text = read(file);
     ASSERT_FALSE(text.empty()) << file;
     std::set<std::string> named;
-    for (auto it = std::sregex_iterator(text.begin(), text.end(), name); it != std::sregex_iterator(); ++it) named.insert(it->str());
+    for (auto it = std::sregex_iterator(text.begin(), text.end(), name); it != std::sregex_iterator(); ++it)
+      named.insert(it->str());
     EXPECT_GT(named.size(), 3u) << file;
     for (const auto& metric : named) EXPECT_TRUE(known.contains(metric)) << file << " names " << metric;
   }
