@@ -29,6 +29,10 @@ std::vector<decide::TopologyLevel> topology_of(const std::vector<std::string>& f
   return levels;
 }
 
+std::vector<std::string> list_of(const std::vector<std::string>& flags) {
+  return flags == std::vector<std::string>{kNoFlag} ? std::vector<std::string>{} : flags;
+}
+
 std::string read_controller_key(const std::string& file, std::string& problems) {
   std::string key = kube::read_credential_file(file);
   key.erase(key.find_last_not_of(" \t\r\n") + 1);
@@ -75,6 +79,14 @@ void add_flags(CLI::App& app, Flags& flags) {
                  "NAME=LABEL of nodes, from the widest to the narrowest level; or none")
       ->delimiter(',')
       ->capture_default_str();
+  app.add_option("--unhealthy-node-conditions", flags.unhealthy_conditions,
+                 "Types of node conditions that drive gangs from a node where they are True; or none")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--maintenance-taints", flags.maintenance_taints,
+                 "Keys of taints with the effect NoSchedule that drive gangs from a node, as NoExecute does; or none")
+      ->delimiter(',')
+      ->capture_default_str();
   app.add_option("--log-level", flags.log_level)
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();
@@ -91,6 +103,8 @@ reconcile::ReconcilerOptions reconciler_options(const Flags& flags, std::functio
   reconcile::ReconcilerOptions options;
   options.may_write = std::move(may_write);
   options.settings.topology_levels = topology_of(flags.topology_levels, problems);
+  options.settings.unhealthy_conditions = list_of(flags.unhealthy_conditions);
+  options.settings.maintenance_taints = list_of(flags.maintenance_taints);
   options.settings.default_image = flags.default_image;
   options.settings.controller_namespace = flags.name_space;
   if (flags.controller_key_file.empty()) {

@@ -25,6 +25,8 @@ struct Flags {
   std::string controller_key_file;
   std::string default_image;
   std::vector<std::string> topology_levels = {"zone=topology.kubernetes.io/zone", "host=kubernetes.io/hostname"};
+  std::vector<std::string> unhealthy_conditions = decide::Settings{}.unhealthy_conditions;
+  std::vector<std::string> maintenance_taints = decide::Settings{}.maintenance_taints;
   std::string log_level = "info";
 };
 

@@ -196,7 +196,7 @@ void Cache::put_pod(const Json& object) {
 }
 
 void Cache::put_node(const Json& object) {
-  auto node = decode_node(object);
+  auto node = decode_node(object, cluster_.settings.unhealthy_conditions);
   if (!node) return;
   if (!node->ready && node->ready_since >= outage_start_ && node->ready_since <= outage_grace_end_) {
     node->ready_since = outage_grace_end_;

@@ -56,10 +56,10 @@ const Json& condition(const Json& status, std::string_view type) {
   return null;
 }
 
-/// The status of the container that trains: kContainerName, or the only one.
-const Json& trainer(const Json& status) {
+/// What `kind`, containers of a spec or containerStatuses of a status, has of the container that trains: kContainerName, or the only one.
+const Json& trainer(const Json& json, std::string_view kind) {
   static const Json null;
-  const Json& containers = list(status, "containerStatuses");
+  const Json& containers = list(json, kind);
   for (const Json& item : containers) {
     if (text(item, "name") == contract::kContainerName) return item;
   }
@@ -130,7 +130,7 @@ std::optional<decide::WorkerPod> read_worker(const Json& metadata, const Json& s
   worker.message = text(status, "message");
   const Json& scheduled = condition(status, "PodScheduled");
   if (text(scheduled, "status") == "False") worker.unscheduled_message = text(scheduled, "message");
-  read_container(trainer(status), worker);
+  read_container(trainer(status, "containerStatuses"), worker);
   return worker;
 }
 
@@ -252,12 +252,16 @@ std::optional<decide::Pod> decode_pod(const Json& object) {
   std::vector<Problem> problems;  // what is no quantity counts as nothing, as it takes nothing
   if (!pod.is_finished()) pod.requests = decide::pod_requests(spec, problems);
   pod.worker = read_worker(metadata, status);
-  if (pod.worker) pod.worker->agent_port = agent_port(spec);
+  if (pod.worker) {
+    pod.worker->agent_port = agent_port(spec);
+    pod.worker->tolerations = decide::read_node_rules(spec).tolerations;
+    pod.worker->memory_limited = !member(member(member(trainer(spec, "containers"), "resources"), "limits"), "memory").is_null();
+  }
   if (pod.worker && pod.node.empty() && pod.nominated_node.empty()) pod.nominated_node = pinned_node(spec);
   return pod;
 }
 
-std::optional<decide::Node> decode_node(const Json& object) {
+std::optional<decide::Node> decode_node(const Json& object, const std::vector<std::string>& unhealthy_conditions) {
   decide::Node node{.name = key_of(object).name};
   if (node.name.empty()) return std::nullopt;
   const Json& spec = member(object, "spec");
@@ -272,6 +276,9 @@ std::optional<decide::Node> decode_node(const Json& object) {
   const Json& ready = condition(status, "Ready");
   node.ready = text(ready, "status") == "True";
   node.ready_since = time(ready, "lastTransitionTime").value_or(Time{});
+  for (const auto& type : unhealthy_conditions) {
+    if (node.trouble.empty() && text(condition(status, type), "status") == "True") node.trouble = type;
+  }
   return node;
 }
 

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "controller/decide/cluster.h"
 
@@ -27,7 +29,7 @@ void shrink_volume(Json& object);
 
 /// Nothing where the object has no name or UID (or, but for what has none, no namespace).
 std::optional<decide::Pod> decode_pod(const Json& object);
-std::optional<decide::Node> decode_node(const Json& object);
+std::optional<decide::Node> decode_node(const Json& object, const std::vector<std::string>& unhealthy_conditions = {});
 std::optional<decide::Claim> decode_claim(const Json& object);
 std::optional<decide::Volume> decode_volume(const Json& object);
 std::optional<decide::PriorityClass> decode_priority_class(const Json& object);

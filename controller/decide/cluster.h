@@ -44,6 +44,7 @@ struct Node {
   bool unschedulable = false;  // cordoned
   bool ready = false;          // the condition Ready is True
   Time ready_since{};          // lastTransitionTime of that condition
+  std::string trouble;         // a condition that is True and among Settings::unhealthy_conditions; empty: none is
   bool operator==(const Node&) const = default;
 };
 
@@ -66,12 +67,14 @@ struct WorkerPod {
   std::string waiting_message;
   std::optional<std::int32_t> exit_code;     // its state.terminated
   std::string exit_reason;                   // OOMKilled, Error, Completed
+  bool memory_limited = false;               // it has a memory limit
   std::optional<Time> exited_at;             // state.terminated.finishedAt
   std::optional<contract::State> last_word;  // its termination message, where that is a State
   std::string exit_message;                  // else the message: of the kubelet, where it could not start the container
   std::string reason;                        // status.reason: OutOfcpu, UnexpectedAdmissionError, NodeAffinity, Evicted, …
   std::string message;                       // status.message
   std::string unscheduled_message;           // of the condition PodScheduled, where it is False (binding: Scheduler)
+  std::vector<Toleration> tolerations;       // with those that admission added
   bool operator==(const WorkerPod&) const = default;
 };
 
@@ -186,6 +189,15 @@ struct Settings {
   std::chrono::seconds silence_told{600};   // no step for so long is told in the condition Progressing
   std::chrono::seconds preempted_min_run{600};      // a job that was preempted is left alone so long once it is placed again
   std::chrono::seconds rejecting_node_avoided{30};  // no pods go to a node so long after its kubelet rejected one
+  /// Conditions of nodes that say, where they are True, that what runs there will not go well. By default those of node-problem-detector
+  /// (config/kernel-monitor.json) and of AKS that tell of broken hardware, kernels and file systems.
+  std::vector<std::string> unhealthy_conditions{
+      "KernelDeadlock", "ReadonlyFilesystem", "XfsShutdown",         "CperHardwareErrorFatal", "FilesystemCorruptionProblem",
+      "GPUMissing",     "XIDErrors",          "NVLinkStatusInactive"};
+  /// Keys of taints by which somebody is about to empty a node, also with the effect NoSchedule: a gang does not wait for its eviction. By
+  /// default those of the cluster autoscaler, of Karpenter and of GKE.
+  std::vector<std::string> maintenance_taints{"ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted",
+                                              "cloud.google.com/impending-node-termination"};
   bool operator==(const Settings&) const = default;
 };
 

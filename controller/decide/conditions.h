@@ -50,6 +50,11 @@ inline constexpr const char* kWorkersStarting = "WorkersStarting";
 inline constexpr const char* kAssignmentRefused = "AssignmentRefused";  // by an agent: is it of another version?
 // Of Running and Progressing, False: a failure was counted, and no step was done since.
 inline constexpr const char* kRestarting = "Restarting";
+// Of Running, False: one more failure of several in a row; the restart waits.
+inline constexpr const char* kBackingOff = "BackingOff";
+// Of Running, either way, and then of the failure: pods leave their nodes, since somebody looks after those, or since they are broken.
+inline constexpr const char* kNodeDrained = "NodeDrained";
+inline constexpr const char* kNodeUnhealthy = "NodeUnhealthy";
 // Of Running and Progressing, True, with the engine Custom:
 inline constexpr const char* kProgramsRun = "ProgramsRun";
 // Of Running, either way:

@@ -56,6 +56,11 @@ bool is_warning(const Condition& item) {
 std::vector<Action> transition_events(const Job& job, const contract::TrainingJobStatus& next) {
   std::vector<Action> out;
   const auto& last = job.status;
+  if (next.uncountedRestarts > last.uncountedRestarts && next.failure) {
+    out.push_back(make_event(job, EventType::kWarning, reason::kRestarting,
+                             "restart that counts nothing against lifecycle.maxRestarts: " + next.failure->message,
+                             "uncounted/" + std::to_string(next.uncountedRestarts)));
+  }
   if (next.restarts > last.restarts && next.failure) {
     out.push_back(make_event(job, EventType::kWarning, reason::kRestarting,
                              "restart " + std::to_string(next.restarts) + " of at most " +

@@ -15,12 +15,13 @@ constexpr std::size_t kHoldersNamed = 3;
 struct Words {
   const char *one, *many;
 };
-constexpr std::array<Words, 7> kObstacles{{
+constexpr std::array<Words, 8> kObstacles{{
     // in the order of Obstacle
     {" does not match the template's nodeSelector or affinity", " do not match the template's nodeSelector or affinity"},
     {" cannot mount a volume of the template's claims", " cannot mount a volume of the template's claims"},
     {" has a taint that the template does not tolerate", " have taints that the template does not tolerate"},
     {" has a taint for a condition of its own, as pressure", " have taints for conditions of their own, as pressure"},
+    {" is unhealthy by one of its conditions", " are unhealthy by their conditions"},
     {" is cordoned", " are cordoned"},
     {" is not ready", " are not ready"},
     {" rejected a pod a moment ago", " rejected pods a moment ago"},

@@ -79,6 +79,7 @@ std::optional<Obstacle> obstacle(const Node& node, const NodeRules& rules) {
     const bool comes_and_goes = taint.key.starts_with("node.kubernetes.io/");
     if (!tolerates(rules.tolerations, taint)) return comes_and_goes ? Obstacle::kCondition : Obstacle::kTaint;
   }
+  if (!node.trouble.empty()) return Obstacle::kUnhealthy;
   if (node.unschedulable && !tolerates(rules.tolerations, cordon)) return Obstacle::kCordoned;
   if (!node.ready) return Obstacle::kNotReady;
   return std::nullopt;

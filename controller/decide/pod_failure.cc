@@ -1,11 +1,14 @@
 #include "controller/decide/pod_failure.h"
 
 #include <algorithm>
-#include <array>
+#include <charconv>
+#include <optional>
 #include <sstream>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "controller/decide/node_health.h"
 #include "crds/contract/state.h"
 
 namespace trainyard::decide {
@@ -21,13 +24,6 @@ Failure about(const Pod& pod) {
   return failure;
 }
 
-/// What a container runtime says of a command that is not in the image, or is no program.
-bool is_users(const std::string& runtime_message) {
-  const auto has = [&](const char* words) { return runtime_message.find(words) != std::string::npos; };
-  return has("executable file not found") || has("no such file or directory") || has("permission denied") ||
-         has("exec format error");
-}
-
 // A shell and the container runtime tell of a signal by the exit code 128 + its number; there are 64.
 constexpr std::int32_t kSignalled = 128, kSignals = 65;
 
@@ -40,6 +36,36 @@ std::vector<std::string> lines_of(const std::string& text) {
     if (std::any_of(line.begin(), line.end(), tells)) lines.push_back(line);
   }
   return lines;
+}
+
+struct RootCause {
+  std::int32_t rank = 0, exit_code = 0;  // below 0: minus a signal's number
+};
+
+/// The number after `name` and a colon, as in "  exitcode  : -9 (pid: 17)".
+std::optional<std::int32_t> number_in(const std::string& line, std::string_view name) {
+  const auto at = line.find_first_not_of(' ');
+  if (at == std::string::npos || line.compare(at, name.size(), name) != 0) return std::nullopt;
+  const auto colon = line.find(": ", at);
+  if (colon == std::string::npos) return std::nullopt;
+  std::int32_t value = 0;
+  const auto [end, error] = std::from_chars(line.data() + colon + 2, line.data() + line.size(), value);
+  if (error != std::errc{}) return std::nullopt;
+  return value;
+}
+
+/// What torchrun says last (torch/distributed/elastic/multiprocessing/errors, ChildFailedError).
+std::optional<RootCause> torchrun_root_cause(const std::vector<std::string>& lines) {
+  const auto from = std::find_if(lines.begin(), lines.end(), [](const std::string& line) {
+    return line.find("Root Cause (first observed failure)") != std::string::npos;
+  });
+  std::optional<std::int32_t> rank, exit_code;
+  for (auto line = from; line != lines.end(); ++line) {
+    if (!rank) rank = number_in(*line, "rank");
+    if (!exit_code) exit_code = number_in(*line, "exitcode");
+  }
+  if (!rank || !exit_code) return std::nullopt;
+  return RootCause{*rank, *exit_code};
 }
 
 std::string said(const std::string& text) { return text.empty() ? "" : ": " + text; }
@@ -59,16 +85,16 @@ Failure pod_ended(const Pod& pod) {
   if (worker.exited_at) failure.at = contract::to_rfc3339(*worker.exited_at);
   const std::string name = "pod " + to_text(pod.key);
   if (!worker.reason.empty()) {  // the kubelet or the node controller ended it: Evicted, Terminated, NodeLost, Shutdown
-    failure.failureClass = FailureClass::kInfrastructure;
     failure.reason = worker.reason;
     failure.message = name + " was ended" + said(worker.message);
   } else if (worker.exit_reason == "OOMKilled") {
     failure.reason = "OutOfMemory";
-    failure.message = name +
-                      " was killed, since its container had used up its memory; raise the container's memory limit, or lower "
-                      "parallelism.microBatchSize";
+    failure.message =
+        name + (worker.memory_limited
+                    ? " was killed, since its container had used up its memory; raise the container's memory limit, or "
+                      "have it use less"
+                    : " was killed, since its node had no memory left; give the container a memory request and limit");
   } else if (worker.exit_reason == "StartError" || worker.exit_reason == "ContainerCannotRun") {
-    failure.failureClass = is_users(worker.exit_message) ? FailureClass::kUser : FailureClass::kUnknown;
     failure.reason = "ContainerNotStarted";
     failure.message = name + "'s container could not be started" + said(worker.exit_message) +
                       "; look at command, args and volumeMounts of spec.workers.template";
@@ -83,26 +109,29 @@ Failure pod_ended(const Pod& pod) {
 
 Failure program_ended(const Pod& pod) {
   Failure failure = pod_ended(pod);
-  if (failure.reason != "WorkerExited") return failure;
+  if (failure.reason != kProgramExited) return failure;
   const auto& worker = *pod.worker;
   failure.lastLines = lines_of(worker.exit_message);
-  failure.message = "the program of pod " + to_text(pod.key) + " ended";
-  if (worker.exit_code && *worker.exit_code > kSignalled && *worker.exit_code < kSignalled + kSignals) {
-    failure.signal = contract::signal_name(*worker.exit_code - kSignalled);
-    failure.message += " by " + *failure.signal;
-  } else if (worker.exit_code) {
-    failure.message += " with exit code " + std::to_string(*worker.exit_code);
+  failure.message = "the program of pod " + to_text(pod.key);
+  if (const auto root = torchrun_root_cause(failure.lastLines)) {
+    failure.rank = root->rank;
+    failure.exitCode = root->exit_code < 0 ? kSignalled - root->exit_code : root->exit_code;
+    failure.message = "rank " + std::to_string(root->rank) + " of pod " + to_text(pod.key);
   }
-  failure.message += failure.lastLines.empty() ? "; its log says more" : ": " + failure.lastLines.back();
+  failure.message += " ended";
+  const auto code = failure.exitCode;
+  if (code && *code > kSignalled && *code < kSignalled + kSignals) {
+    failure.signal = contract::signal_name(*code - kSignalled);
+    failure.message += " by " + *failure.signal;
+  } else if (code) {
+    failure.message += " with exit code " + std::to_string(*code);
+  }
   return failure;
 }
 
-bool tells_of_a_lost_peer(const Pod& pod) {
-  static constexpr std::array<const char*, 8> kWords{
-      "Connection closed by peer", "Connection reset by peer", "Connection refused", "Broken pipe",
-      "ncclRemoteError",           "remote process exited",    "Socket closed",      "SocketTimeout"};
-  const auto& text = pod.worker->exit_message;
-  return std::any_of(kWords.begin(), kWords.end(), [&text](const char* words) { return text.find(words) != std::string::npos; });
+std::string words_of_end(const Failure& failure, const std::string& telling_line) {
+  if (!telling_line.empty()) return ": " + telling_line;
+  return failure.lastLines.empty() ? "; its log says more" : ": " + failure.lastLines.back();
 }
 
 Failure pod_lost(const Pod& pod, const char* reason, const std::string& how, Time since) {
@@ -112,6 +141,11 @@ Failure pod_lost(const Pod& pod, const char* reason, const std::string& how, Tim
   failure.message = "pod " + to_text(pod.key) + " is lost: " + how;
   failure.at = contract::to_rfc3339(since);
   return failure;
+}
+
+Failure pod_deleted(const Cluster& cluster, const Pod& pod, const std::string& how, Time since) {
+  const auto departure = must_leave(cluster, pod);
+  return departure ? pod_lost(pod, departure->reason, departure->why, since) : pod_lost(pod, "WorkerDeleted", how, since);
 }
 
 }  // namespace trainyard::decide

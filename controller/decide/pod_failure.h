@@ -10,13 +10,20 @@ namespace trainyard::decide {
 
 /// Of a worker without a pod.
 contract::Failure worker_gone(std::int32_t worker);
-/// Of a pod that ended without a last word: evicted, out of memory, crashed.
+/// Of a pod that ended without a last word: evicted, out of memory, crashed. What class that is, classify.h says.
 contract::Failure pod_ended(const Pod& pod);
-/// The same of a program that has no agent (engine Custom): by its exit code, and what it left as a termination message.
+
+/// The reason of a program that ended (engine Custom), before it is known why.
+inline constexpr const char* kProgramExited = "WorkerExited";
+/// The same of a program that has no agent (engine Custom): by its exit code, and what it left as a termination message. Where that ends with
+/// torchrun's summary, by what torchrun says of the rank that failed first. words_of_end() completes the message.
 contract::Failure program_ended(const Pod& pod);
-/// Whether what a program left says that another one went first: the words of Gloo, NCCL and the kernel for a connection that broke.
-bool tells_of_a_lost_peer(const Pod& pod);
+/// ": " and the line that tells most, or the last one.
+std::string words_of_end(const contract::Failure& failure, const std::string& telling_line);
+
 /// Of a pod that lives, as far as the API server knows, and can't be had any more. `how`: "its node node-3 is not ready".
 contract::Failure pod_lost(const Pod& pod, const char* reason, const std::string& how, Time since);
+/// Of a pod that was deleted: by whoever it was, or since it has to leave its node.
+contract::Failure pod_deleted(const Cluster& cluster, const Pod& pod, const std::string& how, Time since);
 
 }  // namespace trainyard::decide

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 
+#include "controller/decide/avoided_nodes.h"
 #include "controller/decide/creation.h"
 #include "controller/decide/ending.h"
 #include "controller/decide/engine_spec.h"
+#include "controller/decide/failure_policy.h"
 #include "controller/decide/next_generation.h"
+#include "controller/decide/node_health.h"
 #include "controller/decide/pod_failure.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/progress.h"
@@ -26,49 +29,88 @@ bool all_are(const GangView& gang, std::initializer_list<WorkerState> states) {
   });
 }
 
+bool all_follow(const GangView& gang) {
+  return std::all_of(gang.workers.begin(), gang.workers.end(),
+                     [](const Worker& worker) { return !worker.failure || worker.secondary; });
+}
+
 constexpr std::chrono::seconds kProvedAfter{60};
+constexpr std::chrono::seconds kToldWait{15};
 
 /// All workers anew, since single ones can't be replaced: the template changed, or none came up.
 enum class Replace { kLostOnes, kAll };
 
-/// Whether the gang got as far before it failed that it may well get there again. Of a program that tells no steps: after a minute.
-bool has_proved_itself(const Review& review) {
+/// Whether the gang got as far before it failed that it may well get there again: it did a step, or, where it tells none or may fail for
+/// ever, ran for a minute.
+bool has_proved_itself(const Review& review, Outcome outcome) {
   const auto& status = review.job.status;
   if (!is_true(status, condition::kRunning)) return false;
   const bool tells_steps = review.job.spec.engine == contract::Engine::kTrainyard;
-  return tells_steps || review.now >= since_of(status, condition::kRunning) + kProvedAfter;
+  return (tells_steps && outcome == Outcome::kCounted) || review.now >= since_of(status, condition::kRunning) + kProvedAfter;
 }
 
-/// A gang that fails before its first step again and again is restarted ever more slowly: at once, then 1, 2, 4 … 30 s after the last
-/// failure.
-Time restart_due(const Review& review) {
+/// A gang that fails again and again before it ran well is restarted ever more slowly: at once, then 1, 2, 4 … s after the last failure; up
+/// to 30 s where the restarts are counted and will be used up, else up to 10 min.
+Time restart_due(const Review& review, Outcome outcome) {
   const auto& status = review.job.status;
   const auto last = contract::parse_rfc3339(status.failure ? status.failure->at : "");
-  if (status.restarts == 0 || !last || has_proved_itself(review)) return review.now;
-  const auto wait = std::min(std::chrono::seconds(30), std::chrono::seconds(1) * (1 << std::min(status.restarts - 1, 5)));
+  if (status.failuresInARow == 0 || !last || has_proved_itself(review, outcome)) return review.now;
+  const std::chrono::seconds longest(outcome == Outcome::kCounted ? 30 : 600);
+  const auto wait = std::min(longest, std::chrono::seconds(1) * (1 << std::min(status.failuresInARow - 1, 10)));
   return std::min(*last, review.now) + wait;  // a worker's clock may go ahead of ours
+}
+
+/// A wait that takes long is told.
+void back_off(Review& review, Time due, const std::string& message) {
+  review.look_again(due);
+  if (due - review.now < kToldWait) return;
+  const std::string words = "restarts at " + contract::to_rfc3339(due) + ", since it failed " +
+                            std::to_string(review.status.failuresInARow + 1) + " times in a row: " + message;
+  review.set(condition::kRunning, false, reason::kBackingOff, words);
+  review.set(condition::kProgressing, false, reason::kRestarting, words);
+}
+
+void count(Review& review, Outcome outcome) {
+  auto& status = review.status;
+  ++(outcome == Outcome::kCounted ? status.restarts : status.uncountedRestarts);
+  status.failuresInARow = has_proved_itself(review, outcome) ? 1 : status.failuresInARow + 1;
+}
+
+/// A pod that left its node may be gone before the others have stopped: then the condition has the reason.
+void recall_departure(const Review& review, Failure& cause) {
+  const auto* running = find_condition(review.status, condition::kRunning);
+  if (cause.reason != "WorkerDeleted" || running == nullptr) return;
+  if (running->reason != reason::kNodeDrained && running->reason != reason::kNodeUnhealthy) return;
+  cause.reason = running->reason;
+  cause.message = running->message;
 }
 
 void restart(Review& review, Failure cause, Replace replace) {
   if (cause.at.empty()) cause.at = contract::to_rfc3339(review.now);
+  recall_departure(review, cause);
   const auto& lifecycle = review.job.spec.lifecycle;
-  const bool is_users = cause.failureClass == FailureClass::kUser, is_last = review.status.restarts >= lifecycle.maxRestarts;
-  if (!is_users && !is_last) {
-    if (const Time due = restart_due(review); review.now < due) return review.look_again(due);
+  const Ruling ruling = ruling_on(cause, lifecycle.failurePolicy);
+  cause.policyRule = ruling.rule;
+  const bool is_last = ruling.outcome == Outcome::kCounted && review.status.restarts >= lifecycle.maxRestarts;
+  if (ruling.outcome != Outcome::kFail && !is_last) {
+    if (const Time due = restart_due(review, ruling.outcome); review.now < due) return back_off(review, due, cause.message);
     if (replace == Replace::kLostOnes && review.gang.awaits_silent) return;
   }
   const std::string message = cause.message, why = cause.reason;
   review.status.failure = contract::trimmed(std::move(cause));
-  if (is_users) return fail(review, why, message);
+  if (ruling.outcome == Outcome::kFail) return fail(review, why, message);
   if (is_last) {
     const std::string limit = std::to_string(lifecycle.maxRestarts);
     return fail(review, "MaxRestartsExceeded", "lifecycle.maxRestarts, " + limit + ", are used up; the last failure: " + message);
   }
-  ++review.status.restarts;
+  count(review, ruling.outcome);
+  note_failing_nodes(review);
   review.set(condition::kRunning, false, reason::kRestarting, message);
   review.set(condition::kProgressing, false, reason::kRestarting, message);
   const auto& workers = review.gang.workers;
-  const bool in_place = std::all_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.reusable; });
+  const bool in_place = std::all_of(workers.begin(), workers.end(), [&review](const Worker& worker) {
+    return worker.reusable && !is_on_failed_node(review.status, *worker.pod);
+  });
   if (replace == Replace::kLostOnes && in_place) {
     begin_generation(review);
     return review.set(condition::kPlaced, true, reason::kGangPlaced, placed_message(review.status));
@@ -108,7 +150,7 @@ bool enforce_start_timeout(Review& review) {
     }
   }
   if (late == nullptr) return false;
-  Failure cause{.failureClass = FailureClass::kInfrastructure, .worker = late->index, .reason = "StartTimeout"};
+  Failure cause{.worker = late->index, .reason = "StartTimeout"};  // an image, a volume, a node: nobody knows
   if (!late->pod->node.empty()) cause.node = late->pod->node;
   cause.message = std::to_string(number) + " of " + std::to_string(review.gang.workers.size()) +
                   " workers did not come up within lifecycle.startTimeoutSeconds, " + std::to_string(limit.count()) + " s; " +
@@ -145,7 +187,7 @@ bool restart_after_stop(Review& review) {
       std::find_if(workers.begin(), workers.end(), [](const Worker& worker) { return worker.pod->deletion_time.has_value(); });
   const Worker& first = told == workers.end() ? workers.front() : *told;
   restart(review,
-          pod_lost(*first.pod, "WorkerDeleted", "it was told to end; the ranks wrote a checkpoint and stopped", review.now),
+          pod_deleted(review.cluster, *first.pod, "it was told to end; the ranks wrote a checkpoint and stopped", review.now),
           Replace::kLostOnes);
   return true;
 }
@@ -160,6 +202,24 @@ bool begin_with_edited_spec(Review& review) {
   if (!lacks_one || !is_spec_edited(review.job)) return false;
   begin_generation(review);
   return true;
+}
+
+/// Deletes the pods on nodes that they must leave, on all of them at once. Their agents get SIGTERM, the ranks write a checkpoint and stop, and
+/// what follows is what follows any drain: the other pods stay, and these are replaced in one pass. True where some are leaving.
+bool leave_nodes(Review& review) {
+  const char* reason = nullptr;
+  std::string words;
+  for (const auto& worker : review.gang.workers) {
+    if (worker.pod == nullptr || !is_live(*worker.pod)) continue;
+    const auto departure = must_leave(review.cluster, *worker.pod);
+    if (!departure) continue;
+    if (departure->is_nodes_fault) note_failing_node(review, worker.pod->node, departure->reason);
+    review.remove(*worker.pod, departure->why);
+    words += (words.empty() ? "" : "; ") + name_of_worker(worker) + " leaves, since " + departure->why;
+    reason = departure->reason;
+  }
+  if (reason != nullptr) review.set(condition::kRunning, is_true(review.status, condition::kRunning), reason, words);
+  return reason != nullptr;
 }
 
 bool lost_race(Review& review) {
@@ -191,11 +251,14 @@ bool watch_gang(Review& review) {
   }
   if (auto cause = first_cause(gang)) {
     if (wait_for_first_cause(review)) return true;
+    // Whoever was done first and broke the connections of others is a program that does not end with them: no network's fault.
+    if (all_follow(gang) && any_is(gang, WorkerState::kSucceeded)) cause->failureClass = FailureClass::kUnknown;
     restart(review, std::move(*cause), Replace::kLostOnes);
     return false;
   }
   if (restart_after_stop(review)) return false;
-  return !begin_with_edited_spec(review) && !enforce_start_timeout(review);
+  if (begin_with_edited_spec(review) || enforce_start_timeout(review)) return false;
+  return !leave_nodes(review);
 }
 
 void thin_out(Review& review) {
@@ -223,7 +286,7 @@ void thin_out(Review& review) {
     if (worker.pod == nullptr || !is_live(*worker.pod)) continue;
     if (all) review.remove(*worker.pod, "the gang is placed anew");
     if (!all && !worker.reusable)
-      review.remove(*worker.pod, worker.failure ? worker.failure->message : "its container has ended");
+      review.remove(*worker.pod, worker.failure ? worker.failure->message : "it has ended, or has to leave its node");
     // Nobody may take its place while it may still run; schedule() waits for that.
     if (worker.pod->deletion_time) review.look_again(*worker.pod->deletion_time + review.cluster.settings.node_lost);
   }

@@ -7,11 +7,12 @@ namespace trainyard::decide {
 
 /// Of a gang that was complete: finds out whether it goes on, is done, has failed, or is to be restarted, and does what follows.
 ///   all workers are done                          -> Complete
-///   the user's own error                          -> Failed, at once
-///   a failure, and lifecycle.maxRestarts are used -> Failed
-///   a failure, and every pod can go on            -> the next generation, in the same pods
-///   a failure, and some pods can't                -> Placed=False WorkerLost: these alone are replaced by schedule()
-///   a failure, with the engine Custom             -> Placed=False GangRemoved: a program that ended is not started again in its pod
+///   a failure (failure_policy.h): that ends all   -> Failed, at once
+///       counted, and maxRestarts are used         -> Failed
+///       and every pod can go on                   -> the next generation, in the same pods
+///       and some can't, or have to leave          -> Placed=False WorkerLost: these alone are replaced by schedule()
+///   pods on nodes that they have to leave         -> are deleted; a failure follows once the gang has stopped
+///       with the engine Custom                    -> Placed=False GangRemoved: a program that ended is not started again in its pod
 ///   not up within lifecycle.startTimeoutSeconds,
 ///   or an agent that refuses its assignment       -> Placed=False GangRemoved: all of them are placed anew
 ///   the spec was edited before all agents had it  -> the next generation, in the same pods; not counted

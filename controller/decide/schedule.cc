@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "controller/decide/accept.h"
+#include "controller/decide/avoided_nodes.h"
 #include "controller/decide/claims.h"
 #include "controller/decide/creation.h"
 #include "controller/decide/expected_end.h"
@@ -52,6 +53,11 @@ Review review_of(const Cluster& cluster, const Job& job, Time now) {
   return review;
 }
 
+Gang sparing(Gang gang, const std::set<std::string>& nodes) {
+  gang.avoid.insert(nodes.begin(), nodes.end());
+  return gang;
+}
+
 class Scheduling {
  public:
   Scheduling(const Cluster& cluster, Time now) : cluster_(cluster), now_(now), topology_(cluster) {}
@@ -86,7 +92,8 @@ class Scheduling {
     }
     const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_);
     const std::vector<Reservation*> binding = binding_for(*candidate.job);
-    const auto found = search(gang, binding);
+    auto found = search(sparing(gang, avoided_nodes(*candidate.job, now_)), binding);
+    if (std::holds_alternative<NoRoom>(found)) found = search(gang, binding);  // better a node that failed it than none
     if (std::holds_alternative<NoRoom>(found)) return hold_back(candidate, position, gang, binding);
     auto nodes = std::get<Placement>(found).nodes;
     if (!candidate.has_others()) {

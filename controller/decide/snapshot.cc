@@ -33,6 +33,7 @@ void fields(auto& visit, Is<Node> auto& it) {
   visit("unschedulable", it.unschedulable);
   visit("ready", it.ready);
   visit("readySince", it.ready_since);
+  visit("trouble", it.trouble);
 }
 void fields(auto& visit, Is<WorkerPod> auto& it) {
   visit("job", it.job);
@@ -47,12 +48,14 @@ void fields(auto& visit, Is<WorkerPod> auto& it) {
   visit("waitingMessage", it.waiting_message);
   visit("exitCode", it.exit_code);
   visit("exitReason", it.exit_reason);
+  visit("memoryLimited", it.memory_limited);
   visit("exitedAt", it.exited_at);
   visit("lastWord", it.last_word);
   visit("exitMessage", it.exit_message);
   visit("reason", it.reason);
   visit("message", it.message);
   visit("unscheduledMessage", it.unscheduled_message);
+  visit("tolerations", it.tolerations);
 }
 void fields(auto& visit, Is<Pod> auto& it) {
   visit("namespace", it.key.ns);
@@ -154,6 +157,8 @@ void fields(auto& visit, Is<Settings> auto& it) {
   visit("silenceTold", it.silence_told);
   visit("preemptedMinRun", it.preempted_min_run);
   visit("rejectingNodeAvoided", it.rejecting_node_avoided);
+  visit("unhealthyConditions", it.unhealthy_conditions);
+  visit("maintenanceTaints", it.maintenance_taints);
 }
 
 struct Nothing {
@@ -223,6 +228,7 @@ void read_into(T& out, const Json& json, const std::string& path, std::vector<Pr
     read_into(out.emplace(), json, path, problems);
   } else if constexpr (contract::Vector<T>) {
     if (!json.is_array()) return contract::detail::wrong_type(path, "a list", json, problems);
+    out.clear();
     for (std::size_t i = 0; i < json.size(); ++i) {
       read_into(out.emplace_back(), json[i], path + "[" + std::to_string(i) + "]", problems);
     }

@@ -6,7 +6,10 @@
 #include <string_view>
 #include <tuple>
 
+#include "controller/decide/avoided_nodes.h"
+#include "controller/decide/classify.h"
 #include "controller/decide/conditions.h"
+#include "controller/decide/node_health.h"
 #include "controller/decide/pod_failure.h"
 
 namespace trainyard::decide {
@@ -31,24 +34,48 @@ class Examination {
       return worker;
     }
     worker.agent = cluster_.agent(pod->uid);
-    if (job_.spec.engine == contract::Engine::kCustom) {
+    if (is_custom()) {
       examine_custom(worker);
-      return worker;
-    }
-    worker.ready = is_reachable(worker);
-    worker.said = words_of(worker);
-    // A container that ended ends no pod that has others.
-    if (pod->is_finished() || pod->worker->exit_code) {
-      examine_ended(worker);
     } else {
-      examine_living(worker);
+      worker.ready = is_reachable(worker);
+      worker.said = words_of(worker);
+      // A container that ended ends no pod that has others.
+      if (pod->is_finished() || pod->worker->exit_code) {
+        examine_ended(worker);
+      } else {
+        examine_living(worker);
+      }
     }
+    if (worker.failure) judge(worker);
     return worker;
   }
+
+  /// Something that is not known yet will be, by changes_at(): whether a node that is not ready has lost its programs.
+  bool is_in_doubt() const { return is_in_doubt_; }
 
   std::optional<Time> changes_at() const { return changes_at_; }
 
  private:
+  bool is_custom() const { return job_.spec.engine == contract::Engine::kCustom; }
+
+  /// Whose fault the failure is.
+  void judge(Worker& worker) const {
+    const Pod& pod = *worker.pod;
+    const Node* node = cluster_.node(pod.node);
+    contract::Failure& failure = *worker.failure;
+    const Verdict verdict = classify(failure, {.pod_reason = pod.worker->reason,
+                                               .container_reason = pod.worker->exit_reason,
+                                               .memory_limited = pod.worker->memory_limited,
+                                               .has_gpus = job_.spec.workers.gpusPerWorker > 0,
+                                               .peers_are_told = !is_custom(),
+                                               .node_trouble = node == nullptr ? "" : node->trouble});
+    if (failure.reason == kProgramExited) failure.message += words_of_end(failure, verdict.line);
+    failure.failureClass = verdict.failure_class;
+    if (!verdict.reason.empty()) failure.reason = verdict.reason;
+    worker.secondary = worker.secondary || verdict.is_secondary;
+    worker.blames_node = verdict.blames_node && !worker.secondary;
+  }
+
   /// What counts is what was said about the gang's present generation.
   const State* words_of(const Worker& worker) const {
     const auto generation = job_.status.generation;
@@ -93,9 +120,14 @@ class Examination {
   }
 
   bool has_lost_its_node(Worker& worker) const {
-    const std::string& node = worker.pod->node;
-    if (node.empty() || cluster_.node(node) != nullptr) return false;
-    lose(worker, "NodeGone", "its node " + node + " is no longer in the cluster", now_);
+    const std::string& name = worker.pod->node;
+    const Node* node = cluster_.node(name);
+    if (name.empty() || (node != nullptr && !is_out_of_service(*node))) return false;
+    if (node == nullptr) {
+      lose(worker, "NodeGone", "its node " + name + " is no longer in the cluster", now_);
+    } else {
+      lose(worker, "NodeLost", "its node " + name + " is out of service", now_);
+    }
     return true;
   }
 
@@ -103,7 +135,9 @@ class Examination {
   void await_end(Worker& worker) {
     const Time over = *worker.pod->deletion_time;
     if (is_over(over, cluster_.settings.node_lost)) {
-      return lose(worker, "WorkerDeleted", "it was deleted, and did not end within its grace", over);
+      worker.state = WorkerState::kLost;
+      worker.failure = pod_deleted(cluster_, *worker.pod, "it was deleted, and did not end within its grace", over);
+      return;
     }
     worker.state = WorkerState::kLeaving;
   }
@@ -124,6 +158,7 @@ class Examination {
     } else if (pod.deletion_time) {
       await_end(worker);
     } else {
+      is_in_doubt_ = is_in_doubt_ || (node != nullptr && !node->ready);
       worker.state = pod.worker->container_running ? WorkerState::kUp : WorkerState::kComing;
     }
     worker.ready = worker.state == WorkerState::kUp || worker.state == WorkerState::kSucceeded;
@@ -132,7 +167,11 @@ class Examination {
   void examine_exit(Worker& worker) const {
     const Pod& pod = *worker.pod;
     // Many programs answer SIGTERM with 0: one that was told to end has not done its work, whatever it says.
-    if (pod.deletion_time) return lose(worker, "WorkerDeleted", "it was told to end, and ended", ended_at(pod));
+    if (pod.deletion_time) {
+      worker.state = WorkerState::kLost;
+      worker.failure = pod_deleted(cluster_, pod, "it was told to end, and ended", ended_at(pod));
+      return;
+    }
     const bool was_ended = !pod.worker->reason.empty();  // by its kubelet or the node controller
     const bool has_succeeded = pod.worker->exit_code ? *pod.worker->exit_code == 0 : pod.phase == PodPhase::kSucceeded;
     if (has_succeeded && !was_ended) {
@@ -141,7 +180,6 @@ class Examination {
     }
     worker.state = was_ended || !pod.worker->exit_code ? WorkerState::kLost : WorkerState::kFailed;
     worker.failure = was_ended ? pod_ended(pod) : program_ended(pod);
-    worker.secondary = tells_of_a_lost_peer(pod);
   }
 
   Time ended_at(const Pod& pod) const { return pod.worker->exited_at.value_or(now_); }
@@ -172,7 +210,7 @@ class Examination {
       worker.state = WorkerState::kUp;
       return;
     }
-    worker.reusable = true;
+    worker.reusable = !must_leave(cluster_, pod) && !is_on_failed_node(job_.status, pod);
     if (take_word(worker)) return;
     // Of a gang that trains every agent answered once, if only another controller.
     const bool answered =
@@ -184,6 +222,7 @@ class Examination {
   const Job& job_;
   const Time now_;
   std::optional<Time> changes_at_;
+  bool is_in_doubt_ = false;
 };
 
 bool is_concluded(const Worker& worker) { return worker.state != WorkerState::kFailed; }
@@ -208,6 +247,10 @@ void lose_the_silent(GangView& gang, const Settings& settings, Time now) {
     if (has_ended) continue;
     worker.state = WorkerState::kLost;
     worker.failure = pod_lost(*worker.pod, "AgentLost", "other workers failed, and " + silence_of(*worker.agent), now);
+    // Not where others there can be heard.
+    worker.blames_node = std::none_of(gang.workers.begin(), gang.workers.end(), [&worker](const Worker& other) {
+      return other.pod != nullptr && other.pod->node == worker.pod->node && is_reachable(other);
+    });
   }
 }
 
@@ -223,7 +266,7 @@ bool is_rejected(const Pod& pod) {
 
 bool is_node_lost(const Cluster& cluster, const std::string& name, Time now) {
   const Node* node = cluster.node(name);
-  return node == nullptr || (!node->ready && now >= node->ready_since + cluster.settings.node_lost);
+  return node == nullptr || is_out_of_service(*node) || (!node->ready && now >= node->ready_since + cluster.settings.node_lost);
 }
 
 std::optional<Time> may_run_until(const Cluster& cluster, const Pod& pod, Time now) {
@@ -278,6 +321,7 @@ GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
   }
   gang.changes_at = examination.changes_at();
   lose_the_silent(gang, cluster.settings, now);
+  gang.awaits_silent = gang.awaits_silent || examination.is_in_doubt();
   return gang;
 }
 

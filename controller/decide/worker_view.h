@@ -28,9 +28,10 @@ struct Worker {
   WorkerState state = WorkerState::kMissing;
   const contract::State* said = nullptr;     // the agent's state of the gang's generation, or its last word
   std::optional<contract::Failure> failure;  // of kMissing, kFailed and kLost
-  bool secondary = false;                    // the failure follows another worker's
+  bool secondary = false;                    // the failure follows another worker's, or may do so
+  bool blames_node = false;                  // the failure is its node's (classify.h)
   bool ready = false;                        // its agent answers; engine Custom: it is kUp or kSucceeded
-  bool reusable = false;                     // its pod can take the next generation; never with the engine Custom
+  bool reusable = false;                     // its pod can and may take the next generation; never with the engine Custom
 };
 
 struct GangView {
@@ -47,7 +48,7 @@ GangView view_gang(const Cluster& cluster, const Job& job, Time now);
 inline bool is_live(const Pod& pod) { return !pod.is_finished(); }
 /// The kubelet did not admit the pod, since its view of the node was newer than ours.
 bool is_rejected(const Pod& pod);
-/// The node is gone, or was not ready for Settings::node_lost.
+/// The node is gone, out of service, or was not ready for Settings::node_lost.
 bool is_node_lost(const Cluster& cluster, const std::string& node, Time now);
 /// A pod may still run, so that nobody takes its place: one that is being deleted on a healthy node, until it is gone or long overdue.
 /// Until when that is so; nothing where it is out of the way. The end of time where nobody has deleted it yet.

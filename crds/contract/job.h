@@ -438,7 +438,7 @@ struct FailureRule {
   FailureAction action = FailureAction::kFail;
   std::vector<std::int32_t> onExitCodes;
   std::vector<std::string> onSignals;
-  std::optional<std::string> onMessage;  // a substring of the failure's message
+  std::optional<std::string> onMessage;  // a part of the failure's message or of one of its last lines
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
@@ -678,6 +678,7 @@ struct Failure {
   std::string message;
   std::vector<std::string> lastLines;
   std::string at;
+  std::optional<std::int32_t> policyRule;  // of lifecycle.failurePolicy.rules, from 0: that decided what follows
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
@@ -691,8 +692,28 @@ struct Failure {
     field("message", self.message);
     field("lastLines", self.lastLines);
     field("at", self.at);
+    field("policyRule", self.policyRule);
   }
   bool operator==(const Failure&) const = default;
+};
+
+/// A node that failed this job: others are taken where there is room on them.
+struct AvoidedNode {
+  std::string node;
+  std::string reason;           // of the failure
+  std::int32_t failures = 0;    // there, one after another
+  std::int64_t generation = 0;  // of the gang, at the last one: pods as old as that leave the node
+  std::string until;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("node", self.node);
+    field("reason", self.reason);
+    field("failures", self.failures);
+    field("generation", self.generation);
+    field("until", self.until);
+  }
+  bool operator==(const AvoidedNode&) const = default;
 };
 
 struct TrainingJobStatus {
@@ -712,7 +733,10 @@ struct TrainingJobStatus {
   std::optional<Progress> progress;
   std::optional<CheckpointStatus> checkpoint;
   std::int32_t restarts = 0;
+  std::int32_t uncountedRestarts = 0;
+  std::int32_t failuresInARow = 0;
   std::optional<Failure> failure;
+  std::vector<AvoidedNode> avoidedNodes;
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
@@ -732,7 +756,10 @@ struct TrainingJobStatus {
     field("progress", self.progress);
     field("checkpoint", self.checkpoint);
     field("restarts", self.restarts);
+    field("uncountedRestarts", self.uncountedRestarts);
+    field("failuresInARow", self.failuresInARow);
     field("failure", self.failure);
+    field("avoidedNodes", self.avoidedNodes);
   }
   bool operator==(const TrainingJobStatus&) const = default;
 };

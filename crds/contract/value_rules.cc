@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "crds/contract/rules.h"
+#include "crds/contract/state.h"
 
 namespace trainyard::contract {
 namespace {
@@ -210,19 +211,30 @@ void check_training(const Training& training, Values& is) {
   is.unsupported(recompute.offload, at + "activationCheckpointing.offload", "activationCheckpointing.offload");
 }
 
+bool is_signal(const std::string& name) {
+  constexpr int kSignals = 31;  // those with names
+  for (int signal = 1; signal <= kSignals; ++signal) {
+    if (signal_name(signal) == name) return true;
+  }
+  return false;
+}
+
 void check_failure_rules(const std::vector<FailureRule>& rules, Values& is) {
   const std::string at = "spec.lifecycle.failurePolicy.rules";
-  is.unsupported(!rules.empty(), at, "failurePolicy.rules");
   is.items(at, rules.size(), 0, 20);
   for (std::size_t i = 0; i < rules.size(); ++i) {
-    const std::string here = at + "[" + std::to_string(i) + "].";
+    const std::string rule = at + "[" + std::to_string(i) + "]", here = rule + ".";
+    is.expect(!rules[i].onExitCodes.empty() || !rules[i].onSignals.empty() || !rules[i].onMessage.value_or("").empty(), rule,
+              "needs onExitCodes, onSignals or onMessage; without a condition it would match every failure");
     is.items(here + "onExitCodes", rules[i].onExitCodes.size(), 0, 32);
     for (std::size_t j = 0; j < rules[i].onExitCodes.size(); ++j) {
       is.within(here + "onExitCodes[" + std::to_string(j) + "]", rules[i].onExitCodes[j], 0, 255);
     }
     is.items(here + "onSignals", rules[i].onSignals.size(), 0, 32);
     for (std::size_t j = 0; j < rules[i].onSignals.size(); ++j) {
-      is.length(here + "onSignals[" + std::to_string(j) + "]", rules[i].onSignals[j], 0, 32);
+      const std::string signal = here + "onSignals[" + std::to_string(j) + "]";
+      is.length(signal, rules[i].onSignals[j], 0, 32);
+      is.expect(is_signal(rules[i].onSignals[j]), signal, "is no signal of Linux; write it as SIGKILL, SIGSEGV or SIGTERM");
     }
     if (rules[i].onMessage) is.length(here + "onMessage", *rules[i].onMessage, 0, 1024);
   }

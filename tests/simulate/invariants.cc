@@ -67,6 +67,8 @@ void Invariants::compare(const std::string& uid, const Seen& before, Seen& after
   const auto& truth = world_.workers.truth(uid);
   if (is.generation < was.generation) fail("the generation went back");
   if (is.restarts < was.restarts) fail("restarts went back");
+  if (is.uncountedRestarts < was.uncountedRestarts) fail("uncounted restarts went back");
+  if (is.avoidedNodes.size() > 32) fail("too many nodes are remembered");
   if (is.preemptions < was.preemptions || is.preemptions > was.preemptions + 1) fail("preemptions are miscounted");
   const auto is_preempted_by = [&](const auto& other) { return other.second.highest_priority > after.lowest_priority; };
   if (is.preemptions > was.preemptions && std::none_of(jobs_.begin(), jobs_.end(), is_preempted_by) && !jobs_were_deleted_) {

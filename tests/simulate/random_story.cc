@@ -165,7 +165,10 @@ void RandomStory::next_fault() {
                                       {"hide an agent", &RandomStory::hide_agent},
                                       {"refuse some pods", &RandomStory::refuse_pods},
                                       {"edit a job", &RandomStory::edit_job},
-                                      {"give a job another priority", &RandomStory::edit_priority}};
+                                      {"give a job another priority", &RandomStory::edit_priority},
+                                      {"break a GPU", &RandomStory::break_gpu},
+                                      {"taint a node", &RandomStory::taint_node},
+                                      {"let a node say that it is unhealthy", &RandomStory::sicken_node}};
   const auto& fault = kFaults[static_cast<std::size_t>(random(0, static_cast<int>(std::size(kFaults)) - 1))];
   say(fault.name);
   (this->*fault.cause)();
@@ -299,6 +302,37 @@ void RandomStory::edit_priority() {
                   [&](Json& job) { job["spec"]["priorityClassName"] = is_high ? "high" : "middle"; });
 }
 
+void RandomStory::break_gpu() {
+  static constexpr const char* kWords = "RuntimeError: CUDA error: uncorrectable ECC error encountered";
+  const std::string pod = random_pod();
+  if (pod.empty() || world_.programs.crash(pod, 1, kWords)) return;
+  world_.workers.crash(pod, contract::kEngineErrorExitCode, 0, kWords);
+}
+
+void RandomStory::taint_node() {
+  world_.api.edit(test::kNodes, {"", random_node()}, [](Json& node) {
+    node["spec"]["taints"] = {{{"key", "example.com/maintenance"}, {"effect", "NoExecute"}}};
+  });
+  world_.time.after(milliseconds(random(1'000, 90'000)), [this] { mend_nodes(); });
+}
+
+void RandomStory::sicken_node() {
+  world_.api.edit(test::kNodes, {"", random_node()}, [](Json& node) {
+    node["status"]["conditions"][1] = {{"type", "XIDErrors"}, {"status", "True"}};
+  });
+  world_.time.after(milliseconds(random(1'000, 90'000)), [this] { mend_nodes(); });
+}
+
+void RandomStory::mend_nodes() {
+  for (const auto& name : world_.nodes()) {
+    world_.api.edit(test::kNodes, {"", name}, [](Json& node) {
+      node["spec"]["taints"] = Json::array();
+      Json& conditions = node["status"]["conditions"];
+      if (conditions.size() > 1) conditions.erase(1);
+    });
+  }
+}
+
 void RandomStory::settle() {
   say("no more faults");
   faults_over_ = true;
@@ -306,6 +340,7 @@ void RandomStory::settle() {
   for (const auto& node : world_.nodes()) {
     if (!world_.kubelets.is_up(node)) world_.kubelets.bring_back(node);
   }
+  mend_nodes();
   world_.kubelets.reject_next = 0;
   world_.api.refuse_pod = nullptr;
 }

@@ -56,6 +56,10 @@ class RandomStory {
   void refuse_pods();
   void edit_job();
   void edit_priority();
+  void break_gpu();
+  void taint_node();
+  void sicken_node();
+  void mend_nodes();
 
   World world_;
   Invariants invariants_{world_};

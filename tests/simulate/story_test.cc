@@ -1,6 +1,7 @@
 // One thing at a time goes right or wrong in a job's life, and the whole system does what a person would expect.
 
 #include <csignal>
+#include <iostream>
 
 #include "tests/simulate/story.h"
 
@@ -36,15 +37,48 @@ TEST_F(Story, ALostNodesWorkersAreReplacedElsewhere) {
   const std::string lost = node_of("a");
   world.kubelets.kill(lost);
   expect_phase("a", Phase::kSucceeded, seconds(300));
-  EXPECT_EQ(world.status("a").restarts, 1);
+  EXPECT_EQ(world.status("a").restarts, 0);
+  EXPECT_EQ(world.status("a").uncountedRestarts, 1);
   EXPECT_EQ(world.status("a").failure->node, lost);
+}
+
+TEST_F(Story, ABrokenGpusWorkerGoesElsewhereAloneAndUncounted) {
+  begin();
+  const std::string left = node_of("a"), pod = world.running_pods("a").front();
+  ASSERT_TRUE(world.workers.crash(pod, contract::kEngineErrorExitCode, 0, "CUDA error: uncorrectable ECC error encountered"));
+  expect_phase("a", Phase::kSucceeded);
+  const auto status = world.status("a");
+  EXPECT_EQ(status.restarts, 0);
+  EXPECT_EQ(status.uncountedRestarts, 1);
+  ASSERT_EQ(status.avoidedNodes.size(), 1u);
+  EXPECT_EQ(status.avoidedNodes[0].reason, "GpuFailed");
+  EXPECT_EQ(status.failure->lastLines, std::vector<std::string>{"CUDA error: uncorrectable ECC error encountered"});
+}
+
+TEST_F(Story, ATaintedNodeIsLeftAtACheckpointWithinSeconds) {
+  begin({.name = "a", .steps = 200, .checkpoint_every = 190});
+  const std::string left = node_of("a");
+  const auto tainted = world.time.uptime();
+  const auto step = world.workers.truth(world.uid("a")).step;
+  const int before = pods_made;
+  world.api.edit(test::kNodes, {"", left}, [](Json& node) {
+    node["spec"]["taints"] = {{{"key", "example.com/maintenance"}, {"effect", "NoExecute"}}};
+  });
+  ASSERT_TRUE(world.time.run_until([&] { return pods_made > before; }, seconds(60)));
+  std::cout << "from the taint to the pod in its place: " << (world.time.uptime() - tainted).count() << " ms\n";
+  EXPECT_LE(world.time.uptime() - tainted, milliseconds(2'000)) << "checkpoint included";
+  EXPECT_GE(world.workers.truth(world.uid("a")).checkpoint, step) << "nothing was lost";
+  expect_phase("a", Phase::kSucceeded, seconds(400));
+  EXPECT_EQ(world.status("a").restarts, 0);
+  EXPECT_EQ(world.status("a").failure->reason, "NodeDrained");
 }
 
 TEST_F(Story, ADeletedPodIsReplacedAlone) {
   begin();
   world.api.remove(test::kPodsPath, pod_of("a"));
   expect_phase("a", Phase::kSucceeded, seconds(300));
-  EXPECT_EQ(world.status("a").restarts, 1);
+  EXPECT_EQ(world.status("a").restarts, 0);
+  EXPECT_EQ(world.status("a").uncountedRestarts, 1);
   EXPECT_EQ(pods_made, 3);
 }
 

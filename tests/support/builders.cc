@@ -96,7 +96,8 @@ decide::Pod pod_from(const contract::Json& body, const std::string& uid, contrac
       .worker = std::stoi(text_of(labels, std::string(contract::kWorkerLabel).c_str())),
       .generation = std::stoll(text_of(labels, std::string(contract::kGenerationLabel).c_str())),
       .template_hash = text_of(member(metadata, "annotations"), std::string(contract::kTemplateHashAnnotation).c_str()),
-      .agent_port = 0};
+      .agent_port = 0,
+      .tolerations = decide::read_node_rules(spec).tolerations};
   for (const auto& container : member(spec, "containers")) {
     for (const auto& port : member(container, "ports")) {
       if (text_of(port, "name") == contract::kPortName) pod.worker->agent_port = port.at("containerPort").get<std::uint16_t>();

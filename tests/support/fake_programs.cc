@@ -106,9 +106,9 @@ void FakePrograms::kill(const std::string& pod_uid) {
   if (is_running(pod_uid)) leave(pod_uid, false);
 }
 
-bool FakePrograms::crash(const std::string& pod_uid, int exit_code) {
+bool FakePrograms::crash(const std::string& pod_uid, int exit_code, const std::string& message) {
   if (!is_running(pod_uid)) return false;
-  end(pod_uid, exit_code, "ValueError: it happens");
+  end(pod_uid, exit_code, message);
   return true;
 }
 

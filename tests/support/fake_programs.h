@@ -41,7 +41,7 @@ class FakePrograms {
 
   // ---- Faults, and the truth.
   /// False where no such program runs.
-  bool crash(const std::string& pod_uid, int exit_code);
+  bool crash(const std::string& pod_uid, int exit_code, const std::string& message = "giving up");
   /// Every program of a gang has done all of its work.
   bool has_finished(const std::string& job_uid) const { return finished_.contains(job_uid); }
   const std::vector<std::string>& violations() const { return violations_; }

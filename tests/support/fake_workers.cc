@@ -74,12 +74,12 @@ agent::Answer FakeWorkers::assign(const std::string& pod_uid, const contract::As
   return answer;
 }
 
-bool FakeWorkers::crash(const std::string& pod_uid, int exit_code, int signal) {
+bool FakeWorkers::crash(const std::string& pod_uid, int exit_code, int signal, const std::string& last_line) {
   const auto found = agents_.find(pod_uid);
   if (found == agents_.end() || found->second.ranks.empty()) return false;
   auto rank = found->second.ranks.begin();
   std::advance(rank, time_.random(0, static_cast<std::int64_t>(found->second.ranks.size()) - 1));
-  end_rank(pod_uid, rank->first, {.rank = rank->first, .exit_code = exit_code, .signal = signal, .last_lines = {"a last line"}});
+  end_rank(pod_uid, rank->first, {.rank = rank->first, .exit_code = exit_code, .signal = signal, .last_lines = {last_line}});
   return true;
 }
 

@@ -73,7 +73,7 @@ class FakeWorkers {
 
   // ---- Faults inside.
   /// One of the pod's ranks ends so; false where none runs.
-  bool crash(const std::string& pod_uid, int exit_code, int signal);
+  bool crash(const std::string& pod_uid, int exit_code, int signal, const std::string& last_line = "a last line");
   /// Every rank of the job ends with this as soon as it starts.
   void spoil(const std::string& job_uid, contract::Failure failure) { spoilt_[job_uid] = std::move(failure); }
 

@@ -97,6 +97,27 @@ TEST(AShrunkNode, DecodesToTheSame) {
   EXPECT_LT(shrunk.dump().size() + 1'000, object.dump().size());
 }
 
+TEST(DecodeNode, NamesTheFirstOfItsConditionsThatSpeaksOfTrouble) {
+  Json object = node_object("n1", 1);
+  object["status"]["conditions"].push_back({{"type", "EtcdIsVoter"}, {"status", "True"}});
+  object["status"]["conditions"].push_back({{"type", "KernelDeadlock"}, {"status", "False"}});
+  object["status"]["conditions"].push_back({{"type", "XIDErrors"}, {"status", "True"}});
+  EXPECT_EQ(decode_node(object, {"KernelDeadlock", "XIDErrors"})->trouble, "XIDErrors");
+  EXPECT_EQ(decode_node(object, {"KernelDeadlock"})->trouble, "");
+  EXPECT_EQ(decode_node(object)->trouble, "");
+}
+
+TEST(DecodePod, KnowsWhetherTheContainerThatTrainsHasAMemoryLimitAndWhatThePodTolerates) {
+  Json object = pod_object("a-0-1", 1, "p1");
+  object["spec"]["containers"] = {{{"name", "side"}, {"resources", {{"limits", {{"memory", "1Gi"}}}}}}, {{"name", "worker"}}};
+  object["spec"]["tolerations"] = {{{"key", "k"}, {"operator", "Exists"}}};
+  EXPECT_FALSE(decode_pod(object)->worker->memory_limited);
+  object["spec"]["containers"][1]["resources"]["limits"]["memory"] = "8Gi";
+  shrink_pod(object);
+  EXPECT_TRUE(decode_pod(object)->worker->memory_limited);
+  EXPECT_EQ(decode_pod(object)->worker->tolerations, (std::vector<decide::Toleration>{{.key = "k", .op = "Exists"}}));
+}
+
 TEST(DecodePod, TakesAPodForOursOnlyWithOurLabelsAndATrainingJobThatControlsIt) {
   EXPECT_TRUE(decode_pod(pod_object("a-0-1", 1, "p1"))->worker);
   Json copied = pod_object("a-0-1", 1, "p1");

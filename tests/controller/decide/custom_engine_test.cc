@@ -80,7 +80,7 @@ TEST(ACustomJob, ThatDoesNotComeUpInTimeIsPlacedAnewOnItsBudget) {
 TEST(ACustomJob, BeginsAnewInNewPodsWhenAProgramFails) {
   World world = a_custom_world();
   world.now = 100;
-  world.exit(1, 3, "step 41\nValueError: no such layer\n\n");
+  world.exit(1, 3, "step 41\nno such layer\n\n");
   world.settle();
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"}));
   EXPECT_EQ(world.status().generation, 2);
@@ -93,8 +93,8 @@ TEST(ACustomJob, BeginsAnewInNewPodsWhenAProgramFails) {
   EXPECT_EQ(failure.node, "node-1");
   EXPECT_EQ(failure.exitCode, 3);
   EXPECT_FALSE(failure.signal);
-  EXPECT_EQ(failure.message, "the program of pod default/a-1-1 ended with exit code 3: ValueError: no such layer");
-  EXPECT_EQ(failure.lastLines, (std::vector<std::string>{"step 41", "ValueError: no such layer"}));
+  EXPECT_EQ(failure.message, "the program of pod default/a-1-1 ended with exit code 3: no such layer");
+  EXPECT_EQ(failure.lastLines, (std::vector<std::string>{"step 41", "no such layer"}));
   EXPECT_EQ(failure.at, "2026-01-01T00:01:40Z");
 }
 
@@ -125,7 +125,7 @@ TEST(ACustomJob, DoesNotMakeALostPodAgainBesideProgramsThatHaveEnded) {
   world.exit(0, 0);
   world.refuse_pod = nullptr;
   world.pass(1);
-  EXPECT_EQ(world.status().restarts, 1);
+  EXPECT_EQ(world.status().uncountedRestarts, 1);
   EXPECT_EQ(world.status().failure->reason, "WorkerDeleted");
   world.pass(120);  // a gang whose pods were refused makes room for others meanwhile
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"}));
@@ -138,6 +138,42 @@ TEST(ACustomJob, NamesTheSignalThatEndedItsProgram) {
   EXPECT_EQ(world.status().failure->signal, "SIGSEGV");
   EXPECT_EQ(world.status().failure->exitCode, 139);
   EXPECT_EQ(world.status().failure->message, "the program of pod default/a-0-1 ended by SIGSEGV; its log says more");
+}
+
+TEST(ACustomJob, FailsAtOnceWhereItsProgramTellsOfItsUsersError) {
+  World world = a_custom_world();
+  world.exit(1, 1, "Traceback (most recent call last):\n  File \"train.py\", line 3\nValueError: no such layer\nstopping\n");
+  world.settle();
+  EXPECT_EQ(world.status().phase, Phase::kFailed);
+  EXPECT_EQ(world.condition("Failed").reason, "ProgramError");
+  EXPECT_EQ(world.status().failure->failureClass, FailureClass::kUser);
+  EXPECT_EQ(world.status().failure->message, "the program of pod default/a-1-1 ended with exit code 1: ValueError: no such layer")
+      << "the line that tells, not the last";
+  EXPECT_EQ(world.status().restarts, 0);
+}
+
+TEST(ACustomJob, ShowsTheRankThatTorchrunSaysFailedFirst) {
+  World world = a_custom_world();
+  world.exit(1, 1,
+             "Failures:\n[1]:\n  rank      : 9 (local_rank: 1)\n  exitcode  : 1 (pid: 90)\n"
+             "Root Cause (first observed failure):\n[0]:\n  rank      : 13 (local_rank: 5)\n  exitcode  : -11 (pid: 93)\n"
+             "  traceback : Signal 11 (SIGSEGV) received by PID 93\n");
+  world.settle();
+  const auto& failure = *world.status().failure;
+  EXPECT_EQ(failure.rank, 13);
+  EXPECT_EQ(failure.exitCode, 139);
+  EXPECT_EQ(failure.signal, "SIGSEGV");
+  EXPECT_TRUE(failure.message.starts_with("rank 13 of pod default/a-1-1 ended by SIGSEGV: ")) << failure.message;
+  EXPECT_EQ(failure.failureClass, FailureClass::kUnknown);
+}
+
+TEST(ACustomJob, LeavesTheNodeOfABrokenGpu) {
+  World world = a_custom_world();
+  world.exit(1, 1, "RuntimeError: CUDA error: uncorrectable ECC error encountered");
+  world.settle();
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"}));
+  for (int i : {0, 1}) EXPECT_NE(world.pod(i).node, "node-1");
+  EXPECT_EQ(world.status().restarts, 0);
 }
 
 TEST(ACustomJob, FailsWhenItsRestartsAreUsedUpAndItsOtherProgramsAreEnded) {
@@ -201,10 +237,10 @@ TEST(ACustomJob, TakesADrainedProgramForLostEvenWhereItExitsWithZero) {
   world.now = 50;
   world.change_pod("a-0-1", [](Pod& pod) { pod.deletion_time = test::at(80); });
   world.settle();
-  EXPECT_EQ(world.status().restarts, 0) << "it may still write a checkpoint";
+  EXPECT_EQ(world.status().uncountedRestarts, 0) << "it may still write a checkpoint";
   world.exit(0, 0);
   world.settle();
-  EXPECT_EQ(world.status().restarts, 1);
+  EXPECT_EQ(world.status().uncountedRestarts, 1);
   EXPECT_EQ(world.status().failure->reason, "WorkerDeleted");
   EXPECT_EQ(world.status().failure->failureClass, FailureClass::kInfrastructure);
 }
@@ -216,9 +252,9 @@ TEST(ACustomJob, LeavesANodeThatIsNotReadyOrGone) {
     node.ready_since = test::at(0);
   });
   world.settle();
-  EXPECT_EQ(world.status().restarts, 0);
+  EXPECT_EQ(world.status().uncountedRestarts, 0);
   world.pass(10);
-  EXPECT_EQ(world.status().restarts, 1);
+  EXPECT_EQ(world.status().uncountedRestarts, 1);
   EXPECT_EQ(world.status().failure->reason, "NodeLost");
   EXPECT_EQ(world.status().failure->node, "node-1");
   World gone = a_custom_world();

@@ -22,7 +22,9 @@ TEST(ADeletedWorker, IsReplacedAlone) {
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-2"}));
   EXPECT_EQ(world.pod(0).uid, kept);
   EXPECT_EQ(world.status().generation, 2);
-  EXPECT_EQ(world.status().restarts, 1);
+  EXPECT_EQ(world.status().restarts, 0) << "nobody's program is at fault";
+  EXPECT_EQ(world.status().uncountedRestarts, 1);
+  EXPECT_TRUE(world.status().avoidedNodes.empty()) << "nor a node";
   EXPECT_EQ(world.status().failure->reason, "WorkerDeleted");
   EXPECT_EQ(world.said(1).generation, 2);
 }
@@ -37,7 +39,7 @@ TEST(AWorkerThatIsDrained, MayWriteItsCheckpointBeforeItIsReplaced) {
   for (int i : {0, 1}) world.say(i, [](contract::State& state) { state.phase = AgentPhase::kStopped; });
   world.silence(1);  // its agent has ended
   world.settle();
-  EXPECT_EQ(world.status().restarts, 1);
+  EXPECT_EQ(world.status().uncountedRestarts, 1);
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-1"})) << "the old pod is not gone yet";
   world.kubelets_work = true;
   world.settle();
@@ -53,9 +55,9 @@ TEST(ALostNode, LosesItsWorkerToAnotherThoughItsPodNeverGoes) {
   });
   world.silence(1);
   world.pass(9);
-  EXPECT_EQ(world.status().restarts, 0);
+  EXPECT_EQ(world.status().uncountedRestarts, 0);
   world.pass(1);
-  EXPECT_EQ(world.status().restarts, 1);
+  EXPECT_EQ(world.status().uncountedRestarts, 1);
   EXPECT_EQ(world.status().failure->reason, "NodeLost");
   EXPECT_NE(world.pod(1).node, node);
   EXPECT_EQ(world.pod(1).key.name, "a-1-2");
@@ -101,9 +103,9 @@ TEST(ASilentAgent, LosesItsPodWhereAnotherWorkerFailedButNotBeforeThatIsGone) {
   world.silence(1);
   world.fail_rank(0, {.failureClass = contract::FailureClass::kTransient, .reason = "PeerLost", .message = "lost rank 9"}, true);
   world.pass(9);
-  EXPECT_EQ(world.status().restarts, 0);
+  EXPECT_EQ(world.status().uncountedRestarts, 0);
   world.pass(1);
-  EXPECT_EQ(world.status().restarts, 1);
+  EXPECT_EQ(world.status().uncountedRestarts, 1);
   EXPECT_EQ(world.status().failure->reason, "AgentLost");
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-1"}));
   EXPECT_TRUE(world.cluster.pod({"default", "a-1-1"})->deletion_time);
@@ -120,7 +122,7 @@ TEST(APod, ThatEndedWithoutALastWordIsReplacedWithItsEvidence) {
     pod.worker->exit_reason = "OOMKilled";
   });
   world.settle();
-  EXPECT_EQ(world.status().failure->reason, "OutOfMemory");
+  EXPECT_EQ(world.status().failure->reason, "NodeOutOfMemory");
   EXPECT_EQ(world.status().failure->exitCode, 137);
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-2"}));
 }
@@ -133,7 +135,7 @@ TEST(ATrainingContainer, ThatEndedInAPodOfSeveralIsSeenAtOnce) {
     pod.worker->exit_reason = "OOMKilled";
   });
   world.settle();
-  EXPECT_EQ(world.status().failure->reason, "OutOfMemory");
+  EXPECT_EQ(world.status().failure->reason, "NodeOutOfMemory");
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-2"}));
   world.train(6);
   world.settle();

@@ -148,7 +148,7 @@ TEST(AWorker, WhoseContainerCannotBeStartedIsTheUsersFaultWhereTheCommandIs) {
             "pod default/a-0-2's container could not be started: exec: \"python3\": executable file not found in $PATH: unknown; "
             "look at command, args and volumeMounts of spec.workers.template");
   scene.pod.worker->exit_message = "failed to create shim task: context deadline exceeded";
-  EXPECT_EQ(scene.worker().failure->failureClass, contract::FailureClass::kUnknown);
+  EXPECT_EQ(scene.worker().failure->failureClass, contract::FailureClass::kInfrastructure);
 }
 
 TEST(AWorker, WhoseAgentHasAnotherKeyIsKeptWhileItsGangRunsAndIsLostToTheNextOne) {

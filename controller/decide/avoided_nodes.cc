@@ -1,0 +1,66 @@
+#include "controller/decide/avoided_nodes.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace trainyard::decide {
+namespace {
+
+using contract::AvoidedNode;
+
+constexpr std::chrono::minutes kFirst{10}, kLongest{120};
+constexpr std::chrono::minutes kRemembered{120};  // after it was avoided: another failure there is not the first
+constexpr std::size_t kMost = 32;                 // as in the schema
+
+Time until_of(const AvoidedNode& entry) { return contract::parse_rfc3339(entry.until).value_or(Time{}); }
+
+std::chrono::minutes span_of(std::int32_t failures) {
+  return failures > 4 ? kLongest : std::min(kLongest, kFirst * (1 << (failures - 1)));
+}
+
+}  // namespace
+
+void note_failing_node(Review& review, const std::string& node, const std::string& reason) {
+  auto& entries = review.status.avoidedNodes;
+  std::erase_if(entries, [&review](const AvoidedNode& entry) { return review.now >= until_of(entry) + kRemembered; });
+  auto found = std::find_if(entries.begin(), entries.end(), [&node](const AvoidedNode& entry) { return entry.node == node; });
+  const auto generation = review.job.status.generation;
+  if (found != entries.end() && found->generation == generation) return;
+  if (found == entries.end()) found = entries.insert(found, AvoidedNode{.node = node});
+  found->reason = reason;
+  ++found->failures;
+  found->generation = generation;
+  found->until = contract::to_rfc3339(review.now + span_of(found->failures));
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const AvoidedNode& a, const AvoidedNode& b) { return until_of(a) > until_of(b); });
+  if (entries.size() > kMost) entries.resize(kMost);
+}
+
+void note_failing_nodes(Review& review) {
+  std::set<std::string> all;
+  std::map<std::string, std::string> failing;  // with the reason
+  for (const auto& worker : review.gang.workers) {
+    if (worker.pod == nullptr || worker.pod->node.empty()) continue;
+    all.insert(worker.pod->node);
+    if (worker.blames_node) failing.emplace(worker.pod->node, worker.failure->reason);
+  }
+  if (failing.size() > 1 && 2 * failing.size() > all.size()) return;
+  for (const auto& [node, reason] : failing) note_failing_node(review, node, reason);
+}
+
+std::set<std::string> avoided_nodes(const Job& job, Time now) {
+  std::set<std::string> out;
+  for (const auto& entry : job.status.avoidedNodes) {
+    if (now < until_of(entry)) out.insert(entry.node);
+  }
+  return out;
+}
+
+bool is_on_failed_node(const contract::TrainingJobStatus& status, const Pod& pod) {
+  const auto& entries = status.avoidedNodes;
+  return std::any_of(entries.begin(), entries.end(), [&pod](const AvoidedNode& entry) {
+    return entry.node == pod.node && pod.worker->generation <= entry.generation;
+  });
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,25 @@
+#pragma once
+// Nodes on which a job met failures of their own (status.avoidedNodes): it goes elsewhere, while there is room elsewhere, and the longer the
+// more often a node has failed it. The status is the only memory.
+
+#include <set>
+#include <string>
+
+#include "controller/decide/review.h"
+
+namespace trainyard::decide {
+
+/// Notes the nodes of the workers whose failures are their nodes' (Worker::blames_node). Not where most of the gang's nodes would be noted:
+/// what they share, as storage or a network, is none's fault.
+void note_failing_nodes(Review& review);
+
+/// One failure a node and generation.
+void note_failing_node(Review& review, const std::string& node, const std::string& reason);
+
+/// Where the job's pods are better not put now.
+std::set<std::string> avoided_nodes(const Job& job, Time now);
+
+/// The pod is one of those that were there when its node failed: it is not used again.
+bool is_on_failed_node(const contract::TrainingJobStatus& status, const Pod& pod);
+
+}  // namespace trainyard::decide
