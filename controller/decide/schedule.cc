@@ -92,8 +92,10 @@ class Scheduling {
     }
     const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_);
     const std::vector<Reservation*> binding = binding_for(*candidate.job);
-    auto found = search(sparing(gang, avoided_nodes(*candidate.job, now_)), binding);
-    if (std::holds_alternative<NoRoom>(found)) found = search(gang, binding);  // better a node that failed it than none
+    const auto avoided = avoided_nodes(*candidate.job, now_);
+    auto found = search(sparing(gang, avoided), binding);
+    // Better a node that failed it than none.
+    if (!avoided.empty() && std::holds_alternative<NoRoom>(found)) found = search(gang, binding);
     if (std::holds_alternative<NoRoom>(found)) return hold_back(candidate, position, gang, binding);
     auto nodes = std::get<Placement>(found).nodes;
     if (!candidate.has_others()) {

@@ -20,7 +20,8 @@ Cluster full_cluster() {
                    .taints = {{"k", "v", "NoExecute"}},
                    .unschedulable = true,
                    .ready = true,
-                   .ready_since = at(1.000001)});
+                   .ready_since = at(1.000001),
+                   .trouble = "XIDErrors"});
   Job job = make_job("a", 2, 8);
   job.deleting = true;
   job.status.generation = 3;
@@ -47,12 +48,14 @@ Cluster full_cluster() {
                          .waiting_message = "wm",
                          .exit_code = 137,
                          .exit_reason = "OOMKilled",
+                         .memory_limited = true,
                          .exited_at = at(5),
                          .last_word = word,
                          .exit_message = "em",
                          .reason = "r",
                          .message = "m",
-                         .unscheduled_message = "um"};
+                         .unscheduled_message = "um",
+                         .tolerations = {{"k", "Exists", "", "NoExecute"}}};
   cluster.put(pod);
   cluster.put(Claim{.key = {"default", "c"}, .phase = "Bound", .volume = "v", .deleting = true});
   cluster.put(Volume{.name = "v", .required_terms = Json::array({{{"matchExpressions", Json::array()}}})});
@@ -71,6 +74,7 @@ Cluster full_cluster() {
   cluster.put_refusal(job.uid, {.generation = 3, .request = "create pod", .message = "quota"});
   cluster.settings.preempted_min_run = std::chrono::seconds(17);
   cluster.settings.status_writes_per_second = 0.5;
+  cluster.settings.maintenance_taints = {"t"};
   return cluster;
 }
 
