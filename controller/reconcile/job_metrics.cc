@@ -117,9 +117,10 @@ void count_happening(observe::Metrics& metrics, const Job& before, const contrac
   if (becomes(last, after, condition::kRunning)) {
     metrics.observe("trainyard_job_start_seconds", {}, seconds(decide::since_of(after, condition::kPlaced), now));
   }
-  if (after.restarts > last.restarts) {
+  const auto restarts = after.restarts + after.uncountedRestarts - last.restarts - last.uncountedRestarts;
+  if (restarts > 0) {
     const std::string of = after.failure ? std::string(contract::name_of(after.failure->failureClass)) : "";
-    metrics.add("trainyard_job_restarts_total", {{"class", of}}, after.restarts - last.restarts);
+    metrics.add("trainyard_job_restarts_total", {{"class", of}}, restarts);
   }
   if (after.preemptions > last.preemptions) {
     Job stopped = before;

@@ -48,7 +48,7 @@ TEST_F(JobMetrics, CountTheWayFromCreationToTheEnd) {
   EXPECT_EQ(value("trainyard_job_start_seconds_sum"), 15);
   EXPECT_EQ(value("trainyard_job_wait_seconds_count"), 1) << "once a job";
   job.status = next;
-  next.restarts = 1;
+  next.uncountedRestarts = 1;
   next.failure = contract::Failure{.failureClass = contract::FailureClass::kInfrastructure};
   count_happening(metrics_, job, next, at(50));
   EXPECT_EQ(value("trainyard_job_restarts_total{class=\"Infrastructure\"}"), 1);
