@@ -19,7 +19,7 @@ contract::Failure from_exit(const RankExit& exit) {
   } else if (exit.signal == SIGKILL && exit.out_of_memory) {
     failure.reason = "OutOfMemory";
     failure.message = rank +
-                      " was killed by the kernel, since there was no memory left; raise the memory request and limit of the "
+                      " was killed by the kernel, since there was no memory left; raise the memory limit and request of the "
                       "worker's container, or lower parallelism.microBatchSize";
   } else if (exit.signal != 0) {
     failure.reason = "RankCrashed";
