@@ -17,12 +17,12 @@ constexpr auto kUser = FailureClass::kUser, kInfrastructure = FailureClass::kInf
 
 /// Where the words of a rule are looked for.
 enum class In {
-  kLog,     // in any line
-  kGpuLog,  // in any line, where the job asks for GPUs
-  kException,  // they are the type of a Python exception that a line begins with, and no signal ended the program, which had survived it
-  kPeer,     // in any line: a connection to another worker broke, or none came about
-  kRuntime,  // in the words of a container runtime that could not start the container
-  kEviction  // in the words of a kubelet that ended the pod
+  kLog,        // in any line
+  kGpuLog,     // in any line, where the job asks for GPUs
+  kException,  // they are the type of a Python exception that a line begins with
+  kPeer,       // in any line: a connection to another worker broke, or none came about
+  kRuntime,    // in the words of a container runtime that could not start the container
+  kEviction    // in the words of a kubelet that ended the pod
 };
 
 struct Rule {
@@ -289,10 +289,17 @@ bool holds(const Rule& rule, std::string_view line, const Circumstances& around)
   return false;
 }
 
+/// What a program that a signal ended had written before may have been survived, or be another process's. NCCL's watchdog and
+/// std::terminate end by SIGABRT after they told why.
+bool may_tell(In in, const Failure& failure) {
+  if (!failure.signal) return true;
+  return in != In::kException && (in != In::kPeer || failure.signal == "SIGABRT");
+}
+
 std::optional<Verdict> by_words(const Failure& failure, const Circumstances& around) {
   const auto lines = lines_of(failure);
   for (const auto& rule : kRules) {
-    if (rule.in == In::kException && failure.signal) continue;
+    if (!may_tell(rule.in, failure)) continue;
     for (const auto line : lines) {
       if (!holds(rule, line, around)) continue;
       return Verdict{.failure_class = rule.failure_class,
