@@ -50,9 +50,6 @@ class Examination {
     return worker;
   }
 
-  /// Something that is not known yet will be, by changes_at(): whether a node that is not ready has lost its programs.
-  bool is_in_doubt() const { return is_in_doubt_; }
-
   std::optional<Time> changes_at() const { return changes_at_; }
 
  private:
@@ -158,7 +155,6 @@ class Examination {
     } else if (pod.deletion_time) {
       await_end(worker);
     } else {
-      is_in_doubt_ = is_in_doubt_ || (node != nullptr && !node->ready);
       worker.state = pod.worker->container_running ? WorkerState::kUp : WorkerState::kComing;
     }
     worker.ready = worker.state == WorkerState::kUp || worker.state == WorkerState::kSucceeded;
@@ -222,7 +218,6 @@ class Examination {
   const Job& job_;
   const Time now_;
   std::optional<Time> changes_at_;
-  bool is_in_doubt_ = false;
 };
 
 bool is_concluded(const Worker& worker) { return worker.state != WorkerState::kFailed; }
@@ -321,7 +316,6 @@ GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
   }
   gang.changes_at = examination.changes_at();
   lose_the_silent(gang, cluster.settings, now);
-  gang.awaits_silent = gang.awaits_silent || examination.is_in_doubt();
   return gang;
 }
 

@@ -160,6 +160,23 @@ TEST(SeveralNodes, ThatAreLostAtOnceAreReplacedInOnePass) {
   for (int i : {1, 3}) EXPECT_TRUE(world.pod(i).node != first && world.pod(i).node != second);
 }
 
+TEST(SeveralNodes, OfACustomJobAreLeftInOnePassToo) {
+  World world(ClusterBuilder{}.racks(2).nodes_per_rack(4).gpus_per_node(8).build());
+  world.add(test::make_custom_job("a", 4, 8));
+  world.settle();
+  const std::string first = world.pod(1).node, second = world.pod(3).node;
+  for (const auto& [node, since] : {std::pair(first, 0.0), std::pair(second, 4.0)}) {
+    world.change_node(node, [since = since](Node& n) {
+      n.ready = false;
+      n.ready_since = test::at(since);
+    });
+  }
+  world.pass(20);
+  EXPECT_EQ(world.status().generation, 2);
+  EXPECT_EQ(world.status().uncountedRestarts, 1);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(world.pod(i).node != first && world.pod(i).node != second);
+}
+
 TEST(SeveralNodes, ThatHaveToBeLeftAreLeftTogether) {
   World world = a_wide_world();
   world.kubelets_work = false;
