@@ -319,11 +319,12 @@ Verdict by_circumstances(const Failure& failure, const Circumstances& around) {
     return around.memory_limited ? Verdict{.failure_class = kUser}
                                  : Verdict{.failure_class = kInfrastructure, .reason = "NodeOutOfMemory"};
   }
-  if (failure.exitCode == kNotFound || failure.exitCode == kNotExecutable) {
-    return {.failure_class = kUser, .reason = "ProgramError"};
+  switch (failure.exitCode.value_or(0)) {
+    case kNotExecutable:
+    case kNotFound: return {.failure_class = kUser, .reason = "ProgramError"};
+    case kTerminated: return {.failure_class = kTransient, .reason = "Terminated"};
+    default: return {};
   }
-  if (failure.exitCode == kTerminated) return {.failure_class = kTransient, .reason = "Terminated"};
-  return {};
 }
 
 }  // namespace

@@ -8,7 +8,6 @@ namespace trainyard::decide {
 namespace {
 
 using contract::Failure;
-using contract::Phase;
 using test::ClusterBuilder;
 using test::World;
 
