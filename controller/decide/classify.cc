@@ -116,6 +116,7 @@ constexpr auto kRules = std::to_array<Rule>({
     {In::kLog, "error: argument ", kUser, "ProgramError"},
     {In::kLog, "can't open file", kUser, "ProgramError"},
     {In::kLog, "exec format error", kUser, "ProgramError"},
+    {In::kLog, "exec user process caused", kUser, "ProgramError"},  // older runc
     {In::kLog, "cannot execute binary file", kUser, "ProgramError"},
     {In::kLog, "is not a valid model identifier", kUser, "ProgramError"},
     {In::kException, "GatedRepoError", kUser, "AccessDenied"},
@@ -217,6 +218,7 @@ constexpr auto kRules = std::to_array<Rule>({
     {In::kPeer, "NCCL communicator was aborted", kTransient, "CollectiveTimeout"},
     {In::kPeer, "Timed out waiting", kTransient, "CollectiveTimeout"},
     {In::kPeer, "SocketTimeout", kTransient, "CollectiveTimeout"},
+    {In::kPeer, "Socket Timeout", kTransient, "CollectiveTimeout"},
     {In::kPeer, "while trying to connect to", kTransient, "PeersNotMet"},
     {In::kPeer, "failed to connect to any network address", kTransient, "PeersNotMet"},
     {In::kPeer, "Connection refused", kTransient, "PeersNotMet"},
