@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iostream>
 #include <memory>
 #include <set>
 #include <thread>
@@ -136,6 +137,33 @@ TEST_F(Gang256, ReplacesADeletedPodAloneAndTrainsOnWithAllOthers) {
   EXPECT_EQ(kept.size(), 31u);
   EXPECT_EQ(has.size(), 32u);
   eventually(kJobs + "/bereft", is_phase("Succeeded"));
+}
+
+TEST_F(Gang256, LeavesThreeTaintedNodesTogetherAndKeepsAllOtherPods) {
+  apply(simulated_job("drained", 24, 8, 300));
+  eventually(kJobs + "/drained", has_done(1));
+  const Json before = pods();
+  const auto taint = [this](const std::string& node, const Json& taints) {
+    request(Method::kPatch, "/api/v1/nodes/" + node, {{"spec", {{"taints", taints}}}});
+  };
+  std::set<std::string> left;
+  for (int i : {3, 11, 19}) left.insert(before.at(static_cast<std::size_t>(i)).at("spec").at("nodeName"));
+  const auto begin = std::chrono::steady_clock::now();
+  for (const auto& node : left) taint(node, {{{"key", "example.com/maintenance"}, {"effect", "NoExecute"}}});
+  eventually(kPods, [&left](const Json& list) {
+    const auto stays = [&left](const Json& pod) { return !left.contains(pod.at("spec").at("nodeName")); };
+    return list.at("items").size() == 24 && std::all_of(list.at("items").begin(), list.at("items").end(), stays);
+  });
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  std::cout << "from three taints to the pods in their places: " << took.count() << " s\n";
+  const auto had = uids(before), has = uids(pods());
+  std::set<std::string> kept;
+  std::set_intersection(had.begin(), had.end(), has.begin(), has.end(), std::inserter(kept, kept.begin()));
+  EXPECT_EQ(kept.size(), 21u);
+  const Json done = eventually(kJobs + "/drained", is_phase("Succeeded"));
+  EXPECT_EQ(done.at("status").value("restarts", 0), 0);
+  EXPECT_EQ(done.at("status").at("failure").at("reason"), "NodeDrained");
+  for (const auto& node : left) taint(node, Json::array());
 }
 
 TEST_F(Gang256, StartsACrashedRankAnewWithoutANewPod) {
