@@ -43,8 +43,8 @@ down: ## take the local cluster away, with everything it made
 images: build ## the container images of the local cluster, as OCI archives in build/images
 	@.ci/images
 
-chart: ## copy the CRD into the chart, lint it and run its unit tests
-	@cp crds/trainingjob.yaml helm/files/trainingjob.yaml
+chart: ## copy the CRDs into the chart, lint it and run its unit tests
+	@cp crds/trainingjob.yaml crds/trainingqueue.yaml helm/files/
 	@.ci/test chart
 
 bench: ## the benchmarks; docs/performance.md tells how to read them

@@ -88,7 +88,7 @@ class Reporter : public reconcile::Observer {
 
   void planned(const reconcile::Key& key, const std::vector<std::string>& reasons, std::size_t num_actions,
                std::chrono::microseconds took) override {
-    const observe::Labels labels = {{"of", key.kind == reconcile::Kind::kRoom ? "room" : "job"}};
+    const observe::Labels labels = {{"of", key.kind == reconcile::Kind::kTrainingJob ? "job" : reconcile::to_text(key)}};
     metrics_.add("trainyard_plans_total", labels);
     metrics_.add("trainyard_actions_total", labels, static_cast<double>(num_actions));
     metrics_.observe("trainyard_plan_seconds", labels, std::chrono::duration<double>(took).count());

@@ -30,7 +30,9 @@ std::vector<kube::WatchTarget> watch_targets() {
           {.path = "/api/v1/nodes", .label_selector = {}, .shrink = shrink_node},
           {.path = "/api/v1/persistentvolumeclaims", .label_selector = {}, .shrink = drop_managed_fields},
           {.path = "/api/v1/persistentvolumes", .label_selector = {}, .shrink = shrink_volume},
-          {.path = "/apis/scheduling.k8s.io/v1/priorityclasses", .label_selector = {}, .shrink = drop_managed_fields}};
+          {.path = "/apis/scheduling.k8s.io/v1/priorityclasses", .label_selector = {}, .shrink = drop_managed_fields},
+          {.path = "/apis/trainyard.dev/v1alpha1/trainingqueues", .label_selector = {}, .shrink = drop_managed_fields},
+          {.path = "/api/v1/namespaces", .label_selector = {}, .shrink = shrink_namespace}};
 }
 
 Cache::Cache(decide::Settings settings) { cluster_.settings = std::move(settings); }
@@ -39,7 +41,10 @@ bool Cache::synced() const {
   return std::all_of(progress_.begin(), progress_.end(), [](const Progress& progress) { return progress.listed; });
 }
 
-Changes Cache::take_changes() { return std::exchange(changes_, {}); }
+Changes Cache::take_changes() {
+  if (changes_.room || !changes_.jobs.empty()) changes_.queues = !cluster_.queues().empty();
+  return std::exchange(changes_, {});
+}
 
 void Cache::apply(const kube::WatchBatch& batch, Time now) {
   if (batch.target >= kNumWatched) return;
@@ -124,6 +129,15 @@ void Cache::erase_missing(Watched kind, const kube::WatchBatch& batch, std::int6
     for (const auto& [name, priority_class] : cluster_.priority_classes()) {
       if (!keys.contains({"", name})) missing.emplace_back(ObjectKey{"", name}, "");
     }
+  } else if (kind == Watched::kQueues) {
+    for (const auto& [name, queue] : cluster_.queues()) {
+      if (!keys.contains({"", name}) && to_revision(queue.resource_version) <= revision)
+        missing.emplace_back(ObjectKey{"", name}, queue.uid);
+    }
+  } else if (kind == Watched::kNamespaces) {
+    for (const auto& [name, name_space] : cluster_.namespaces()) {
+      if (!keys.contains({"", name})) missing.emplace_back(ObjectKey{"", name}, "");
+    }
   } else {
     for (const auto& [key, claim] : cluster_.claims()) {
       if (!keys.contains(key)) missing.emplace_back(key, "");
@@ -139,6 +153,8 @@ void Cache::put(Watched kind, const Json& object) {
   if (kind == Watched::kClaims) put_claim(object);
   if (kind == Watched::kVolumes) put_volume(object);
   if (kind == Watched::kPriorityClasses) put_priority_class(object);
+  if (kind == Watched::kQueues) put_queue(object);
+  if (kind == Watched::kNamespaces) put_namespace(object);
   if (kind != Watched::kPods) return;
   const auto assumed = assumed_pods_.find(key_of(object));
   if (assumed != assumed_pods_.end()) {
@@ -162,7 +178,14 @@ void Cache::erase(Watched kind, const ObjectKey& key, const std::string& uid) {
     changes_.room = true;
   } else if (kind == Watched::kPriorityClasses) {
     cluster_.erase_priority_class(key.name);
-    priorities_changed();
+    every_job_changed();
+  } else if (kind == Watched::kQueues) {
+    const auto* queue = cluster_.queue(key.name);
+    if (queue == nullptr || queue->uid != uid) return;  // the name has been taken again since
+    cluster_.erase_queue(key.name);
+    every_job_changed();
+  } else if (kind == Watched::kNamespaces) {
+    cluster_.erase_namespace(key.name);
   } else if (kind == Watched::kPods) {
     const auto* pod = cluster_.pod(key);
     if (pod == nullptr || pod->uid != uid) return;  // the name has been taken again since
@@ -232,11 +255,44 @@ void Cache::put_priority_class(const Json& object) {
   const auto old = cluster_.priority_classes().find(found->name);
   if (old != cluster_.priority_classes().end() && old->second == *found) return;
   cluster_.put(std::move(*found));
-  priorities_changed();
+  every_job_changed();
 }
 
-/// Jobs may name a class that is there only now.
-void Cache::priorities_changed() {
+void Cache::put_queue(const Json& object, std::optional<Time> written) {
+  auto queue = decode_queue(object);
+  if (!queue) return;
+  const auto* old = cluster_.queue(queue->name);
+  const bool same = old != nullptr && old->uid == queue->uid;
+  if (same && written) queue->status_written = *written;
+  if (same && !written) queue->status_written = old->status_written;
+  const std::int64_t revision = revision_of(object);
+  if (same && revision != 0 && revision <= to_revision(old->resource_version)) {
+    if (!written) return;
+    decide::Queue known = *old;  // the watch was faster than the answer to the write
+    known.status_written = *written;
+    return cluster_.put(std::move(known));
+  }
+  const bool is_news = !same || !decide::have_same_spec(*old, *queue);
+  cluster_.put(std::move(*queue));
+  changes_.queues = true;
+  if (is_news) every_job_changed();
+}
+
+void Cache::put_namespace(const Json& object) {
+  auto found = decode_namespace(object);
+  if (!found) return;
+  const auto* old = cluster_.name_space(found->name);
+  if (old != nullptr && *old == *found) return;
+  const std::string name = found->name;
+  cluster_.put(std::move(*found));
+  for (auto job = cluster_.jobs().lower_bound({name, ""}); job != cluster_.jobs().end() && job->first.ns == name; ++job) {
+    changes_.jobs.insert(job->first);
+    changes_.room = true;
+  }
+}
+
+/// Jobs may name a class or a queue that is there only now.
+void Cache::every_job_changed() {
   for (const auto& [key, job] : cluster_.jobs()) changes_.jobs.insert(key);
   changes_.room = true;
 }
@@ -353,6 +409,11 @@ void Cache::assume_status(const Json& object, Time now) {
 
 void Cache::assume_job(const Json& object) {
   if (!knows_better(object)) put_job(object);
+}
+
+void Cache::assume_queue_status(const Json& object, Time now) {
+  const auto* known = cluster_.queue(key_of(object).name);
+  if (known != nullptr && known->uid == uid_of(object)) put_queue(object, now);
 }
 
 void Cache::assume_job_gone(const ObjectKey& key, const std::string& uid) {

@@ -21,16 +21,17 @@ namespace trainyard::cache {
 using contract::Json;
 
 /// What is watched; the value is a batch's `target`, an index of watch_targets().
-enum class Watched : std::size_t { kJobs, kPods, kNodes, kClaims, kVolumes, kPriorityClasses };
-inline constexpr std::size_t kNumWatched = 6;
+enum class Watched : std::size_t { kJobs, kPods, kNodes, kClaims, kVolumes, kPriorityClasses, kQueues, kNamespaces };
+inline constexpr std::size_t kNumWatched = 8;
 /// Jobs; all pods and nodes of the cluster, since every pod takes up room; and the PersistentVolumeClaims that templates may name, with
-/// the volumes behind them, not all of which every node can mount; PriorityClasses, which say who goes first.
+/// the volumes behind them, not all of which every node can mount; PriorityClasses, which say who goes first; TrainingQueues, and the namespaces that may use them.
 std::vector<kube::WatchTarget> watch_targets();
 
 /// What changed since it was asked the last time.
 struct Changes {
   std::set<decide::ObjectKey> jobs;  // to be asked about by plan_job(); some may be gone
   bool room = false;                 // something changed that matters to schedule()
+  bool queues = false;               // something changed that the statuses of queues may tell of
   bool foreign_status = false;       // a job's status is not as this controller left it: somebody else writes statuses
 };
 
@@ -70,6 +71,8 @@ class Cache {
   void assume_status(const Json& object, contract::Time now);
   /// The object that the server answered to a read of the job.
   void assume_job(const Json& object);
+  /// The object that the server answered to a write of a queue's status.
+  void assume_queue_status(const Json& object, contract::Time now);
   void assume_job_gone(const decide::ObjectKey& key, const std::string& uid);
   void put_template_check(const decide::ObjectKey& job, const std::string& job_uid, const std::string& template_hash,
                           decide::TemplateCheck check);
@@ -98,7 +101,10 @@ class Cache {
   void put_claim(const Json& object);
   void put_volume(const Json& object);
   void put_priority_class(const Json& object);
-  void priorities_changed();
+  void put_queue(const Json& object, std::optional<contract::Time> written = std::nullopt);
+  void put_namespace(const Json& object);
+  /// Of what any job may be told to be wrong about.
+  void every_job_changed();
   void put_job(const Json& object, std::optional<contract::Time> written = std::nullopt);
   bool is_foreign(const decide::Job& known, const decide::Job& now);
   void erase_pod(const decide::Pod& pod);

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "controller/decide/quantity.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::cache {
@@ -238,6 +239,11 @@ void shrink_volume(Json& object) {
   part(object, "spec") = {{"nodeAffinity", member(member(object, "spec"), "nodeAffinity")}};
 }
 
+void shrink_namespace(Json& object) {
+  erase(part(object, "metadata"), {"managedFields", "annotations"});
+  erase(object, {"spec", "status"});
+}
+
 std::optional<decide::Pod> decode_pod(const Json& object) {
   const Json& metadata = member(object, "metadata");
   const Json& spec = member(object, "spec");
@@ -305,6 +311,43 @@ std::optional<decide::PriorityClass> decode_priority_class(const Json& object) {
   out.value = value.get<std::int32_t>();
   out.is_default = flag(object, "globalDefault");
   out.preempts = text(object, "preemptionPolicy") != "Never";
+  return out;
+}
+
+std::optional<decide::Queue> decode_queue(const Json& object) {
+  const Json& metadata = member(object, "metadata");
+  decide::Queue queue{
+      .name = key_of(object).name, .uid = text(metadata, "uid"), .resource_version = text(metadata, "resourceVersion")};
+  if (queue.name.empty() || queue.uid.empty()) return std::nullopt;
+  const Json& generation = member(metadata, "generation");
+  if (generation.is_number_integer()) queue.generation = generation.get<std::int64_t>();
+  std::vector<Problem> ignored;  // the schema has checked it
+  contract::TrainingQueueSpec spec;
+  contract::decode_into(spec, member(object, "spec"), "spec", contract::UnknownFields::kIgnore, ignored);
+  queue.parent = spec.parent.value_or("");
+  queue.weight = std::max(1, spec.weight);
+  queue.stop = spec.stop;
+  queue.namespaces = std::move(spec.namespaceSelector);
+  for (auto& flavor : spec.flavors) {
+    decide::Flavor& out = queue.flavors.emplace_back(decide::Flavor{.labels = std::move(flavor.nodeLabels), .resources = {}});
+    for (const auto& quota : flavor.resources) {
+      const auto amount = [&quota](const contract::Quantity& quantity) {
+        return std::max<std::int64_t>(0, decide::parse_quantity(quota.name, quantity.text).value_or(0));
+      };
+      decide::QuotaLimits& limits = out.resources[quota.name];
+      limits.nominal = amount(quota.nominal);
+      if (quota.borrowingLimit) limits.borrowing = amount(*quota.borrowingLimit);
+      if (quota.lendingLimit) limits.lending = amount(*quota.lendingLimit);
+    }
+  }
+  const Json& status = member(object, "status");
+  if (status.is_object()) contract::decode_into(queue.status, status, "status", contract::UnknownFields::kIgnore, ignored);
+  return queue;
+}
+
+std::optional<decide::Namespace> decode_namespace(const Json& object) {
+  decide::Namespace out{.name = key_of(object).name, .labels = read_labels(member(member(object, "metadata"), "labels"))};
+  if (out.name.empty()) return std::nullopt;
   return out;
 }
 

@@ -26,6 +26,7 @@ void drop_managed_fields(Json& object);
 void shrink_pod(Json& object);
 void shrink_node(Json& object);
 void shrink_volume(Json& object);
+void shrink_namespace(Json& object);
 
 /// Nothing where the object has no name or UID (or, but for what has none, no namespace).
 std::optional<decide::Pod> decode_pod(const Json& object);
@@ -33,6 +34,8 @@ std::optional<decide::Node> decode_node(const Json& object, const std::vector<st
 std::optional<decide::Claim> decode_claim(const Json& object);
 std::optional<decide::Volume> decode_volume(const Json& object);
 std::optional<decide::PriorityClass> decode_priority_class(const Json& object);
+std::optional<decide::Queue> decode_queue(const Json& object);
+std::optional<decide::Namespace> decode_namespace(const Json& object);
 /// `known`, where it is the same job of the same metadata.generation, gives the spec, which then is the same: most changes of a job are
 /// of its status.
 std::optional<decide::Job> decode_job(const Json& object, const decide::Job* known = nullptr);

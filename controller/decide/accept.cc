@@ -7,6 +7,7 @@
 #include "controller/decide/next_generation.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/priority.h"
+#include "controller/decide/queues.h"
 
 namespace trainyard::decide {
 namespace {
@@ -96,11 +97,13 @@ void accept(Review& review) {
   std::vector<Problem> problems = job.problems;
   check_pack(job.spec, review.cluster.settings, problems);
   if (auto problem = unknown_priority_class(review.cluster, job)) problems.push_back(std::move(*problem));
+  if (auto problem = queue_problem(review.cluster, job)) problems.push_back(std::move(*problem));
   for (auto& problem : template_problems(job.spec, review.cluster.settings)) problems.push_back(std::move(problem));
   if (!problems.empty()) return refuse(review, "InvalidSpec", contract::to_text(problems));
   if (!check_template(review)) return;
   review.set(condition::kAccepted, true, "Accepted", kCanRun);
-  review.set(condition::kAdmitted, true, "NoQueue", "");
+  // Of one that has a queue schedule() says whether its quota has room.
+  if (queue_name(review.cluster, job).empty()) review.set(condition::kAdmitted, true, "NoQueue", "");
   hold_first_word(review);
 }
 

@@ -1,5 +1,6 @@
 #include "controller/decide/cluster.h"
 
+#include <tuple>
 #include <utility>
 
 namespace trainyard::decide {
@@ -72,6 +73,25 @@ void Cluster::put(PriorityClass priority_class) {
 
 void Cluster::erase_priority_class(const std::string& name) { priority_classes_.erase(name); }
 
+bool have_same_spec(const Queue& a, const Queue& b) {
+  return std::tie(a.name, a.uid, a.parent, a.weight, a.stop, a.namespaces, a.flavors) ==
+         std::tie(b.name, b.uid, b.parent, b.weight, b.stop, b.namespaces, b.flavors);
+}
+
+void Cluster::put(Queue queue) {
+  std::string name = queue.name;
+  queues_.insert_or_assign(std::move(name), std::move(queue));
+}
+
+void Cluster::erase_queue(const std::string& name) { queues_.erase(name); }
+
+void Cluster::put(Namespace name_space) {
+  std::string name = name_space.name;
+  namespaces_.insert_or_assign(std::move(name), std::move(name_space));
+}
+
+void Cluster::erase_namespace(const std::string& name) { namespaces_.erase(name); }
+
 void Cluster::erase_node(const std::string& name) { nodes_.erase(name); }
 
 void Cluster::erase_pod(const ObjectKey& key) {
@@ -109,6 +129,8 @@ void Cluster::erase_refusal(const std::string& job_uid) { refusals_.erase(job_ui
 const Node* Cluster::node(const std::string& name) const { return find_in(nodes_, name); }
 const Claim* Cluster::claim(const ObjectKey& key) const { return find_in(claims_, key); }
 const Volume* Cluster::volume(const std::string& name) const { return find_in(volumes_, name); }
+const Queue* Cluster::queue(const std::string& name) const { return find_in(queues_, name); }
+const Namespace* Cluster::name_space(const std::string& name) const { return find_in(namespaces_, name); }
 const Pod* Cluster::pod(const ObjectKey& key) const { return find_in(pods_, key); }
 const Job* Cluster::job(const ObjectKey& key) const { return find_in(jobs_, key); }
 const AgentView* Cluster::agent(const std::string& pod_uid) const { return find_in(agents_, pod_uid); }

@@ -12,10 +12,12 @@
 #include <vector>
 
 #include "controller/decide/pod_needs.h"
+#include "controller/decide/quota.h"
 #include "controller/decide/resources.h"
 #include "crds/contract/fields.h"
 #include "crds/contract/job.h"
 #include "crds/contract/names.h"
+#include "crds/contract/queue.h"
 #include "crds/contract/state.h"
 #include "crds/contract/time.h"
 
@@ -145,6 +147,38 @@ struct PriorityClass {
   bool operator==(const PriorityClass&) const = default;
 };
 
+using Labels = std::map<std::string, std::string>;
+
+/// A kind of node, and what a queue may use of it.
+struct Flavor {
+  Labels labels;                                 // of its nodes; empty: any node
+  std::map<std::string, QuotaLimits> resources;  // by name, in the units of quantity.h
+  bool operator==(const Flavor&) const = default;
+};
+
+/// A TrainingQueue.
+struct Queue {
+  std::string name, uid, resource_version;
+  std::int64_t generation = 0;  // metadata.generation
+  std::string parent;           // empty: none
+  std::int32_t weight = 1;
+  contract::Stop stop = contract::Stop::kNone;
+  std::optional<contract::LabelSelector> namespaces;  // nothing: every one
+  std::vector<Flavor> flavors;
+  contract::TrainingQueueStatus status;
+  Time status_written{};  // when this controller last wrote the status; the epoch where it has not since it started
+  bool operator==(const Queue&) const = default;
+};
+/// Whether all that a user says of it is the same.
+bool have_same_spec(const Queue& a, const Queue& b);
+
+/// A Namespace.
+struct Namespace {
+  std::string name;
+  Labels labels;
+  bool operator==(const Namespace&) const = default;
+};
+
 /// What the API server said to the dry run of worker 0's pod.
 struct TemplateCheck {
   bool accepted = false;
@@ -215,6 +249,10 @@ class Cluster {
   void erase_volume(const std::string& name);
   void put(PriorityClass priority_class);
   void erase_priority_class(const std::string& name);
+  void put(Queue queue);
+  void erase_queue(const std::string& name);
+  void put(Namespace name_space);
+  void erase_namespace(const std::string& name);
   void erase_node(const std::string& name);
   void erase_pod(const ObjectKey& key);  // and what is known of its agent
   void erase_job(const ObjectKey& key);  // and its template checks and refusal
@@ -234,9 +272,13 @@ class Cluster {
   /// By job UID and template hash.
   const std::map<std::pair<std::string, std::string>, TemplateCheck>& template_checks() const { return template_checks_; }
   const std::map<std::string, Refusal>& refusals() const { return refusals_; }  // by job UID
+  const std::map<std::string, Queue>& queues() const { return queues_; }
+  const std::map<std::string, Namespace>& namespaces() const { return namespaces_; }
   const Node* node(const std::string& name) const;
   const Claim* claim(const ObjectKey& key) const;
   const Volume* volume(const std::string& name) const;
+  const Queue* queue(const std::string& name) const;
+  const Namespace* name_space(const std::string& name) const;
   const Pod* pod(const ObjectKey& key) const;
   const Job* job(const ObjectKey& key) const;
   /// Nothing where the agent was never asked.
@@ -267,6 +309,8 @@ class Cluster {
   std::map<ObjectKey, Claim> claims_;
   std::map<std::string, Volume> volumes_;
   std::map<std::string, PriorityClass> priority_classes_;
+  std::map<std::string, Queue> queues_;
+  std::map<std::string, Namespace> namespaces_;
   std::map<std::string, AgentView> agents_;
   std::map<std::pair<std::string, std::string>, TemplateCheck> template_checks_;  // by job UID and template hash
   std::map<std::string, Refusal> refusals_;                                       // by job UID

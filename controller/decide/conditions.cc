@@ -54,11 +54,15 @@ contract::Time since_of(const TrainingJobStatus& status, std::string_view type) 
 }
 
 void set_condition(TrainingJobStatus& status, NewCondition condition, std::int64_t generation, contract::Time now) {
+  set_condition(status.conditions, std::move(condition), generation, now);
+}
+
+void set_condition(std::vector<Condition>& conditions, NewCondition condition, std::int64_t generation, contract::Time now) {
   const auto wanted = condition.is_true ? ConditionStatus::kTrue : ConditionStatus::kFalse;
-  auto found = std::find_if(status.conditions.begin(), status.conditions.end(),
+  auto found = std::find_if(conditions.begin(), conditions.end(),
                             [&condition](const Condition& item) { return item.type == condition.type; });
-  if (found == status.conditions.end()) {
-    found = status.conditions.insert(found, Condition{.type = condition.type});
+  if (found == conditions.end()) {
+    found = conditions.insert(found, Condition{.type = condition.type});
   }
   if (found->status != wanted || found->lastTransitionTime.empty()) found->lastTransitionTime = contract::to_rfc3339(now);
   found->status = wanted;
@@ -73,7 +77,7 @@ bool is_finished(const TrainingJobStatus& status) {
 
 bool is_vacating(const TrainingJobStatus& status) {
   const std::string why = reason_of(status, condition::kRunning);
-  return why == reason::kSuspending || why == reason::kPreempting;
+  return why == reason::kSuspending || why == reason::kPreempting || why == reason::kDraining;
 }
 
 Phase phase_of(const TrainingJobStatus& status) {

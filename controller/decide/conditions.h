@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "crds/contract/job.h"
 #include "crds/contract/time.h"
@@ -33,6 +34,9 @@ inline constexpr const char* kUnschedulable = "Unschedulable";  // no room now
 inline constexpr const char* kNeverFits = "NeverFits";          // no room ever
 inline constexpr const char* kReserved = "Reserved";            // there is room, and it is kept for those before it in the line
 inline constexpr const char* kMakingRoom = "MakingRoom";        // others of lower priority stop at a checkpoint
+inline constexpr const char* kQuotaExceeded = "QuotaExceeded";  // not enough of the queue's quota is free; of Admitted too
+inline constexpr const char* kQuotaTooSmall = "QuotaTooSmall";  // the queue's quota would never hold it; of Admitted too
+inline constexpr const char* kQueueStopped = "QueueStopped";    // nothing starts from the queue; of Admitted too
 inline constexpr const char* kClaimMissing = "ClaimMissing";    // a PersistentVolumeClaim of the template is not there
 inline constexpr const char* kClaimUnbound = "ClaimUnbound";    // the same is not bound, and binding is Direct
 inline constexpr const char* kWorkerLost = "WorkerLost";        // some workers are to be replaced; the others stay
@@ -43,7 +47,9 @@ inline constexpr const char* kGangRemoved = "GangRemoved";      // all pods go; 
 // Of Running, False:
 inline constexpr const char* kSuspending = "Suspending";  // a checkpoint is being written, then the pods go
 inline constexpr const char* kPreempting = "Preempting";  // the same, for the sake of another job
+inline constexpr const char* kDraining = "Draining";      // the same, since its queue is drained
 // Of Running and Placed, False:
+inline constexpr const char* kDrained = "Drained";      // the pods are gone; this one waits until its queue starts jobs again
 inline constexpr const char* kPreempted = "Preempted";  // the pods made room for another job; this one waits for its place again
 // Of Running, False:
 inline constexpr const char* kWorkersStarting = "WorkersStarting";
@@ -78,6 +84,9 @@ struct NewCondition {
 };
 /// lastTransitionTime changes with the status alone. `generation`: metadata.generation of the job.
 void set_condition(contract::TrainingJobStatus& status, NewCondition condition, std::int64_t generation, contract::Time now);
+
+void set_condition(std::vector<contract::Condition>& conditions, NewCondition condition, std::int64_t generation,
+                   contract::Time now);
 
 /// Succeeded or Failed.
 bool is_finished(const contract::TrainingJobStatus& status);

@@ -28,15 +28,11 @@ Event make_event(const Job& job, EventType type, std::string reason, std::string
 
 /// Some reasons are steps on the way to one that is told.
 bool is_told(const Condition& item) {
-  static constexpr std::array<std::string_view, 8> kSilent{reason::kGangPlaced,
-                                                           reason::kWorkerLost,
-                                                           reason::kWorkersStarting,
-                                                           reason::kRestarting,
-                                                           "Finished",
-                                                           "Suspended",
-                                                           "Resumed",
-                                                           "NoQueue"};
+  static constexpr std::array<std::string_view, 9> kSilent{reason::kGangPlaced, reason::kWorkerLost, reason::kWorkersStarting,
+                                                           reason::kRestarting, "Finished",          "Suspended",
+                                                           "Resumed",           "NoQueue",           reason::kDrained};
   if (item.type == condition::kSuspended) return true;
+  if (item.type == condition::kAdmitted) return false;  // Placed tells of it
   if (item.type == condition::kProgressing) return item.reason == "NoProgress";
   if (item.reason == reason::kPreempted) return item.type == condition::kPlaced;
   return std::find(kSilent.begin(), kSilent.end(), item.reason) == kSilent.end();
@@ -44,7 +40,8 @@ bool is_told(const Condition& item) {
 
 bool is_warning(const Condition& item) {
   if (item.type == condition::kFailed) return true;
-  if (item.type == condition::kSuspended || item.reason == reason::kSuspending || item.reason == reason::kReserved) {
+  if (item.type == condition::kSuspended || item.reason == reason::kSuspending || item.reason == reason::kDraining ||
+      item.reason == reason::kReserved) {
     return false;
   }
   return item.status == ConditionStatus::kFalse || item.reason == reason::kAgentUnreachable ||

@@ -10,6 +10,7 @@
 #include "controller/decide/conditions.h"
 #include "controller/decide/creation.h"
 #include "controller/decide/pod_template.h"
+#include "controller/decide/queues.h"
 #include "controller/decide/traffic.h"
 
 namespace trainyard::decide {
@@ -24,7 +25,7 @@ bool is_waiting(const Job& job) {
 
 /// Nothing where there is nothing to do for schedule(), now or later.
 std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time now) {
-  if (!is_waiting(job)) return std::nullopt;
+  if (!is_waiting(job) || queue_problem(cluster, job)) return std::nullopt;
   const std::string hash = template_hash(job.spec, cluster.settings);
   const auto* check = cluster.template_check(job.uid, hash);
   // Of one that was accepted the answer is only missing here: its place in the line stays.
@@ -69,12 +70,13 @@ std::vector<Candidate> line(const Cluster& cluster, Time now) {
   return out;
 }
 
-Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now) {
+Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now, const Labels& flavor) {
   const Job& job = *candidate.job;
   Gang gang{.count = static_cast<std::int32_t>(candidate.missing.size()),
             .requests = needs.requests,
             .rules = needs.rules,
             .pack = job.spec.placement.pack};
+  gang.rules.selector.insert(flavor.begin(), flavor.end());
   gang.rules.volume_terms = volume_terms(cluster, job, needs);
   if (!candidate.has_others()) gang.groups = groups_of(job.spec);
   std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());

@@ -22,10 +22,10 @@ struct Candidate {
   bool has_others() const { return missing.size() < gang.workers.size(); }
 };
 
-/// Those that others of their gang wait for, then those of the highest priority, then the oldest.
+/// Those that others of their gang wait for, then those of the highest priority, then the oldest; fair_order.h says whose turn it is.
 std::vector<Candidate> line(const Cluster& cluster, Time now);
 
-/// What is to be placed for it.
-Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now);
+/// What is to be placed for it, on nodes with the labels of its queue's flavor.
+Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now, const Labels& flavor);
 
 }  // namespace trainyard::decide

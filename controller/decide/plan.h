@@ -10,7 +10,7 @@
 //   the job looked at again (after a back-off where it was no conflict). CreatePod, CreateSecret and CreateService count as done when the
 //   object exists already, DeletePod and DeleteJob when it is gone or has another UID, an Event when one of that name exists.
 // - `look_again` sets a timer; apart from that, plan_job() is asked when the job, one of its pods, its nodes or its agents changed,
-//   and schedule() when nodes, claims or template checks changed, or jobs and pods in a way that matters_to_schedule().
+//   and schedule() when nodes, claims, queues or template checks changed, or jobs and pods in a way that matters_to_schedule().
 
 #include <chrono>
 #include <cstdint>
@@ -92,7 +92,17 @@ struct DeleteJob {
   bool operator==(const DeleteJob&) const = default;
 };
 
-using Action = std::variant<WriteStatus, CreatePod, DeletePod, CreateSecret, CreateService, DryRunPod, Event, DeleteJob>;
+/// Replaces the whole status of a TrainingQueue, on condition that it still has that resource version.
+struct WriteQueueStatus {
+  std::string name;
+  std::string uid;
+  std::string resource_version;
+  contract::TrainingQueueStatus status;
+  bool operator==(const WriteQueueStatus&) const = default;
+};
+
+using Action =
+    std::variant<WriteStatus, CreatePod, DeletePod, CreateSecret, CreateService, DryRunPod, Event, DeleteJob, WriteQueueStatus>;
 
 struct Plan {
   std::vector<std::vector<Action>> phases;
@@ -105,7 +115,7 @@ struct Plan {
   bool operator==(const Plan&) const = default;
 };
 
-/// Places gangs that wait for nodes, oldest first, each whole or not at all. By job: raises the generation, then creates what
+/// Places gangs that wait for nodes, in the order of fair_order.h and within the quotas of their queues, each whole or not at all. By job: raises the generation, then creates what
 /// the pods need beside themselves, and the pods; or says in the condition Placed why there is no room. Jobs that need nothing are left out; a plan may have only look_again,
 /// after which schedule() is to be asked again.
 std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now);
@@ -114,6 +124,9 @@ std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now);
 /// changes of jobs and pods are of no interest to those that wait.
 bool matters_to_schedule(const Pod& before, const Pod& after);
 bool matters_to_schedule(const Job& before, const Job& after);
+
+/// What the TrainingQueues say of themselves: counts and usage at most once an interval each, the rest at once.
+Plan plan_queues(const Cluster& cluster, Time now);
 
 /// Everything else in a job's life. An empty plan for a job that does not exist or is another controller's (spec.managedBy).
 Plan plan_job(const Cluster& cluster, const ObjectKey& key, Time now);

@@ -99,6 +99,16 @@ void Resources::lower_to(const Resources& other) {
   for (auto& [name, amount] : entries_) amount = std::min(amount, other[name]);
 }
 
+Resources times(const Resources& amounts, std::int64_t number) {
+  Resources out = amounts;
+  for (const auto& [name, amount] : amounts.entries()) {
+    std::int64_t product = 0;
+    const bool is_too_much = __builtin_mul_overflow(amount, number, &product);
+    out.set(name, is_too_much ? std::numeric_limits<std::int64_t>::max() : product);
+  }
+  return out;
+}
+
 Resources read_resources(const Json& list, const std::string& path, std::vector<Problem>& problems) {
   Resources out;
   if (!list.is_object()) return out;

@@ -39,6 +39,9 @@ class Resources {
   std::vector<Entry> entries_;
 };
 
+/// So many times the amounts.
+Resources times(const Resources& amounts, std::int64_t number);
+
 /// A Kubernetes ResourceList ({"cpu": "500m", "nvidia.com/gpu": 8}). Values that are no quantities are added to `problems`.
 Resources read_resources(const contract::Json& list, const std::string& path, std::vector<contract::Problem>& problems);
 

@@ -3,15 +3,18 @@
 #include <cmath>
 #include <set>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "controller/decide/accept.h"
+#include "controller/decide/admission.h"
 #include "controller/decide/avoided_nodes.h"
 #include "controller/decide/claims.h"
 #include "controller/decide/creation.h"
 #include "controller/decide/expected_end.h"
 #include "controller/decide/failed_searches.h"
+#include "controller/decide/fair_order.h"
 #include "controller/decide/gang_objects.h"
 #include "controller/decide/line.h"
 #include "controller/decide/next_generation.h"
@@ -19,6 +22,7 @@
 #include "controller/decide/plan.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/preemption.h"
+#include "controller/decide/quantity.h"
 #include "controller/decide/reservation.h"
 #include "controller/decide/review.h"
 #include "controller/decide/traffic.h"
@@ -36,6 +40,8 @@ constexpr std::chrono::seconds kEstimatesLast{30};
 /// A job that waits is told why, its position and its start anew at most so often.
 constexpr std::chrono::seconds kWaitToldAgain{15};
 constexpr std::size_t kNamed = 3;
+/// So many searches in vain for gangs whose end would give quota; each costs as much as a reservation.
+constexpr std::size_t kVainReclaims = 64;
 
 std::string listed(const std::vector<std::string>& names) {
   std::string out;
@@ -60,13 +66,19 @@ Gang sparing(Gang gang, const std::set<std::string>& nodes) {
 
 class Scheduling {
  public:
-  Scheduling(const Cluster& cluster, Time now) : cluster_(cluster), now_(now), topology_(cluster) {}
+  Scheduling(const Cluster& cluster, Time now)
+      : cluster_(cluster),
+        now_(now),
+        line_(line(cluster, now)),
+        topology_(cluster),
+        admission_(cluster, line_),
+        order_(cluster, line_, admission_.queues()) {}
 
   std::map<ObjectKey, Plan> place_all() {
     std::int32_t position = 0;
-    for (const auto& candidate : line(cluster_, now_)) {
-      Plan plan = place(candidate, ++position);
-      if (!plan.is_empty() || plan.look_again) plans_.emplace(candidate.job->key, std::move(plan));
+    while (const Candidate* candidate = order_.next()) {
+      Plan plan = place(*candidate, ++position);
+      if (!plan.is_empty() || plan.look_again) plans_.emplace(candidate->job->key, std::move(plan));
     }
     return std::move(plans_);
   }
@@ -79,6 +91,7 @@ class Scheduling {
     std::int32_t position = 0;
     std::optional<Time> estimated_start = std::nullopt;
     std::optional<Time> again = std::nullopt;  // when to look at it again, though nothing may have changed
+    bool is_within_quota = true;
   };
 
   Plan place(const Candidate& candidate, std::int32_t position) {
@@ -86,23 +99,32 @@ class Scheduling {
       keep_room(candidate);
       return candidate.blocked_until ? look_again_at(*candidate.blocked_until) : Plan{};
     }
-    if (candidate.missing.empty()) return start(candidate, {});
+    if (candidate.missing.empty()) return start(candidate, {}, {}, {});
     if (auto trouble = claim_trouble(cluster_, *candidate.job, *candidate.needs)) {
       return wait(candidate, {trouble->reason, std::move(trouble->message), position});
     }
-    const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_);
+    const Admission::Demand demand = admission_.demand(*candidate.job, *candidate.needs);
+    if (demand.fits.empty()) return wait_for_quota(candidate, position, demand);
     const std::vector<Reservation*> binding = binding_for(*candidate.job);
     const auto avoided = avoided_nodes(*candidate.job, now_);
-    auto found = search(sparing(gang, avoided), binding);
     // Better a node that failed it than none.
-    if (!avoided.empty() && std::holds_alternative<NoRoom>(found)) found = search(gang, binding);
-    if (std::holds_alternative<NoRoom>(found)) return hold_back(candidate, position, gang, binding);
-    auto nodes = std::get<Placement>(found).nodes;
-    if (!candidate.has_others()) {
-      nodes = least_traffic(topology_, limited(gang, binding), links_of(candidate.job->spec), std::move(nodes));
+    for (const bool spares : {true, false}) {
+      if (!spares && avoided.empty()) continue;
+      for (const auto& flavor : demand.fits) {
+        const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
+        const auto found = search(spares ? sparing(gang, avoided) : gang, binding);
+        if (std::holds_alternative<NoRoom>(found)) continue;
+        auto nodes = std::get<Placement>(found).nodes;
+        if (!candidate.has_others()) {
+          nodes = least_traffic(topology_, limited(gang, binding), links_of(candidate.job->spec), std::move(nodes));
+        }
+        take(candidate, nodes, binding);
+        admission_.start(*candidate.job, demand, flavor);
+        if (!demand.is_charged) order_.count(demand.queue, demand.amounts);
+        return start(candidate, nodes, demand, flavor);
+      }
     }
-    take(candidate, nodes, binding);
-    return start(candidate, nodes);
+    return hold_back(candidate, position, demand, binding);
   }
 
   void take(const Candidate& candidate, const std::vector<std::string>& nodes, const std::vector<Reservation*>& binding) {
@@ -132,8 +154,20 @@ class Scheduling {
       const WorkerPlace nowhere{.worker = candidate.missing.front(), .generation = 0, .node = {}};
       by_template = read_pod_needs(worker_pod(*candidate.job, cluster_.settings, nowhere).at("spec"));
     }
-    const Gang gang = gang_of(cluster_, candidate, by_template ? *by_template : *candidate.needs, now_);
-    if (auto reservation = reserve_for(candidate, gang)) reservations_.push_back(std::move(*reservation));
+    const PodNeeds& needs = by_template ? *by_template : *candidate.needs;
+    const Admission::Demand demand = admission_.demand(*candidate.job, needs);
+    if (demand.fits.empty()) return;
+    const Gang gang = gang_of(cluster_, candidate, needs, now_, demand.fits.front());
+    auto reservation = reserve_for(candidate, gang);
+    if (!reservation) return;
+    reservations_.push_back(std::move(*reservation));
+    keep_quota(demand, demand.fits.front());
+  }
+
+  /// Of one for which nodes are kept.
+  void keep_quota(const Admission::Demand& demand, const Labels& flavor) {
+    admission_.keep(demand, flavor);
+    if (!demand.is_charged) order_.count(demand.queue, demand.amounts);
   }
 
   std::vector<Reservation*> binding_for(const Job& job) {
@@ -164,21 +198,78 @@ class Scheduling {
     return plan;
   }
 
+  /// No flavor has enough quota now. Gangs that leave may give some, or some may be taken back.
+  Plan wait_for_quota(const Candidate& candidate, std::int32_t position, const Admission::Demand& demand) {
+    const Job& job = *candidate.job;
+    Wait why{.position = position, .is_within_quota = false};
+    for (const auto& flavor : demand.later) {
+      if (reservations_.size() >= kReservations || !may_preempt(job)) break;
+      const std::tuple kind(demand.queue, flavor, candidate.priority.value);
+      if (vain_reclaims_.size() >= kVainReclaims || vain_reclaims_.contains(kind)) continue;
+      const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
+      const bool is_promised = admission_.has_room_later(demand, flavor);
+      auto reservation = is_promised ? reserve_for(candidate, gang) : reclaim(candidate, gang, demand, flavor);
+      if (!reservation) {
+        vain_reclaims_.insert(kind);
+        if (const Time at = protection_ends(); at != Time::max()) why.again = at;
+        continue;
+      }
+      admission_.promise(demand, flavor);
+      why.again = changes_at(candidate, *reservation);
+      if (reservation->start) why.estimated_start = std::max(now_, *reservation->start);
+      reservations_.push_back(std::move(*reservation));
+      why.reason = reason::kMakingRoom;
+      why.message = "quota that others leave is kept for it: " + leaving(flavor);
+      break;
+    }
+    if (!demand.later.empty()) admission_.keep(demand, demand.later.front());
+    if (why.reason != nullptr) order_.count(demand.queue, demand.amounts);
+    if (const auto due = explained_until(candidate, false)) return look_again_at(std::min(*due, why.again.value_or(Time::max())));
+    Admission::Refusal refusal = admission_.why_not(job, *candidate.needs, demand);
+    if (why.reason == nullptr) {
+      why.reason = refusal.reason;
+      why.message = std::move(refusal.message);
+    }
+    return wait(candidate, std::move(why));
+  }
+
+  /// Stops gangs whose end gives the quota and the nodes that it needs. Nothing where no choice of them does.
+  std::optional<Reservation> reclaim(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
+                                     const Labels& flavor) {
+    const auto victims = victims_for(candidate, gang, demand, flavor);
+    if (victims.empty()) return std::nullopt;
+    stop(victims, candidate, demand);
+    return reserve_for(candidate, gang);
+  }
+
+  /// The first of those with enough quota that will have nodes, as far as one can see.
+  const Labels& flavor_to_wait_for(const Candidate& candidate, const Admission::Demand& demand) {
+    if (demand.fits.size() == 1 || reservations_.size() >= kReservations) return demand.fits.front();
+    const auto found = std::find_if(demand.fits.begin(), demand.fits.end(), [&](const Labels& flavor) {
+      return reserve_for(candidate, gang_of(cluster_, candidate, *candidate.needs, now_, flavor)).has_value();
+    });
+    return found == demand.fits.end() ? demand.fits.front() : *found;
+  }
+
   /// Keeps room for it where it is near enough to the head of the line, and makes some where it may.
-  Plan hold_back(const Candidate& candidate, std::int32_t position, const Gang& gang, const std::vector<Reservation*>& binding) {
+  Plan hold_back(const Candidate& candidate, std::int32_t position, const Admission::Demand& demand,
+                 const std::vector<Reservation*>& binding) {
+    const Labels& flavor = flavor_to_wait_for(candidate, demand);
+    const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
     std::vector<std::string> before;
     for (const auto* reservation : binding) before.push_back(to_text(reservation->job->key));
     std::vector<std::string> makers;
     std::optional<Time> estimated_start, again;
     if (reservations_.size() < kReservations) {
-      if (auto reservation = reserve_or_preempt(candidate, gang)) {
+      if (auto reservation = reserve_or_preempt(candidate, gang, demand, flavor)) {
+        keep_quota(demand, flavor);
         again = changes_at(candidate, *reservation);
         makers = makers_of_room(*reservation);
         if (reservation->start) estimated_start = std::max(now_, *reservation->start);
         reservations_.push_back(std::move(*reservation));
       }
     }
-    if (const auto due = explained_until(candidate)) return look_again_at(std::min(*due, again.value_or(Time::max())));
+    if (const auto due = explained_until(candidate, true)) return look_again_at(std::min(*due, again.value_or(Time::max())));
     const auto without_limits = search(gang, {});
     const auto* none = std::get_if<NoRoom>(&without_limits);
     Wait why{.position = position, .estimated_start = estimated_start, .again = again};
@@ -193,8 +284,10 @@ class Scheduling {
                          : "; a job with lifecycle.activeDeadlineSeconds may use it until then, where it is over in time");
     } else {
       Explanation explanation = explain(cluster_, topology_, gang, *none);
-      why.reason = explanation.never ? reason::kNeverFits : reason::kUnschedulable;
+      const bool has_one_flavor = demand.fits.size() + demand.later.size() == 1;
+      why.reason = explanation.never && has_one_flavor ? reason::kNeverFits : reason::kUnschedulable;
       why.message = std::move(explanation.message);
+      if (!flavor.empty()) why.message += " The flavor of its queue has the nodes with " + to_text(flavor) + " alone.";
     }
     return wait(candidate, std::move(why));
   }
@@ -224,30 +317,55 @@ class Scheduling {
     return reservation;
   }
 
-  std::optional<Reservation> reserve_or_preempt(const Candidate& candidate, const Gang& gang) {
+  std::optional<Reservation> reserve_or_preempt(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
+                                                const Labels& flavor) {
     auto reservation = reserve_for(candidate, gang);
     if (!reservation || !may_preempt(*candidate.job)) return reservation;
-    Topology beside = topology_;
-    for (const auto& other : reservations_) {
-      for (const auto& [node, amount] : other.takes) beside.take(node, amount);
-    }
-    const auto victims = choose_victims(beside, held(), gang, candidate.priority, cluster_.settings, now_);
+    const auto victims = victims_for(candidate, gang, demand, flavor);
     if (victims.empty()) return reservation;
     Time room_at = now_ + kSoon;
     for (const auto i : victims) {
       room_at = std::max(room_at, now_ + std::chrono::seconds(held()[i].job->spec.lifecycle.checkpointGraceSeconds));
     }
     if (reservation->start && *reservation->start > now_ && *reservation->start <= room_at) return reservation;
+    stop(victims, candidate, demand);
+    return reserve_for(candidate, gang);
+  }
+
+  std::vector<std::size_t> victims_for(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
+                                       const Labels& flavor) {
+    Topology beside = topology_;
+    for (const auto& other : reservations_) {
+      for (const auto& [node, amount] : other.takes) beside.take(node, amount);
+    }
+    QuotaNeed need{.admission = admission_, .demand = demand, .flavor = flavor};
+    return choose_victims(beside, held(), gang, candidate.priority, cluster_.settings, now_, &need);
+  }
+
+  void stop(const std::vector<std::size_t>& victims, const Candidate& candidate, const Admission::Demand& demand) {
     for (const auto i : victims) {
       Holding& victim = held()[i];
       Review review(cluster_, *victim.job, now_);
-      preempt(review, *candidate.job, candidate.priority, victim.priority);
+      const bool is_lower = victim.priority.value < candidate.priority.value;
+      preempt(review, *candidate.job, candidate.priority, victim.priority,
+              is_lower ? "" : admission_.queues().queue(demand.queue).name);
       plans_.emplace(victim.job->key, review.plan());
       victims_.insert(victim.job);
       mark_as_victim(victim);
+      if (const Charge* charge = admission_.charge(*victim.job)) admission_.remove(*charge);
     }
     std::stable_sort(held().begin(), held().end(), ends_before);
-    return reserve_for(candidate, gang);
+  }
+
+  /// The jobs that vacate and hold quota of that flavor.
+  std::string leaving(const Labels& flavor) {
+    std::set<std::string> out;
+    for (const auto& holding : held()) {
+      if (holding.job == nullptr || !(victims_.contains(holding.job) || is_vacating(holding.job->status))) continue;
+      const Charge* charge = admission_.charge(*holding.job);
+      if (charge != nullptr && charge->labels == flavor) out.insert(to_text(holding.job->key));
+    }
+    return listed({out.begin(), out.end()}) + (out.size() == 1 ? " stops" : " stop") + " at a checkpoint";
   }
 
   /// Nobody is stopped for pods that the API server would not have.
@@ -273,7 +391,12 @@ class Scheduling {
   Time changes_at(const Candidate& candidate, const Reservation& reservation) {
     Time at = now_ + kEstimatesLast;
     if (reservation.start && *reservation.start > now_) at = std::min(at, *reservation.start + std::chrono::seconds(1));
-    if (!candidate.priority.preempts) return at;
+    return candidate.priority.preempts ? std::min(at, protection_ends()) : at;
+  }
+
+  /// When the next of those that were stopped before may be stopped again.
+  Time protection_ends() {
+    Time at = Time::max();
     for (const auto& holding : held()) {
       const auto until = holding.job == nullptr ? std::nullopt : protected_until(*holding.job, cluster_.settings);
       if (until && *until > now_) at = std::min(at, *until);
@@ -283,12 +406,14 @@ class Scheduling {
 
   /// A job that was told why there is no room is told so anew when it is its turn: to find the words takes longer than to find room.
   /// Until when it has to wait; nothing where it is its turn.
-  std::optional<Time> explained_until(const Candidate& candidate) const {
+  std::optional<Time> explained_until(const Candidate& candidate, bool is_within_quota) const {
     const Job& job = *candidate.job;
     const std::string told = reason_of(job.status, condition::kPlaced);
-    static constexpr std::array<std::string_view, 4> kTold{reason::kUnschedulable, reason::kNeverFits, reason::kReserved,
-                                                           reason::kMakingRoom};
+    static constexpr std::array<std::string_view, 7> kTold{reason::kUnschedulable, reason::kNeverFits,     reason::kReserved,
+                                                           reason::kMakingRoom,    reason::kQuotaExceeded, reason::kQuotaTooSmall,
+                                                           reason::kQueueStopped};
     if (candidate.has_others() || std::find(kTold.begin(), kTold.end(), told) == kTold.end()) return std::nullopt;
+    if (is_false(job.status, condition::kAdmitted) == is_within_quota) return std::nullopt;  // that is news
     const Time due = std::max(numbers_due(cluster_, job), job.status_written + kWaitToldAgain);
     return now_ < due ? std::optional(due) : std::nullopt;
   }
@@ -306,7 +431,8 @@ class Scheduling {
     return errors_->empty() ? std::nullopt : std::optional((*errors_)[errors_->size() / 2]);
   }
 
-  Plan start(const Candidate& candidate, const std::vector<std::string>& nodes) const {
+  Plan start(const Candidate& candidate, const std::vector<std::string>& nodes, const Admission::Demand& demand,
+             const Labels& flavor) const {
     const Job& job = *candidate.job;
     Review review = review_of(cluster_, job, now_);
     auto& status = review.status;
@@ -321,6 +447,7 @@ class Scheduling {
         status.queue->startDelaySeconds = std::chrono::round<std::chrono::seconds>(now_ - first).count();
       }
       status.placement = placement_status(candidate, nodes);
+      if (!demand.is_charged && !nodes.empty()) admit(review, demand, flavor);
       review.set(condition::kPlaced, true, nodes.empty() ? reason::kGangPlaced : reason::kCreatingWorkers,
                  placed_message(status));
       if (reason_of(status, condition::kProgressing) != reason::kRestarting) {
@@ -339,6 +466,18 @@ class Scheduling {
     plan.phases.push_back(gang_objects(job, cluster_.settings));
     plan.phases.push_back(std::move(pods));
     return plan;
+  }
+
+  void admit(Review& review, const Admission::Demand& demand, const Labels& flavor) const {
+    review.status.admission.reset();
+    if (!demand.takes_quota()) return;
+    const std::string& queue = admission_.queues().queue(demand.queue).name;
+    contract::AdmissionStatus admission{.queue = queue, .nodeLabels = flavor, .resources = {}};
+    for (const auto& [resource, amount] : demand.amounts.entries()) {
+      if (amount > 0) admission.resources[resource] = {quantity_text(resource, amount)};
+    }
+    review.status.admission = std::move(admission);
+    review.set(condition::kAdmitted, true, "Admitted", "by TrainingQueue " + queue + ", on " + to_text(flavor));
   }
 
   contract::PlacementStatus placement_status(const Candidate& candidate, const std::vector<std::string>& added) const {
@@ -368,6 +507,12 @@ class Scheduling {
     Review review = review_of(cluster_, job, now_);
     if (why.again) review.look_again(*why.again);
     if (!candidate.has_others()) {
+      if (!why.is_within_quota) {
+        review.set(condition::kAdmitted, false, why.reason, why.message);
+        review.status.admission.reset();
+      } else if (!queue_name(cluster_, job).empty()) {
+        review.set(condition::kAdmitted, true, "WithinQuota", "its queue's quota has room for it; it waits for nodes");
+      }
       review.set(condition::kPlaced, false, why.reason, std::move(why.message));
       contract::QueueStatus queue;
       if (job.status.queue) queue.firstEstimate = job.status.queue->firstEstimate;
@@ -395,14 +540,18 @@ class Scheduling {
 
   const Cluster& cluster_;
   const Time now_;
+  const std::vector<Candidate> line_;
   Topology topology_;
-  FailedSearches failed_;                            // for room now
-  FailedSearches hopeless_;                          // for room when all gangs are gone
-  std::vector<Reservation> reservations_;            // in the order of the line
-  std::optional<std::vector<Holding>> held_;         // once somebody finds no room
-  std::optional<std::vector<std::int64_t>> errors_;  // of estimates, sorted, in seconds
-  std::vector<Holding> placed_;                      // in this look
-  std::set<const Job*> victims_;                     // in this look
+  Admission admission_;
+  FairOrder order_;
+  FailedSearches failed_;                                                       // for room now
+  FailedSearches hopeless_;                                                     // for room when all gangs are gone
+  std::vector<Reservation> reservations_;                                       // in the order of the line
+  std::optional<std::vector<Holding>> held_;                                    // once somebody finds no room
+  std::optional<std::vector<std::int64_t>> errors_;                             // of estimates, sorted, in seconds
+  std::vector<Holding> placed_;                                                 // in this look
+  std::set<std::tuple<Admission::Index, Labels, std::int32_t>> vain_reclaims_;  // in this look, by queue, flavor and priority
+  std::set<const Job*> victims_;                                                // in this look
   std::map<ObjectKey, Plan> plans_;
 };
 

@@ -107,6 +107,32 @@ void fields(auto& visit, Is<PriorityClass> auto& it) {
   visit("isDefault", it.is_default);
   visit("preempts", it.preempts);
 }
+void fields(auto& visit, Is<QuotaLimits> auto& it) {
+  visit("nominal", it.nominal);
+  visit("borrowing", it.borrowing);
+  visit("lending", it.lending);
+}
+void fields(auto& visit, Is<Flavor> auto& it) {
+  visit("labels", it.labels);
+  visit("resources", it.resources);
+}
+void fields(auto& visit, Is<Queue> auto& it) {
+  visit("name", it.name);
+  visit("uid", it.uid);
+  visit("resourceVersion", it.resource_version);
+  visit("generation", it.generation);
+  visit("parent", it.parent);
+  visit("weight", it.weight);
+  visit("stop", it.stop);
+  visit("namespaces", it.namespaces);
+  visit("flavors", it.flavors);
+  visit("status", it.status);
+  visit("statusWritten", it.status_written);
+}
+void fields(auto& visit, Is<Namespace> auto& it) {
+  visit("name", it.name);
+  visit("labels", it.labels);
+}
 void fields(auto& visit, Is<Toleration> auto& it) {
   visit("key", it.key);
   visit("operator", it.op);
@@ -195,6 +221,10 @@ Json written(const T& value) {
     Json out = Json::array();
     for (const auto& item : value) out.push_back(written(item));
     return out;
+  } else if constexpr (contract::StringMap<T>) {
+    Json out = Json::object();
+    for (const auto& [key, item] : value) out[key] = written(item);
+    return out;
   } else {
     return contract::encode(value);
   }
@@ -232,6 +262,9 @@ void read_into(T& out, const Json& json, const std::string& path, std::vector<Pr
     for (std::size_t i = 0; i < json.size(); ++i) {
       read_into(out.emplace_back(), json[i], path + "[" + std::to_string(i) + "]", problems);
     }
+  } else if constexpr (contract::StringMap<T>) {
+    if (!json.is_object()) return contract::detail::wrong_type(path, "an object", json, problems);
+    for (const auto& item : json.items()) read_into(out[item.key()], item.value(), path + "." + item.key(), problems);
   } else {
     contract::decode_into(out, json, path, contract::UnknownFields::kRefuse, problems);
   }
@@ -301,6 +334,9 @@ struct ActionWords {
   Json operator()(const Event& it) const {
     return {{"event", it.name}, {"job", to_text(it.job)}, {"reason", it.reason}, {"message", it.message}};
   }
+  Json operator()(const WriteQueueStatus& it) const {
+    return {{"writeQueueStatus", it.name}, {"status", contract::encode(it.status)}};
+  }
   Json operator()(const DeleteJob& it) const { return {{"deleteJob", to_text(it.key)}, {"uid", it.uid}, {"why", it.why}}; }
 };
 
@@ -333,6 +369,8 @@ Json to_json(const Cluster& cluster, Time now) {
           {"claims", values(cluster.claims())},
           {"volumes", values(cluster.volumes())},
           {"priorityClasses", values(cluster.priority_classes())},
+          {"queues", values(cluster.queues())},
+          {"namespaces", values(cluster.namespaces())},
           {"agents", by_uid(cluster.agents())},
           {"templateChecks", std::move(checks)},
           {"refusals", by_uid(cluster.refusals())}};
@@ -350,6 +388,8 @@ Snapshot read_snapshot(const Json& json) {
   for (auto& claim : reader.get<std::vector<Claim>>("claims")) cluster.put(std::move(claim));
   for (auto& volume : reader.get<std::vector<Volume>>("volumes")) cluster.put(std::move(volume));
   for (auto& one : reader.get<std::vector<PriorityClass>>("priorityClasses")) cluster.put(std::move(one));
+  for (auto& queue : reader.get<std::vector<Queue>>("queues")) cluster.put(std::move(queue));
+  for (auto& one : reader.get<std::vector<Namespace>>("namespaces")) cluster.put(std::move(one));
   reader.each<AgentView>("agents", [&](const std::string& uid, AgentView view) { cluster.put_agent(uid, std::move(view)); });
   reader.each<Refusal>("refusals",
                        [&](const std::string& uid, Refusal refusal) { cluster.put_refusal(uid, std::move(refusal)); });
@@ -365,6 +405,7 @@ Snapshot read_snapshot(const Json& json) {
 
 Json decisions(const Cluster& cluster, Time now) {
   Json out = {{"room", Json::object()}, {"jobs", Json::object()}};
+  if (Json words = words_of(plan_queues(cluster, now)); !words.is_null()) out["queues"] = std::move(words);
   for (const auto& [key, plan] : schedule(cluster, now)) {
     if (Json words = words_of(plan); !words.is_null()) out["room"][to_text(key)] = std::move(words);
   }

@@ -20,7 +20,7 @@ Json to_json(const Cluster& cluster, Time now);
 /// Throws std::invalid_argument that names every field which is not as to_json() writes it.
 Snapshot read_snapshot(const Json& json);
 
-/// What would be done about all of it at this moment: {"room": {job: plan}, "jobs": {job: plan}}, without what has nothing to do.
+/// What would be done about all of it at this moment: {"room": {job: plan}, "jobs": {job: plan}, "queues": plan}, without what has nothing to do.
 Json decisions(const Cluster& cluster, Time now);
 /// The same decisions have the same one, on every machine.
 std::string hash_of(const Json& decisions);

@@ -4,6 +4,7 @@
 
 #include "controller/decide/ending.h"
 #include "controller/decide/progress.h"
+#include "controller/decide/queues.h"
 
 namespace trainyard::decide {
 namespace {
@@ -41,6 +42,7 @@ void remove_all(Review& review, const char* why) {
 void forget_the_gang(Review& review) {
   review.status.workers = {};
   review.status.placement.reset();
+  review.status.admission.reset();
   if (auto& progress = review.status.progress) {
     progress->tokensPerSecond.reset();
     progress->mfu.reset();
@@ -68,8 +70,17 @@ void settle_preempted(Review& review) {
   ++review.status.preemptions;
   review.status.startTime.reset();  // as after a suspension
   set_all(review, reason::kPreempted,
-          has_checkpoints(review) ? "the job made room for one of higher priority; it goes on from its newest checkpoint"
-                                  : "the job made room for one of higher priority; it starts again when there is room");
+          has_checkpoints(review) ? "the job made room for another; it goes on from its newest checkpoint"
+                                  : "the job made room for another; it starts again when there is room");
+}
+
+void settle_drained(Review& review) {
+  forget_the_gang(review);
+  review.status.startTime.reset();
+  set_all(review, reason::kDrained,
+          has_checkpoints(review)
+              ? "its TrainingQueue was drained; the job goes on from its newest checkpoint when it starts again"
+              : "its TrainingQueue was drained; the job starts again when the queue does");
 }
 
 /// The ranks were done before they were told to stop.
@@ -112,7 +123,11 @@ bool vacate(Review& review) {
     return true;
   }
   if (stage == reason::kPreempting) {
-    if (carry_through(review, "the job makes room for one of higher priority")) settle_preempted(review);
+    if (carry_through(review, "the job makes room for another")) settle_preempted(review);
+    return true;
+  }
+  if (stage == reason::kDraining) {
+    if (carry_through(review, "its queue is drained")) settle_drained(review);
     return true;
   }
   if (review.job.spec.suspend) {
@@ -126,6 +141,13 @@ bool vacate(Review& review) {
       remove_all(review, kSuspendedPods);
       settle(review);
     }
+    return true;
+  }
+  const Queue* drains = suspended || !has_live_pods(review) ? nullptr : draining_queue(review.cluster, review.job);
+  if (drains != nullptr) {
+    review.set(condition::kRunning, false, reason::kDraining,
+               std::string(has_checkpoints(review) ? "a checkpoint is written, then the pods go" : "the pods are deleted") +
+                   ": spec.stop of TrainingQueue " + drains->name + " is Drain");
     return true;
   }
   if (suspended) {

@@ -1,6 +1,6 @@
 #pragma once
-// A job frees its nodes: a checkpoint, then no pods. Because the user wants it (spec.suspend), and back; or for a job of higher priority
-// (preemption.h), after which it waits for its place again.
+// A job frees its nodes: a checkpoint, then no pods. Because the user wants it (spec.suspend), and back; for another job
+// (preemption.h), or since its queue is drained, after which it waits for its place again.
 
 #include "controller/decide/review.h"
 

@@ -109,6 +109,15 @@ void count_devices(observe::Metrics& metrics, const Cluster& cluster) {
   }
 }
 
+void count_queues(observe::Metrics& metrics, const Cluster& cluster) {
+  for (const char* name : {"trainyard_queue_pending", "trainyard_queue_running", "trainyard_queue_share"}) metrics.clear(name);
+  for (const auto& [name, queue] : cluster.queues()) {
+    metrics.set("trainyard_queue_pending", {{"queue", name}}, queue.status.pending);
+    metrics.set("trainyard_queue_running", {{"queue", name}}, queue.status.running);
+    metrics.set("trainyard_queue_share", {{"queue", name}}, queue.status.weightedShare);
+  }
+}
+
 }  // namespace
 
 void count_happening(observe::Metrics& metrics, const Job& before, const contract::TrainingJobStatus& after, Time now) {
@@ -139,6 +148,7 @@ void count_cluster(observe::Metrics& metrics, const Cluster& cluster, Time now) 
   count_jobs(metrics, cluster);
   count_live_jobs(metrics, cluster, now);
   count_devices(metrics, cluster);
+  count_queues(metrics, cluster);
   metrics.set("trainyard_nodes", {}, static_cast<double>(cluster.nodes().size()));
   metrics.set("trainyard_pods", {}, static_cast<double>(cluster.pods().size()));
 }

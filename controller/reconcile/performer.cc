@@ -146,7 +146,8 @@ void Performer::refuse(const RunPointer& run, const Action& action, const std::s
   const bool creates = std::holds_alternative<CreatePod>(action) || std::holds_alternative<decide::CreateSecret>(action) ||
                        std::holds_alternative<decide::CreateService>(action);
   if (creates) cache_.put_refusal(run->job, run->job_uid, to_text(action), why);
-  if (run->term == term_) events_.tell(refusal_event(run->job, run->job_uid, to_text(action) + ": " + why));
+  if (run->term == term_ && !run->job.name.empty())
+    events_.tell(refusal_event(run->job, run->job_uid, to_text(action) + ": " + why));
 }
 
 void Performer::assume(const Action& action, const kube::Response& response) {
@@ -176,6 +177,8 @@ void Performer::assume(const Action& action, const kube::Response& response) {
                                .needs = decide::read_pod_needs(decide::member(admitted, "spec")),
                                .beyond_direct = decide::beyond_direct(decide::member(admitted, "spec")),
                                .at = now});
+  } else if (std::holds_alternative<decide::WriteQueueStatus>(action)) {
+    cache_.assume_queue_status(response.body, now);
   } else if (const auto* job = std::get_if<decide::DeleteJob>(&action)) {
     // Where somebody's finalizer holds it, the answer is the job as it dies.
     if (response.ok() && response.body.is_object() && response.body.value("kind", "") == contract::kKind) {

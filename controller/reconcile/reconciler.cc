@@ -13,7 +13,8 @@ namespace {
 using decide::ObjectKey;
 using std::chrono::milliseconds;
 
-const Key kRoomKey{.kind = Kind::kRoom, .object = {}};
+const Key kRoomKey{.kind = Kind::kRoom, .object = {}}, kQueuesKey{.kind = Kind::kQueues, .object = {}};
+constexpr milliseconds kRestAfterQueues{1'000};  // their counts change with every job
 constexpr milliseconds kListRetry{500};
 constexpr milliseconds kListRetryLimit{10'000};
 constexpr milliseconds kDrainInterval{50};
@@ -124,6 +125,7 @@ void Reconciler::act() {
   cache_.take_changes();  // every job is looked at anyway
   for (const auto& [key, job] : cluster().jobs()) queue_.add(key_for(key));
   queue_.add(kRoomKey);
+  queue_.add(kQueuesKey);
 }
 
 void Reconciler::pump() {
@@ -135,6 +137,7 @@ void Reconciler::pump() {
   }
   for (const auto& job : changes.jobs) queue_.add(key_for(job));
   if (changes.room) queue_.add(kRoomKey);
+  if (changes.queues) queue_.add(kQueuesKey);
 }
 
 void Reconciler::read_anew() {
@@ -153,6 +156,8 @@ void Reconciler::read_anew() {
 void Reconciler::run(const Key& key) {
   if (key.kind == Kind::kRoom) {
     run_room();
+  } else if (key.kind == Kind::kQueues) {
+    run_queues();
   } else {
     run_job(key.object);
   }
@@ -180,6 +185,20 @@ void Reconciler::run_room() {
   }
   if (look_again) queue_.add_after(kRoomKey, *look_again);
   if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell, room_rest_);
+}
+
+void Reconciler::run_queues() {
+  const milliseconds begun = executor_.uptime();
+  const decide::Plan plan = decide::plan_queues(cluster(), executor_.now());
+  const milliseconds took = executor_.uptime() - begun;
+  observer_.planned(kQueuesKey, plan.reasons, num_actions(plan), took);
+  if (plan.look_again) queue_.add_after(kQueuesKey, *plan.look_again);
+  const milliseconds rest = std::max(kRestAfterQueues, kRestAfterRoom * took);
+  if (plan.is_empty()) return queue_.done(kQueuesKey, Ended::kWell, rest);
+  performer_.perform({}, plan, [this, rest](const PlanEnded& ended) {
+    queue_.done(kQueuesKey, ended.ended, ended.ended == Ended::kWell ? rest : ended.at_least);
+    pump();
+  });
 }
 
 std::optional<milliseconds> Reconciler::placeable_in(const ObjectKey& job) const {

@@ -61,6 +61,7 @@ class Reconciler {
   void pump();
   void run(const Key& key);
   void run_room();
+  void run_queues();
   void run_job(const decide::ObjectKey& key);
   void job_done(const decide::ObjectKey& job, const PlanEnded& ended);
   /// How long until the job's plan of schedule() may be carried out; nothing: another plan of that job is under way.

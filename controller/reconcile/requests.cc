@@ -65,6 +65,17 @@ Request request_for(const decide::WriteStatus& action) {
                    {"status", contract::encode(action.status)}}};
 }
 
+Request request_for(const decide::WriteQueueStatus& action) {
+  return {.method = Method::kPut,
+          .path = "/apis/" + std::string(contract::kApiVersion) + "/" + std::string(contract::kQueuePlural) + "/" + action.name +
+                  "/status",
+          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .body = {{"apiVersion", contract::kApiVersion},
+                   {"kind", contract::kQueueKind},
+                   {"metadata", {{"name", action.name}, {"uid", action.uid}, {"resourceVersion", action.resource_version}}},
+                   {"status", contract::encode(action.status)}}};
+}
+
 Request request_for(const decide::CreatePod& action) {
   return {.method = Method::kPost,
           .path = pods_path(action.key.ns),
@@ -163,13 +174,15 @@ std::string to_text(const decide::Action& action) {
                                [](const decide::CreateService& a) { return "create service " + to_text(a.key); },
                                [](const decide::DryRunPod& a) { return "dry run of a pod of " + to_text(a.job); },
                                [](const decide::Event& a) { return "create event " + a.reason + " of " + to_text(a.job); },
-                               [](const decide::DeleteJob& a) { return "delete TrainingJob " + to_text(a.key); }},
+                               [](const decide::DeleteJob& a) { return "delete TrainingJob " + to_text(a.key); },
+                               [](const decide::WriteQueueStatus& a) { return "write status of TrainingQueue " + a.name; }},
                     action);
 }
 
 std::string_view kind_of(const decide::Action& action) {
-  static constexpr auto kNames = std::to_array<std::string_view>({"write_status", "create_pod", "delete_pod", "create_secret",
-                                                                  "create_service", "dry_run_pod", "create_event", "delete_job"});
+  static constexpr auto kNames =
+      std::to_array<std::string_view>({"write_status", "create_pod", "delete_pod", "create_secret", "create_service",
+                                       "dry_run_pod", "create_event", "delete_job", "write_queue_status"});
   static_assert(kNames.size() == std::variant_size_v<decide::Action>);
   return kNames[action.index()];
 }

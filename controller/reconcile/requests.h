@@ -16,6 +16,7 @@ struct Writer {
 };
 
 kube::Request request_for(const decide::WriteStatus& action);
+kube::Request request_for(const decide::WriteQueueStatus& action);
 kube::Request request_for(const decide::CreatePod& action);
 kube::Request request_for(const decide::DeletePod& action);
 /// Throws std::runtime_error when OpenSSL fails.

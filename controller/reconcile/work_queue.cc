@@ -7,7 +7,10 @@ namespace trainyard::reconcile {
 
 using std::chrono::milliseconds;
 
-std::string to_text(const Key& key) { return key.kind == Kind::kRoom ? "room" : "TrainingJob " + decide::to_text(key.object); }
+std::string to_text(const Key& key) {
+  if (key.kind == Kind::kTrainingJob) return "TrainingJob " + decide::to_text(key.object);
+  return key.kind == Kind::kRoom ? "room" : "queues";
+}
 
 WorkQueue::WorkQueue(Executor& executor, Run run, Pace pace) : executor_(executor), run_(std::move(run)), pace_(pace) {}
 

@@ -11,7 +11,7 @@
 
 namespace trainyard::reconcile {
 
-enum class Kind { kRoom, kTrainingJob };  // kRoom: schedule(), one for the whole cluster
+enum class Kind { kRoom, kQueues, kTrainingJob };  // schedule() and plan_queues(), each one for the whole cluster
 struct Key {
   Kind kind = Kind::kTrainingJob;
   decide::ObjectKey object;

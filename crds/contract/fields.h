@@ -40,6 +40,13 @@ struct Problem {
 /// The lines `field: message`, in order, one a problem; what a user sees of a refused input.
 std::string to_text(const std::vector<Problem>& problems);
 
+/// A Kubernetes quantity, which people write as text or as a number: 500m, 1.5Gi, 8. What it amounts to depends on the resource
+/// (controller/decide/quantity.h).
+struct Quantity {
+  std::string text = "0";
+  bool operator==(const Quantity&) const = default;
+};
+
 namespace detail {
 struct AnyVisitor {
   template <class Field>
@@ -122,6 +129,8 @@ Json encode(const T& value) {
     return out;
   } else if constexpr (NamedEnum<T>) {
     return std::string(name_of(value));
+  } else if constexpr (std::is_same_v<T, Quantity>) {
+    return value.text;
   } else if constexpr (Vector<T>) {
     Json out = Json::array();
     for (const auto& item : value) out.push_back(encode(item));
@@ -177,6 +186,9 @@ void decode_into(T& out, const Json& json, const std::string& path, UnknownField
     for (const auto& item : json.items()) {
       decode_into(out[item.key()], item.value(), detail::join(path, item.key()), unknown, problems);
     }
+  } else if constexpr (std::is_same_v<T, Quantity>) {
+    if (!json.is_string() && !json.is_number()) return detail::wrong_type(path, "a quantity, as 8 or 500m", json, problems);
+    out.text = json.is_string() ? json.get<std::string>() : json.dump();
   } else if constexpr (std::is_same_v<T, bool>) {
     if (!json.is_boolean()) return detail::wrong_type(path, "true or false", json, problems);
     out = json.get<bool>();

@@ -3,6 +3,7 @@
 // the source of truth. tests/crds proves that names, types, enums and defaults here are the schema's.
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -614,6 +615,21 @@ struct QueueStatus {
   bool operator==(const QueueStatus&) const = default;
 };
 
+/// What the job holds of its TrainingQueue's quota while it has its place, and where.
+struct AdmissionStatus {
+  std::string queue;
+  std::map<std::string, std::string> nodeLabels;  // of the flavor
+  std::map<std::string, Quantity> resources;      // of all its workers together
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("queue", self.queue);
+    field("nodeLabels", self.nodeLabels);
+    field("resources", self.resources);
+  }
+  bool operator==(const AdmissionStatus&) const = default;
+};
+
 /// How far the training is; the same object travels from the reporting rank to the status.
 struct Progress {
   std::int64_t step = 0;   // optimizer steps done
@@ -728,6 +744,7 @@ struct TrainingJobStatus {
   std::string specHash;
   WorkersStatus workers;
   std::optional<PlacementStatus> placement;
+  std::optional<AdmissionStatus> admission;
   std::optional<QueueStatus> queue;
   std::int32_t preemptions = 0;
   std::optional<Progress> progress;
@@ -751,6 +768,7 @@ struct TrainingJobStatus {
     field("specHash", self.specHash);
     field("workers", self.workers);
     field("placement", self.placement);
+    field("admission", self.admission);
     field("queue", self.queue);
     field("preemptions", self.preemptions);
     field("progress", self.progress);

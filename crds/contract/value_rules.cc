@@ -68,7 +68,6 @@ void check_top(const TrainingJobSpec& spec, Values& is) {
   is.length("spec.managedBy", spec.managedBy, 0, 63);
   is.expect(has_domain(spec.managedBy), "spec.managedBy", "must be a name with a domain, as in trainyard.dev/controller");
   if (spec.queue) is.length("spec.queue", *spec.queue, 1, 253);
-  is.unsupported(spec.queue.has_value(), "spec.queue", "queue");
   if (spec.priorityClassName) is.length("spec.priorityClassName", *spec.priorityClassName, 1, 253);
 }
 

@@ -1,4 +1,4 @@
-// How long a look at the line takes: 10,000 jobs wait in a full cluster. The bar is 100 ms.
+// How long a look at the line takes: 10,000 jobs wait in a full cluster, without queues and in 100 of them. The bar is 100 ms.
 
 #include <benchmark/benchmark.h>
 
@@ -48,6 +48,41 @@ void look_at_the_line(benchmark::State& state) {
   }
   state.SetLabel(std::to_string(jobs) + " jobs wait, " + std::to_string(nodes) + " nodes");
 }
+/// The same jobs in so many queues of ten organizations; those that run hold quota, and half of the queues have none left.
+void look_at_the_line_of_queues(benchmark::State& state) {
+  const auto nodes = static_cast<int>(state.range(0)), jobs = static_cast<int>(state.range(1));
+  const auto queues = static_cast<int>(state.range(2));
+  auto cluster = full_cluster(nodes, jobs);
+  const auto put = [&cluster](const std::string& name, const std::string& parent, std::int64_t nominal) {
+    const decide::Flavor flavor{.labels = {}, .resources = {{test::kGpu, {nominal, 8, std::nullopt}}}};
+    cluster.put(decide::Queue{
+        .name = name, .uid = name, .resource_version = "1", .generation = 1, .parent = parent, .flavors = {flavor}});
+  };
+  for (int i = 0; i < 10; ++i) put("org-" + std::to_string(i), "", 8);
+  for (int i = 0; i < queues; ++i) put("queue-" + std::to_string(i), "org-" + std::to_string(i % 10), 16 * (i % 2));
+  const auto all = cluster.jobs();
+  int number = 0;
+  for (const auto& [key, job] : all) {
+    decide::Job in_queue = job;
+    in_queue.spec.queue = "queue-" + std::to_string(number++ % queues);
+    if (decide::is_true(job.status, decide::condition::kPlaced)) {
+      in_queue.status.generation = 1;
+      in_queue.status.admission =
+          contract::AdmissionStatus{.queue = *in_queue.spec.queue,
+                                    .nodeLabels = {},
+                                    .resources = {{test::kGpu, {std::to_string(8 * job.spec.workers.count)}}}};
+    }
+    cluster.put(std::move(in_queue));
+  }
+  for (auto unused : state) {
+    (void)unused;
+    benchmark::DoNotOptimize(decide::schedule(cluster, test::at(1000)));
+  }
+  state.SetLabel(std::to_string(jobs) + " jobs wait in " + std::to_string(queues) + " queues, " + std::to_string(nodes) +
+                 " nodes");
+}
+BENCHMARK(look_at_the_line_of_queues)->Args({32, 10'000, 100})->Args({1'256, 10'000, 100})->Unit(benchmark::kMillisecond);
+
 BENCHMARK(look_at_the_line)
     ->Args({32, 10})
     ->Args({32, 1'000})

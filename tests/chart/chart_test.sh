@@ -5,8 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 bin=.tools/kubernetes/bin
 images=(--set=image.repository=registry.test/controller --set=worker.image.repository=registry.test/worker)
-cmp crds/trainingjob.yaml helm/files/trainingjob.yaml ||
-  { echo "helm/files/trainingjob.yaml is not crds/trainingjob.yaml: run make chart" >&2; exit 1; }
+for kind in trainingjob trainingqueue; do
+  cmp crds/$kind.yaml helm/files/$kind.yaml || { echo "helm/files/$kind.yaml is not crds/$kind.yaml: run make chart" >&2; exit 1; }
+done
 "$bin/helm" lint --strict --quiet helm "${images[@]}"
 "$bin/helm-unittest" helm
 for switch in replicas=1 crds.install=false crds.keep=false networkPolicy.enabled=false metrics.serviceMonitor.enabled=true \

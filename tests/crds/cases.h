@@ -40,6 +40,7 @@ struct Change {
   std::string name;
   Json patch;                          // of the stored base
   std::vector<std::string> immutable;  // the fields that may not change; none: accepted
+  std::string message;                 // that says so
   std::string also;                    // what else is said of them
 };
 
@@ -48,7 +49,10 @@ inline Json load_base() { return load("tests/crds/cases.yaml").at("base"); }
 inline std::vector<Change> load_changes() {
   std::vector<Change> out;
   for (const auto& row : load("tests/crds/cases.yaml").at("changes")) {
-    out.push_back({row.at("name"), row.at("patch"), row.value("immutable", std::vector<std::string>{}), row.value("also", "")});
+    out.push_back(
+        {row.at("name"), row.at("patch"), row.value("immutable", std::vector<std::string>{}),
+         row.value("message", "may not change after the job was created; delete the job and apply it again, or use another name"),
+         row.value("also", "")});
   }
   return out;
 }

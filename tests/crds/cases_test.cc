@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include "crds/contract/queue.h"
 #include "crds/contract/validate.h"
 #include "tests/crds/yaml.h"
 #include "tests/paths.h"
@@ -83,6 +84,16 @@ TEST(Examples, AreAllAccepted) {
   EXPECT_GE(jobs, 3);
 }
 
+TEST(Examples, ShowQueuesThatAreUnderstood) {
+  int queues = 0;
+  for (const Json& document : load_all("crds/examples/queues.yaml")) {
+    if (document.value("kind", "") != kQueueKind) continue;
+    ++queues;
+    EXPECT_EQ(to_text(decode<TrainingQueueSpec>(document.at("spec"), "spec", UnknownFields::kRefuse).problems), "");
+  }
+  EXPECT_GE(queues, 3);
+}
+
 TEST(Readme, ShowsAJobThatIsAccepted) {
   std::ifstream file(test::kSourceDir + std::string("/README.md"));
   const std::string text{std::istreambuf_iterator<char>(file), {}}, fence = "```yaml\n";
@@ -110,7 +121,7 @@ TEST(Examples, EverythingHasEveryFieldThatCanBeSetNow) {
   std::set<std::string> absent;
   collect_absent(load_schema().at("properties").at("spec"), load("crds/examples/everything.yaml").at("spec"), "spec", absent);
   // Those that are not supported at any value, and the two alternatives to epochs.
-  EXPECT_EQ(absent, (std::set<std::string>{"spec.queue", "spec.model.preset", "spec.model.path", "spec.data.tokenizer.path",
+  EXPECT_EQ(absent, (std::set<std::string>{"spec.model.preset", "spec.model.path", "spec.data.tokenizer.path",
                                            "spec.data.curriculum", "spec.training.steps", "spec.training.tokens",
                                            "spec.training.precision.fp8", "spec.lifecycle.hangTimeoutSeconds"}));
 }

@@ -1,4 +1,4 @@
-// crds/trainingjob.yaml and the types of crds/contract/job.h are the same: every object is walked in both at once.
+// The schemas of crds/ and the types of crds/contract/job.h and queue.h are the same: every object is walked in both at once.
 
 #include <algorithm>
 #include <filesystem>
@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "crds/contract/job.h"
+#include "crds/contract/queue.h"
 #include "crds/contract/validate.h"
 #include "tests/crds/yaml.h"
 #include "tests/paths.h"
@@ -15,6 +16,9 @@ namespace trainyard::crd_test {
 namespace {
 
 using namespace trainyard::contract;
+
+constexpr const char* kJobSchema = "crds/trainingjob.yaml";
+constexpr const char* kQueueSchema = "crds/trainingqueue.yaml";
 
 std::set<std::string> strings(const Json& schema, const char* name) {
   const auto found = schema.find(name);
@@ -31,6 +35,13 @@ class Comparison {
     } else if constexpr (Described<T>) {
       expect_type(schema, path, "object", "");
       compare_fields<T>(schema, path, in_status);
+    } else if constexpr (StringMap<T>) {
+      expect_type(schema, path, "object", "");
+      compare<typename T::mapped_type>(schema.value("additionalProperties", Json::object()), path + ".*", in_status);
+    } else if constexpr (std::is_same_v<T, Quantity>) {
+      // Written as text in a status; in a spec as people like.
+      if (in_status) return expect_type(schema, path, "string", "");
+      expect(schema.value("x-kubernetes-int-or-string", false), path, "is no quantity");
     } else if constexpr (Vector<T>) {
       expect_type(schema, path, "array", "");
       compare<typename T::value_type>(schema.value("items", Json::object()), path + "[]", in_status);
@@ -88,7 +99,7 @@ class Comparison {
   /// A field of the spec is required (by a rule, where another engine does without it), or has the type's default, or may be left out and is empty then. Exactly one of these.
   template <class Field>
   void compare_presence(const Field& field, const Json& property, bool is_required, const std::string& path) {
-    const bool may_be_absent = Optional<Field> || Vector<Field> || std::is_same_v<Field, Json>;
+    const bool may_be_absent = Optional<Field> || Vector<Field> || StringMap<Field> || std::is_same_v<Field, Json>;
     const auto found = property.find("default");
     if (found == property.end()) {
       expect(is_required || may_be_absent, path, "is neither required, nor optional, nor has it a default");
@@ -100,7 +111,7 @@ class Comparison {
       expect(false, path, "has a default in the schema and is optional in the type");
     } else {
       // That of an object must be {}, so that its fields have theirs.
-      const Json wanted = Described<Field> ? Json::object() : encode(field);
+      const Json wanted = Described<Field> || StringMap<Field> ? Json::object() : encode(field);
       expect(*found == wanted, path, "the default is " + found->dump() + " in the schema and " + wanted.dump() + " here");
     }
   }
@@ -131,6 +142,15 @@ TEST(Schema, OfTheStatusIsThatOfTheType) {
   EXPECT_GT(comparison.num_fields(), 50);
 }
 
+TEST(QueueSchema, IsThatOfTheTypes) {
+  const Json schema = load_schema(kQueueSchema);
+  Comparison comparison;
+  comparison.compare<TrainingQueueSpec>(schema.at("properties").at("spec"), "spec", false);
+  comparison.compare<TrainingQueueStatus>(schema.at("properties").at("status"), "status", true);
+  EXPECT_EQ(comparison.differences(), "");
+  EXPECT_GT(comparison.num_fields(), 30);
+}
+
 TEST(Schema, RequiresNothingOfAStatusButWhatKubernetesRequiresOfAnyCondition) {
   Json status = load_schema().at("properties").at("status");
   Json& conditions = status["properties"]["conditions"]["items"];
@@ -157,17 +177,17 @@ void walk(const Json& schema, const std::string& path, const Visit& visit) {
   }
 }
 
-TEST(Schema, HasProseOnEveryField) {
-  walk(load_schema(), "", [](const std::string& path, const Json& schema) {
+void check_prose(const Json& whole) {
+  walk(whole, "", [](const std::string& path, const Json& schema) {
     const std::string prose = schema.value("description", "");
     EXPECT_GT(prose.size(), path.ends_with("[]") ? 5u : 10u) << path;
     EXPECT_TRUE(prose.ends_with('.') || prose.ends_with(')')) << path << ": no whole sentence: " << prose;
   });
 }
 
-TEST(Schema, NamesItsDefaultsInTheProse) {
+void check_defaults(const Json& whole) {
   // Not those of whole objects and empty strings: only what a reader would have to look up.
-  walk(load_schema(), "", [](const std::string& path, const Json& schema) {
+  walk(whole, "", [](const std::string& path, const Json& schema) {
     const auto found = schema.find("default");
     if (found == schema.end() || found->is_object()) return;
     const std::string prose = schema.value("description", "");
@@ -177,8 +197,8 @@ TEST(Schema, NamesItsDefaultsInTheProse) {
   });
 }
 
-TEST(Schema, BoundsEveryStringAndListOfTheSpecForTheCostOfRules) {
-  walk(load_schema().at("properties").at("spec"), "spec", [](const std::string& path, const Json& schema) {
+void check_bounds(const Json& spec) {
+  walk(spec, "spec", [](const std::string& path, const Json& schema) {
     const std::string type = schema.value("type", "");
     if (type == "string") {
       EXPECT_TRUE(schema.contains("maxLength") || schema.contains("enum")) << path;
@@ -190,6 +210,17 @@ TEST(Schema, BoundsEveryStringAndListOfTheSpecForTheCostOfRules) {
   });
 }
 
+TEST(Schema, HasProseOnEveryField) {
+  for (const char* path : {kJobSchema, kQueueSchema}) check_prose(load_schema(path));
+}
+
+TEST(Schema, NamesItsDefaultsInTheProse) {
+  for (const char* path : {kJobSchema, kQueueSchema}) check_defaults(load_schema(path));
+}
+
+TEST(Schema, BoundsEveryStringAndListOfTheSpecForTheCostOfRules) {
+  for (const char* path : {kJobSchema, kQueueSchema}) check_bounds(load_schema(path).at("properties").at("spec"));
+}
 TEST(Schema, GivesEveryRuleAMessage) {
   int rules = 0;
   const auto check = [&](const std::string& path, const Json& schema) {
@@ -205,8 +236,10 @@ TEST(Schema, GivesEveryRuleAMessage) {
       EXPECT_EQ(rule.value("reason", "FieldValueInvalid"), reason) << path;
     }
   };
-  check("", load_schema());
-  walk(load_schema(), "", check);
+  for (const char* path : {kJobSchema, kQueueSchema}) {
+    check("", load_schema(path));
+    walk(load_schema(path), "", check);
+  }
   EXPECT_GT(rules, 60);
 }
 
@@ -232,7 +265,9 @@ TEST(Schema, SaysInTheProseOfAFieldThatSomeOfItIsNotSupportedYetWhereARuleRefuse
 }
 
 TEST(Schema, IsSmallEnoughForClientSideApply) {
-  EXPECT_LT(std::filesystem::file_size(test::kSourceDir + std::string("/crds/trainingjob.yaml")), 200'000u);
+  for (const std::string path : {kJobSchema, kQueueSchema}) {
+    EXPECT_LT(std::filesystem::file_size(test::kSourceDir + ("/" + path)), 200'000u);
+  }
 }
 
 TEST(Names, OfTheResourceAreThoseOfTheType) {
@@ -241,6 +276,10 @@ TEST(Names, OfTheResourceAreThoseOfTheType) {
   EXPECT_EQ(spec.at("versions").at(0).at("name"), kVersion);
   EXPECT_EQ(spec.at("names").at("kind"), kKind);
   EXPECT_EQ(spec.at("names").at("plural"), kPlural);
+  const Json queues = load(kQueueSchema).at("spec");
+  EXPECT_EQ(queues.at("group"), kGroup);
+  EXPECT_EQ(queues.at("names").at("kind"), kQueueKind);
+  EXPECT_EQ(queues.at("names").at("plural"), kQueuePlural);
 }
 
 }  // namespace

@@ -51,9 +51,9 @@ inline std::vector<Json> load_all(const std::string& path) {
 }
 inline Json load(const std::string& path) { return load_all(path).at(0); }
 
-/// The schema of TrainingJob in crds/trainingjob.yaml.
-inline Json load_schema() {
-  return load("crds/trainingjob.yaml").at("spec").at("versions").at(0).at("schema").at("openAPIV3Schema");
+/// The schema of crds/trainingjob.yaml or another.
+inline Json load_schema(const std::string& path = "crds/trainingjob.yaml") {
+  return load(path).at("spec").at("versions").at(0).at("schema").at("openAPIV3Schema");
 }
 
 }  // namespace trainyard::crd_test

@@ -164,6 +164,36 @@ TEST_F(BuiltController, PlacesAGangWholeAndSaysWhyAnotherHasNoRoom) {
   EXPECT_EQ(nodes_of_pods().size(), 2u);
 }
 
+TEST_F(BuiltController, HoldsAQueueToItsQuotaAndTellsWhatIsUsed) {
+  const std::string queues = "/apis/trainyard.dev/v1alpha1/trainingqueues";
+  Json queue = crd_test::json_from(YAML::Load(R"(
+    apiVersion: trainyard.dev/v1alpha1
+    kind: TrainingQueue
+    metadata: {name: research}
+    spec:
+      namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}
+      flavors: [{resources: [{name: nvidia.com/gpu, nominal: 8}]}]
+  )"));
+  const auto controller = start("one");
+  ASSERT_TRUE(controller->line_with("acting"));
+  Json first = job("first", 1, 4), second = job("second", 1, 8);
+  first["spec"]["queue"] = second["spec"]["queue"] = "research";
+  apply(first);
+  eventually(kJobs + "/first", [](const Json& object) { return condition(object, "Accepted") == "False"; });
+  perform(Method::kPost, queues, queue);
+  eventually(kJobs + "/first", [](const Json& object) { return condition(object, "Placed") == "True"; });
+  apply(second);
+  const Json waiting = eventually(kJobs + "/second", [](const Json& object) { return condition(object, "Admitted") == "False"; });
+  EXPECT_EQ(condition(waiting, "Admitted", "message"),
+            "TrainingQueue research: on any node: nvidia.com/gpu needs 8, 4 free (nominal 8, used 4)");
+  const Json told = eventually(queues + "/research", [](const Json& object) {
+    return object.value("/status/running"_json_pointer, 0) == 1 && object.value("/status/pending"_json_pointer, 0) == 1;
+  });
+  EXPECT_EQ(told.value("/status/summary"_json_pointer, ""), "nvidia.com/gpu 4/8");
+  EXPECT_EQ(condition(told, "Active"), "True");
+  perform(Method::kDelete, queues + "/research", Json());
+}
+
 TEST_F(BuiltController, TellsARefusalThatOnlyTheApiServerMakesInItsWords) {
   const auto controller = start("one");
   ASSERT_TRUE(controller->line_with("acting"));

@@ -71,7 +71,9 @@ void Invariants::compare(const std::string& uid, const Seen& before, Seen& after
   if (is.avoidedNodes.size() > 32) fail("too many nodes are remembered");
   if (is.preemptions < was.preemptions || is.preemptions > was.preemptions + 1) fail("preemptions are miscounted");
   const auto is_preempted_by = [&](const auto& other) { return other.second.highest_priority > after.lowest_priority; };
-  if (is.preemptions > was.preemptions && std::none_of(jobs_.begin(), jobs_.end(), is_preempted_by) && !jobs_were_deleted_) {
+  const bool may_be_by_right = queues && after.spec.queue;
+  if (is.preemptions > was.preemptions && !may_be_by_right && std::none_of(jobs_.begin(), jobs_.end(), is_preempted_by) &&
+      !jobs_were_deleted_) {
     fail("a job was preempted, and no other is of higher priority");
   }
   if (is.restarts > after.spec.lifecycle.maxRestarts) fail("restarts exceed the budget");
@@ -100,6 +102,7 @@ void Invariants::pod_changed(const test::FakeKubeApi::Change& change) {
   const std::string name = decide::to_text(pod->key);
   if (place.size() > 1) fail("two live pods for one worker and generation: " + name);
   if (change.type != kube::EventType::kAdded) return;
+  if (queues && !late_pods.contains(name)) check_quota();
   const auto job = jobs_.find(worker.job_uid);
   if (job != jobs_.end() && worker.generation > job->second.status.generation) fail("a pod before its generation: " + name);
   decide::Resources used;
@@ -122,6 +125,24 @@ void Invariants::pod_changed(const test::FakeKubeApi::Change& change) {
     if (amount > allocatable[resource] && !admission_changes)
       fail("our pods on " + pod->node + " ask for more " + resource + " than it has: " + name);
   }
+}
+
+void Invariants::check_quota() {
+  std::map<std::string, std::int64_t> used;  // by queue
+  std::set<std::string> counted;
+  for (const auto& object : world_.api.list(test::kPodsPath)) {
+    const auto pod = cache::decode_pod(*object);
+    if (!pod->worker || pod->is_finished() || late_pods.contains(decide::to_text(pod->key))) continue;
+    const auto job = jobs_.find(pod->worker->job_uid);
+    if (job == jobs_.end() || !job->second.status.admission || !counted.insert(job->first).second) continue;
+    const auto& admission = *job->second.status.admission;
+    used[admission.queue] += std::stoll(admission.resources.at("cpu").text);
+  }
+  const std::int64_t kept = queues->a_lends ? std::max<std::int64_t>(0, queues->a - *queues->a_lends) : 0;
+  const std::int64_t of_a = queues->a - kept;
+  const bool holds = used["b"] <= queues->b + std::min(of_a, queues->b_borrows.value_or(of_a)) &&
+                     std::max<std::int64_t>(0, used["a"] - kept) + used["b"] <= of_a + queues->b;
+  if (!holds) fail("quota exceeded: a uses " + std::to_string(used["a"]) + ", b " + std::to_string(used["b"]));
 }
 
 void Invariants::watch_partial_gangs() {

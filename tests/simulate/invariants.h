@@ -2,6 +2,7 @@
 // What must hold at every moment of every simulation (docs/architecture.md).
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -20,6 +21,12 @@ class Invariants {
   std::set<std::string> late_pods;  // ns/name
   /// So may one be that is larger than it was when the API server was asked about it.
   bool admission_changes = false;
+  /// The quotas of cpu of two queues, a and b, of one tree, where there are such: both may borrow of each other, within these limits.
+  struct TwoQueues {
+    std::int64_t a = 0, b = 0;
+    std::optional<std::int64_t> a_lends, b_borrows;
+  };
+  std::optional<TwoQueues> queues;
   std::vector<std::string> violations() const;
   int num_jobs_seen() const { return static_cast<int>(jobs_.size()); }
 
@@ -36,6 +43,7 @@ class Invariants {
   int priority_of(const contract::TrainingJobSpec& spec) const;
   void compare(const std::string& uid, const Seen& before, Seen& after);
   void pod_changed(const test::FakeKubeApi::Change& change);
+  void check_quota();
   void watch_partial_gangs();
   void fail(const std::string& what);
 

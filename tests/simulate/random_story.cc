@@ -84,6 +84,7 @@ void RandomStory::set_up() {
   world_.add_priority_class("high", 100);
   world_.add_priority_class("middle", 50);
   world_.add_priority_class("polite", 70, false);
+  if (world_.time.one_in(2)) add_queues();
   for (int i = random(1, 4); i > 0; --i) add_job();
   world_.settings.status_interval = seconds(random(2, 20));
   watch_delay_ = {milliseconds(1), milliseconds(world_.time.one_in(3) ? random(20, 2'000) : 20)};
@@ -107,8 +108,27 @@ void RandomStory::add_job() {
   if (world_.time.one_in(3)) add_claim_of(shape);
   static constexpr const char* kClasses[] = {"", "", "high", "middle", "polite"};
   shape.priority_class = kClasses[static_cast<std::size_t>(random(0, 4))];
+  static constexpr const char* kQueues[] = {"", "a", "b"};
+  if (invariants_.queues) shape.queue = kQueues[static_cast<std::size_t>(random(0, 2))];
   jobs_.push_back(shape);
   world_.time.after(milliseconds(random(0, 20'000)), [this, shape] { world_.apply(shape); });
+}
+
+/// Each of them can hold every job, by what it may borrow.
+void RandomStory::add_queues() {
+  constexpr int kLargest = 3;  // workers of one cpu
+  Invariants::TwoQueues queues{.a = random(kLargest, 2 * kLargest), .b = random(0, kLargest), .a_lends = {}, .b_borrows = {}};
+  if (world_.time.one_in(2)) queues.a_lends = kLargest;
+  if (world_.time.one_in(2)) queues.b_borrows = kLargest;
+  const auto with_cpu = [](std::int64_t nominal, const char* limit, const std::optional<std::int64_t>& value) {
+    Json cpu = {{"name", "cpu"}, {"nominal", nominal}};
+    if (value) cpu[limit] = *value;
+    return Json{{"parent", "all"}, {"flavors", Json::array({{{"resources", Json::array({cpu})}}})}};
+  };
+  world_.add_queue("all", Json::object());
+  world_.add_queue("a", with_cpu(queues.a, "lendingLimit", queues.a_lends));
+  world_.add_queue("b", with_cpu(queues.b, "borrowingLimit", queues.b_borrows));
+  invariants_.queues = queues;
 }
 
 /// The claim comes before the job or after it, and is bound later still.
@@ -168,7 +188,8 @@ void RandomStory::next_fault() {
                                       {"give a job another priority", &RandomStory::edit_priority},
                                       {"break a GPU", &RandomStory::break_gpu},
                                       {"taint a node", &RandomStory::taint_node},
-                                      {"let a node say that it is unhealthy", &RandomStory::sicken_node}};
+                                      {"let a node say that it is unhealthy", &RandomStory::sicken_node},
+                                      {"stop a queue", &RandomStory::stop_queue}};
   const auto& fault = kFaults[static_cast<std::size_t>(random(0, static_cast<int>(std::size(kFaults)) - 1))];
   say(fault.name);
   (this->*fault.cause)();
@@ -331,6 +352,13 @@ void RandomStory::mend_nodes() {
       if (conditions.size() > 1) conditions.erase(1);
     });
   }
+}
+
+void RandomStory::stop_queue() {
+  static constexpr const char* kQueues[] = {"all", "a", "b"};
+  const std::string queue = kQueues[static_cast<std::size_t>(random(0, 2))];
+  world_.set_stop(queue, world_.time.one_in(2) ? contract::Stop::kHold : contract::Stop::kDrain);
+  world_.time.after(milliseconds(random(100, 40'000)), [this, queue] { world_.set_stop(queue, contract::Stop::kNone); });
 }
 
 void RandomStory::settle() {

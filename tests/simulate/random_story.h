@@ -26,6 +26,7 @@ class RandomStory {
   void set_up();
   void add_job();
   void add_claim_of(JobShape& shape);
+  void add_queues();
   void set_up_requests();
   void set_up_watches(int controller);
   void next_fault();
@@ -60,6 +61,7 @@ class RandomStory {
   void taint_node();
   void sicken_node();
   void mend_nodes();
+  void stop_queue();
 
   World world_;
   Invariants invariants_{world_};

@@ -99,6 +99,17 @@ void World::add_priority_class(const std::string& name, int value, bool preempts
                                       {"preemptionPolicy", preempts ? "PreemptLowerPriority" : "Never"}});
 }
 
+void World::add_queue(const std::string& name, Json spec) {
+  api.create(test::kQueues, {{"apiVersion", contract::kApiVersion},
+                             {"kind", contract::kQueueKind},
+                             {"metadata", {{"name", name}}},
+                             {"spec", std::move(spec)}});
+}
+
+void World::set_stop(const std::string& queue, contract::Stop stop) {
+  api.edit(test::kQueues, {"", queue}, [stop](Json& object) { object["spec"]["stop"] = contract::name_of(stop); });
+}
+
 void World::start_controller(int index) {
   const auto at = static_cast<std::size_t>(index);
   if (controllers_.size() <= at) controllers_.resize(at + 1);
@@ -127,6 +138,7 @@ void World::apply(const JobShape& shape) {
     spec.workers.templ["spec"]["volumes"] =
         Json::array({{{"name", "checkpoints"}, {"persistentVolumeClaim", {{"claimName", shape.claim}}}}});
   }
+  if (!shape.queue.empty()) spec.queue = shape.queue;
   if (!shape.priority_class.empty()) spec.priorityClassName = shape.priority_class;
   spec.placement.binding = shape.binding;
   if (is_custom) {

@@ -74,6 +74,7 @@ struct JobShape {
   contract::Binding binding = contract::Binding::kDirect;
   std::string claim;                                       // that the template mounts; empty: none
   std::string priority_class;                              // empty: none
+  std::string queue;                                       // empty: none
   contract::Engine engine = contract::Engine::kTrainyard;  // Custom: the programs work for half a second a step
 };
 
@@ -92,6 +93,9 @@ class World {
 
   void add_nodes(int number, int cpus, int gpus);
   void add_priority_class(const std::string& name, int value, bool preempts = true);
+  void add_queue(const std::string& name, Json spec);
+  /// Of the queue's spec.
+  void set_stop(const std::string& queue, contract::Stop stop);
   const std::vector<std::string>& nodes() const { return nodes_; }
 
   void start_controller(int index);

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "controller/cache/decode.h"
-#include "crds/contract/job.h"
+#include "crds/contract/queue.h"
 
 namespace trainyard::test {
 namespace {
@@ -48,9 +48,9 @@ std::string invalid(const std::string& collection, const Json& object) {
   return "";
 }
 
+template <class Status>
 std::string status_problems(const Json& status) {
-  return contract::to_text(
-      contract::decode<contract::TrainingJobStatus>(status, "status", contract::UnknownFields::kRefuse).problems);
+  return contract::to_text(contract::decode<Status>(status, "status", contract::UnknownFields::kRefuse).problems);
 }
 
 }  // namespace
@@ -162,9 +162,12 @@ Response FakeKubeApi::put(const Path& path, const Request& request) {
   if (metadata.contains("resourceVersion") && metadata["resourceVersion"] != (*old)["metadata"]["resourceVersion"]) {
     return failure(409, "Conflict", "the object has been modified; please apply your changes to the latest version");
   }
-  if (path.collection == kJobs) {
+  if (path.collection == kJobs || path.collection == kQueues) {
     if (path.subresource != "status") return failure(405, "MethodNotAllowed", "the controller may not write the spec");
-    if (const auto why = status_problems(request.body.at("status")); !why.empty()) return failure(422, "Invalid", why);
+    const Json& status = request.body.at("status");
+    const auto why = path.collection == kJobs ? status_problems<contract::TrainingJobStatus>(status)
+                                              : status_problems<contract::TrainingQueueStatus>(status);
+    if (!why.empty()) return failure(422, "Invalid", why);
   }
   Json next = *old;
   if (path.subresource == "status") {

@@ -42,6 +42,7 @@ bool World::decide_once() {
     const auto refused = refused_at_.find(job(key.name).uid);
     if (refused == refused_at_.end() || refused->second < now) acted = carry_out(plan) || acted;
   }
+  acted = carry_out(decide::plan_queues(cluster, at(now))) || acted;
   return acted;
 }
 
@@ -68,6 +69,8 @@ void World::succeed_controller() {
   for (const auto& [key, claim] : cluster.claims()) known.put(claim);
   for (const auto& [name, volume] : cluster.volumes()) known.put(volume);
   for (const auto& [name, priority_class] : cluster.priority_classes()) known.put(priority_class);
+  for (const auto& [name, queue] : cluster.queues()) known.put(queue);
+  for (const auto& [name, name_space] : cluster.namespaces()) known.put(name_space);
   for (const auto& [key, pod] : cluster.pods()) {
     known.put(pod);
     if (const auto* agent = cluster.agent(pod.uid)) {
@@ -131,6 +134,11 @@ bool World::carry_out(const decide::Plan& plan) {
           view.events_made = event->notice;
           cluster.put_agent(event->pod_uid, std::move(view));
         }
+      } else if (const auto* told = std::get_if<decide::WriteQueueStatus>(&action)) {
+        decide::Queue next = *cluster.queue(told->name);
+        next.status = told->status;
+        next.status_written = at(now);
+        cluster.put(std::move(next));
       } else if (const auto* gone = std::get_if<decide::DeleteJob>(&action)) {
         cluster.erase_job(gone->key);
       }

@@ -18,6 +18,8 @@ constexpr auto kNodes = static_cast<std::size_t>(Watched::kNodes);
 constexpr auto kClaims = static_cast<std::size_t>(Watched::kClaims);
 constexpr auto kVolumes = static_cast<std::size_t>(Watched::kVolumes);
 constexpr auto kPriorityClasses = static_cast<std::size_t>(Watched::kPriorityClasses);
+constexpr auto kQueues = static_cast<std::size_t>(Watched::kQueues);
+constexpr auto kNamespaces = static_cast<std::size_t>(Watched::kNamespaces);
 const ObjectKey kJob{"default", "a"};
 const ObjectKey kPod{"default", "a-0-1"};
 
@@ -46,6 +48,8 @@ TEST_F(CacheTest, IsSyncedWhenEachCollectionWasListedOnce) {
   fresh.apply(listed(kVolumes, 1, {}), at(0));
   EXPECT_FALSE(fresh.synced());
   fresh.apply(listed(kPriorityClasses, 1, {}), at(0));
+  fresh.apply(listed(kQueues, 1, {}), at(0));
+  fresh.apply(listed(kNamespaces, 1, {}), at(0));
   EXPECT_TRUE(fresh.synced());
 }
 
@@ -297,6 +301,46 @@ TEST_F(CacheTest, AVolumeThatIsThereOrGoneIsRoom) {
   cache.apply(listed(kVolumes, 200, {}), at(2));
   EXPECT_TRUE(cache.take_changes().room);
   EXPECT_EQ(cache.cluster().volume("v"), nullptr);
+}
+
+TEST_F(CacheTest, AQueueWhoseSpecChangedTouchesEveryJobAndOneWhoseStatusWasWrittenNone) {
+  hear(kJobs, EventType::kAdded, job_object("a", 110));
+  cache.take_changes();
+  hear(kQueues, EventType::kAdded, queue_object("research", 120));
+  EXPECT_EQ(cache.take_changes().jobs.size(), 1u);
+  Json written = queue_object("research", 121);
+  written["status"] = {{"running", 3}};
+  cache.assume_queue_status(written, at(7));
+  hear(kQueues, EventType::kModified, written);
+  const auto changes = cache.take_changes();
+  EXPECT_TRUE(changes.jobs.empty());
+  EXPECT_FALSE(changes.room);
+  EXPECT_EQ(cache.cluster().queue("research")->status.running, 3);
+  EXPECT_EQ(cache.cluster().queue("research")->status_written, at(7));
+  Json edited = written;
+  edited["metadata"]["resourceVersion"] = "122";
+  edited["spec"]["weight"] = 9;
+  hear(kQueues, EventType::kModified, edited);
+  EXPECT_TRUE(cache.take_changes().room);
+  EXPECT_EQ(cache.cluster().queue("research")->status_written, at(7));
+  cache.apply(listed(kQueues, 200, {}), at(8));
+  EXPECT_EQ(cache.take_changes().jobs.size(), 1u);
+  EXPECT_TRUE(cache.cluster().queues().empty());
+}
+
+TEST_F(CacheTest, ANamespaceWhoseLabelsChangedTouchesItsJobs) {
+  hear(kJobs, EventType::kAdded, job_object("a", 110));
+  cache.take_changes();
+  Json object = {{"metadata", {{"name", "default"}, {"labels", {{"team", "a"}}}, {"resourceVersion", "120"}}}};
+  hear(kNamespaces, EventType::kAdded, object);
+  EXPECT_EQ(cache.take_changes().jobs.size(), 1u);
+  object["metadata"]["resourceVersion"] = "121";
+  hear(kNamespaces, EventType::kModified, object);
+  EXPECT_TRUE(cache.take_changes().jobs.empty());
+  object["metadata"]["name"] = "other";
+  hear(kNamespaces, EventType::kAdded, object);
+  EXPECT_TRUE(cache.take_changes().jobs.empty());
+  EXPECT_EQ(cache.cluster().name_space("default")->labels.at("team"), "a");
 }
 
 TEST_F(CacheTest, APriorityClassThatIsThereChangedOrGoneTouchesEveryJobAndTheRoom) {

@@ -189,6 +189,28 @@ TEST(DecodeJob, KeepsTheSpecOfAJobWhoseGenerationIsTheSame) {
   EXPECT_EQ(decode_job(object, &*known)->spec.workers.count, 5);
 }
 
+TEST(DecodeQueue, ReadsQuotasAsTextOrNumbersInTheUnitsOfTheResource) {
+  const auto queue = decode_queue(queue_object("research", 5));
+  ASSERT_TRUE(queue);
+  EXPECT_EQ(queue->parent, "org");
+  EXPECT_EQ(queue->weight, 3);
+  EXPECT_EQ(queue->stop, contract::Stop::kHold);
+  EXPECT_EQ(queue->namespaces->matchLabels.at("team"), "a");
+  ASSERT_EQ(queue->flavors.size(), 1u);
+  EXPECT_EQ(queue->flavors[0].labels, (decide::Labels{{"gpu", "h100"}}));
+  EXPECT_EQ(queue->flavors[0].resources.at("nvidia.com/gpu"), (decide::QuotaLimits{8, 16, 0}));
+  EXPECT_EQ(queue->flavors[0].resources.at("memory"), (decide::QuotaLimits{std::int64_t{1} << 30, {}, {}}));
+}
+
+TEST(DecodeQueue, TakesWhatIsNoQuantityForNothing) {
+  Json object = queue_object("research", 5);
+  object["spec"]["flavors"][0]["resources"][0]["nominal"] = "many";
+  object["spec"]["flavors"][0]["resources"][1]["nominal"] = "-1Gi";
+  const auto queue = decode_queue(object);
+  EXPECT_EQ(queue->flavors[0].resources.at("nvidia.com/gpu").nominal, 0);
+  EXPECT_EQ(queue->flavors[0].resources.at("memory").nominal, 0);
+}
+
 TEST(Decode, RefusesWhatCannotBeNamed) {
   EXPECT_FALSE(decode_pod(Json()));
   EXPECT_FALSE(decode_pod({{"metadata", {{"name", "a"}, {"namespace", "b"}}}}));
@@ -196,6 +218,8 @@ TEST(Decode, RefusesWhatCannotBeNamed) {
   EXPECT_FALSE(decode_node({{"metadata", {{"name", 7}}}}));
   EXPECT_FALSE(decode_claim({{"metadata", {{"name", "a"}}}}));
   EXPECT_FALSE(decode_priority_class({{"metadata", {{"name", "a"}}}, {"value", "high"}}));
+  EXPECT_FALSE(decode_queue({{"metadata", {{"name", "a"}}}}));
+  EXPECT_FALSE(decode_namespace({{"metadata", {{"uid", "a"}}}}));
 }
 
 /// Something else in the place of some value in `json`, by chance.
@@ -228,7 +252,9 @@ TEST(Decode, SurvivesWhateverAnObjectMayBe) {
                                    node_object("n1", 5),
                                    claim_object("c", 5, "Bound"),
                                    volume_object("v", 5),
-                                   {{"metadata", {{"name", "high"}, {"uid", "u"}, {"resourceVersion", "5"}}}, {"value", 1000}}};
+                                   {{"metadata", {{"name", "high"}, {"uid", "u"}, {"resourceVersion", "5"}}}, {"value", 1000}},
+                                   queue_object("research", 5),
+                                   {{"metadata", {{"name", "default"}, {"labels", {{"team", "a"}}}, {"resourceVersion", "5"}}}}};
   ASSERT_EQ(whole.size(), kNumWatched);
   Cache cache{decide::Settings{}};
   for (int i = 0; i < 6'000; ++i) {
@@ -241,6 +267,7 @@ TEST(Decode, SurvivesWhateverAnObjectMayBe) {
     cache.apply(batch, test::at(i));
     if (target == 1) cache.assume_pod(object);
     if (target == 0) cache.assume_status(object, test::at(i));
+    if (target == 6) cache.assume_queue_status(object, test::at(i));
     cache.apply({.pod_uid = "p1", .state = contract::State{}, .error = ""}, test::at(i));
   }
   EXPECT_LE(cache.cluster().pods().size(), 20u);  // it went on to the end, and what was listed anew replaced the rest

@@ -58,6 +58,19 @@ inline Json claim_object(const std::string& name, std::int64_t revision, const c
 }
 
 /// A volume that the nodes of one rack can mount.
+inline Json queue_object(const std::string& name, std::int64_t revision) {
+  const Json gpus = {{"name", "nvidia.com/gpu"}, {"nominal", 8}, {"borrowingLimit", "16"}, {"lendingLimit", 0}};
+  return {
+      {"metadata", {{"name", name}, {"uid", "uid-" + name}, {"generation", 1}, {"resourceVersion", std::to_string(revision)}}},
+      {"spec",
+       {{"parent", "org"},
+        {"weight", 3},
+        {"stop", "Hold"},
+        {"namespaceSelector", {{"matchLabels", {{"team", "a"}}}}},
+        {"flavors", Json::array({{{"nodeLabels", {{"gpu", "h100"}}},
+                                  {"resources", Json::array({gpus, {{"name", "memory"}, {"nominal", "1Gi"}}})}}})}}}};
+}
+
 inline Json volume_object(const std::string& name, std::int64_t revision) {
   return {
       {"metadata", {{"name", name}, {"uid", "uid-" + name}, {"resourceVersion", std::to_string(revision)}}},

@@ -60,6 +60,20 @@ Cluster full_cluster() {
   cluster.put(Claim{.key = {"default", "c"}, .phase = "Bound", .volume = "v", .deleting = true});
   cluster.put(Volume{.name = "v", .required_terms = Json::array({{{"matchExpressions", Json::array()}}})});
   cluster.put(PriorityClass{.name = "p", .value = -5, .is_default = true, .preempts = false});
+  contract::TrainingQueueStatus status;
+  status.running = 2;
+  cluster.put(Queue{.name = "q",
+                    .uid = "uq",
+                    .resource_version = "7",
+                    .generation = 2,
+                    .parent = "org",
+                    .weight = 3,
+                    .stop = contract::Stop::kDrain,
+                    .namespaces = contract::LabelSelector{.matchLabels = {{"a", "b"}}, .matchExpressions = {}},
+                    .flavors = {{.labels = {{"gpu", "h100"}}, .resources = {{"cpu", {1, 2, 3}}}}},
+                    .status = status,
+                    .status_written = at(9)});
+  cluster.put(Namespace{.name = "default", .labels = {{"team", "a"}}});
   cluster.put_agent("u", {.state = word, .reachable = true, .since = at(6), .error = "e", .other_key = true, .events_made = 2});
   TemplateCheck check{.accepted = true, .over_quota = true, .message = "m"};
   check.needs = {.requests = {{"cpu", 3}},
@@ -89,6 +103,8 @@ TEST(Snapshot, HoldsEveryFieldOfEveryObject) {
   EXPECT_EQ(read.cluster.claims(), cluster.claims());
   EXPECT_EQ(read.cluster.volumes(), cluster.volumes());
   EXPECT_EQ(read.cluster.priority_classes(), cluster.priority_classes());
+  EXPECT_EQ(read.cluster.queues(), cluster.queues());
+  EXPECT_EQ(read.cluster.namespaces(), cluster.namespaces());
   EXPECT_EQ(read.cluster.agents(), cluster.agents());
   EXPECT_EQ(read.cluster.template_checks(), cluster.template_checks());
   EXPECT_EQ(read.cluster.refusals(), cluster.refusals());

@@ -69,7 +69,7 @@ TEST_F(ReconcilerTest, WhoBeginsToLeadReadsEverythingBeforeItsFirstWrite) {
   };
   reconciler.start_leading();  // no watch has brought anything yet
   time.run_for(seconds(5));
-  EXPECT_EQ(reads_before, 1 + 1 + 2 + 1 + 1 + 1);  // jobs, pods, nodes in two pages, claims, volumes and priority classes
+  EXPECT_EQ(reads_before, 1 + 1 + 2 + 1 + 1 + 1 + 1 + 1);  // jobs, pods, nodes in two pages, claims, volumes and priority classes
   EXPECT_TRUE(reconciler.is_acting());
   EXPECT_EQ(api.size(test::kPodsPath), 2u);
 }

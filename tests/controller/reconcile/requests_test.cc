@@ -28,6 +28,18 @@ TEST(Requests, AStatusIsPutOnConditionOfTheResourceVersion) {
   EXPECT_EQ(request.body["status"]["generation"], 3);
 }
 
+TEST(Requests, AQueuesStatusIsWrittenOnConditionThatNobodyElseWrote) {
+  const decide::Action action = decide::WriteQueueStatus{"research", "uid-q", "7", {.running = 2}};
+  const auto request = request_for(action, kWriter, {});
+  EXPECT_EQ(request.method, Method::kPut);
+  EXPECT_EQ(request.path, "/apis/trainyard.dev/v1alpha1/trainingqueues/research/status");
+  EXPECT_EQ(request.body["metadata"]["resourceVersion"], "7");
+  EXPECT_EQ(request.body["kind"], "TrainingQueue");
+  EXPECT_EQ(request.body["status"]["running"], 2);
+  EXPECT_EQ(to_text(action), "write status of TrainingQueue research");
+  EXPECT_EQ(kind_of(action), "write_queue_status");
+}
+
 TEST(Requests, APodIsDeletedByItsUid) {
   const auto request = request_for(decide::DeletePod{{"ns", "a-0-1"}, "uid-p", 0, "why"});
   EXPECT_EQ(request.method, Method::kDelete);

@@ -17,6 +17,7 @@ using namespace trainyard::contract;
 using namespace std::chrono_literals;
 
 const std::string kJobs = "/apis/trainyard.dev/v1alpha1/namespaces/default/trainingjobs";
+const std::string kQueues = "/apis/trainyard.dev/v1alpha1/trainingqueues";
 const std::string kDryRun = "?dryRun=All&fieldValidation=Strict";
 const std::string kSchemaOfServer = "/openapi/v3/apis/trainyard.dev/v1alpha1";
 
@@ -55,11 +56,13 @@ class Crd : public ::testing::Test {
   static void SetUpTestSuite() {
     server_ = std::make_unique<AskedServer>();
     applied_ = server_->kubectl("apply -f crds/trainingjob.yaml");  // client-side
+    queues_applied_ = server_->kubectl("apply -f crds/trainingqueue.yaml");
     const auto is_served = [] {
-      return server_->ask({"GET", kJobs, {}}).status == 200 && server_->ask({"GET", kSchemaOfServer, {}}).status == 200;
+      return server_->ask({"GET", kJobs, {}}).status == 200 && server_->ask({"GET", kQueues, {}}).status == 200 &&
+             server_->ask({"GET", kSchemaOfServer, {}}).status == 200;
     };
     const auto deadline = std::chrono::steady_clock::now() + 20s;
-    while (applied_.exit_code == 0 && !is_served()) {
+    while (applied_.exit_code == 0 && queues_applied_.exit_code == 0 && !is_served()) {
       if (std::chrono::steady_clock::now() > deadline)
         throw std::runtime_error("the API server does not serve TrainingJobs after 20 s");
       std::this_thread::sleep_for(50ms);
@@ -67,10 +70,13 @@ class Crd : public ::testing::Test {
   }
   static void TearDownTestSuite() { server_.reset(); }
 
-  void SetUp() override { ASSERT_EQ(applied_.exit_code, 0) << applied_.output; }
+  void SetUp() override {
+    ASSERT_EQ(applied_.exit_code, 0) << applied_.output;
+    ASSERT_EQ(queues_applied_.exit_code, 0) << queues_applied_.output;
+  }
 
   static inline std::unique_ptr<AskedServer> server_;
-  static inline Finished applied_;
+  static inline Finished applied_, queues_applied_;
 };
 
 TEST_F(Crd, IsAppliedFromTheClientSideTwice) {
@@ -115,13 +121,67 @@ TEST_F(Crd, LetsOnlySomeFieldsChange) {
   const auto answers = server_->ask(requests);
   for (std::size_t i = 0; i < changes.size(); ++i) {
     std::vector<ExpectedProblem> expected;
-    const std::string message =
-        "may not change after the job was created; delete the job and apply it again, or use another name";
+    const std::string& message = changes[i].message;
     for (const auto& field : changes[i].immutable) expected.push_back({field, message, message});
     if (!changes[i].also.empty()) expected.push_back({changes[i].immutable.at(0), changes[i].also, changes[i].also});
     EXPECT_EQ(answers[i].status, expected.empty() ? 200 : 422) << changes[i].name << answers[i].body;
     EXPECT_EQ(difference(problems_of(answers[i]), expected), "") << changes[i].name;
   }
+}
+
+TEST_F(Crd, LetsTheQueueOfASuspendedJobChange) {
+  Json base = load_base();
+  base["metadata"]["name"] = "suspended";
+  base["spec"]["suspend"] = true;
+  ASSERT_EQ(server_->ask({"POST", kJobs, base}).status, 201);
+  const auto change = [](const Json& patch) {
+    return server_->ask({"PATCH", kJobs + "/suspended" + kDryRun, patch, "application/merge-patch+json"}).status;
+  };
+  EXPECT_EQ(change({{"spec", {{"queue", "a"}}}}), 200);
+  EXPECT_EQ(change({{"spec", {{"queue", "a"}, {"suspend", false}}}}), 422);
+}
+
+TEST_F(Crd, OfQueuesRefusesWhatMakesNoSense) {
+  const Json base =
+      Json::parse(R"({"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingQueue", "metadata": {"name": "base"}, "spec": {
+      "parent": "org", "flavors": [{"resources": [{"name": "cpu", "nominal": "1500m", "borrowingLimit": 4, "lendingLimit": "0"}]}]}})");
+  const struct {
+    const char *patch, *field, *message;  // no field: accepted
+  } cases[] = {
+      {"{}", "", ""},
+      {R"({"spec": {"parent": null, "flavors": null}})", "", ""},
+      {R"({"spec": {"stop": "Drain", "weight": 3, "namespaceSelector": {"matchLabels": {"team": "a"}}}})", "", ""},
+      {R"({"spec": {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In", "values": ["a"]}]}}})", "", ""},
+      {R"({"spec": {"flavors": [{"resources": [{"name": "memory", "nominal": "1.5Ti"}]}]}})", "", ""},
+      {R"({"spec": {"parent": "base"}})", "spec.parent", "must be another queue"},
+      {R"({"spec": {"parent": null}})", "spec.flavors",
+       "must have no borrowingLimit and no lendingLimit without a parent, since there is nobody to borrow from or lend to"},
+      {R"({"spec": {"flavors": [{"resources": [{"name": "cpu", "nominal": 1}]}, {"nodeLabels": {}, "resources": [{"name": "memory", "nominal": 1}]}]}})",
+       "spec.flavors", "must have different nodeLabels each; give one flavor all its resources"},
+      {R"({"spec": {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In"}]}}})",
+       "spec.namespaceSelector.matchExpressions[0].values",
+       "must have at least one value with In and NotIn, and none with Exists and DoesNotExist"},
+      {R"({"spec": {"weight": 0}})", "spec.weight", "should be greater than or equal to 1"},
+      {R"({"spec": {"flavors": [{"resources": [{"name": "cpu", "nominal": -1}]}]}})", "spec.flavors[0].resources[0].nominal",
+       "should be greater than or equal to 0"},
+      {R"({"spec": {"flavors": [{"resources": []}]}})", "spec.flavors[0].resources", "should have at least 1 items"},
+  };
+  for (const auto& one : cases) {
+    Json manifest = base;
+    manifest.merge_patch(Json::parse(one.patch));
+    const Answer answer = server_->ask({"POST", kQueues + kDryRun, manifest});
+    const bool is_accepted = one.field[0] == '\0';
+    EXPECT_EQ(answer.status, is_accepted ? 201 : 422) << one.patch << answer.body;
+    const std::vector<ExpectedProblem> expected{{one.field, one.message, one.message}};
+    EXPECT_EQ(difference(problems_of(answer), is_accepted ? std::vector<ExpectedProblem>{} : expected), "") << one.patch;
+  }
+  Json negative = base;
+  negative["spec"]["flavors"][0]["resources"][0]["nominal"] = "-1";
+  EXPECT_EQ(server_->ask({"POST", kQueues + kDryRun, negative}).status, 422);
+  const Answer stored = server_->ask({"POST", kQueues + kDryRun, base});
+  EXPECT_EQ(stored.body.at("spec").at("weight"), 1);
+  EXPECT_EQ(stored.body.at("spec").at("stop"), "None");
+  EXPECT_EQ(stored.body.at("spec").at("flavors").at(0).at("nodeLabels"), Json::object());
 }
 
 TEST_F(Crd, AcceptsTheExamples) {

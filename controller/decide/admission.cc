@@ -1,0 +1,244 @@
+#include "controller/decide/admission.h"
+
+#include <algorithm>
+#include <set>
+
+#include "controller/decide/conditions.h"
+#include "controller/decide/quantity.h"
+
+namespace trainyard::decide {
+namespace {
+
+/// The pods could never be on a node with these labels.
+bool contradicts(const Labels& labels, const NodeRules& rules) {
+  return std::any_of(labels.begin(), labels.end(), [&](const auto& label) {
+    const auto found = rules.selector.find(label.first);
+    return found != rules.selector.end() && found->second != label.second;
+  });
+}
+
+Resources found_in(const std::map<std::pair<Queues::Index, Labels>, Resources>& by_place, Queues::Index queue,
+                   const Labels& labels) {
+  if (by_place.empty()) return {};
+  const auto found = by_place.find({queue, labels});
+  return found == by_place.end() ? Resources{} : found->second;
+}
+
+/// Of what `amounts` asks for alone.
+Resources sum(const Resources& amounts, const Resources& more) {
+  Resources out = amounts;
+  for (const auto& [name, amount] : more.entries()) {
+    if (amounts[name] > 0) out += Resources{{name, amount}};
+  }
+  return out;
+}
+
+bool is_at_least(const Resources& amounts, const Resources& other) {
+  return std::all_of(other.entries().begin(), other.entries().end(),
+                     [&](const auto& entry) { return amounts[entry.first] >= entry.second; });
+}
+
+/// Its last look found what no quota helps against.
+bool waits_for_something_else(const Job& job) {
+  static const std::set<std::string> kReasons{reason::kNeverFits, reason::kClaimMissing, reason::kClaimUnbound};
+  return kReasons.contains(reason_of(job.status, condition::kPlaced));
+}
+
+}  // namespace
+
+Admission::Admission(const Cluster& cluster, const std::vector<Candidate>& line) : cluster_(cluster), queues_(cluster) {
+  if (!queues_.is_empty()) entitle(line);
+}
+
+/// In the order of the line, as long as they stay within their queue's own quota. A queue is done with at the first that does not.
+void Admission::entitle(const std::vector<Candidate>& line) {
+  Queues all = queues_;
+  std::set<Index> done;
+  for (const auto& candidate : line) {
+    if (candidate.needs == nullptr) continue;
+    const Index queue = queues_.find(queue_name(cluster_, *candidate.job));
+    if (queue < 0 || done.contains(queue) || queues_.charge(*candidate.job) != nullptr) continue;
+    if (queues_.flavors(queue).empty() || queues_.stopped(queue)) {
+      done.insert(queue);
+      continue;
+    }
+    if (waits_for_something_else(*candidate.job)) continue;
+    const Resources amounts = times(candidate.needs->requests, candidate.job->spec.workers.count);
+    bool is_within = false;
+    for (const auto& flavor : queues_.flavors(queue)) {
+      if (is_within || contradicts(flavor.labels, candidate.needs->rules)) continue;
+      is_within = !all.would_borrow(queue, flavor.labels, amounts);
+      if (!is_within) continue;
+      const Place place{queue, flavor.labels};
+      all.add(queue, flavor.labels, amounts);
+      entitled_[place] += amounts;
+      entitlements_.emplace(candidate.job->key, std::pair(place, amounts));
+    }
+    if (!is_within) done.insert(queue);
+  }
+}
+
+bool Admission::holds_rightly(const Job& job, const Charge& charge) {
+  const auto pods = cluster_.pods_of(job);
+  if (std::any_of(pods.begin(), pods.end(), [](const Pod* pod) { return !pod->is_finished(); })) return true;
+  const Index queue = queues_.find(charge.queue);
+  queues_.remove(queue, charge.labels, charge.amounts);
+  if (queue < 0 || queues_.has_room(queue, charge.labels, charge.amounts)) {
+    queues_.add(queue, charge.labels, charge.amounts);
+    return true;
+  }
+  if (later_) remove(charge);
+  return false;
+}
+
+Admission::Demand Admission::demand(const Job& job, const PodNeeds& needs) {
+  Demand out;
+  if (queues_.is_empty()) {
+    out.fits.emplace_back();
+    return out;
+  }
+  if (const Charge* charge = queues_.charge(job)) {
+    out.queue = queues_.find(charge->queue);
+    out.amounts = charge->amounts;
+    out.is_charged = holds_rightly(job, *charge);
+    (out.is_charged ? out.fits : out.later).push_back(charge->labels);
+    if (!out.is_charged) queues_.forget(job);
+    return out;
+  }
+  out.queue = queues_.find(queue_name(cluster_, job));
+  out.amounts = times(needs.requests, job.spec.workers.count);
+  if (out.queue >= 0 && queues_.stopped(out.queue)) return out;
+  const auto& flavors = queues_.flavors(out.queue);
+  if (flavors.empty()) out.fits.emplace_back();
+  for (const auto& flavor : flavors) {
+    if (contradicts(flavor.labels, needs.rules) || !queues_.may_ever_fit(out.queue, flavor.labels, out.amounts)) continue;
+    (has_room(queues_, out, flavor.labels) ? out.fits : out.later).push_back(flavor.labels);
+  }
+  return out;
+}
+
+bool Admission::has_room(Queues& ledger, const Demand& demand, const Labels& labels) const {
+  const Resources kept = found_in(kept_, demand.queue, labels);
+  const bool is_kept = !kept.entries().empty();
+  if (!ledger.has_room(demand.queue, labels, is_kept ? sum(demand.amounts, kept) : demand.amounts)) return false;
+  return entitled_.empty() || !ledger.would_borrow(demand.queue, labels, demand.amounts) ||
+         leaves_others_theirs(ledger, demand, labels);
+}
+
+bool Admission::leaves_others_theirs(Queues& ledger, const Demand& demand, const Labels& labels) const {
+  auto& known = too_much_[{demand.queue, labels}];
+  const bool is_of_now = &ledger == &queues_;  // in the course of a look there is only ever less of it
+  if (is_of_now &&
+      std::any_of(known.begin(), known.end(), [&](const auto& amounts) { return is_at_least(demand.amounts, amounts); }))
+    return false;
+  const Index root = queues_.root(demand.queue);
+  const auto for_others = [&](auto change) {
+    for (const auto& [place, amounts] : entitled_) {
+      const auto& [queue, flavor] = place;
+      if (queue != demand.queue && flavor == labels && queues_.root(queue) == root) change(queue, amounts);
+    }
+  };
+  for_others([&](Index queue, const Resources& amounts) { ledger.add(queue, labels, amounts); });
+  const bool out = ledger.has_room(demand.queue, labels, demand.amounts);
+  for_others([&](Index queue, const Resources& amounts) { ledger.remove(queue, labels, amounts); });
+  if (!out && is_of_now) known.push_back(demand.amounts);
+  return out;
+}
+
+Admission::Refusal Admission::why_not(const Job& job, const PodNeeds& needs, const Demand& demand) const {
+  const std::string name = queue_name(cluster_, job);
+  if (const auto stopped = queues_.stopped(demand.queue)) return {reason::kQueueStopped, stopped->message};
+  std::string words;
+  bool may_fit = false;
+  for (const auto& flavor : queues_.flavors(demand.queue)) {
+    const std::string on = (words.empty() ? "" : "; ") + ("on " + to_text(flavor.labels)) + ": ";
+    if (contradicts(flavor.labels, needs.rules)) {
+      words += on + "the template's nodeSelector asks for other nodes";
+      continue;
+    }
+    const bool fits = queues_.may_ever_fit(demand.queue, flavor.labels, demand.amounts);
+    may_fit = may_fit || fits;
+    const Resources kept = found_in(kept_, demand.queue, flavor.labels);
+    std::string lacking;
+    for (const auto& [resource, amount] : demand.amounts.entries()) {
+      const auto* quota = amount > 0 ? queues_.quota(demand.queue, flavor.labels, resource) : nullptr;
+      if (quota == nullptr) continue;
+      const auto text = [resource = resource](std::int64_t number) {
+        return quantity_text(resource, std::max<std::int64_t>(0, number));
+      };
+      const std::int64_t most = quota->most(demand.queue), free = quota->available(demand.queue);
+      const std::int64_t nominal = quota->subtree(demand.queue);
+      const std::string needed = (lacking.empty() ? "" : ", ") + resource + " needs " + text(amount);
+      if (!fits) {
+        if (amount > most) lacking += needed + ", and the queue may use " + text(most) + " at most";
+      } else if (free < amount + kept[resource] || quota->usage(demand.queue) + amount > nominal) {
+        lacking += needed + ", " + text(free) + " free (nominal " + text(nominal) + ", used " + text(quota->usage(demand.queue)) +
+                   (most > nominal ? ", may borrow " + text(most - nominal) : "") +
+                   (kept[resource] > 0 && free >= amount ? "; " + text(kept[resource]) + " kept for jobs before it" : "") +
+                   (kept[resource] == 0 && free >= amount ? "; kept for queues that are within their own quota" : "") + ")";
+      }
+    }
+    words += on + lacking;
+  }
+  if (may_fit) return {reason::kQuotaExceeded, "TrainingQueue " + name + ": " + words};
+  return {reason::kQuotaTooSmall, "TrainingQueue " + name + " can never hold it: " + words +
+                                      ". Use fewer or smaller workers, another queue, or have its owner raise the quota"};
+}
+
+void Admission::start(const Job& job, const Demand& demand, const Labels& labels) {
+  if (!demand.takes_quota() && !queues_.is_empty() && !demand.is_charged) queues_.add(-1, labels, demand.amounts);
+  if (!demand.takes_quota()) return;
+  if (const auto found = entitlements_.find(job.key); found != entitlements_.end()) {
+    const auto& [place, amounts] = found->second;
+    entitled_[place] -= amounts;
+    entitlements_.erase(found);
+  }
+  queues_.add(demand.queue, labels, demand.amounts);
+  if (later_) later_->add(demand.queue, labels, demand.amounts);
+}
+
+void Admission::keep(const Demand& demand, const Labels& labels) {
+  if (demand.takes_quota()) kept_[{demand.queue, labels}] += demand.amounts;
+}
+
+Queues& Admission::later() {
+  if (later_) return *later_;
+  later_ = queues_;
+  for (const auto& [key, job] : cluster_.jobs()) {
+    const Charge* charge = is_vacating(job.status) || is_finished(job.status) || job.deleting ? queues_.charge(job) : nullptr;
+    if (charge != nullptr) later_->remove(later_->find(charge->queue), charge->labels, charge->amounts);
+  }
+  return *later_;
+}
+
+bool Admission::has_room_later(const Demand& demand, const Labels& labels) {
+  return !demand.takes_quota() || has_room(later(), demand, labels);
+}
+
+void Admission::promise(const Demand& demand, const Labels& labels) {
+  if (demand.takes_quota()) later().add(demand.queue, labels, demand.amounts);
+}
+
+void Admission::remove(const Charge& charge) { later().remove(later().find(charge.queue), charge.labels, charge.amounts); }
+void Admission::put_back(const Charge& charge) { later().add(later().find(charge.queue), charge.labels, charge.amounts); }
+
+Queues::Claim Admission::claim(const Demand& demand, const Labels& labels, const Charge& charge) {
+  const Index other = queues_.find(charge.queue);
+  const bool is_of_tree = other >= 0 && other != demand.queue && queues_.root(other) == queues_.root(demand.queue);
+  return is_of_tree ? later().claim(demand.queue, labels, demand.amounts, other) : Queues::Claim{.is_within = true};
+}
+
+bool Admission::may_reclaim(const Demand& demand, const Labels& labels, const Charge* charge) {
+  if (!demand.takes_quota() || charge == nullptr || charge->labels != labels) return false;
+  const auto found = claim(demand, labels, *charge);
+  return found.is_within && found.other_borrows;
+}
+
+bool Admission::may_stop(const Demand& demand, const Labels& labels, const Charge* charge, bool is_lower) {
+  if (!is_lower) return may_reclaim(demand, labels, charge);
+  if (!demand.takes_quota() || charge == nullptr) return true;
+  const auto found = claim(demand, labels, *charge);
+  return found.is_within || found.other_borrows;
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,486 @@
+// Quotas of TrainingQueues, in the world of a job's life.
+
+#include "controller/decide/queues.h"
+
+#include <gtest/gtest.h>
+
+#include "controller/decide/conditions.h"
+#include "tests/controller/decide/a_world.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::ConditionStatus;
+using contract::Phase;
+using test::ClusterBuilder;
+using test::make_job;
+using test::World;
+
+Flavor gpus(std::int64_t nominal, Labels labels = {}, std::optional<std::int64_t> borrowing = {},
+            std::optional<std::int64_t> lending = {}) {
+  return {.labels = std::move(labels), .resources = {{test::kGpu, {nominal, borrowing, lending}}}};
+}
+
+Queue make_queue(const std::string& name, std::vector<Flavor> flavors, const std::string& parent = "") {
+  return {.name = name,
+          .uid = "uid-" + name,
+          .resource_version = "1",
+          .generation = 1,
+          .parent = parent,
+          .flavors = std::move(flavors)};
+}
+
+/// Nodes of 8 GPUs each; node-0 … are h100, the last `a100` are a100.
+World a_world_of(int nodes, std::vector<Queue> queues, int a100 = 0) {
+  ClusterBuilder builder;
+  builder.racks(1).nodes_per_rack(nodes).gpus_per_node(8).cpus_per_node(64);
+  for (int i = 0; i < nodes; ++i) {
+    builder.change("node-" + std::to_string(i),
+                   [is_old = i >= nodes - a100](decide::Node& node) { node.labels["gpu"] = is_old ? "a100" : "h100"; });
+  }
+  Cluster cluster = builder.build();
+  cluster.put(PriorityClass{.name = "high", .value = 1000});
+  cluster.put(PriorityClass{.name = "polite", .value = 1000, .preempts = false});
+  for (auto& queue : queues) cluster.put(std::move(queue));
+  return World(std::move(cluster));
+}
+
+Job job_in(const char* queue, const std::string& name, int workers = 1, int gpus_each = 8) {
+  Job job = make_job(name, workers, gpus_each);
+  job.spec.queue = queue;
+  return job;
+}
+
+void start(World& world, const Job& job) {
+  world.add(job);
+  world.settle();
+  if (is_true(world.status(job.key.name), condition::kPlaced)) world.train(1, job.key.name);
+  world.settle();
+  world.now += 1;
+}
+
+void change(World& world, const std::string& name, const std::function<void(Queue&)>& edit) {
+  Queue queue = *world.cluster.queue(name);
+  edit(queue);
+  ++queue.generation;
+  world.cluster.put(std::move(queue));
+}
+
+/// Everything ends that job has.
+void end(World& world, const std::string& name) {
+  world.finish(name);
+  world.settle();
+}
+
+bool runs(const World& world, const std::string& name) { return world.status(name).phase == Phase::kRunning; }
+
+TEST(AJobInAQueue, TakesItsQuotaAndSaysWhichFlavor) {
+  World world = a_world_of(2, {make_queue("research", {gpus(16)})});
+  start(world, job_in("research", "a", 2, 4));
+  ASSERT_TRUE(world.status("a").admission);
+  EXPECT_EQ(world.status("a").admission->queue, "research");
+  EXPECT_EQ(world.status("a").admission->resources.at(test::kGpu).text, "8");
+  EXPECT_EQ(world.condition("Admitted").status, ConditionStatus::kTrue);
+  EXPECT_EQ(world.condition("Admitted").message, "by TrainingQueue research, on any node");
+}
+
+TEST(AJobInAQueue, WaitsForQuotaThoughThereAreNodesAndSaysSoInNumbers) {
+  World world = a_world_of(4, {make_queue("research", {gpus(16)})});
+  start(world, job_in("research", "a"));
+  start(world, job_in("research", "b", 2));
+  EXPECT_EQ(world.condition("Admitted", "b").status, ConditionStatus::kFalse);
+  EXPECT_EQ(world.condition("Admitted", "b").reason, "QuotaExceeded");
+  EXPECT_EQ(world.condition("Admitted", "b").message,
+            "TrainingQueue research: on any node: nvidia.com/gpu needs 16, 8 free (nominal 16, used 8)");
+  EXPECT_EQ(world.condition("Placed", "b").reason, "QuotaExceeded");
+  EXPECT_EQ(world.status("b").queue->position, 1);
+  EXPECT_TRUE(world.pods("b").empty());
+  EXPECT_TRUE(world.has_event("QuotaExceeded"));
+  end(world, "a");
+  EXPECT_FALSE(world.pods("b").empty());
+  EXPECT_EQ(world.condition("Admitted", "b").status, ConditionStatus::kTrue);
+}
+
+TEST(AJobInAQueue, IsToldWhereTheQuotaWouldNeverHoldIt) {
+  World world = a_world_of(4, {make_queue("research", {gpus(16)})});
+  start(world, job_in("research", "a", 3));
+  EXPECT_EQ(world.condition("Admitted").reason, "QuotaTooSmall");
+  start(world, job_in("research", "b", 2));
+  EXPECT_TRUE(runs(world, "b")) << "and it keeps no quota from others";
+}
+
+TEST(AJobInAQueue, IsNotAcceptedWhileTheQueueIsMissingAndRecovers) {
+  World world = a_world_of(1, {});
+  start(world, job_in("research", "a"));
+  EXPECT_EQ(world.condition("Accepted").status, ConditionStatus::kFalse);
+  EXPECT_NE(world.condition("Accepted").message.find("spec.queue: names no TrainingQueue of the cluster: research"),
+            std::string::npos);
+  EXPECT_TRUE(world.pods().empty());
+  world.cluster.put(make_queue("research", {gpus(8)}));
+  world.settle();
+  EXPECT_FALSE(world.pods().empty());
+}
+
+TEST(AJobInAQueue, IsNotAcceptedFromANamespaceThatTheQueueDoesNotSelect) {
+  Queue queue = make_queue("research", {gpus(8)});
+  queue.namespaces = contract::LabelSelector{.matchLabels = {{"team", "research"}}, .matchExpressions = {}};
+  World world = a_world_of(1, {queue});
+  world.cluster.put(Namespace{.name = "default", .labels = {{"team", "search"}}});
+  start(world, job_in("research", "a"));
+  EXPECT_NE(world.condition("Accepted").message.find("is not for jobs of namespace default"), std::string::npos);
+  world.cluster.put(Namespace{.name = "default", .labels = {{"team", "research"}}});
+  world.settle();
+  EXPECT_FALSE(world.pods().empty());
+  world.cluster.put(Namespace{.name = "default", .labels = {}});
+  world.settle();
+  world.train(5);
+  world.settle();
+  EXPECT_TRUE(runs(world, "a")) << "what runs goes on";
+}
+
+TEST(AJobWithoutAQueue, NeedsNoQuotaWhereThereIsNoDefault) {
+  World world = a_world_of(2, {make_queue("research", {gpus(0)})});
+  start(world, make_job("a", 2, 8));
+  EXPECT_TRUE(runs(world, "a"));
+  EXPECT_EQ(world.condition("Admitted").reason, "NoQueue");
+  EXPECT_FALSE(world.status().admission);
+}
+
+TEST(AJobWithoutAQueue, IsInTheOneCalledDefault) {
+  World world = a_world_of(2, {make_queue("default", {gpus(8)})});
+  start(world, make_job("a", 1, 8));
+  start(world, make_job("b", 1, 8));
+  EXPECT_EQ(world.status("a").admission->queue, "default");
+  EXPECT_EQ(world.condition("Admitted", "b").reason, "QuotaExceeded");
+}
+
+TEST(AJobWithoutAQueue, ThatRanBeforeThereWasADefaultIsCountedByItsPods) {
+  World world = a_world_of(2, {});
+  start(world, make_job("a", 1, 8));
+  world.cluster.put(make_queue("default", {gpus(8)}));
+  start(world, make_job("b", 1, 8));
+  EXPECT_TRUE(runs(world, "a"));
+  EXPECT_EQ(world.condition("Admitted", "b").reason, "QuotaExceeded");
+}
+
+TEST(AFlavor, IsTakenWholeAndInTheOrderOfTheQueue) {
+  World world = a_world_of(4, {make_queue("research", {gpus(16, {{"gpu", "h100"}}), gpus(16, {{"gpu", "a100"}})})}, 2);
+  start(world, job_in("research", "a"));
+  EXPECT_EQ(world.pod(0, "a").node, "node-0");
+  start(world, job_in("research", "b", 2));
+  EXPECT_EQ(world.status("b").admission->nodeLabels, (Labels{{"gpu", "a100"}})) << "8 of the first flavor are free, it needs 16";
+  EXPECT_EQ(world.pod(0, "b").node, "node-2");
+  EXPECT_EQ(world.pod(1, "b").node, "node-3");
+}
+
+TEST(AFlavor, IsPassedOverWhereItsNodesAreFullOrTheTemplateAsksForOthers) {
+  World world = a_world_of(2, {make_queue("research", {gpus(99, {{"gpu", "h100"}}), gpus(99, {{"gpu", "a100"}})})}, 1);
+  start(world, job_in("research", "a"));
+  start(world, job_in("research", "b"));
+  EXPECT_EQ(world.pod(0, "b").node, "node-1");
+  end(world, "b");
+  end(world, "a");
+  Job picky = job_in("research", "c");
+  picky.spec.workers.templ = {{"spec", {{"nodeSelector", {{"gpu", "a100"}}}}}};
+  start(world, picky);
+  EXPECT_EQ(world.status("c").admission->nodeLabels, (Labels{{"gpu", "a100"}}));
+}
+
+TEST(AFlavor, HoldsTheWorkersThatReplaceLostOnes) {
+  World world = a_world_of(3, {make_queue("research", {gpus(8, {{"gpu", "h100"}})})}, 1);
+  start(world, job_in("research", "a"));
+  EXPECT_EQ(world.pod(0, "a").node, "node-0");
+  world.exit(0, 137);
+  world.change_node("node-0", [](Node& node) { node.unschedulable = true; });
+  world.pass(1);
+  world.pass(100);
+  EXPECT_EQ(world.pod(0, "a").node, "node-1");
+}
+
+TEST(Quota, IsNotTakenByASmallJobFromALargeOneOfTheSameQueueThatWaits) {
+  World world = a_world_of(4, {make_queue("research", {gpus(16)}), make_queue("other", {gpus(16)})});
+  start(world, job_in("research", "a"));
+  start(world, job_in("research", "large", 2));
+  start(world, job_in("research", "small"));
+  EXPECT_EQ(world.condition("Placed", "small").reason, "QuotaExceeded");
+  EXPECT_NE(world.condition("Placed", "small").message.find("kept for jobs before it"), std::string::npos)
+      << world.condition("Placed", "small").message;
+  start(world, job_in("other", "b"));
+  EXPECT_TRUE(runs(world, "b")) << "other queues are not concerned";
+  end(world, "a");
+  EXPECT_FALSE(world.pods("large").empty());
+}
+
+TEST(Quota, ThatIsUsedUpHoldsNoNodes) {
+  World world = a_world_of(1, {make_queue("research", {gpus(8)}), make_queue("other", {gpus(8)})});
+  start(world, job_in("research", "a", 1, 4));
+  start(world, job_in("research", "b", 1, 8));
+  start(world, job_in("other", "c", 1, 4));
+  EXPECT_TRUE(runs(world, "c"));
+}
+
+TEST(Quota, CountsTheSameForANewController) {
+  World world = a_world_of(4, {make_queue("research", {gpus(16)})});
+  start(world, job_in("research", "a", 2));
+  start(world, job_in("research", "b"));
+  world.succeed_controller();
+  world.settle();
+  EXPECT_TRUE(world.pods("b").empty());
+  EXPECT_EQ(world.condition("Admitted", "b").reason, "QuotaExceeded");
+}
+
+TEST(Quota, OfWhatNobodyNamesIsNotLimited) {
+  World world = a_world_of(2, {make_queue("research", {Flavor{.labels = {}, .resources = {{"memory", {}}}}})});
+  start(world, job_in("research", "a", 2));
+  EXPECT_TRUE(runs(world, "a"));
+}
+
+TEST(AQueueBelowAnother, BorrowsWhatOthersLeaveWithinItsLimit) {
+  World world =
+      a_world_of(4, {make_queue("org", {}), make_queue("a", {gpus(8, {}, 8)}, "org"), make_queue("b", {gpus(16)}, "org")});
+  start(world, job_in("a", "first", 2));
+  EXPECT_TRUE(runs(world, "first")) << "8 of its own and 8 of b's";
+  start(world, job_in("a", "second"));
+  EXPECT_EQ(world.condition("Admitted", "second").reason, "QuotaExceeded");
+  EXPECT_EQ(world.cluster.queue("a")->status.summary, "nvidia.com/gpu 16/8");
+  EXPECT_EQ(world.cluster.queue("a")->status.usage[0].resources[0].borrowed.text, "8");
+}
+
+TEST(AQueueBelowAnother, CannotBorrowWhatIsNotLent) {
+  World world =
+      a_world_of(4, {make_queue("org", {}), make_queue("a", {gpus(8)}, "org"), make_queue("b", {gpus(16, {}, {}, 0)}, "org")});
+  start(world, job_in("a", "first", 2));
+  EXPECT_EQ(world.condition("Admitted", "first").reason, "QuotaTooSmall");
+  EXPECT_TRUE(world.pods("first").empty());
+}
+
+TEST(AQueueBelowAnother, HasItsFlavorsWhereItHasNoneOfItsOwn) {
+  World world =
+      a_world_of(4, {make_queue("org", {gpus(8, {{"gpu", "h100"}})}), make_queue("a", {}, "org"), make_queue("b", {}, "org")});
+  start(world, job_in("a", "first"));
+  start(world, job_in("b", "second"));
+  EXPECT_TRUE(runs(world, "first"));
+  EXPECT_EQ(world.condition("Admitted", "second").reason, "QuotaExceeded");
+}
+
+TEST(AQueue, WhoseParentIsMissingOrItsOwnChildStartsNothing) {
+  World world = a_world_of(
+      4, {make_queue("orphan", {gpus(8)}, "nobody"), make_queue("x", {gpus(8)}, "y"), make_queue("y", {gpus(8)}, "x")});
+  start(world, job_in("orphan", "a"));
+  start(world, job_in("x", "b"));
+  EXPECT_EQ(world.condition("Admitted", "a").reason, "QueueStopped");
+  EXPECT_NE(world.condition("Admitted", "a").message.find("has a parent that does not exist: nobody"), std::string::npos);
+  EXPECT_EQ(world.condition("Admitted", "b").reason, "QueueStopped");
+  EXPECT_EQ(world.cluster.queue("orphan")->status.conditions.at(0).reason, "ParentMissing");
+  EXPECT_EQ(world.cluster.queue("x")->status.conditions.at(0).reason, "Cycle");
+  change(world, "orphan", [](Queue& queue) { queue.parent = ""; });
+  world.settle();
+  EXPECT_FALSE(world.pods("a").empty());
+}
+
+TEST(AQueue, OnHoldStartsNothingAndLetsGoOnWhatRuns) {
+  World world = a_world_of(4, {make_queue("org", {}), make_queue("a", {gpus(16)}, "org")});
+  start(world, job_in("a", "runs"));
+  change(world, "org", [](Queue& queue) { queue.stop = contract::Stop::kHold; });
+  start(world, job_in("a", "waits"));
+  EXPECT_TRUE(runs(world, "runs"));
+  EXPECT_EQ(world.condition("Admitted", "waits").message,
+            "TrainingQueue org, above a, is stopped by its spec.stop: Hold; jobs start again once that is None");
+  change(world, "org", [](Queue& queue) { queue.stop = contract::Stop::kNone; });
+  world.settle();
+  EXPECT_FALSE(world.pods("waits").empty());
+}
+
+TEST(AQueue, ThatIsDrainedStopsItsJobsAtACheckpointAndStartsThemAgain) {
+  World world = a_world_of(4, {make_queue("a", {gpus(16)}), make_queue("b", {gpus(16)})});
+  start(world, job_in("a", "one"));
+  start(world, job_in("b", "other"));
+  change(world, "a", [](Queue& queue) { queue.stop = contract::Stop::kDrain; });
+  world.decide_once();
+  EXPECT_EQ(world.condition("Running", "one").reason, "Draining");
+  world.decide_once();
+  EXPECT_TRUE(world.told(0, "one")->stopAfter) << "a checkpoint first";
+  world.settle();
+  EXPECT_TRUE(world.pods("one").empty());
+  EXPECT_EQ(world.condition("Admitted", "one").reason, "QueueStopped");
+  EXPECT_EQ(world.status("one").preemptions, 0);
+  EXPECT_FALSE(world.status("one").admission);
+  EXPECT_TRUE(runs(world, "other"));
+  change(world, "a", [](Queue& queue) { queue.stop = contract::Stop::kNone; });
+  world.settle();
+  EXPECT_FALSE(world.pods("one").empty());
+}
+
+TEST(TheOrderOfJobsOfOnePriority, IsThatOfTheirQueuesWeightedShares) {
+  World world = a_world_of(4, {make_queue("a", {}), make_queue("b", {})});
+  change(world, "b", [](Queue& queue) { queue.weight = 3; });
+  for (int i = 0; i < 4; ++i) world.add(job_in("a", "a" + std::to_string(i)));
+  world.now += 1;
+  for (int i = 0; i < 4; ++i) world.add(job_in("b", "b" + std::to_string(i)));
+  world.settle();
+  int of_a = 0, of_b = 0;
+  for (int i = 0; i < 4; ++i) {
+    of_a += !world.pods("a" + std::to_string(i)).empty();
+    of_b += !world.pods("b" + std::to_string(i)).empty();
+  }
+  EXPECT_EQ(of_a, 1);
+  EXPECT_EQ(of_b, 3);
+  EXPECT_EQ(world.cluster.queue("a")->status.weightedShare, 0.25);
+  EXPECT_EQ(world.cluster.queue("b")->status.weightedShare, 0.25);
+}
+
+TEST(TheOrderOfJobsOfOnePriority, ComparesQueuesWhereTheirWaysFromTheRootPart) {
+  // Two organizations share alike, however many queues the one has.
+  World world =
+      a_world_of(4, {make_queue("one", {}), make_queue("x", {}, "one"), make_queue("y", {}, "one"), make_queue("two", {})});
+  for (const char* queue : {"x", "y", "two"}) {
+    for (int i = 0; i < 4; ++i) world.add(job_in(queue, queue + std::to_string(i)));
+  }
+  world.settle();
+  const auto placed = [&](const std::string& queue) {
+    int count = 0;
+    for (int i = 0; i < 4; ++i) count += !world.pods(queue + std::to_string(i)).empty();
+    return count;
+  };
+  EXPECT_EQ(placed("two"), 2);
+  EXPECT_EQ(placed("x"), 1);
+  EXPECT_EQ(placed("y"), 1);
+}
+
+TEST(TheOrder, IsByPriorityBeforeAllShares) {
+  World world = a_world_of(2, {make_queue("a", {}), make_queue("b", {})});
+  start(world, job_in("a", "runs"));
+  Job urgent = job_in("a", "urgent");
+  urgent.spec.priorityClassName = "polite";
+  world.add(job_in("b", "b"));
+  world.add(urgent);
+  world.settle();
+  EXPECT_FALSE(world.pods("urgent").empty());
+  EXPECT_TRUE(world.pods("b").empty());
+}
+
+/// a and b have 16 each, and b's job has all 32.
+World a_world_with_a_borrower(const char* priority_class = nullptr) {
+  World world = a_world_of(4, {make_queue("org", {}), make_queue("a", {gpus(16)}, "org"), make_queue("b", {gpus(16)}, "org")});
+  for (const char* name : {"b1", "b2"}) {
+    Job job = job_in("b", name, 2);
+    if (priority_class != nullptr) job.spec.priorityClassName = priority_class;
+    start(world, job);
+  }
+  EXPECT_TRUE(runs(world, "b1"));
+  EXPECT_TRUE(runs(world, "b2"));
+  return world;
+}
+
+TEST(AQueueWithinItsQuota, TakesBackWhatOthersBorrowWhateverTheirPriority) {
+  World world = a_world_with_a_borrower("high");
+  world.add(job_in("a", "mine", 2));
+  world.decide_once();
+  world.decide_once();
+  EXPECT_EQ(world.condition("Running", "b2").reason, "Preempting") << "that which has lost less";
+  EXPECT_EQ(world.condition("Running", "b2").message,
+            "a checkpoint is written, then the pods make room for job default/mine, whose TrainingQueue a takes back the quota "
+            "that this "
+            "one's borrows");
+  EXPECT_EQ(world.condition("Placed", "mine").reason, "MakingRoom");
+  world.settle();
+  EXPECT_TRUE(runs(world, "b1")) << "no more than needed";
+  EXPECT_FALSE(world.pods("mine").empty());
+  EXPECT_TRUE(world.pods("b2").empty()) << "though it is of higher priority: it would borrow, and nothing is left";
+  EXPECT_EQ(world.status("b2").preemptions, 1);
+  world.pass(2'000);
+  EXPECT_EQ(world.status("b2").preemptions, 1);
+  EXPECT_FALSE(world.pods("mine").empty()) << "no back and forth";
+}
+
+TEST(AQueueWithinItsQuota, StopsNobodyWhoDoesNotBorrow) {
+  World world = a_world_of(4, {make_queue("org", {}), make_queue("a", {gpus(8)}, "org"), make_queue("b", {gpus(24)}, "org")});
+  start(world, job_in("b", "b1", 3));
+  start(world, job_in("a", "a1"));
+  start(world, job_in("a", "a2"));
+  EXPECT_TRUE(runs(world, "b1"));
+  EXPECT_EQ(world.condition("Admitted", "a2").reason, "QuotaExceeded");
+}
+
+TEST(AQueueThatWouldBorrow, StopsNobodyOfAnotherQueueForItsPriority) {
+  World world = a_world_of(4, {make_queue("org", {}), make_queue("a", {gpus(16)}, "org"), make_queue("b", {gpus(16)}, "org")});
+  start(world, job_in("a", "a1", 2));
+  start(world, job_in("b", "b1", 2));
+  Job urgent = job_in("b", "urgent", 3);
+  urgent.spec.priorityClassName = "high";
+  start(world, urgent);
+  EXPECT_TRUE(runs(world, "a1"));
+  EXPECT_TRUE(runs(world, "b1")) << "its end alone would be in vain";
+  EXPECT_TRUE(world.pods("urgent").empty());
+}
+
+TEST(AJobOfHigherPriorityInAQueue, StopsOneOfItsOwnQueueForItsQuota) {
+  World world = a_world_of(4, {make_queue("a", {gpus(16)}), make_queue("b", {gpus(16)})});
+  start(world, job_in("a", "low", 2));
+  start(world, job_in("b", "other"));
+  Job urgent = job_in("a", "urgent");
+  urgent.spec.priorityClassName = "high";
+  start(world, urgent);
+  world.settle();
+  EXPECT_FALSE(world.pods("urgent").empty());
+  EXPECT_TRUE(world.pods("low").empty());
+  EXPECT_TRUE(runs(world, "other")) << "its end would give no quota";
+}
+
+TEST(AJobOfHigherPriorityInAQueue, ThatStopsNobodyByItsClassTakesNothingBackEither) {
+  World world = a_world_with_a_borrower();
+  Job polite = job_in("a", "mine", 2);
+  polite.spec.priorityClassName = "polite";
+  start(world, polite);
+  EXPECT_TRUE(runs(world, "b1"));
+  EXPECT_TRUE(runs(world, "b2"));
+}
+
+TEST(TheStatusOfAQueue, TellsWhoWaitsForWhatAndWhatIsUsed) {
+  World world = a_world_of(4, {make_queue("research", {gpus(16)})});
+  start(world, job_in("research", "a"));
+  start(world, job_in("research", "b", 2));
+  start(world, job_in("research", "c", 9));
+  world.pass(10);
+  const auto& status = world.cluster.queue("research")->status;
+  EXPECT_EQ(status.observedGeneration, 1);
+  EXPECT_EQ(status.running, 1);
+  EXPECT_EQ(status.pending, 2);
+  EXPECT_EQ(status.pendingReasons, (std::vector<contract::ReasonCount>{{"QuotaExceeded", 1}, {"QuotaTooSmall", 1}}));
+  EXPECT_EQ(status.summary, "nvidia.com/gpu 8/16");
+  EXPECT_EQ(status.weightedShare, 0.25);
+  EXPECT_EQ(status.conditions.at(0).type, "Active");
+  EXPECT_EQ(status.conditions.at(0).status, ConditionStatus::kTrue);
+}
+
+TEST(TheStatusOfAQueue, IsWrittenAtMostOnceAnIntervalForNumbersAlone) {
+  World world = a_world_of(4, {make_queue("research", {gpus(16)})});
+  world.settle();
+  start(world, job_in("research", "a"));
+  EXPECT_EQ(world.cluster.queue("research")->status.running, 0) << "told 0 s ago";
+  const Plan plan = plan_queues(world.cluster, test::at(world.now));
+  EXPECT_TRUE(plan.is_empty());
+  EXPECT_TRUE(plan.look_again);
+  world.pass(5);
+  EXPECT_EQ(world.cluster.queue("research")->status.running, 1);
+}
+
+TEST(ALabelSelector, SelectsAsKubernetesDoes) {
+  using contract::LabelOperator;
+  const Labels labels{{"team", "a"}};
+  const auto selects = [&](LabelOperator op, const char* key, std::vector<std::string> values) {
+    return contract::selects({.matchLabels = {}, .matchExpressions = {{key, op, std::move(values)}}}, labels);
+  };
+  EXPECT_TRUE(contract::selects({}, labels));
+  EXPECT_TRUE(selects(LabelOperator::kIn, "team", {"b", "a"}));
+  EXPECT_FALSE(selects(LabelOperator::kIn, "team", {"b"}));
+  EXPECT_FALSE(selects(LabelOperator::kIn, "other", {"a"}));
+  EXPECT_FALSE(selects(LabelOperator::kNotIn, "team", {"a"}));
+  EXPECT_TRUE(selects(LabelOperator::kNotIn, "other", {"a"})) << "what has no such label is not in it";
+  EXPECT_TRUE(selects(LabelOperator::kExists, "team", {}));
+  EXPECT_TRUE(selects(LabelOperator::kDoesNotExist, "other", {}));
+  EXPECT_FALSE(contract::selects({.matchLabels = {{"team", "b"}}, .matchExpressions = {}}, labels));
+}
+
+}  // namespace
+}  // namespace trainyard::decide
