@@ -33,6 +33,7 @@ inline constexpr const char* kGangPlaced = "Placed";                // every wor
 inline constexpr const char* kUnschedulable = "Unschedulable";  // no room now
 inline constexpr const char* kNeverFits = "NeverFits";          // no room ever
 inline constexpr const char* kReserved = "Reserved";            // there is room, and it is kept for those before it in the line
+inline constexpr const char* kDryRun = "DryRun";                // spec.dryRun: the message says what would be
 inline constexpr const char* kMakingRoom = "MakingRoom";        // others of lower priority stop at a checkpoint
 inline constexpr const char* kQuotaExceeded = "QuotaExceeded";  // not enough of the queue's quota is free; of Admitted too
 inline constexpr const char* kQuotaTooSmall = "QuotaTooSmall";  // the queue's quota would never hold it; of Admitted too

@@ -19,7 +19,7 @@ namespace {
 bool is_waiting(const Job& job) {
   const auto& status = job.status;
   if (job.deleting || job.spec.managedBy != contract::kManagedBy || is_finished(status)) return false;
-  if (job.spec.suspend || is_true(status, condition::kSuspended) || is_vacating(status)) return false;
+  if (job.spec.suspend || job.spec.dryRun || is_true(status, condition::kSuspended) || is_vacating(status)) return false;
   return reason_of(status, condition::kPlaced) != reason::kGangPlaced;
 }
 

@@ -34,8 +34,8 @@ std::map<std::string, Jobs> count_jobs(const Cluster& cluster, const Queues& que
       ++out[charge->queue].running;
       continue;
     }
-    const bool waits =
-        job.spec.managedBy == contract::kManagedBy && !job.deleting && !is_finished(job.status) && !job.spec.suspend;
+    const bool waits = job.spec.managedBy == contract::kManagedBy && !job.deleting && !is_finished(job.status) &&
+                       !job.spec.suspend && !job.spec.dryRun;
     if (!waits) continue;
     Jobs& jobs = out[queue_name(cluster, job)];
     ++jobs.pending;

@@ -12,11 +12,13 @@
 #include "controller/decide/avoided_nodes.h"
 #include "controller/decide/claims.h"
 #include "controller/decide/creation.h"
+#include "controller/decide/dry_run.h"
 #include "controller/decide/expected_end.h"
 #include "controller/decide/failed_searches.h"
 #include "controller/decide/fair_order.h"
 #include "controller/decide/gang_objects.h"
 #include "controller/decide/line.h"
+#include "controller/decide/moves.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/no_room.h"
 #include "controller/decide/plan.h"
@@ -287,9 +289,18 @@ class Scheduling {
       const bool has_one_flavor = demand.fits.size() + demand.later.size() == 1;
       why.reason = explanation.never && has_one_flavor ? reason::kNeverFits : reason::kUnschedulable;
       why.message = std::move(explanation.message);
+      if (estimated_start || again) why.message += what_if_moved(gang, explanation.never);
       if (!flavor.empty()) why.message += " The flavor of its queue has the nodes with " + to_text(flavor) + " alone.";
     }
     return wait(candidate, std::move(why));
+  }
+
+  /// For a job near the head of the line: who would have to move so that it finds room in what is free. Words, with a space before them.
+  std::string what_if_moved(const Gang& gang, bool never) {
+    if (never) return "";
+    const auto moves = moves_for(cluster_, topology_, held(), gang);
+    const std::int32_t level = gang.pack ? topology_.level_of(gang.pack->level) : topology_.num_levels();
+    return moves ? " " + to_text(topology_, *moves, level) : "";
   }
 
   std::vector<Holding>& held() {
@@ -447,6 +458,7 @@ class Scheduling {
         status.queue->startDelaySeconds = std::chrono::round<std::chrono::seconds>(now_ - first).count();
       }
       status.placement = placement_status(candidate, nodes);
+      status.dryRun.reset();
       if (!demand.is_charged && !nodes.empty()) admit(review, demand, flavor);
       review.set(condition::kPlaced, true, nodes.empty() ? reason::kGangPlaced : reason::kCreatingWorkers,
                  placed_message(status));
@@ -498,7 +510,8 @@ class Scheduling {
     }
     return {.domains = {domains.begin(), domains.end()},
             .nodes = static_cast<std::int32_t>(nodes.size()),
-            .traffic = traffic_status(topology_, spec, by_worker)};
+            .traffic = traffic_status(topology_, spec, by_worker),
+            .memoryPerRank = memory_status(spec)};
   }
 
   /// Says why the gang, or what is missing of it, has no place.
@@ -506,6 +519,7 @@ class Scheduling {
     const Job& job = *candidate.job;
     Review review = review_of(cluster_, job, now_);
     if (why.again) review.look_again(*why.again);
+    review.status.dryRun.reset();
     if (!candidate.has_others()) {
       if (!why.is_within_quota) {
         review.set(condition::kAdmitted, false, why.reason, why.message);
@@ -557,7 +571,12 @@ class Scheduling {
 
 }  // namespace
 
-std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now) { return Scheduling(cluster, now).place_all(); }
+std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now) {
+  const PlaceAll place_all = [](const Cluster& all, Time at) { return Scheduling(all, at).place_all(); };
+  auto plans = place_all(cluster, now);
+  answer_dry_runs(cluster, now, place_all, plans);
+  return plans;
+}
 
 bool matters_to_schedule(const Pod& before, const Pod& after) {
   if (!takes_same_room(before, after) || before.uid != after.uid) return true;

@@ -8,6 +8,7 @@
 
 #include "crds/contract/layout.h"
 #include "crds/contract/validate.h"
+#include "worker/plan/cost.h"
 #include "worker/plan/traffic.h"
 
 namespace trainyard::decide {
@@ -300,6 +301,20 @@ std::vector<contract::LevelTraffic> traffic_status(const Topology& topology, con
     out.push_back({.level = is_node ? "node" : topology.levels()[level].name, .bytesPerStep = bytes[level]});
   }
   return out;
+}
+
+std::optional<contract::RankMemory> memory_status(const contract::TrainingJobSpec& spec) {
+  if (spec.engine != contract::Engine::kTrainyard || !contract::validate(spec).empty()) return std::nullopt;
+  plan::RankBytes most;
+  for (std::int32_t stage = 0; stage < spec.parallelism.pipeline; ++stage) {
+    if (const auto bytes = plan::bytes_per_rank(spec, stage); bytes.total() > most.total()) most = bytes;
+  }
+  return contract::RankMemory{.parameters = most.parameters,
+                              .master = most.master,
+                              .gradients = most.gradients,
+                              .optimizer = most.optimizer,
+                              .activations = most.activations,
+                              .total = most.total()};
 }
 
 }  // namespace trainyard::decide

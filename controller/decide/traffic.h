@@ -2,6 +2,7 @@
 // What the workers of a gang send each other, and over which levels of the topology: the score of a placement.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,5 +47,8 @@ inline constexpr std::size_t kRefinedAtMost = 64;
 /// The same for the status. Empty with the engine Custom.
 std::vector<contract::LevelTraffic> traffic_status(const Topology& topology, const contract::TrainingJobSpec& spec,
                                                    const std::vector<std::string>& nodes);
+
+/// What the ranks of the stage that holds most are expected to hold, by plan::bytes_per_rank(). Nothing with the engine Custom.
+std::optional<contract::RankMemory> memory_status(const contract::TrainingJobSpec& spec);
 
 }  // namespace trainyard::decide

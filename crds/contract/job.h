@@ -582,18 +582,57 @@ struct LevelTraffic {
   bool operator==(const LevelTraffic&) const = default;
 };
 
+/// What a rank is expected to hold, in bytes (worker/plan/cost.h).
+struct RankMemory {
+  std::int64_t parameters = 0;
+  std::int64_t master = 0;
+  std::int64_t gradients = 0;
+  std::int64_t optimizer = 0;
+  std::int64_t activations = 0;
+  std::int64_t total = 0;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("parameters", self.parameters);
+    field("master", self.master);
+    field("gradients", self.gradients);
+    field("optimizer", self.optimizer);
+    field("activations", self.activations);
+    field("total", self.total);
+  }
+  bool operator==(const RankMemory&) const = default;
+};
+
 struct PlacementStatus {
   std::vector<std::string> domains;
   std::int32_t nodes = 0;
   std::vector<LevelTraffic> traffic;  // from the widest level to the narrowest, then between nodes; empty with the engine Custom
+  std::optional<RankMemory> memoryPerRank;  // of the ranks that hold most; nothing with the engine Custom
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
     field("domains", self.domains);
     field("nodes", self.nodes);
     field("traffic", self.traffic);
+    field("memoryPerRank", self.memoryPerRank);
   }
   bool operator==(const PlacementStatus&) const = default;
+};
+
+/// What would become of a job with spec.dryRun.
+struct DryRunStatus {
+  std::optional<PlacementStatus>
+      placement;  // now, or once those that it preempts are gone; nothing where there is no room for it
+  std::optional<std::string> estimatedStartTime;  // where there is none now
+  std::vector<std::string> preempts;              // jobs that would stop for it, namespace/name
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("placement", self.placement);
+    field("estimatedStartTime", self.estimatedStartTime);
+    field("preempts", self.preempts);
+  }
+  bool operator==(const DryRunStatus&) const = default;
 };
 
 /// Where the job is in the line.
@@ -746,6 +785,7 @@ struct TrainingJobStatus {
   std::optional<PlacementStatus> placement;
   std::optional<AdmissionStatus> admission;
   std::optional<QueueStatus> queue;
+  std::optional<DryRunStatus> dryRun;
   std::int32_t preemptions = 0;
   std::optional<Progress> progress;
   std::optional<CheckpointStatus> checkpoint;
@@ -770,6 +810,7 @@ struct TrainingJobStatus {
     field("placement", self.placement);
     field("admission", self.admission);
     field("queue", self.queue);
+    field("dryRun", self.dryRun);
     field("preemptions", self.preemptions);
     field("progress", self.progress);
     field("checkpoint", self.checkpoint);

@@ -64,7 +64,6 @@ bool has_domain(std::string_view name) {
 }
 
 void check_top(const TrainingJobSpec& spec, Values& is) {
-  is.unsupported(spec.dryRun, "spec.dryRun", "dryRun");
   is.length("spec.managedBy", spec.managedBy, 0, 63);
   is.expect(has_domain(spec.managedBy), "spec.managedBy", "must be a name with a domain, as in trainyard.dev/controller");
   if (spec.queue) is.length("spec.queue", *spec.queue, 1, 253);

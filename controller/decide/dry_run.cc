@@ -1,0 +1,104 @@
+#include "controller/decide/dry_run.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "controller/decide/accept.h"
+#include "controller/decide/conditions.h"
+#include "controller/decide/pod_template.h"
+#include "controller/decide/review.h"
+
+namespace trainyard::decide {
+namespace {
+
+bool asks(const Cluster& cluster, const Job& job) {
+  const auto& status = job.status;
+  if (!job.spec.dryRun || job.deleting || job.spec.managedBy != contract::kManagedBy) return false;
+  if (job.spec.suspend || is_true(status, condition::kSuspended) || is_finished(status)) return false;
+  const auto* check = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings));
+  return check != nullptr && check->accepted;
+}
+
+const contract::TrainingJobStatus* written_status(const Plan& plan) {
+  for (const auto& phase : plan.phases) {
+    for (const auto& action : phase) {
+      if (const auto* write = std::get_if<WriteStatus>(&action)) return &write->status;
+    }
+  }
+  return nullptr;
+}
+
+/// "4 workers on 4 nodes of rack-3".
+std::string place_text(const Job& job, const contract::PlacementStatus& place) {
+  const auto count = job.spec.workers.count;
+  std::string out = std::to_string(count) + (count == 1 ? " worker on " : " workers on ") + std::to_string(place.nodes) +
+                    (place.nodes == 1 ? " node" : " nodes");
+  for (std::size_t i = 0; i < place.domains.size(); ++i) out += (i == 0 ? " of " : ", ") + place.domains[i];
+  return out;
+}
+
+Plan answer(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all) {
+  Review review(cluster, job, now);
+  accept(review);
+  review.holds_status = false;
+  review.look_again(now + kDryRunAnswered);
+  Cluster what_if = cluster;
+  Job real = job;
+  real.spec.dryRun = false;
+  real.status.dryRun.reset();
+  real.status.conditions = {};
+  what_if.put(std::move(real));
+  const auto plans = place_all(what_if, now);
+  contract::DryRunStatus told;
+  for (const auto& [key, plan] : plans) {
+    const auto* status = written_status(plan);
+    const Job* other = cluster.job(key);
+    const bool stops = status != nullptr && reason_of(*status, condition::kRunning) == reason::kPreempting;
+    if (stops && reason_of(other->status, condition::kRunning) != reason::kPreempting) told.preempts.push_back(to_text(key));
+  }
+  std::string message = "it is not its turn to be looked at";
+  const auto found = plans.find(job.key);
+  if (const auto* status = found == plans.end() ? nullptr : written_status(found->second)) {
+    if (is_true(*status, condition::kPlaced)) {
+      told.placement = status->placement;
+      message = "it would be placed now: " + place_text(job, *status->placement);
+    } else {
+      if (status->queue) told.estimatedStartTime = status->queue->estimatedStartTime;
+      const auto* placed = find_condition(*status, condition::kPlaced);
+      message =
+          "it would wait" +
+          (status->queue && status->queue->position ? ", number " + std::to_string(*status->queue->position) + " in the line"
+                                                    : "") +
+          (placed == nullptr ? "" : ": " + placed->message);
+    }
+  }
+  review.status.dryRun = std::move(told);
+  review.set(condition::kPlaced, false, reason::kDryRun, std::move(message));
+  return review.plan();
+}
+
+}  // namespace
+
+void answer_dry_runs(const Cluster& cluster, Time now, PlaceAll place_all, std::map<ObjectKey, Plan>& plans) {
+  const Job* next = nullptr;
+  std::size_t number = 0;
+  for (const auto& [key, job] : cluster.jobs()) {
+    if (!asks(cluster, job)) continue;
+    ++number;
+    if (next == nullptr || job.status_written < next->status_written) next = &job;
+  }
+  if (next == nullptr) return;
+  const bool is_told = reason_of(next->status, condition::kPlaced) == reason::kDryRun;
+  const Time due = is_told ? std::max(numbers_due(cluster, *next), next->status_written + kDryRunAnswered) : now;
+  if (now < due) {
+    plans[next->key].look_again = std::chrono::ceil<std::chrono::seconds>(due - now);
+    return;
+  }
+  Plan plan = answer(cluster, *next, now, place_all);
+  if (number > 1) plan.look_again = std::chrono::seconds(1);
+  plans[next->key] = std::move(plan);
+}
+
+}  // namespace trainyard::decide
