@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/pod_template.h"
 #include "tests/controller/decide/a_world.h"
 
 namespace trainyard::decide {
@@ -227,6 +228,24 @@ TEST(Quota, CountsTheSameForANewController) {
   world.settle();
   EXPECT_TRUE(world.pods("b").empty());
   EXPECT_EQ(world.condition("Admitted", "b").reason, "QuotaExceeded");
+}
+
+TEST(Quota, GivenTwiceSinceAnAnswerWasLostIsTakenBackBeforeThereArePods) {
+  World world = a_world_of(4, {make_queue("research", {gpus(8)})});
+  for (const char* name : {"a", "b"}) {
+    Job job = job_in("research", name);
+    job.status.generation = 1;
+    job.status.templateHash = template_hash(job.spec, world.cluster.settings);
+    job.status.admission = contract::AdmissionStatus{.queue = "research", .nodeLabels = {}, .resources = {{test::kGpu, {"8"}}}};
+    set_condition(job.status, {condition::kAccepted, true, "Accepted", ""}, 1, test::at(0));
+    set_condition(job.status, {condition::kPlaced, true, reason::kCreatingWorkers, ""}, 1, test::at(0));
+    world.add(job);
+  }
+  world.settle();
+  EXPECT_TRUE(world.pods("a").empty());
+  EXPECT_EQ(world.condition("Placed", "a").reason, "QuotaExceeded");
+  EXPECT_FALSE(world.status("a").admission);
+  EXPECT_FALSE(world.pods("b").empty());
 }
 
 TEST(Quota, OfWhatNobodyNamesIsNotLimited) {
