@@ -102,6 +102,13 @@ Manifest read_local_manifest(const std::string& yaml, const std::vector<PathMapp
     manifest.problems.push_back({"manifest", error.what()});
     return manifest;
   }
+  if (manifest.spec.engine != contract::Engine::kTrainyard) {
+    manifest.problems.push_back(
+        {"spec.engine", "Custom runs the template's image in a cluster; only the engine Trainyard trains here"});
+  }
+  if (manifest.spec.dryRun) {
+    manifest.problems.push_back({"spec.dryRun", "asks a cluster what would become of the job; set it to false to train here"});
+  }
   if (!manifest.problems.empty()) return manifest;
   const auto paths = paths_of(manifest.spec);
   check_mappings(paths, mappings, manifest.problems);

@@ -42,13 +42,13 @@ TEST(ReadManifest, SaysWhenItIsAnotherKindOfObject) {
 
 TEST(ReadManifest, ListsAllProblemsAtOnceOfEverySort) {
   EXPECT_EQ(problems_of(good_manifest(), R"({"metadata": {"name": null}, "sepc": {}, "spec": {
-                "workers": {"cuont": 3, "count": "two"}, "dryRun": true, "data": {"sequenceLength": null}}})"),
+                "workers": {"cuont": 3, "count": "two"}, "parallelism": {"sequence": true}, "data": {"sequenceLength": null}}})"),
             "metadata.name: Required value\n"
             "sepc: unknown field; did you mean \"spec\"?\n"
             "spec.workers.count: must be a whole number, and is \"two\"\n"
             "spec.workers.cuont: unknown field; did you mean \"count\"?\n"
             "spec.data.sequenceLength: Required value\n"
-            "spec.dryRun: dryRun is not supported yet; leave it out\n");
+            "spec.parallelism.sequence: sequence is not supported yet; leave it out\n");
 }
 
 TEST(ReadManifest, NamesWhatIsMissingWithoutBlamingItsDefault) {

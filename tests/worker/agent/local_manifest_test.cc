@@ -86,6 +86,15 @@ TEST(ReadLocalManifest, FindsTheOneJobAmongOtherDocuments) {
   EXPECT_NE(problems_of("a: [").find("line "), std::string::npos);
 }
 
+TEST(ReadLocalManifest, RefusesWhatOnlyAClusterCanDo) {
+  EXPECT_EQ(problems_of(replaced(example(), "spec:\n", "spec:\n  dryRun: true\n")),
+            "spec.dryRun: asks a cluster what would become of the job; set it to false to train here\n");
+  std::ostringstream custom;
+  custom << std::ifstream(test::kSourceDir + std::string("/crds/examples/custom-torchrun-ddp.yaml")).rdbuf();
+  EXPECT_EQ(problems_of(custom.str()),
+            "spec.engine: Custom runs the template's image in a cluster; only the engine Trainyard trains here\n");
+}
+
 TEST(LocalAssignment, RunsEveryRankHere) {
   const auto assignment = local_assignment(read_local_manifest(example(), {}, everything), "run-1", 3, 4242);
   EXPECT_EQ(assignment.ranks, (std::vector<std::int32_t>{0, 1}));
