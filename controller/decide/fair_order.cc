@@ -27,7 +27,7 @@ void FairOrder::begin_group() {
   const std::size_t begin = group_end_;
   while (group_end_ < line_.size() && rank(group_end_) == rank(begin)) ++group_end_;
   for (std::size_t i = group_end_; i-- > begin;) {
-    waiting_[queue_of_.empty() ? 0 : static_cast<std::size_t>(queue_of_[i] + 1)].push_back(i);
+    waiting_[queue_of_.empty() ? 0 : static_cast<std::size_t>(queue_of_[i]) + 1].push_back(i);
   }
   take_turns();
 }
@@ -50,7 +50,7 @@ const Candidate* FairOrder::next() {
   if (turns_.empty()) begin_group();
   if (turns_.empty()) return nullptr;
   Turn turn = std::move(turns_.extract(turns_.begin()).value());
-  auto& waiting = waiting_[static_cast<std::size_t>(turn.queue + 1)];
+  auto& waiting = waiting_[static_cast<std::size_t>(turn.queue) + 1];
   const Candidate* out = &line_[waiting.back()];
   waiting.pop_back();
   if (!waiting.empty()) {

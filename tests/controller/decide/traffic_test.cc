@@ -277,7 +277,8 @@ TEST(Placement, OfManyMicroBatchesKeepsThePipelinesInsideTheRacks) {
   const auto nodes = least_traffic(topology, gang, links, std::get<Placement>(place_gang(topology, gang)).nodes);
   for (int worker = 0; worker < 32; worker += 4) {
     for (int stage = 1; stage < 4; ++stage) {
-      EXPECT_EQ(cluster.node(nodes[static_cast<std::size_t>(worker + stage)])->labels.at("topology.test/rack"),
+      EXPECT_EQ(cluster.node(nodes[static_cast<std::size_t>(worker) + static_cast<std::size_t>(stage)])
+                    ->labels.at("topology.test/rack"),
                 cluster.node(nodes[static_cast<std::size_t>(worker)])->labels.at("topology.test/rack"));
     }
   }
