@@ -13,6 +13,8 @@
 namespace trainyard::decide {
 namespace {
 
+constexpr std::chrono::seconds kForEachDryRun{5};  // so long apart are the answers to several
+
 bool asks(const Cluster& cluster, const Job& job) {
   const auto& status = job.status;
   if (!job.spec.dryRun || job.deleting || job.spec.managedBy != contract::kManagedBy) return false;
@@ -58,17 +60,18 @@ Plan answer(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all
     const bool stops = status != nullptr && reason_of(*status, condition::kRunning) == reason::kPreempting;
     if (stops && reason_of(other->status, condition::kRunning) != reason::kPreempting) told.preempts.push_back(to_text(key));
   }
-  std::string message = "it is not its turn to be looked at";
+  const std::string at = "At " + contract::to_rfc3339(now) + " it would ";
+  std::string message = at + "not be looked at yet";
   const auto found = plans.find(job.key);
   if (const auto* status = found == plans.end() ? nullptr : written_status(found->second)) {
     if (is_true(*status, condition::kPlaced)) {
       told.placement = status->placement;
-      message = "it would be placed now: " + place_text(job, *status->placement);
+      message = at + "be placed: " + place_text(job, *status->placement);
     } else {
       if (status->queue) told.estimatedStartTime = status->queue->estimatedStartTime;
       const auto* placed = find_condition(*status, condition::kPlaced);
       message =
-          "it would wait" +
+          at + "wait" +
           (status->queue && status->queue->position ? ", number " + std::to_string(*status->queue->position) + " in the line"
                                                     : "") +
           (placed == nullptr ? "" : ": " + placed->message);
@@ -82,22 +85,25 @@ Plan answer(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all
 }  // namespace
 
 void answer_dry_runs(const Cluster& cluster, Time now, PlaceAll place_all, std::map<ObjectKey, Plan>& plans) {
+  const auto is_told = [](const Job& job) { return reason_of(job.status, condition::kPlaced) == reason::kDryRun; };
   const Job* next = nullptr;
-  std::size_t number = 0;
+  std::int64_t number = 0;
   for (const auto& [key, job] : cluster.jobs()) {
     if (!asks(cluster, job)) continue;
     ++number;
-    if (next == nullptr || job.status_written < next->status_written) next = &job;
+    const auto turn = [&](const Job& one) { return std::pair(is_told(one), one.status_written); };
+    if (next == nullptr || turn(job) < turn(*next)) next = &job;
   }
   if (next == nullptr) return;
-  const bool is_told = reason_of(next->status, condition::kPlaced) == reason::kDryRun;
-  const Time due = is_told ? std::max(numbers_due(cluster, *next), next->status_written + kDryRunAnswered) : now;
+  // Each answer tells its time, so it is written, and the next one's turn comes.
+  const auto interval = std::max(kDryRunAnswered, kForEachDryRun * number);
+  const Time due = is_told(*next) ? std::max(numbers_due(cluster, *next), next->status_written + interval) : now;
   if (now < due) {
     plans[next->key].look_again = std::chrono::ceil<std::chrono::seconds>(due - now);
     return;
   }
   Plan plan = answer(cluster, *next, now, place_all);
-  if (number > 1) plan.look_again = std::chrono::seconds(1);
+  plan.look_again = std::min(plan.look_again.value_or(kDryRunAnswered), kForEachDryRun);
   plans[next->key] = std::move(plan);
 }
 

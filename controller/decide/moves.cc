@@ -57,6 +57,7 @@ class WhatIf {
       for (const auto i : movable_) {
         if (fit.has_room()) break;
         if (!is_in(held_[i], domain)) continue;
+        if (gone.size() == kGangsMoved) return std::nullopt;
         change(i, true);
         gone.push_back(i);
       }

@@ -114,11 +114,12 @@ class Scheduling {
       if (!spares && avoided.empty()) continue;
       for (const auto& flavor : demand.fits) {
         const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
-        const auto found = search(spares ? sparing(gang, avoided) : gang, binding);
+        const Gang tried = spares ? sparing(gang, avoided) : gang;
+        const auto found = search(tried, binding);
         if (std::holds_alternative<NoRoom>(found)) continue;
         auto nodes = std::get<Placement>(found).nodes;
         if (!candidate.has_others()) {
-          nodes = least_traffic(topology_, limited(gang, binding), links_of(candidate.job->spec), std::move(nodes));
+          nodes = least_traffic(topology_, limited(tried, binding), links_of(candidate.job->spec), std::move(nodes));
         }
         take(candidate, nodes, binding);
         admission_.start(*candidate.job, demand, flavor);

@@ -46,6 +46,17 @@ bool takes_whole_nodes(const Topology& topology, const Gang& gang, const std::ve
   });
 }
 
+/// Without the narrowest ones of which each domain has but one node, as the host.
+std::int32_t num_wide_levels(const Topology& topology) {
+  std::vector<std::size_t> domains(static_cast<std::size_t>(topology.num_levels()));
+  for (const auto& domain : topology.domains()) {
+    if (domain.level >= 0 && domain.level < topology.num_levels()) ++domains[static_cast<std::size_t>(domain.level)];
+  }
+  std::int32_t out = topology.num_levels();
+  while (out > 0 && domains[static_cast<std::size_t>(out) - 1] == topology.num_nodes()) --out;
+  return out;
+}
+
 /// Makes a placement better step by step.
 class Refinement {
  public:
@@ -130,16 +141,24 @@ class Refinement {
       --room_[static_cast<std::size_t>(place.back())];
       used.insert(place.back());
     }
-    std::map<Index, Index> fullest;  // by the domain around the node
+    std::map<Index, Index> fullest;  // by the narrowest domain around the node that has other nodes too
     for (std::size_t i = 0; i < room_.size(); ++i) {
       const auto node = static_cast<Index>(i);
       if (room_[i] < 1 || used.contains(node)) continue;
-      const auto [best, is_new] = fullest.try_emplace(topology_.domains()[i].parent, node);
+      const auto [best, is_new] = fullest.try_emplace(neighbourhood(node), node);
       if (!is_new && room_[i] < room_[static_cast<std::size_t>(best->second)]) best->second = node;
     }
     targets_.clear();
     for (const Index node : used) targets_.push_back(domains_around(topology_, node));
     for (const auto& [domain, node] : fullest) targets_.push_back(domains_around(topology_, node));
+  }
+
+  /// A level such as the host has a domain for each node, which tells nothing.
+  Index neighbourhood(Index node) const {
+    Index at = topology_.domains()[static_cast<std::size_t>(node)].parent;
+    const auto is_alone = [this](Index i) { return topology_.domains()[static_cast<std::size_t>(i)].children.size() == 1; };
+    while (at != topology_.root() && is_alone(at)) at = topology_.domains()[static_cast<std::size_t>(at)].parent;
+    return at;
   }
 
   /// Of all exchanges and moves of the workers [first, last), the one that lessens the crossings most. False where none does.
@@ -255,7 +274,8 @@ std::vector<std::string> least_traffic(const Topology& topology, const Gang& gan
                                        std::vector<std::string> found) {
   if (links.empty() || found.size() > kRefinedAtMost || topology.num_levels() > Refinement::kMostLevels) return found;
   const Crossings now = crossings(topology, links, found);
-  const bool between_nodes_alone = std::all_of(now.begin(), now.end() - 1, [](std::int64_t bytes) { return bytes == 0; });
+  const auto wide = static_cast<std::ptrdiff_t>(num_wide_levels(topology));
+  const bool between_nodes_alone = std::all_of(now.begin(), now.begin() + wide, [](std::int64_t bytes) { return bytes == 0; });
   const bool one_each = std::set<std::string>(found.begin(), found.end()).size() == found.size();
   if (now.back() == 0 || (between_nodes_alone && one_each && takes_whole_nodes(topology, gang, found))) return found;
   Refinement refinement(topology, gang, links, found);

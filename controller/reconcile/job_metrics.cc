@@ -16,7 +16,6 @@ using contract::Time;
 using decide::Cluster;
 using decide::Job;
 namespace condition = decide::condition;
-namespace reason = decide::reason;
 
 double seconds(Time from, Time to) { return std::max(0.0, std::chrono::duration<double>(to - from).count()); }
 
@@ -52,7 +51,7 @@ void tell_of(observe::Metrics& metrics, const Job& job, Time now) {
                   std::chrono::duration<double>(at->time_since_epoch()).count());
     }
   }
-  if (const auto ratio = goodput(status, now)) metrics.set("trainyard_job_goodput_ratio", labels, *ratio);
+  if (const auto ratio = goodput(job.created, status, now)) metrics.set("trainyard_job_goodput_ratio", labels, *ratio);
 }
 
 void count_live_jobs(observe::Metrics& metrics, const Cluster& cluster, Time now) {
@@ -122,9 +121,12 @@ void count_queues(observe::Metrics& metrics, const Cluster& cluster) {
 
 void count_happening(observe::Metrics& metrics, const Job& before, const contract::TrainingJobStatus& after, Time now) {
   const auto& last = before.status;
-  if (!last.startTime && after.startTime) metrics.observe("trainyard_job_wait_seconds", {}, seconds(before.created, now));
+  if (last.generation == 0 && after.generation > 0)
+    metrics.observe("trainyard_job_wait_seconds", {}, seconds(before.created, now));
   if (becomes(last, after, condition::kRunning)) {
-    metrics.observe("trainyard_job_start_seconds", {}, seconds(decide::since_of(after, condition::kPlaced), now));
+    // After a restart in the same pods it was placed long ago.
+    const Time begun = std::max(decide::since_of(after, condition::kPlaced), decide::since_of(last, condition::kRunning));
+    metrics.observe("trainyard_job_start_seconds", {}, seconds(begun, now));
   }
   const auto restarts = after.restarts + after.uncountedRestarts - last.restarts - last.uncountedRestarts;
   if (restarts > 0) {
@@ -140,7 +142,7 @@ void count_happening(observe::Metrics& metrics, const Job& before, const contrac
   for (const char* end : {condition::kComplete, condition::kFailed}) {
     if (!becomes(last, after, end)) continue;
     metrics.add("trainyard_jobs_finished_total", {{"result", end == condition::kComplete ? "Succeeded" : "Failed"}});
-    if (const auto ratio = goodput(after, now)) metrics.observe("trainyard_job_final_goodput_ratio", {}, *ratio);
+    if (const auto ratio = goodput(before.created, after, now)) metrics.observe("trainyard_job_final_goodput_ratio", {}, *ratio);
   }
 }
 
@@ -153,11 +155,10 @@ void count_cluster(observe::Metrics& metrics, const Cluster& cluster, Time now) 
   metrics.set("trainyard_pods", {}, static_cast<double>(cluster.pods().size()));
 }
 
-std::optional<double> goodput(const contract::TrainingJobStatus& status, Time now) {
-  const auto started = status.startTime ? contract::parse_rfc3339(*status.startTime) : std::nullopt;
-  if (!started || !status.progress || status.progress->tokensPerSecond.value_or(0) <= 0) return std::nullopt;
+std::optional<double> goodput(Time created, const contract::TrainingJobStatus& status, Time now) {
+  if (!status.progress || status.progress->tokensPerSecond.value_or(0) <= 0) return std::nullopt;
   const Time until = status.completionTime ? contract::parse_rfc3339(*status.completionTime).value_or(now) : now;
-  const double passed = seconds(*started, until);
+  const double passed = seconds(created, until);
   if (passed <= 0) return std::nullopt;
   return std::min(1.0, static_cast<double>(status.progress->tokens) / *status.progress->tokensPerSecond / passed);
 }

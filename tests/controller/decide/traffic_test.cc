@@ -79,6 +79,19 @@ TEST(LeastTraffic, StaysInTheRacksThatPackAsksFor) {
   EXPECT_EQ(crossings(topology, links, nodes), (Crossings{10, 10})) << "two workers on one node of each rack";
 }
 
+TEST(LeastTraffic, TakesALevelWithADomainForEachNodeForTheNodes) {
+  // As the chart's default: zone and host. 64 free nodes that are all alike are one to try.
+  auto builder = ClusterBuilder{}.racks(64).nodes_per_rack(1).racks_per_block(32).gpus_per_node(8);
+  const auto cluster = builder.build();
+  const Topology topology(cluster);
+  const std::vector<Link> links{{0, 1, 10}, {1, 2, 10}};
+  const Gang gang{.count = 3, .requests = {{kGpu, 8}}};
+  const Nodes nodes{"node-0", "node-1", "node-2"};
+  EXPECT_EQ(least_traffic(topology, gang, links, nodes), nodes);
+  const auto moved = least_traffic(topology, gang, links, {"node-0", "node-1", "node-40"});
+  EXPECT_EQ(cluster.node(moved.back())->labels.at("topology.test/block"), "block-0") << "the block is a level";
+}
+
 // ---- Against every possible placement, and against best-fit packing, in all small clusters.
 
 /// The fewest crossings of any placement. Nodes that are alike (in one rack, with as much room, and unused) are tried once.

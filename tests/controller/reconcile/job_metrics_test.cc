@@ -39,7 +39,9 @@ TEST_F(JobMetrics, CountTheWayFromCreationToTheEnd) {
   Job job = test::make_job("a", 2, 8);  // created at 0
   auto next = job.status;
   next.startTime = contract::to_rfc3339(at(30));
+  next.generation = 1;
   set(next, condition::kPlaced, true, 30);
+  set(next, condition::kRunning, false, 30);
   count_happening(metrics_, job, next, at(30));
   EXPECT_EQ(value("trainyard_job_wait_seconds_sum"), 30);
   job.status = next;
@@ -52,6 +54,12 @@ TEST_F(JobMetrics, CountTheWayFromCreationToTheEnd) {
   next.failure = contract::Failure{.failureClass = contract::FailureClass::kInfrastructure};
   count_happening(metrics_, job, next, at(50));
   EXPECT_EQ(value("trainyard_job_restarts_total{class=\"Infrastructure\"}"), 1);
+  job.status = next;
+  set(next, condition::kRunning, false, 50);  // in the same pods
+  job.status = next;
+  set(next, condition::kRunning, true, 53);
+  count_happening(metrics_, job, next, at(53));
+  EXPECT_EQ(value("trainyard_job_start_seconds_sum"), 15 + 3);
   job.status = next;
   set(next, condition::kFailed, true, 60);
   count_happening(metrics_, job, next, at(60));
