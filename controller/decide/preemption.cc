@@ -23,7 +23,8 @@ const Charge* charge_of(const Holding& holding, const QuotaNeed* need) {
 
 bool may_stop(const Holding& holding, const Priority& priority, const QuotaNeed* need) {
   const bool is_lower = holding.priority.value < priority.value;
-  return need == nullptr ? is_lower : need->admission.may_stop(need->demand, need->flavor, charge_of(holding, need), is_lower);
+  if (need == nullptr) return is_lower;
+  return (is_lower || need->by_right) && need->admission.may_stop(need->demand, need->flavor, charge_of(holding, need), is_lower);
 }
 
 bool may_reclaim(const Holding& holding, const QuotaNeed* need) {
@@ -126,7 +127,7 @@ std::optional<Time> protected_until(const Job& job, const Settings& settings) {
 std::vector<std::size_t> choose_victims(const Topology& topology, const std::vector<Holding>& held, const Gang& gang,
                                         const Priority& priority, const Settings& settings, Time now, const QuotaNeed* need) {
   if (!priority.preempts) return {};
-  const bool may_have_rights = need != nullptr && need->demand.takes_quota();
+  const bool may_have_rights = need != nullptr && need->by_right && need->demand.takes_quota();
   Indexes stoppable;
   for (std::size_t i = 0; i < held.size(); ++i) {
     const bool is_of_interest = may_have_rights || held[i].priority.value < priority.value;

@@ -18,6 +18,9 @@ struct QuotaNeed {
   Admission& admission;
   const Admission::Demand& demand;
   const Labels& flavor;
+  /// It lacks quota, which it may take back by right. Where it lacks nodes alone, only priority helps: a borrower that went for them would
+  /// find its quota free, and be there first the next time.
+  bool by_right = true;
 };
 
 /// Indexes into `held` of the gangs whose end makes room, in nodes and quota, for the gang of a job of that priority; none where no choice

@@ -239,7 +239,7 @@ class Scheduling {
   /// Stops gangs whose end gives the quota and the nodes that it needs. Nothing where no choice of them does.
   std::optional<Reservation> reclaim(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
                                      const Labels& flavor) {
-    const auto victims = victims_for(candidate, gang, demand, flavor);
+    const auto victims = victims_for(candidate, gang, demand, flavor, true);
     if (victims.empty()) return std::nullopt;
     stop(victims, candidate, demand);
     return reserve_for(candidate, gang);
@@ -333,7 +333,7 @@ class Scheduling {
                                                 const Labels& flavor) {
     auto reservation = reserve_for(candidate, gang);
     if (!reservation || !may_preempt(*candidate.job)) return reservation;
-    const auto victims = victims_for(candidate, gang, demand, flavor);
+    const auto victims = victims_for(candidate, gang, demand, flavor, false);
     if (victims.empty()) return reservation;
     Time room_at = now_ + kSoon;
     for (const auto i : victims) {
@@ -345,12 +345,12 @@ class Scheduling {
   }
 
   std::vector<std::size_t> victims_for(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
-                                       const Labels& flavor) {
+                                       const Labels& flavor, bool by_right) {
     Topology beside = topology_;
     for (const auto& other : reservations_) {
       for (const auto& [node, amount] : other.takes) beside.take(node, amount);
     }
-    QuotaNeed need{.admission = admission_, .demand = demand, .flavor = flavor};
+    QuotaNeed need{.admission = admission_, .demand = demand, .flavor = flavor, .by_right = by_right};
     return choose_victims(beside, held(), gang, candidate.priority, cluster_.settings, now_, &need);
   }
 

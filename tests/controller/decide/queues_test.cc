@@ -412,6 +412,23 @@ TEST(AQueueWithinItsQuota, TakesBackWhatOthersBorrowWhateverTheirPriority) {
   EXPECT_FALSE(world.pods("mine").empty()) << "no back and forth";
 }
 
+TEST(AQueueWithinItsQuota, StopsNobodyOfHigherPriorityForNodesAlone) {
+  // Its quota is free; of the nodes that back it some are down. A borrower that goes would have them again, by its priority.
+  World world = a_world_of(6, {make_queue("org", {}), make_queue("a", {gpus(32)}, "org"), make_queue("b", {gpus(32)}, "org")});
+  for (const char* name : {"b1", "b2", "b3"}) {
+    Job job = job_in("b", name, 2);
+    job.spec.priorityClassName = "high";
+    start(world, job);
+    EXPECT_TRUE(runs(world, name));
+  }
+  start(world, job_in("a", "mine", 2));
+  EXPECT_EQ(world.condition("Admitted", "mine").reason, "WithinQuota");
+  world.pass(2'000);
+  for (const char* name : {"b1", "b2", "b3"}) EXPECT_EQ(world.status(name).preemptions, 0) << name;
+  end(world, "b1");
+  EXPECT_FALSE(world.pods("mine").empty());
+}
+
 TEST(AQueueWithinItsQuota, StopsNobodyWhoDoesNotBorrow) {
   World world = a_world_of(4, {make_queue("org", {}), make_queue("a", {gpus(8)}, "org"), make_queue("b", {gpus(24)}, "org")});
   start(world, job_in("b", "b1", 3));
