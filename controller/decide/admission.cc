@@ -9,6 +9,11 @@
 namespace trainyard::decide {
 namespace {
 
+/// It has quota as part of a gang that is there or about to be. Pods of an earlier one may be left, as on a lost node: they give no right.
+bool keeps_its_quota(const Candidate& candidate) {
+  return candidate.has_others() || is_true(candidate.job->status, condition::kPlaced);
+}
+
 /// The pods could never be on a node with these labels.
 bool contradicts(const Labels& labels, const NodeRules& rules) {
   return std::any_of(labels.begin(), labels.end(), [&](const auto& label) {
@@ -57,13 +62,15 @@ void Admission::entitle(const std::vector<Candidate>& line) {
   for (const auto& candidate : line) {
     if (candidate.needs == nullptr) continue;
     const Index queue = queues_.find(queue_name(cluster_, *candidate.job));
-    if (queue < 0 || done.contains(queue) || queues_.charge(*candidate.job) != nullptr) continue;
+    const Charge* left = queues_.charge(*candidate.job);
+    if (queue < 0 || done.contains(queue) || (left != nullptr && keeps_its_quota(candidate))) continue;
     if (queues_.flavors(queue).empty() || queues_.stopped(queue)) {
       done.insert(queue);
       continue;
     }
     if (waits_for_something_else(*candidate.job)) continue;
     const Resources amounts = times(candidate.needs->requests, candidate.job->spec.workers.count);
+    if (left != nullptr) move(all, *left, false);
     bool is_within = false;
     for (const auto& flavor : queues_.flavors(queue)) {
       if (is_within || contradicts(flavor.labels, candidate.needs->rules)) continue;
@@ -71,10 +78,13 @@ void Admission::entitle(const std::vector<Candidate>& line) {
       if (!is_within) continue;
       const Place place{queue, flavor.labels};
       all.add(queue, flavor.labels, amounts);
-      entitled_[place] += amounts;
-      entitlements_.emplace(candidate.job->key, std::pair(place, amounts));
+      const Resources more = uncounted(place, amounts, left);
+      entitled_[place] += more;
+      entitlements_.emplace(candidate.job->key, std::pair(place, more));
     }
-    if (!is_within) done.insert(queue);
+    if (is_within) continue;
+    if (left != nullptr) move(all, *left, true);
+    done.insert(queue);
   }
 }
 
@@ -91,13 +101,15 @@ bool Admission::holds_rightly(const Job& job, const Charge& charge) {
   return false;
 }
 
-Admission::Demand Admission::demand(const Job& job, const PodNeeds& needs) {
+Admission::Demand Admission::demand(const Candidate& candidate, const PodNeeds& needs) {
+  const Job& job = *candidate.job;
   Demand out;
   if (queues_.is_empty()) {
     out.fits.emplace_back();
     return out;
   }
-  if (const Charge* charge = queues_.charge(job)) {
+  const Charge* charge = queues_.charge(job);
+  if (charge != nullptr && keeps_its_quota(candidate)) {
     out.queue = queues_.find(charge->queue);
     out.amounts = charge->amounts;
     out.is_charged = holds_rightly(job, *charge);
@@ -105,6 +117,7 @@ Admission::Demand Admission::demand(const Job& job, const PodNeeds& needs) {
     if (!out.is_charged) queues_.forget(job);
     return out;
   }
+  if (charge != nullptr) out.left = *charge;
   out.queue = queues_.find(queue_name(cluster_, job));
   out.amounts = times(needs.requests, job.spec.workers.count);
   if (out.queue >= 0 && queues_.stopped(out.queue)) return out;
@@ -117,7 +130,35 @@ Admission::Demand Admission::demand(const Job& job, const PodNeeds& needs) {
   return out;
 }
 
+Resources Admission::uncounted(const Place& place, const Resources& amounts, const Charge* left) const {
+  Resources out = amounts;
+  if (left == nullptr || left->labels != place.second || queues_.find(left->queue) != place.first) return out;
+  for (const auto& [name, amount] : amounts.entries()) out.set(name, std::max<std::int64_t>(0, amount - left->amounts[name]));
+  return out;
+}
+
+Resources Admission::uncounted(const Demand& demand, const Labels& labels) const {
+  return uncounted({demand.queue, labels}, demand.amounts, demand.left ? &*demand.left : nullptr);
+}
+
+void Admission::move(Queues& ledger, const Charge& charge, bool adds) const {
+  const Index queue = queues_.find(charge.queue);
+  if (adds) {
+    ledger.add(queue, charge.labels, charge.amounts);
+  } else {
+    ledger.remove(queue, charge.labels, charge.amounts);
+  }
+}
+
 bool Admission::has_room(Queues& ledger, const Demand& demand, const Labels& labels) const {
+  if (demand.left) {
+    Demand alone = demand;
+    alone.left.reset();
+    move(ledger, *demand.left, false);
+    const bool out = has_room(ledger, alone, labels);
+    move(ledger, *demand.left, true);
+    return out;
+  }
   const Resources kept = found_in(kept_, demand.queue, labels);
   const bool is_kept = !kept.entries().empty();
   if (!ledger.has_room(demand.queue, labels, is_kept ? sum(demand.amounts, kept) : demand.amounts)) return false;
@@ -186,6 +227,11 @@ Admission::Refusal Admission::why_not(const Job& job, const PodNeeds& needs, con
 }
 
 void Admission::start(const Job& job, const Demand& demand, const Labels& labels) {
+  if (demand.left) {
+    move(queues_, *demand.left, false);
+    if (later_) move(*later_, *demand.left, false);
+    queues_.forget(job);
+  }
   if (!demand.takes_quota() && !queues_.is_empty() && !demand.is_charged) queues_.add(-1, labels, demand.amounts);
   if (!demand.takes_quota()) return;
   if (const auto found = entitlements_.find(job.key); found != entitlements_.end()) {
@@ -198,7 +244,7 @@ void Admission::start(const Job& job, const Demand& demand, const Labels& labels
 }
 
 void Admission::keep(const Demand& demand, const Labels& labels) {
-  if (demand.takes_quota()) kept_[{demand.queue, labels}] += demand.amounts;
+  if (demand.takes_quota()) kept_[{demand.queue, labels}] += uncounted(demand, labels);
 }
 
 Queues& Admission::later() {
@@ -216,11 +262,13 @@ bool Admission::has_room_later(const Demand& demand, const Labels& labels) {
 }
 
 void Admission::promise(const Demand& demand, const Labels& labels) {
-  if (demand.takes_quota()) later().add(demand.queue, labels, demand.amounts);
+  if (!demand.takes_quota()) return;
+  if (demand.left) move(later(), *demand.left, false);
+  later().add(demand.queue, labels, demand.amounts);
 }
 
-void Admission::remove(const Charge& charge) { later().remove(later().find(charge.queue), charge.labels, charge.amounts); }
-void Admission::put_back(const Charge& charge) { later().add(later().find(charge.queue), charge.labels, charge.amounts); }
+void Admission::remove(const Charge& charge) { move(later(), charge, false); }
+void Admission::put_back(const Charge& charge) { move(later(), charge, true); }
 
 Queues::Claim Admission::claim(const Demand& demand, const Labels& labels, const Charge& charge) {
   const Index other = queues_.find(charge.queue);

@@ -25,16 +25,19 @@ class Admission {
 
   /// What one gang asks for.
   struct Demand {
-    Index queue = -1;           // -1: it has none, and needs no quota
-    bool is_charged = false;    // it holds its quota already, as a gang of which workers are missing
-    Resources amounts;          // of all its workers
-    std::vector<Labels> fits;   // the flavors that may be tried, in order; {} is any node
-    std::vector<Labels> later;  // where there are none: those in which it has a place when others are gone
+    Index queue = -1;              // -1: it has none, and needs no quota
+    bool is_charged = false;       // it holds its quota already, as a gang of which workers are missing
+    Resources amounts;             // of all its workers
+    std::vector<Labels> fits;      // the flavors that may be tried, in order; {} is any node
+    std::vector<Labels> later;     // where there are none: those in which it has a place when others are gone
+    std::optional<Charge> left{};  // what pods of its last gang hold, as one on a lost node; it goes over into what it takes
     bool takes_quota() const { return queue >= 0 && !is_charged; }
   };
   /// One that was admitted and has no pod yet is asked again: where the answer to the write of its status was lost, another may have
   /// been given its quota meanwhile.
-  Demand demand(const Job& job, const PodNeeds& needs);
+  Demand demand(const Candidate& candidate, const PodNeeds& needs);
+  /// Of what it asks for, as part of that flavor: what its queue does not count yet.
+  Resources uncounted(const Demand& demand, const Labels& labels) const;
   /// Why it fits none; the reason is that of the conditions Admitted and Placed.
   struct Refusal {
     const char* reason;
@@ -66,6 +69,8 @@ class Admission {
  private:
   using Place = std::pair<Index, Labels>;
   bool holds_rightly(const Job& job, const Charge& charge);
+  void move(Queues& ledger, const Charge& charge, bool adds) const;
+  Resources uncounted(const Place& place, const Resources& amounts, const Charge* left) const;
   bool has_room(Queues& ledger, const Demand& demand, const Labels& labels) const;
   bool leaves_others_theirs(Queues& ledger, const Demand& demand, const Labels& labels) const;
   void entitle(const std::vector<Candidate>& line);

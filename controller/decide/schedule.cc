@@ -105,7 +105,7 @@ class Scheduling {
     if (auto trouble = claim_trouble(cluster_, *candidate.job, *candidate.needs)) {
       return wait(candidate, {trouble->reason, std::move(trouble->message), position});
     }
-    const Admission::Demand demand = admission_.demand(*candidate.job, *candidate.needs);
+    const Admission::Demand demand = admission_.demand(candidate, *candidate.needs);
     if (demand.fits.empty()) return wait_for_quota(candidate, position, demand);
     const std::vector<Reservation*> binding = binding_for(*candidate.job);
     const auto avoided = avoided_nodes(*candidate.job, now_);
@@ -123,7 +123,7 @@ class Scheduling {
         }
         take(candidate, nodes, binding);
         admission_.start(*candidate.job, demand, flavor);
-        if (!demand.is_charged) order_.count(demand.queue, demand.amounts);
+        if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
         return start(candidate, nodes, demand, flavor);
       }
     }
@@ -158,7 +158,7 @@ class Scheduling {
       by_template = read_pod_needs(worker_pod(*candidate.job, cluster_.settings, nowhere).at("spec"));
     }
     const PodNeeds& needs = by_template ? *by_template : *candidate.needs;
-    const Admission::Demand demand = admission_.demand(*candidate.job, needs);
+    const Admission::Demand demand = admission_.demand(candidate, needs);
     if (demand.fits.empty()) return;
     const Gang gang = gang_of(cluster_, candidate, needs, now_, demand.fits.front());
     auto reservation = reserve_for(candidate, gang);
@@ -170,7 +170,7 @@ class Scheduling {
   /// Of one for which nodes are kept.
   void keep_quota(const Admission::Demand& demand, const Labels& flavor) {
     admission_.keep(demand, flavor);
-    if (!demand.is_charged) order_.count(demand.queue, demand.amounts);
+    if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
   }
 
   std::vector<Reservation*> binding_for(const Job& job) {
@@ -223,10 +223,10 @@ class Scheduling {
       reservations_.push_back(std::move(*reservation));
       why.reason = reason::kMakingRoom;
       why.message = "quota that others leave is kept for it: " + leaving(flavor);
+      order_.count(demand.queue, admission_.uncounted(demand, flavor));
       break;
     }
     if (!demand.later.empty()) admission_.keep(demand, demand.later.front());
-    if (why.reason != nullptr) order_.count(demand.queue, demand.amounts);
     if (const auto due = explained_until(candidate, false)) return look_again_at(std::min(*due, why.again.value_or(Time::max())));
     Admission::Refusal refusal = admission_.why_not(job, *candidate.needs, demand);
     if (why.reason == nullptr) {

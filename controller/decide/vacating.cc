@@ -22,6 +22,13 @@ bool has_live_pods(const Review& review) {
   return std::any_of(pods.begin(), pods.end(), [](const Pod* pod) { return is_live(*pod); });
 }
 
+/// A pod on a lost node stays until that is back; to ask it again to go would be to ask for ever.
+bool has_pods_that_may_run(const Review& review) {
+  const auto pods = review.cluster.pods_of(review.job);
+  return std::any_of(pods.begin(), pods.end(),
+                     [&](const Pod* pod) { return may_run_until(review.cluster, *pod, review.now).has_value(); });
+}
+
 /// Of pods that were deleted: those on a node that is lost are not waited for, since nobody tells of their end before it is back.
 bool waits_for_pods(Review& review) {
   bool found = false;
@@ -143,7 +150,7 @@ bool vacate(Review& review) {
     }
     return true;
   }
-  const Queue* drains = suspended || !has_live_pods(review) ? nullptr : draining_queue(review.cluster, review.job);
+  const Queue* drains = suspended || !has_pods_that_may_run(review) ? nullptr : draining_queue(review.cluster, review.job);
   if (drains != nullptr) {
     review.set(condition::kRunning, false, reason::kDraining,
                std::string(has_checkpoints(review) ? "a checkpoint is written, then the pods go" : "the pods are deleted") +

@@ -73,6 +73,15 @@ void end(World& world, const std::string& name) {
   world.settle();
 }
 
+/// The worker's node is lost: nobody tells of its pod's end.
+void lose_node_of(World& world, int worker, const std::string& name) {
+  world.change_node(world.pod(worker, name).node, [&](Node& node) {
+    node.ready = false;
+    node.ready_since = test::at(world.now);
+  });
+  world.silence(worker, name);
+}
+
 bool runs(const World& world, const std::string& name) { return world.status(name).phase == Phase::kRunning; }
 
 TEST(AJobInAQueue, TakesItsQuotaAndSaysWhichFlavor) {
@@ -328,6 +337,79 @@ TEST(AQueue, ThatIsDrainedStopsItsJobsAtACheckpointAndStartsThemAgain) {
   change(world, "a", [](Queue& queue) { queue.stop = contract::Stop::kNone; });
   world.settle();
   EXPECT_FALSE(world.pods("one").empty());
+}
+
+TEST(AQueue, ThatIsDrainedStopsAJobOnceThoughAPodStaysOnALostNode) {
+  World world = a_world_of(4, {make_queue("a", {gpus(16)})});
+  start(world, job_in("a", "one", 2));
+  lose_node_of(world, 1, "one");
+  change(world, "a", [](Queue& queue) { queue.stop = contract::Stop::kDrain; });
+  world.pass(1);
+  EXPECT_EQ(world.condition("Running", "one").reason, "Draining");
+  world.pass(20);
+  EXPECT_EQ(world.condition("Running", "one").reason, "Drained");
+  EXPECT_EQ(world.condition("Admitted", "one").reason, "QueueStopped");
+  EXPECT_EQ(world.pods("one"), (std::vector<std::string>{"one-1-1"})) << "nobody tells of its end";
+  change(world, "a", [](Queue& queue) { queue.stop = contract::Stop::kNone; });
+  world.settle();
+  EXPECT_EQ(world.pods("one"), (std::vector<std::string>{"one-0-2", "one-1-1", "one-1-2"})) << "the one left is its own";
+}
+
+TEST(AQueue, OnHoldDoesNotStartAJobForThePodThatItLeftOnALostNode) {
+  World world = a_world_of(4, {make_queue("a", {gpus(16)})});
+  start(world, job_in("a", "one", 2));
+  lose_node_of(world, 1, "one");
+  world.edit("one", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.pass(1);
+  world.pass(20);
+  EXPECT_EQ(world.status("one").phase, Phase::kSuspended);
+  change(world, "a", [](Queue& queue) { queue.stop = contract::Stop::kHold; });
+  world.edit("one", [](contract::TrainingJobSpec& spec) { spec.suspend = false; });
+  world.settle();
+  EXPECT_EQ(world.pods("one"), (std::vector<std::string>{"one-1-1"}));
+  EXPECT_EQ(world.condition("Admitted", "one").reason, "QueueStopped");
+}
+
+TEST(Quota, IsAskedForAnewByAJobThatLeftAPodOnALostNode) {
+  World world = a_world_of(6, {make_queue("a", {gpus(24)})});
+  start(world, job_in("a", "one", 2));
+  lose_node_of(world, 1, "one");
+  world.edit("one", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.pass(1);
+  world.pass(20);
+  start(world, job_in("a", "two", 2));
+  EXPECT_TRUE(runs(world, "two")) << "8 are left of one, and 16 are free";
+  world.edit("one", [](contract::TrainingJobSpec& spec) { spec.suspend = false; });
+  world.settle();
+  EXPECT_EQ(world.pods("one"), (std::vector<std::string>{"one-1-1"}));
+  EXPECT_EQ(world.condition("Admitted", "one").reason, "QuotaExceeded");
+  start(world, job_in("a", "three"));
+  EXPECT_TRUE(world.pods("three").empty()) << "what is left of one counts while it waits";
+  end(world, "two");
+  EXPECT_EQ(world.pods("one"), (std::vector<std::string>{"one-0-2", "one-1-1", "one-1-2"}));
+  ASSERT_TRUE(world.status("one").admission);
+  EXPECT_EQ(world.status("one").admission->resources.at(test::kGpu).text, "16");
+  EXPECT_FALSE(world.pods("three").empty()) << "the old pod counts no more beside the new ones";
+}
+
+TEST(Quota, IsThatOfTheEditedJobThoughAPodOfItsLastGangIsLeftOnALostNode) {
+  World world = a_world_of(6, {make_queue("a", {gpus(16)})});
+  start(world, job_in("a", "one", 2, 4));
+  start(world, job_in("a", "two", 1));
+  ASSERT_TRUE(runs(world, "two"));
+  lose_node_of(world, 1, "one");
+  world.edit("one", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.pass(1);
+  world.pass(20);
+  world.edit("one", [](contract::TrainingJobSpec& spec) {
+    spec.suspend = false;
+    spec.workers.gpusPerWorker = 8;
+  });
+  world.settle();
+  EXPECT_EQ(world.condition("Admitted", "one").reason, "QuotaExceeded") << "it needs 16 now, of which two has 8";
+  end(world, "two");
+  ASSERT_TRUE(world.status("one").admission);
+  EXPECT_EQ(world.status("one").admission->resources.at(test::kGpu).text, "16");
 }
 
 TEST(TheOrderOfJobsOfOnePriority, IsThatOfTheirQueuesWeightedShares) {
