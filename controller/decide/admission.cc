@@ -159,7 +159,8 @@ bool Admission::has_room(Queues& ledger, const Demand& demand, const Labels& lab
     move(ledger, *demand.left, true);
     return out;
   }
-  const Resources kept = found_in(kept_, demand.queue, labels);
+  Resources kept = found_in(kept_, demand.queue, labels);
+  if (&ledger != &queues_) kept -= found_in(promised_, demand.queue, labels);
   const bool is_kept = !kept.entries().empty();
   if (!ledger.has_room(demand.queue, labels, is_kept ? sum(demand.amounts, kept) : demand.amounts)) return false;
   return entitled_.empty() || !ledger.would_borrow(demand.queue, labels, demand.amounts) ||
@@ -263,6 +264,8 @@ bool Admission::has_room_later(const Demand& demand, const Labels& labels) {
 
 void Admission::promise(const Demand& demand, const Labels& labels) {
   if (!demand.takes_quota()) return;
+  keep(demand, labels);
+  promised_[{demand.queue, labels}] += uncounted(demand, labels);
   if (demand.left) move(later(), *demand.left, false);
   later().add(demand.queue, labels, demand.amounts);
 }

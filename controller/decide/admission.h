@@ -52,7 +52,7 @@ class Admission {
 
   // ---- The quota as it will be when all gangs are gone that vacate, less what was promised of it.
   bool has_room_later(const Demand& demand, const Labels& labels);
-  /// It gets what they leave.
+  /// It gets what they leave, and others of its queue leave it so much until then.
   void promise(const Demand& demand, const Labels& labels);
   /// What stopping a gang would give, and back again.
   void remove(const Charge& charge);
@@ -81,6 +81,7 @@ class Admission {
   mutable Queues queues_;  // what-ifs change it and change it back
   std::optional<Queues> later_;
   std::map<Place, Resources> kept_;      // for who waits before
+  std::map<Place, Resources> promised_;  // of that, what later_ counts as used
   std::map<Place, Resources> entitled_;  // to who waits within his own quota
   std::map<ObjectKey, std::pair<Place, Resources>> entitlements_;
   mutable std::map<Place, std::vector<Resources>> too_much_;  // amounts that would take away what others are entitled to

@@ -226,7 +226,7 @@ class Scheduling {
       order_.count(demand.queue, admission_.uncounted(demand, flavor));
       break;
     }
-    if (!demand.later.empty()) admission_.keep(demand, demand.later.front());
+    if (why.reason == nullptr && !demand.later.empty()) admission_.keep(demand, demand.later.front());
     if (const auto due = explained_until(candidate, false)) return look_again_at(std::min(*due, why.again.value_or(Time::max())));
     Admission::Refusal refusal = admission_.why_not(job, *candidate.needs, demand);
     if (why.reason == nullptr) {

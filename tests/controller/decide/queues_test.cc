@@ -511,6 +511,21 @@ TEST(AQueueWithinItsQuota, StopsNobodyOfHigherPriorityForNodesAlone) {
   EXPECT_FALSE(world.pods("mine").empty());
 }
 
+TEST(AQueueWithinItsQuota, StopsAsManyAsItsWaitingJobsNeedTogether) {
+  World world = a_world_of(8, {make_queue("org", {}), make_queue("a", {gpus(64)}, "org"), make_queue("b", {gpus(0)}, "org")});
+  const std::vector<std::string> borrowers{"b1", "b2", "b3", "b4"};
+  for (const auto& name : borrowers) start(world, job_in("b", name, 2));
+  world.add(job_in("a", "first", 2));
+  world.add(job_in("a", "second", 2));
+  world.settle();
+  world.pass(60);
+  int stopped = 0;
+  for (const auto& name : borrowers) stopped += world.status(name).preemptions;
+  EXPECT_EQ(stopped, 2);
+  EXPECT_FALSE(world.pods("first").empty());
+  EXPECT_FALSE(world.pods("second").empty());
+}
+
 TEST(AQueueWithinItsQuota, StopsNobodyWhoDoesNotBorrow) {
   World world = a_world_of(4, {make_queue("org", {}), make_queue("a", {gpus(8)}, "org"), make_queue("b", {gpus(24)}, "org")});
   start(world, job_in("b", "b1", 3));
