@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,9 +19,9 @@ constexpr auto kUser = FailureClass::kUser, kInfrastructure = FailureClass::kInf
 
 /// Where the words of a rule are looked for.
 enum class In {
-  kLog,        // in any line
+  kLog,        // in any line; of the class User: in one that its process neither survived nor followed by another exception
   kGpuLog,     // in any line, where the job asks for GPUs
-  kException,  // they are the type of a Python exception that a line begins with
+  kException,  // they are the type of a Python exception that a line begins with; of the class User: as above
   kPeer,       // in any line: a connection to another worker broke, or none came about
   kRuntime,    // in the words of a container runtime that could not start the container
   kEviction    // in the words of a kubelet that ended the pod
@@ -77,7 +79,7 @@ constexpr auto kRules = std::to_array<Rule>({
     {In::kLog, "HIP out of memory", kUser, "OutOfMemory"},
     {In::kLog, "OutOfMemoryError", kUser, "OutOfMemory"},
     {In::kLog, "CUDA error: out of memory", kUser, "OutOfMemory"},
-    {In::kLog, "failure 'out of memory'", kUser, "OutOfMemory"},
+    {In::kLog, "'out of memory'", kUser, "OutOfMemory"},
     {In::kLog, "RESOURCE_EXHAUSTED: Out of memory", kUser, "OutOfMemory"},
     {In::kLog, "CUBLAS_STATUS_ALLOC_FAILED", kUser, "OutOfMemory"},
     {In::kLog, "DefaultCPUAllocator: can't allocate memory", kUser, "OutOfMemory"},
@@ -110,6 +112,18 @@ constexpr auto kRules = std::to_array<Rule>({
     {In::kLog, "backward through the graph a second time", kUser, "ProgramError"},
     {In::kLog, "finished reduction in the prior iteration", kUser, "ProgramError"},
 
+    // strerror() of storage: NFS, block devices, FUSE, Lustre.
+    {In::kLog, "Stale file handle", kInfrastructure, "StorageFailed"},
+    {In::kLog, "Input/output error", kInfrastructure, "StorageFailed"},
+    {In::kLog, "Remote I/O error", kInfrastructure, "StorageFailed"},
+    {In::kLog, "Transport endpoint is not connected", kInfrastructure, "StorageFailed"},
+    {In::kLog, "Cannot send after transport endpoint shutdown", kInfrastructure, "StorageFailed"},
+    {In::kLog, "No space left on device", kInfrastructure, "StorageFailed"},
+    {In::kLog, "failed writing file", kInfrastructure, "StorageFailed"},  // PyTorch's writer of archives
+    {In::kLog, "Disk quota exceeded", kUser, "StorageRefused"},
+    // As its user mounted it, or as the kernel leaves a file system after an error of the disk.
+    {In::kLog, "Read-only file system", kUnknown, "StorageRefused"},
+
     // Shells, Python's command line and argparse, Hugging Face, S3, HTTP.
     {In::kLog, "error: unrecognized arguments", kUser, "ProgramError"},
     {In::kLog, "error: the following arguments are required", kUser, "ProgramError"},
@@ -129,17 +143,6 @@ constexpr auto kRules = std::to_array<Rule>({
     {In::kLog, "401 Client Error", kUser, "AccessDenied"},
     {In::kLog, "403 Client Error", kUser, "AccessDenied"},
     {In::kLog, "404 Client Error", kUser, "AccessDenied"},
-
-    // strerror() of storage: NFS, block devices, FUSE, Lustre.
-    {In::kLog, "Stale file handle", kInfrastructure, "StorageFailed"},
-    {In::kLog, "Input/output error", kInfrastructure, "StorageFailed"},
-    {In::kLog, "Remote I/O error", kInfrastructure, "StorageFailed"},
-    {In::kLog, "Transport endpoint is not connected", kInfrastructure, "StorageFailed"},
-    {In::kLog, "Cannot send after transport endpoint shutdown", kInfrastructure, "StorageFailed"},
-    {In::kLog, "No space left on device", kInfrastructure, "StorageFailed"},
-    {In::kLog, "failed writing file", kInfrastructure, "StorageFailed"},  // PyTorch's writer of archives
-    {In::kLog, "Disk quota exceeded", kUser, "StorageRefused"},
-    {In::kLog, "Read-only file system", kUser, "StorageRefused"},
 
     // NCCL's NET/IB transport, and what strerror() says of a network.
     {In::kLog, "NET/IB : Got completion from peer", kInfrastructure, "NetworkFailed"},
@@ -248,28 +251,21 @@ bool is_nodes(const std::string& reason) {
   return std::find(kNot.begin(), kNot.end(), reason) == kNot.end();
 }
 
-std::vector<std::string_view> lines_of(const Failure& failure) {
-  std::vector<std::string_view> lines;
-  std::string_view left = failure.message;
-  while (!left.empty()) {
-    const auto end = left.find('\n');
-    lines.push_back(left.substr(0, end));
-    left = end == std::string_view::npos ? "" : left.substr(end + 1);
-  }
-  lines.insert(lines.end(), failure.lastLines.begin(), failure.lastLines.end());
-  return lines;
-}
+/// A line of a log, as Python and PyTorch write it.
+struct Line {
+  std::string_view all;
+  std::string_view process;    // "[rank3]:", the prefix of PyTorch or torchrun; empty: none is given
+  std::string_view text;       // without it
+  std::string_view exception;  // the type, where the line ends a traceback
+  bool survived = false;       // caught, or the process trained on after it
+  bool superseded = false;     // another exception came after it in the same process
+};
 
-/// The last name of "[rank3]: json.decoder.JSONDecodeError: Expecting …", as Python writes the end of a traceback; empty: it is no such
-/// line.
+/// "JSONDecodeError" of "json.decoder.JSONDecodeError: Expecting …", as Python writes the end of a traceback; empty: it is no such line.
 std::string_view exception_of(std::string_view line) {
   const auto is_name = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
   };
-  if (line.starts_with('[')) {  // torchrun's and PyTorch's prefixes
-    const auto end = line.find("]:");
-    line = end == std::string_view::npos ? "" : line.substr(end + 2);
-  }
   line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
   const auto end = std::find_if(line.begin(), line.end(), [&](char c) { return !is_name(c) && c != '.'; });
   if (end != line.end() && *end != ':') return {};
@@ -277,8 +273,120 @@ std::string_view exception_of(std::string_view line) {
   return name.substr(name.rfind('.') + 1);  // npos + 1 is 0
 }
 
-bool holds(const Rule& rule, std::string_view line, const Circumstances& around) {
-  const bool has_words = line.find(rule.words) != std::string_view::npos;
+Line parse(std::string_view all) {
+  Line line{.all = all, .process = {}, .text = all, .exception = {}};
+  while (line.text.starts_with('[')) {
+    const auto end = line.text.find("]:");
+    if (end == std::string_view::npos || line.text.find(' ') < end) break;
+    line.text.remove_prefix(end + 2);
+    if (line.text.starts_with(' ')) line.text.remove_prefix(1);
+  }
+  line.process = all.substr(0, all.size() - line.text.size());
+  line.exception = exception_of(line.text);
+  return line;
+}
+
+/// An exception that a program may end by, and not one by which its launcher says that it ended.
+bool is_programs_end(std::string_view exception) {
+  static constexpr std::array<std::string_view, 3> kNot{"Error", "ChildFailedError", "CalledProcessError"};
+  if (std::find(kNot.begin(), kNot.end(), exception) != kNot.end()) return false;
+  static constexpr std::array<std::string_view, 4> kEndings{"Error", "Exception", "Interrupt", "Timeout"};
+  return std::any_of(kEndings.begin(), kEndings.end(), [exception](auto ending) { return exception.ends_with(ending); });
+}
+
+bool is_traceback(const Line& line) { return line.text.starts_with("Traceback (most recent call last)"); }
+bool is_cause_of_next(const Line& line) { return line.text.starts_with("The above exception was the direct cause"); }
+bool joins_exceptions(const Line& line) {
+  return is_cause_of_next(line) || line.text.starts_with("During handling of the above exception") ||
+         line.text.starts_with("Original Traceback");  // of a DataLoader's worker
+}
+
+/// Behind the traceback that begins after `at`, and all those that it is joined with.
+std::size_t end_of_traceback(const std::vector<Line>& lines, std::size_t at) {
+  while (++at < lines.size()) {
+    const Line& line = lines[at];
+    if (line.text.empty() || line.text.starts_with(' ') || line.text.starts_with('>'))
+      continue;  // loguru points with > at a frame
+    if (is_traceback(line) || joins_exceptions(line)) continue;
+    if (line.exception.empty()) return at;  // another line came between
+    std::size_t next = at + 1;
+    while (next < lines.size() && lines[next].text.empty()) ++next;
+    if (next == lines.size() || !joins_exceptions(lines[next])) return at + 1;
+  }
+  return lines.size();
+}
+
+/// What Python prints of exceptions that end no program: in __del__(), at exit, in a thread.
+bool begins_ignored(const Line& line) {
+  return line.text.starts_with("Exception ignored ") || line.text.starts_with("Exception in thread ") ||
+         line.text.starts_with("Error in atexit.");
+}
+
+std::vector<Line> without_ignored(const std::vector<Line>& lines) {
+  std::vector<Line> kept;
+  for (std::size_t i = 0; i < lines.size();) {
+    if (begins_ignored(lines[i])) {
+      i = end_of_traceback(lines, i);
+    } else {
+      kept.push_back(lines[i++]);
+    }
+  }
+  return kept;
+}
+
+/// "step 2210 loss 2.914": who prints that still trains, unless it is what wandb sums up at the end.
+bool tells_progress(const Line& line) {
+  const bool has_number = line.text.find_first_of("0123456789") != std::string_view::npos;
+  if (!has_number || !line.exception.empty() || line.text.starts_with(' ') || line.text.starts_with("wandb:")) return false;
+  std::string text(line.text);
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  static constexpr std::array<const char*, 4> kWords{"step", "epoch", "iteration", "loss"};
+  return std::any_of(kWords.begin(), kWords.end(), [&text](const char* word) { return text.find(word) != std::string::npos; });
+}
+
+/// The tracebacks that logging.exception() wrote, and all that a process wrote before it told of progress.
+void note_survived(std::vector<Line>& lines) {
+  for (std::size_t i = 0; i + 1 < lines.size(); ++i) {
+    const bool is_record = lines[i].text.find("ERROR") != std::string_view::npos;
+    if (!is_record || !is_traceback(lines[i + 1])) continue;
+    const std::size_t end = end_of_traceback(lines, i);
+    for (std::size_t j = i + 1; j < end; ++j) lines[j].survived = true;
+  }
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    if (!tells_progress(lines[i])) continue;
+    for (std::size_t j = 0; j < i; ++j) lines[j].survived = lines[j].survived || lines[j].process == lines[i].process;
+  }
+}
+
+/// All that a process wrote before the exception that ended it; what was raised "from" another exception ended no more than that one did.
+void note_superseded(std::vector<Line>& lines) {
+  bool has_cause = false;
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    if (joins_exceptions(lines[i])) has_cause = is_cause_of_next(lines[i]);
+    if (lines[i].survived || !is_programs_end(lines[i].exception)) continue;
+    for (std::size_t j = 0; j < i && !has_cause; ++j)
+      lines[j].superseded = lines[j].superseded || lines[j].process == lines[i].process;
+    has_cause = false;
+  }
+}
+
+std::vector<Line> lines_of(const Failure& failure) {
+  std::vector<Line> all;
+  for (const auto& line : failure.lastLines) all.push_back(parse(line));
+  std::vector<Line> lines = without_ignored(all);
+  note_survived(lines);
+  note_superseded(lines);
+  for (std::string_view left = failure.message; !left.empty();) {
+    const auto end = left.find('\n');
+    lines.push_back(parse(left.substr(0, end)));
+    left = end == std::string_view::npos ? "" : left.substr(end + 1);
+  }
+  return lines;
+}
+
+bool holds(const Rule& rule, const Line& line, const Circumstances& around) {
+  const bool has_words = line.all.find(rule.words) != std::string_view::npos;
   const bool was_not_started = around.container_reason == "StartError" || around.container_reason == "ContainerCannotRun";
   switch (rule.in) {
     case In::kLog: return has_words && !was_not_started;
@@ -286,27 +394,45 @@ bool holds(const Rule& rule, std::string_view line, const Circumstances& around)
     case In::kPeer: return has_words && !around.peers_are_told;
     case In::kRuntime: return has_words && was_not_started;
     case In::kEviction: return has_words && !around.pod_reason.empty();
-    case In::kException: return has_words && exception_of(line) == rule.words;
+    case In::kException: return has_words && line.exception == rule.words;
   }
   return false;
 }
 
 /// What a program that a signal ended had written before may have been survived, or be another process's. NCCL's watchdog and
 /// std::terminate end by SIGABRT after they told why.
-bool may_tell(In in, const Failure& failure) {
+bool may_tell(const Rule& rule, const Failure& failure) {
   if (!failure.signal) return true;
-  return in != In::kException && (in != In::kPeer || failure.signal == "SIGABRT");
+  const bool needs_reason = rule.in == In::kPeer || rule.failure_class == kUser;
+  return rule.in != In::kException && (!needs_reason || failure.signal == "SIGABRT");
+}
+
+bool is_of_program(const Rule& rule) { return rule.failure_class == kUser && (rule.in == In::kLog || rule.in == In::kException); }
+
+/// Of a process that told both of an error of its program and of a peer that is gone, nobody knows which came of the other. (That a peer was
+/// not there yet is mostly a warning of the start.)
+bool is_ambiguous(const Rule& found, const Line& at, const std::vector<Line>& lines, const Circumstances& around) {
+  if (found.in != In::kPeer && !is_of_program(found)) return false;
+  return std::any_of(kRules.begin(), kRules.end(), [&](const Rule& other) {
+    const bool tells_loss = other.in == In::kPeer && std::string_view(other.reason) != "PeersNotMet";
+    const bool contradicts = found.in == In::kPeer ? is_of_program(other) : tells_loss;
+    return contradicts && std::any_of(lines.begin(), lines.end(), [&](const Line& line) {
+             return !line.survived && line.process == at.process && holds(other, line, around);
+           });
+  });
 }
 
 std::optional<Verdict> by_words(const Failure& failure, const Circumstances& around) {
   const auto lines = lines_of(failure);
   for (const auto& rule : kRules) {
-    if (!may_tell(rule.in, failure)) continue;
-    for (const auto line : lines) {
-      if (!holds(rule, line, around)) continue;
+    if (!may_tell(rule, failure)) continue;
+    for (const auto& line : lines) {
+      const bool is_past = is_of_program(rule) && (line.survived || line.superseded);
+      if (is_past || !holds(rule, line, around)) continue;
+      if (is_ambiguous(rule, line, lines, around)) return Verdict{.line = std::string(line.all)};
       return Verdict{.failure_class = rule.failure_class,
                      .reason = rule.reason == nullptr ? "" : rule.reason,
-                     .line = std::string(line),
+                     .line = std::string(line.all),
                      .is_secondary = rule.in == In::kPeer};
     }
   }
