@@ -49,6 +49,18 @@ bool has_proved_itself(const Review& review, Outcome outcome) {
   return (tells_steps && outcome == Outcome::kCounted) || review.now >= since_of(status, condition::kRunning) + kProvedAfter;
 }
 
+/// By the job's rules, else by the failure's class. A program that ran well has its command, paths and sizes right, and the end of its log may
+/// tell of what it survived: what only its words call its user's error is counted, so that they end no long run by themselves.
+Ruling ruling_on_cause(const Review& review, const Failure& cause) {
+  const auto& spec = review.job.spec;
+  Ruling ruling = ruling_on(cause, spec.lifecycle.failurePolicy);
+  const bool by_words = spec.engine == contract::Engine::kCustom && !cause.lastLines.empty();
+  if (ruling.outcome == Outcome::kFail && !ruling.rule && by_words && has_proved_itself(review, Outcome::kCounted)) {
+    ruling.outcome = Outcome::kCounted;
+  }
+  return ruling;
+}
+
 /// A gang that fails again and again before it ran well is restarted ever more slowly: at once, then 1, 2, 4 … s after the last failure; up
 /// to 30 s where the restarts are counted and will be used up, else up to 10 min.
 Time restart_due(const Review& review, Outcome outcome) {
@@ -89,7 +101,7 @@ void restart(Review& review, Failure cause, Replace replace) {
   if (cause.at.empty()) cause.at = contract::to_rfc3339(review.now);
   recall_departure(review, cause);
   const auto& lifecycle = review.job.spec.lifecycle;
-  const Ruling ruling = ruling_on(cause, lifecycle.failurePolicy);
+  const Ruling ruling = ruling_on_cause(review, cause);
   cause.policyRule = ruling.rule;
   const bool is_last = ruling.outcome == Outcome::kCounted && review.status.restarts >= lifecycle.maxRestarts;
   if (ruling.outcome != Outcome::kFail && !is_last) {

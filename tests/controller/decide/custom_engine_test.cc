@@ -152,6 +152,40 @@ TEST(ACustomJob, FailsAtOnceWhereItsProgramTellsOfItsUsersError) {
   EXPECT_EQ(world.status().restarts, 0);
 }
 
+TEST(ACustomJob, ThatRanWellIsNotFailedByWordsOfItsUsersErrorAloneButOnItsBudget) {
+  World world = a_custom_world([](auto& spec) { spec.lifecycle.maxRestarts = 1; });
+  world.pass(61);
+  world.exit(1, 1, "KeyError: 'text'");
+  world.settle();
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
+  EXPECT_EQ(world.status().failure->failureClass, FailureClass::kUser);
+  EXPECT_EQ(world.status().restarts, 1);
+  world.pass(61);
+  world.exit(1, 1, "KeyError: 'text'");
+  world.settle();
+  EXPECT_EQ(world.condition("Failed").reason, "MaxRestartsExceeded");
+}
+
+TEST(ACustomJob, ThatRanWellFailsAtOnceByItsOwnRuleAndByWhatNoWordsTell) {
+  World ruled = a_custom_world([](auto& spec) {
+    spec.lifecycle.failurePolicy.rules = {{.action = contract::FailureAction::kFail, .onMessage = "KeyError"}};
+  });
+  ruled.pass(61);
+  ruled.exit(1, 1, "KeyError: 'text'");
+  ruled.settle();
+  EXPECT_EQ(ruled.status().phase, Phase::kFailed);
+  World killed = a_custom_world();
+  killed.pass(61);
+  killed.exit(1, 137);
+  killed.change_pod("a-1-1", [](Pod& pod) {
+    pod.worker->exit_reason = "OOMKilled";
+    pod.worker->memory_limited = true;
+  });
+  killed.settle();
+  EXPECT_EQ(killed.status().phase, Phase::kFailed);
+  EXPECT_EQ(killed.condition("Failed").reason, "OutOfMemory");
+}
+
 TEST(ACustomJob, ShowsTheRankThatTorchrunSaysFailedFirst) {
   World world = a_custom_world();
   world.exit(1, 1,
