@@ -276,7 +276,11 @@ void Admission::put_back(const Charge& charge) { move(later(), charge, true); }
 Queues::Claim Admission::claim(const Demand& demand, const Labels& labels, const Charge& charge) {
   const Index other = queues_.find(charge.queue);
   const bool is_of_tree = other >= 0 && other != demand.queue && queues_.root(other) == queues_.root(demand.queue);
-  return is_of_tree ? later().claim(demand.queue, labels, demand.amounts, other) : Queues::Claim{.is_within = true};
+  if (!is_of_tree) return {.is_within = true};
+  if (demand.left) move(later(), *demand.left, false);
+  const Queues::Claim out = later().claim(demand.queue, labels, demand.amounts, other);
+  if (demand.left) move(later(), *demand.left, true);
+  return out;
 }
 
 bool Admission::may_reclaim(const Demand& demand, const Labels& labels, const Charge* charge) {

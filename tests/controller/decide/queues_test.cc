@@ -526,6 +526,25 @@ TEST(AQueueWithinItsQuota, StopsAsManyAsItsWaitingJobsNeedTogether) {
   EXPECT_FALSE(world.pods("second").empty());
 }
 
+TEST(AQueueWithinItsQuota, LosesNothingToAnotherPriorityForAPodThatItsJobLeftOnALostNode) {
+  World world = a_world_of(4, {make_queue("org", {}), make_queue("a", {gpus(16)}, "org"), make_queue("b", {gpus(0)}, "org")});
+  start(world, job_in("a", "mine", 2));
+  lose_node_of(world, 1, "mine");
+  world.edit("mine", [](contract::TrainingJobSpec& spec) { spec.suspend = true; });
+  world.pass(1);
+  world.pass(20);
+  Job borrower = job_in("b", "borrower");
+  borrower.spec.priorityClassName = "high";
+  start(world, borrower);
+  ASSERT_TRUE(runs(world, "borrower")) << "8 of a are on the lost node, and 8 free";
+  world.edit("mine", [](contract::TrainingJobSpec& spec) { spec.suspend = false; });
+  world.settle();
+  EXPECT_EQ(world.pods("mine"), (std::vector<std::string>{"mine-0-2", "mine-1-1", "mine-1-2"}));
+  EXPECT_TRUE(world.pods("borrower").empty());
+  world.pass(2'000);
+  EXPECT_EQ(world.status("borrower").preemptions, 1);
+}
+
 TEST(AQueueWithinItsQuota, StopsNobodyWhoDoesNotBorrow) {
   World world = a_world_of(4, {make_queue("org", {}), make_queue("a", {gpus(8)}, "org"), make_queue("b", {gpus(24)}, "org")});
   start(world, job_in("b", "b1", 3));
