@@ -286,12 +286,16 @@ Line parse(std::string_view all) {
   return line;
 }
 
+/// By custom, not by rule; a log has other words before a colon.
+bool is_named_as_exception(std::string_view name) {
+  static constexpr std::array<std::string_view, 4> kEndings{"Error", "Exception", "Interrupt", "Timeout"};
+  return std::any_of(kEndings.begin(), kEndings.end(), [name](auto ending) { return name.ends_with(ending); });
+}
+
 /// An exception that a program may end by, and not one by which its launcher says that it ended.
 bool is_programs_end(std::string_view exception) {
   static constexpr std::array<std::string_view, 3> kNot{"Error", "ChildFailedError", "CalledProcessError"};
-  if (std::find(kNot.begin(), kNot.end(), exception) != kNot.end()) return false;
-  static constexpr std::array<std::string_view, 4> kEndings{"Error", "Exception", "Interrupt", "Timeout"};
-  return std::any_of(kEndings.begin(), kEndings.end(), [exception](auto ending) { return exception.ends_with(ending); });
+  return is_named_as_exception(exception) && std::find(kNot.begin(), kNot.end(), exception) == kNot.end();
 }
 
 bool is_traceback(const Line& line) { return line.text.starts_with("Traceback (most recent call last)"); }
@@ -334,10 +338,13 @@ std::vector<Line> without_ignored(const std::vector<Line>& lines) {
   return kept;
 }
 
-/// "step 2210 loss 2.914": who prints that still trains, unless it is what wandb sums up at the end.
+/// "step 2210 loss 2.914": who prints that still trains, unless it is what wandb sums up at the end, or a command line that a launcher
+/// repeats.
 bool tells_progress(const Line& line) {
   const bool has_number = line.text.find_first_of("0123456789") != std::string_view::npos;
-  if (!has_number || !line.exception.empty() || line.text.starts_with(' ') || line.text.starts_with("wandb:")) return false;
+  const bool is_other =
+      line.text.starts_with(' ') || line.text.starts_with("wandb:") || line.text.find("--") != std::string_view::npos;
+  if (!has_number || is_other || is_named_as_exception(line.exception)) return false;
   std::string text(line.text);
   std::transform(text.begin(), text.end(), text.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
