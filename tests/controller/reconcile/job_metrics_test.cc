@@ -1,7 +1,6 @@
 #include "controller/reconcile/job_metrics.h"
 
 #include <fstream>
-#include <regex>
 #include <set>
 #include <sstream>
 
@@ -124,6 +123,16 @@ std::string read(const std::string& path) {
   return text.str();
 }
 
+/// All words trainyard_….
+std::set<std::string> metrics_in(const std::string& text) {
+  std::set<std::string> out;
+  for (auto at = text.find("trainyard_"); at != std::string::npos; at = text.find("trainyard_", at + 1)) {
+    const auto end = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_", at);
+    out.insert(text.substr(at, end - at));
+  }
+  return out;
+}
+
 TEST(ControllerMetrics, AreTheOnesThatDashboardAlertsAndDocumentsName) {
   std::set<std::string> known;
   for (const auto& metric : observe::controller_metrics()) {
@@ -131,13 +140,10 @@ TEST(ControllerMetrics, AreTheOnesThatDashboardAlertsAndDocumentsName) {
     if (metric.type != observe::MetricType::kHistogram) continue;
     for (const char* part : {"_bucket", "_sum", "_count"}) known.insert(metric.name + part);
   }
-  const std::regex name("trainyard_[a-z_]+");
   for (const char* file : {"helm/files/dashboard.json", "helm/templates/alerts.yaml"}) {
     const std::string text = read(file);
     ASSERT_FALSE(text.empty()) << file;
-    std::set<std::string> named;
-    for (auto it = std::sregex_iterator(text.begin(), text.end(), name); it != std::sregex_iterator(); ++it)
-      named.insert(it->str());
+    const std::set<std::string> named = metrics_in(text);
     EXPECT_GT(named.size(), 3u) << file;
     for (const auto& metric : named) EXPECT_TRUE(known.contains(metric)) << file << " names " << metric;
   }
