@@ -254,7 +254,7 @@ class Controller {
                   const auto silent = std::chrono::duration_cast<std::chrono::seconds>(SteadyClock::now() - last);
                   return silent < kBrainHangs ? "" : "nothing was decided for " + std::to_string(silent.count()) + " s";
                 },
-            .readiness = [this] { return watcher_->synced() ? "" : "jobs, pods, nodes and claims have not all been listed yet"; },
+            .readiness = [this] { return watcher_->synced() ? "" : "what is watched has not all been listed yet"; },
             .metrics =
                 [this] {
                   metrics_.set("process_resident_memory_bytes", {}, static_cast<double>(resident_bytes()));
