@@ -47,8 +47,9 @@ void refine(benchmark::State& state) {
   auto spec = test::make_job("a", 32, 8).spec;
   spec.parallelism.tensor = 8;
   spec.parallelism.pipeline = 4;
-  spec.model.size->layers = 96;
-  spec.model.size->heads = spec.model.size->hiddenSize = 64;
+  spec.model.size = contract::ModelSize{
+      .layers = 96, .hiddenSize = 8192, .heads = 64, .keyValueHeads = 8, .feedForwardSize = 28672, .vocabularySize = 128256};
+  if (decide::links_of(spec).empty()) return state.SkipWithError("no links: is the spec valid?");
   const Gang gang = gang_of(32);
   const decide::Topology topology(cluster);
   const auto found = std::get<decide::Placement>(decide::place_gang(topology, gang)).nodes;
