@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cctype>
+#include <functional>
 
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/distributed/c10d/Types.hpp>
 
 namespace trainyard::mesh {
@@ -40,6 +42,59 @@ void BackendComm::guard(const char* call, Step&& step) const {
     if (tells_of_this_device(error)) throw;
     lost(call, error);
   }
+}
+
+class BackendComm::Started final : public Pending {
+ public:
+  /// `tensors` live as long as the call; `finish` is done once it has ended well.
+  Started(const BackendComm& comm, const char* call, std::vector<at::Tensor> tensors, std::function<Work()> start,
+          std::function<void()> finish = {})
+      : comm_(comm), call_(call), tensors_(std::move(tensors)), finish_(std::move(finish)) {
+    comm_.guard(call_, [&] { work_ = start(); });
+  }
+  void wait() override {
+    comm_.guard(call_, [&] { work_->wait(); });
+    if (finish_) finish_();
+  }
+
+ private:
+  const BackendComm& comm_;
+  const char* call_;
+  std::vector<at::Tensor> tensors_;
+  std::function<void()> finish_;
+  Work work_;
+};
+
+std::unique_ptr<Pending> BackendComm::start_all_gather(at::Tensor& whole, const at::Tensor& part) {
+  return std::make_unique<Started>(*this, "all_gather", std::vector{whole, part},
+                                   [&, in = part]() mutable { return backend_->_allgather_base(whole, in); });
+}
+
+std::unique_ptr<Pending> BackendComm::start_reduce_scatter(at::Tensor& part, const at::Tensor& whole) {
+  if (device_.is_cuda()) {
+    return std::make_unique<Started>(*this, "reduce_scatter", std::vector{part, whole},
+                                     [&, in = whole]() mutable { return backend_->_reduce_scatter_base(part, in); });
+  }
+  // Gloo's own would reduce all of it on every rank, which sends twice the bytes. The sum is taken in rank order.
+  at::Tensor parts = at::empty_like(whole);
+  return std::make_unique<Started>(
+      *this, "reduce_scatter", std::vector{part, whole, parts}, [&, in = whole]() mutable { return exchange(parts, in); },
+      [part, parts, ranks = size()]() mutable {
+        const at::NoGradGuard no_grad;
+        const auto of_rank = parts.view({ranks, -1}).unbind();
+        part.copy_(of_rank.front());
+        for (std::size_t rank = 1; rank < of_rank.size(); ++rank) part.add_(of_rank[rank]);
+      });
+}
+
+std::unique_ptr<Pending> BackendComm::start_all_to_all(at::Tensor& out, const at::Tensor& whole) {
+  return std::make_unique<Started>(*this, "all_to_all", std::vector{out, whole},
+                                   [&, in = whole]() mutable { return exchange(out, in); });
+}
+
+BackendComm::Work BackendComm::exchange(at::Tensor& out, at::Tensor& in) {
+  std::vector<std::int64_t> equal_out, equal_in;
+  return backend_->alltoall_base(out, in, equal_out, equal_in);
 }
 
 void BackendComm::all_reduce(at::Tensor& tensor, ReduceOp op) {

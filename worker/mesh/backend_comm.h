@@ -46,12 +46,18 @@ class BackendComm final : public Comm {
   void send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) override;
   void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) override;
   void barrier() override;
+  std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) override;
+  std::unique_ptr<Pending> start_reduce_scatter(at::Tensor& part, const at::Tensor& whole) override;
+  std::unique_ptr<Pending> start_all_to_all(at::Tensor& out, const at::Tensor& whole) override;
 
  private:
   using Work = c10::intrusive_ptr<c10d::Work>;
+  class Started;
   /// Starts a call and waits for it: Gloo finds a closed connection at either.
   template <class Step>
   void guard(const char* call, Step&& step) const;
+  /// All parts are of one size.
+  Work exchange(at::Tensor& out, at::Tensor& in);
   [[noreturn]] void lost(const char* call, const std::exception& error) const;
 
   c10::intrusive_ptr<c10d::Backend> backend_;

@@ -98,6 +98,52 @@ TEST(Connect, FourRanksReduceGatherAndPassOnOverGloo) {
       });
 }
 
+TEST(Connect, CallsThatWereStartedTogetherEndInTheirOrderOverGloo) {
+  connect_ranks(
+      3, [](auto&) {},
+      [](Mesh& mesh) {
+        Comm& group = mesh.world();
+        constexpr std::int64_t kPart = 5000;
+        const at::Tensor mine = at::full({kPart}, mesh.rank(), at::kBFloat16);
+        const at::Tensor numbers = at::arange(3 * kPart, at::kFloat), other = numbers + 0.25f * static_cast<float>(mesh.rank());
+        at::Tensor whole = at::empty({3 * kPart}, at::kBFloat16), sum = at::empty({kPart}), out = at::empty({3 * kPart});
+        const auto gather = group.start_all_gather(whole, mine);
+        const auto reduce = group.start_reduce_scatter(sum, numbers);
+        const auto exchange = group.start_all_to_all(out, other);
+        at::Tensor one = at::ones({1});
+        mesh.world().all_reduce(one, ReduceOp::kSum);
+        EXPECT_EQ(one.item<float>(), 3);
+        reduce->wait();
+        gather->wait();
+        exchange->wait();
+        for (std::int32_t rank = 0; rank < 3; ++rank) {
+          EXPECT_TRUE(at::equal(whole.narrow(0, rank * kPart, kPart), at::full({kPart}, rank, at::kBFloat16)));
+          EXPECT_TRUE(at::equal(out.narrow(0, rank * kPart, kPart),
+                                numbers.narrow(0, mesh.rank() * kPart, kPart) + 0.25f * static_cast<float>(rank)));
+        }
+        EXPECT_TRUE(at::equal(sum, numbers.narrow(0, mesh.rank() * kPart, kPart) * 3));
+        mesh.world().barrier();
+      });
+}
+
+TEST(Connect, AnswersACallThatWasStartedWithARankThatLeftWithPeerLost) {
+  std::optional<std::string> message;
+  connect_ranks(
+      2, [](auto&) {},
+      [&](Mesh& mesh) {
+        mesh.world().barrier();
+        if (mesh.rank() == 1) return;
+        at::Tensor sum = at::empty({4});
+        try {
+          mesh.data().start_reduce_scatter(sum, at::ones({8}))->wait();
+        } catch (const PeerLost& error) {
+          message = error.what();
+        }
+      });
+  ASSERT_TRUE(message);
+  EXPECT_EQ(message->rfind("Gloo reduce_scatter among 2 ranks, as rank 0: ", 0), 0u) << *message;
+}
+
 TEST(Connect, ThreeStagesWithATiedEmbeddingMeetAndLeaveTogether) {
   std::atomic<int> left = 0;
   connect_ranks(

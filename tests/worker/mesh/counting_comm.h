@@ -35,6 +35,18 @@ class CountingComm : public Comm {
   }
   void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) override { inner_.receive(tensor, from, tag); }
   void barrier() override { inner_.barrier(); }
+  std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) override {
+    sent_ += (size() - 1) * bytes(part);
+    return inner_.start_all_gather(whole, part);
+  }
+  std::unique_ptr<Pending> start_reduce_scatter(at::Tensor& part, const at::Tensor& whole) override {
+    sent_ += (size() - 1) * bytes(part);
+    return inner_.start_reduce_scatter(part, whole);
+  }
+  std::unique_ptr<Pending> start_all_to_all(at::Tensor& out, const at::Tensor& whole) override {
+    sent_ += bytes(whole) / size() * (size() - 1);
+    return inner_.start_all_to_all(out, whole);
+  }
 
  private:
   static std::int64_t bytes(const at::Tensor& tensor) { return static_cast<std::int64_t>(tensor.nbytes()); }

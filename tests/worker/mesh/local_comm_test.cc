@@ -33,6 +33,19 @@ TEST(LocalComm, GathersInRankOrder) {
   });
 }
 
+TEST(LocalComm, PutsPartsTogetherAndSumsAndExchangesThem) {
+  run_ranks(ranks(3), [](Mesh& mesh) {
+    Comm& group = mesh.world();
+    at::Tensor whole = at::empty({6}), part = at::empty({2}), out = at::empty({6});
+    group.start_all_gather(whole, at::full({2}, mesh.rank(), at::kFloat))->wait();
+    EXPECT_TRUE(at::equal(whole, at::tensor({0.f, 0.f, 1.f, 1.f, 2.f, 2.f})));
+    group.start_reduce_scatter(part, at::arange(6, at::kFloat) * (mesh.rank() + 1))->wait();
+    EXPECT_TRUE(at::equal(part, at::tensor({0.f, 1.f}) * 6 + 12 * mesh.rank()));
+    group.start_all_to_all(out, at::arange(6, at::kFloat) + 10 * mesh.rank())->wait();
+    EXPECT_TRUE(at::equal(out, at::tensor({0.f, 1.f, 10.f, 11.f, 20.f, 21.f}) + 2 * mesh.rank()));
+  });
+}
+
 TEST(LocalComm, BroadcastsWhatTheRootHas) {
   run_ranks(ranks(3), [](Mesh& mesh) {
     at::Tensor value = at::full({2}, mesh.rank());
