@@ -7,11 +7,13 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/distributed/c10d/Types.hpp>
 
+#include "worker/plan/pipeline.h"
+
 namespace trainyard::mesh {
 namespace {
 
-/// A neighbour of a 1F1B pipeline is never this far behind, so that waiting for the oldest send cannot close a circle.
-constexpr std::size_t kMostSends = 16;
+/// In no schedule can waiting for the oldest of so many sends close a circle.
+constexpr std::size_t kMostSends = plan::kSendsOnTheirWay;
 
 }  // namespace
 

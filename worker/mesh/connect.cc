@@ -23,6 +23,7 @@
 #include "worker/mesh/backend_comm.h"
 #include "worker/mesh/local_comm.h"
 #include "worker/mesh/meeting.h"
+#include "worker/plan/stages.h"
 
 namespace trainyard::mesh {
 namespace {
@@ -150,7 +151,9 @@ std::unique_ptr<Mesh> connect(const RankConfig& config) {
                       .tensor = solo_comm(),
                       .pipeline = solo_comm(),
                       .activations = solo_comm(),
-                      .gradients = solo_comm()};
+                      .gradients = solo_comm(),
+                      .activations_around = solo_comm(),
+                      .gradients_around = solo_comm()};
     return std::make_unique<Mesh>(layout, config.rank, device, std::move(comms));
   }
   Connector connector(config, layout, device);
@@ -163,8 +166,14 @@ std::unique_ptr<Mesh> connect(const RankConfig& config) {
   comms.pipeline = connector.along("pipeline", Axis::kPp);
   comms.activations = connector.along("activations", Axis::kPp, Connector::Use::kPointToPoint);
   comms.gradients = connector.along("gradients", Axis::kPp, Connector::Use::kPointToPoint);
+  const bool around = plan::chunks_per_stage(config.spec.parallelism) > 1;
+  const auto link_around = [&](const char* name) {
+    return around ? connector.along(name, Axis::kPp, Connector::Use::kPointToPoint) : solo_comm();
+  };
+  comms.activations_around = link_around("activations-around");
+  comms.gradients_around = link_around("gradients-around");
   auto mesh = std::make_unique<Mesh>(layout, config.rank, device, std::move(comms), connector.farewell());
-  meet_in_pairs(*mesh, config.spec.model.size && config.spec.model.size->tieEmbeddings);
+  meet_in_pairs(*mesh, config.spec.model.size && config.spec.model.size->tieEmbeddings, around);
   return mesh;
 }
 

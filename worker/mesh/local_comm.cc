@@ -190,6 +190,8 @@ std::vector<std::unique_ptr<Mesh>> LocalWorld::make_meshes(const contract::Layou
     deal(layout.group(contract::Axis::kPp, rank), &Mesh::Comms::pipeline);
     deal(layout.group(contract::Axis::kPp, rank), &Mesh::Comms::activations);
     deal(layout.group(contract::Axis::kPp, rank), &Mesh::Comms::gradients);
+    deal(layout.group(contract::Axis::kPp, rank), &Mesh::Comms::activations_around);
+    deal(layout.group(contract::Axis::kPp, rank), &Mesh::Comms::gradients_around);
   }
   std::vector<std::unique_ptr<Mesh>> meshes;
   for (const std::int32_t rank : everybody) {

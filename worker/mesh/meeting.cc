@@ -1,5 +1,7 @@
 #include "worker/mesh/meeting.h"
 
+#include <limits>
+
 namespace trainyard::mesh {
 
 std::vector<StagePair> stage_pairs(std::int32_t num_stages, bool tied_embeddings) {
@@ -9,20 +11,22 @@ std::vector<StagePair> stage_pairs(std::int32_t num_stages, bool tied_embeddings
   return pairs;
 }
 
-void meet_in_pairs(Mesh& mesh, bool tied_embeddings) {
-  constexpr std::int32_t kTag = (1 << 20) + 1;  // beyond those of a step
-  const std::int32_t mine = mesh.at().pp;
+void meet_in_pairs(Mesh& mesh, bool tied_embeddings, bool around) {
+  constexpr std::int32_t kTag = std::numeric_limits<std::int32_t>::max();  // beyond those of a step
+  const std::int32_t mine = mesh.at().pp, num_stages = mesh.layout().degrees().pp;
   const auto word = [&] { return at::zeros({1}, at::TensorOptions().device(mesh.device())); };
   at::Tensor received = word();
-  for (const auto& [earlier, later] : stage_pairs(mesh.layout().degrees().pp, tied_embeddings)) {
-    if (mine == earlier) {
-      mesh.activations().send(word(), later, kTag);
-      mesh.gradients().receive(received, later, kTag);
-    } else if (mine == later) {
-      mesh.activations().receive(received, earlier, kTag);
-      mesh.gradients().send(word(), earlier, kTag);
+  const auto meet = [&](const StagePair& pair, bool is_around) {
+    if (mine == pair.earlier) {
+      mesh.activations(is_around).send(word(), pair.later, kTag);
+      mesh.gradients(is_around).receive(received, pair.later, kTag);
+    } else if (mine == pair.later) {
+      mesh.activations(is_around).receive(received, pair.earlier, kTag);
+      mesh.gradients(is_around).send(word(), pair.earlier, kTag);
     }
-  }
+  };
+  for (const auto& pair : stage_pairs(num_stages, tied_embeddings)) meet(pair, false);
+  if (around) meet({.earlier = num_stages - 1, .later = 0}, true);
 }
 
 }  // namespace trainyard::mesh

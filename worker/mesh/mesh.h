@@ -15,14 +15,17 @@ namespace trainyard::mesh {
 /// Lives on the training thread.
 class Mesh {
  public:
-  /// A group of one rank is there too. Activations and gradients of a pipeline have groups of their own, since they pass each other.
+  /// A group of one rank is there too. Activations and gradients of a pipeline have groups of their own, since they pass each other; so
+  /// have those that go around, since of two stages each follows the other.
   struct Comms {
     std::unique_ptr<Comm> world;
     std::unique_ptr<Comm> data;
     std::unique_ptr<Comm> tensor;
-    std::unique_ptr<Comm> pipeline;     // collectives among the stages
-    std::unique_ptr<Comm> activations;  // point to point, from stage to stage
-    std::unique_ptr<Comm> gradients;    // point to point, back
+    std::unique_ptr<Comm> pipeline;            // collectives among the stages
+    std::unique_ptr<Comm> activations;         // point to point, from stage to stage
+    std::unique_ptr<Comm> gradients;           // point to point, back
+    std::unique_ptr<Comm> activations_around;  // from the last stage to the first, where a stage has chunks; else of one rank
+    std::unique_ptr<Comm> gradients_around;    // back
   };
 
   /// `farewell`: what leave() does; nothing where ranks need not wait for each other.
@@ -52,8 +55,8 @@ class Mesh {
   Comm& data() { return *comms_.data; }
   Comm& tensor() { return *comms_.tensor; }
   Comm& pipeline() { return *comms_.pipeline; }
-  Comm& activations() { return *comms_.activations; }
-  Comm& gradients() { return *comms_.gradients; }
+  Comm& activations(bool around = false) { return around ? *comms_.activations_around : *comms_.activations; }
+  Comm& gradients(bool around = false) { return around ? *comms_.gradients_around : *comms_.gradients; }
 
  private:
   contract::Layout layout_;

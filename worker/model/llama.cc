@@ -8,9 +8,10 @@
 
 namespace trainyard::model {
 
-LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh)
+LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk)
     : size_(size), mesh_(mesh), head_width_(plan::head_width(size)) {
-  const auto range = plan::split_layers(size, mesh.layout().degrees().pp).at(static_cast<std::size_t>(mesh.at().pp));
+  const std::int32_t num_stages = mesh.layout().degrees().pp, part = chunk.index * num_stages + mesh.at().pp;
+  const auto range = plan::split_layers(size, num_stages * chunk.count).at(static_cast<std::size_t>(part));
   for (std::int32_t i = range.first; i < range.last; ++i) {
     const auto get = [&, at = "model.layers." + std::to_string(i) + "."](const char* name) {
       return parameters.variable(at + name + ".weight");
@@ -25,8 +26,8 @@ LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parame
                        .up = get("mlp.up_proj"),
                        .down = get("mlp.down_proj")});
   }
-  if (mesh.is_first_stage()) embedding_VD = parameters.variable("model.embed_tokens.weight");
-  if (mesh.is_last_stage()) {
+  if (part == 0) embedding_VD = parameters.variable("model.embed_tokens.weight");
+  if (part == num_stages * chunk.count - 1) {
     final_norm_D = parameters.variable("model.norm.weight");
     head_VD = parameters.head();
   }
@@ -34,7 +35,7 @@ LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parame
 
 at::Tensor LlamaStage::forward(const at::Tensor& input) {
   at::Tensor x_BTD = input;
-  if (mesh_.is_first_stage()) {
+  if (is_first()) {
     const std::int64_t first_row = embedding_VD.size(0) * mesh_.at().tp;
     x_BTD = mesh_.tensor().size() == 1 ? at::embedding(embedding_VD, input)
                                        : vocabulary_parallel_embedding(input, embedding_VD, first_row, mesh_.tensor());
@@ -47,7 +48,7 @@ at::Tensor LlamaStage::forward(const at::Tensor& input) {
 }
 
 at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& targets_BT) {
-  const at::Tensor logits_BTV = at::linear(enter(norm(hidden_BTD, final_norm_D)), head_VD);
+  const at::Tensor logits_BTV = linear(enter(norm(hidden_BTD, final_norm_D)), head_VD);
   const at::Tensor logits_NV = logits_BTV.flatten(0, 1).to(at::kFloat), targets_N = targets_BT.flatten();
   if (mesh_.tensor().size() == 1) return at::cross_entropy_loss(logits_NV, targets_N, {}, at::Reduction::Sum);
   return vocabulary_parallel_cross_entropy(logits_NV, targets_N, logits_NV.size(1) * mesh_.at().tp, mesh_.tensor());
@@ -56,22 +57,26 @@ at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& 
 at::Tensor LlamaStage::attend(const Layer& layer, const at::Tensor& x_BTD) {
   const at::Tensor in_BTD = enter(x_BTD);
   const auto heads = [&](const at::Tensor& weight) {
-    return at::linear(in_BTD, weight).unflatten(-1, {-1, head_width_}).transpose(1, 2);
+    return linear(in_BTD, weight).unflatten(-1, {-1, head_width_}).transpose(1, 2);
   };
   const auto& table = table_for(x_BTD);
   const at::Tensor q_BNTH = rotate(heads(layer.q), table), k_BGTH = rotate(heads(layer.k), table), v_BGTH = heads(layer.v);
   const bool grouped = q_BNTH.size(1) != k_BGTH.size(1);
   const at::Tensor out_BNTH = at::scaled_dot_product_attention(q_BNTH, k_BGTH, v_BGTH, {}, 0.0, true, {}, grouped);
-  return leave(at::linear(out_BNTH.transpose(1, 2).flatten(2, 3), layer.o));
+  return leave(linear(out_BNTH.transpose(1, 2).flatten(2, 3), layer.o));
 }
 
 at::Tensor LlamaStage::feed_forward(const Layer& layer, const at::Tensor& x_BTD) {
   const at::Tensor in_BTD = enter(x_BTD);
-  return leave(at::linear(at::silu(at::linear(in_BTD, layer.gate)) * at::linear(in_BTD, layer.up), layer.down));
+  return leave(linear(at::silu(linear(in_BTD, layer.gate)) * linear(in_BTD, layer.up), layer.down));
 }
 
 at::Tensor LlamaStage::norm(const at::Tensor& x_BTD, const at::Tensor& weight_D) const {
   return at::rms_norm(x_BTD, {x_BTD.size(-1)}, weight_D, size_.normEpsilon);
+}
+
+at::Tensor LlamaStage::linear(const at::Tensor& x, const at::Tensor& weight) const {
+  return late_ != nullptr ? late_->linear(x, weight) : at::linear(x, weight);
 }
 
 at::Tensor LlamaStage::enter(const at::Tensor& x) const {
@@ -88,6 +93,15 @@ const RotaryTable& LlamaStage::table_for(const at::Tensor& x_BTD) {
     table_ = rotary_table(tokens, head_width_, size_.ropeTheta, x_BTD.options().requires_grad(false));
   }
   return table_;
+}
+
+std::vector<LlamaStage> llama_chunks(const contract::TrainingJobSpec& spec, const Parameters& parameters, mesh::Mesh& mesh) {
+  std::vector<LlamaStage> chunks;
+  const std::int32_t count = plan::chunks_per_stage(spec.parallelism);
+  for (std::int32_t i = 0; i < count; ++i) {
+    chunks.emplace_back(spec.model.size.value(), parameters, mesh, plan::Chunk{.index = i, .count = count});
+  }
+  return chunks;
 }
 
 }  // namespace trainyard::model

@@ -1,5 +1,5 @@
 #pragma once
-// One pipeline stage of a Llama-style decoder, on one tensor-parallel rank.
+// One part of a Llama-style decoder, a pipeline stage or a chunk of it, on one tensor-parallel rank.
 // Letters: B sequences, T tokens, D model width, N query heads and G key-value heads on this rank, H head width, F feed-forward width
 // on this rank, V classes of the vocabulary on this rank.
 // Source: Touvron et al., arXiv:2302.13971; names and conventions as in Hugging Face's modeling_llama.py.
@@ -11,20 +11,30 @@
 
 #include "crds/contract/job.h"
 #include "worker/mesh/mesh.h"
+#include "worker/model/late_weights.h"
 #include "worker/model/parameters.h"
 #include "worker/model/rotary.h"
+#include "worker/plan/stages.h"
 
 namespace trainyard::model {
 
 /// Lives on the training thread. `parameters` and `mesh` must outlive it.
 class LlamaStage {
  public:
-  LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh);
+  /// Of the mesh's stage: all of it, or one chunk.
+  LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk = {});
 
-  /// The first stage takes tokens [B, T] int64, the others the stage before's activations [B, T, D]; returns activations [B, T, D].
+  /// Whether this is the first part of the model, which looks tokens up, and the last, which has the head.
+  bool is_first() const { return embedding_VD.defined(); }
+  bool is_last() const { return head_VD.defined(); }
+
+  /// From now on backward leaves the gradients of matrices to `late`, which must outlive this object.
+  void split_backward(LateWeights& late) { late_ = &late; }
+
+  /// The first part takes tokens [B, T] int64, the others the part before's activations [B, T, D]; returns activations [B, T, D].
   at::Tensor forward(const at::Tensor& input);
 
-  /// Of the last stage: the sum over all tokens of the cross entropy in nats, an FP32 scalar; logits are FP32 for it.
+  /// Of the last part: the sum over all tokens of the cross entropy in nats, an FP32 scalar; logits are FP32 for it.
   at::Tensor loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& targets_BT);
 
  private:
@@ -34,6 +44,7 @@ class LlamaStage {
   at::Tensor attend(const Layer& layer, const at::Tensor& x_BTD);
   at::Tensor feed_forward(const Layer& layer, const at::Tensor& x_BTD);
   at::Tensor norm(const at::Tensor& x_BTD, const at::Tensor& weight_D) const;
+  at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) const;
   at::Tensor enter(const at::Tensor& x) const;
   at::Tensor leave(const at::Tensor& x) const;
   const RotaryTable& table_for(const at::Tensor& x_BTD);
@@ -41,9 +52,13 @@ class LlamaStage {
   contract::ModelSize size_;
   mesh::Mesh& mesh_;
   std::int64_t head_width_;
+  LateWeights* late_ = nullptr;
   std::vector<Layer> layers_;
-  at::Tensor embedding_VD, final_norm_D, head_VD;  // undefined on stages without
+  at::Tensor embedding_VD, final_norm_D, head_VD;  // undefined on parts without
   RotaryTable table_;
 };
+
+/// The chunks of this rank's stage, in order; one where the schedule has none.
+std::vector<LlamaStage> llama_chunks(const contract::TrainingJobSpec& spec, const Parameters& parameters, mesh::Mesh& mesh);
 
 }  // namespace trainyard::model

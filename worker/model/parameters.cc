@@ -13,8 +13,7 @@ Parameters::Parameters(const contract::TrainingJobSpec& spec, const mesh::Mesh& 
       compute_type_(spec.training.precision.compute == contract::ComputePrecision::kBF16 ? at::kBFloat16 : at::kFloat) {
   const auto& size = *spec.model.size;
   const auto& degrees = mesh.layout().degrees();
-  const auto stages = plan::split_layers(size, degrees.pp);
-  for (const auto& global : plan::llama_parameters(size, stages)) {
+  for (const auto& global : plan::parameters_of(spec)) {
     if (!global.is_on(mesh.at().pp)) continue;
     const plan::Box box = plan::box_of(global, degrees.tp, mesh.at().tp);
     const at::Tensor master = at::empty(box.sizes, at::TensorOptions().dtype(at::kFloat).device(mesh.device()));

@@ -3,9 +3,30 @@
 #include <algorithm>
 
 #include "worker/plan/parameters.h"
+#include "worker/plan/pipeline.h"
 #include "worker/plan/stages.h"
 
 namespace trainyard::plan {
+namespace {
+
+/// The layers of a stage, each as often as micro-batches are in flight on it, when as many are as ever.
+std::int64_t layers_in_flight(const contract::Parallelism& parallelism, const std::vector<LayerRange>& parts,
+                              std::int64_t micro_batches, std::int32_t stage) {
+  const PipelineShape shape{.stages = parallelism.pipeline,
+                            .chunks = chunks_per_stage(parallelism),
+                            .micro_batches = static_cast<std::int32_t>(micro_batches)};
+  const auto layers = [&](std::int32_t chunk) {
+    const auto& part = parts.at(static_cast<std::size_t>(chunk * shape.stages + stage));
+    return std::int64_t{part.last} - part.first;
+  };
+  const std::int32_t in_flight = most_in_flight(parallelism.pipelineSchedule.name, shape, stage);
+  if (shape.chunks == 1) return in_flight * layers(0);
+  std::int64_t sum = 0;
+  for (std::int32_t i = 0; i < in_flight; ++i) sum += layers(chunk_of_forward(shape, i));
+  return sum;
+}
+
+}  // namespace
 
 std::int32_t key_value_heads(const contract::ModelSize& size) { return size.keyValueHeads.value_or(size.heads); }
 
@@ -33,9 +54,9 @@ std::int64_t num_parameters(const contract::ModelSize& size) {
 RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage) {
   const auto& size = spec.model.size.value();
   const auto& parallelism = spec.parallelism;
-  const auto stages = split_layers(size, parallelism.pipeline);
+  const auto parts = parts_of(spec);
   std::int64_t elements = 0;
-  for (const auto& parameter : llama_parameters(size, stages)) {
+  for (const auto& parameter : parameters_of(spec)) {
     if (parameter.is_on(stage)) elements += num_elements(box_of(parameter, parallelism.tensor, 0).sizes);
   }
   const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
@@ -50,9 +71,7 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   const std::int64_t replicas = contract::degrees(spec).dp * std::int64_t{parallelism.microBatchSize};
   const std::int64_t micro_batches =
       std::max<std::int64_t>(1, spec.training.globalBatchSize / std::max<std::int64_t>(1, replicas));
-  const std::int64_t in_flight = std::min<std::int64_t>(parallelism.pipeline - stage, micro_batches);
-  const auto& range = stages.at(static_cast<std::size_t>(stage));
-  bytes.activations = in_flight * tokens * per_token * (range.last - range.first) * (full ? 2 : 1);
+  bytes.activations = layers_in_flight(parallelism, parts, micro_batches, stage) * tokens * per_token * (full ? 2 : 1);
   if (stage == parallelism.pipeline - 1) bytes.activations += tokens * (size.vocabularySize / tp) * 4 * 3;
   return bytes;
 }

@@ -27,8 +27,11 @@ struct Parameter {
   std::optional<std::int64_t>
       split_dim;                     // the dimension that tensor parallelism cuts into equal parts; nothing: whole on each rank
   std::vector<std::int32_t> stages;  // who holds it, its owner first; two for a tied embedding in a pipeline
+  std::vector<std::int32_t> chunks;  // in which chunk of each of these stages
 
   bool is_on(std::int32_t stage) const;
+  /// The chunk of `stage` that has it. Throws std::invalid_argument where none has.
+  std::int32_t chunk_on(std::int32_t stage) const;
   std::int32_t owner() const { return stages.front(); }
   bool operator==(const Parameter&) const = default;
 };
@@ -40,9 +43,13 @@ struct Box {
   bool operator==(const Box&) const = default;
 };
 
-/// All parameters of the model, in name order (that of std::string). With tieEmbeddings there is no lm_head.weight: the head is
-/// model.embed_tokens.weight, which the last stage then holds too.
-std::vector<Parameter> llama_parameters(const contract::ModelSize& size, const std::vector<LayerRange>& stages);
+/// All parameters of the model, in name order (that of std::string), when a stage holds `chunks` of its parts. With tieEmbeddings there
+/// is no lm_head.weight: the head is model.embed_tokens.weight, which the last stage then holds too.
+std::vector<Parameter> llama_parameters(const contract::ModelSize& size, const std::vector<LayerRange>& parts,
+                                        std::int32_t chunks = 1);
+
+/// All parameters of a job's model, cut for its pipeline.
+std::vector<Parameter> parameters_of(const contract::TrainingJobSpec& spec);
 
 /// The part of `parameter` that rank `tp_rank` of `tp` holds. Throws std::invalid_argument where the dimension does not divide.
 Box box_of(const Parameter& parameter, std::int32_t tp, std::int32_t tp_rank);

@@ -23,7 +23,8 @@ class Traffic {
       : spec_(spec),
         size_(spec.model.size.value()),
         layout_(contract::degrees(spec), contract::world_size(spec)),
-        stages_(split_layers(size_, layout_.degrees().pp)) {
+        parts_(parts_of(spec)),
+        chunks_(chunks_per_stage(spec.parallelism)) {
     const std::int64_t samples_at_once = std::int64_t{layout_.degrees().dp} * spec.parallelism.microBatchSize;
     micro_batches_ = std::max<std::int64_t>(1, spec.training.globalBatchSize / samples_at_once);
     tokens_ = std::int64_t{spec.parallelism.microBatchSize} * spec.data.sequenceLength;
@@ -33,7 +34,7 @@ class Traffic {
     if (layout_.degrees().dp > 1) {
       find_data_rings();
     } else {
-      data_.resize(stages_.size());
+      data_.resize(tensor_.size());
     }
   }
 
@@ -53,10 +54,10 @@ class Traffic {
       };
       send(rank, peer(Axis::kTp, 1), tensor_[static_cast<std::size_t>(at.pp)]);
       send(rank, peer(Axis::kDp, 1), data_[static_cast<std::size_t>(at.pp)]);
-      if (at.pp + 1 < degrees.pp) {
-        send(rank, peer(Axis::kPp, 1), micro_batches_ * activation_);
-        send(peer(Axis::kPp, 1), rank, micro_batches_ * activation_);
-      }
+      // To the next stage go all chunks, around to the first all but the last.
+      const std::int64_t parts_after = at.pp + 1 < degrees.pp ? chunks_ : chunks_ - 1;
+      send(rank, peer(Axis::kPp, 1), parts_after * micro_batches_ * activation_);
+      send(peer(Axis::kPp, 1), rank, parts_after * micro_batches_ * activation_);
       if (size_.tieEmbeddings && at.pp == 0 && degrees.pp > 1) {
         const std::int64_t bytes = std::int64_t{size_.vocabularySize} * size_.hiddenSize / degrees.tp * kFloatBytes;
         send(rank, peer(Axis::kPp, degrees.pp - 1), bytes);
@@ -69,16 +70,20 @@ class Traffic {
  private:
   std::int64_t tensor_ring(std::int32_t stage) const {
     const bool first = stage == 0, last = stage + 1 == layout_.degrees().pp;
-    const auto& range = stages_[static_cast<std::size_t>(stage)];
-    const std::int64_t activations = 4LL * (range.last - range.first) + (first ? 1 : 0) + (last ? 1 : 0);
+    std::int64_t layers = 0;
+    for (auto part = static_cast<std::size_t>(stage); part < parts_.size();
+         part += static_cast<std::size_t>(layout_.degrees().pp)) {
+      layers += parts_[part].last - parts_[part].first;
+    }
+    const std::int64_t activations = 4 * layers + (first ? 1 : 0) + (last ? 1 : 0);
     const std::int64_t bytes = activations * activation_ + (last ? 3 * tokens_ * kFloatBytes : 0);
     return all_reduce(micro_batches_ * bytes, layout_.degrees().tp);
   }
 
   void find_data_rings() {
     const auto& degrees = layout_.degrees();
-    std::vector<std::int64_t> elements(stages_.size(), 1);  // by stage; the loss
-    for (const auto& parameter : llama_parameters(size_, stages_)) {
+    std::vector<std::int64_t> elements(tensor_.size(), 1);  // by stage; the loss
+    for (const auto& parameter : parameters_of(spec_)) {
       // A tied embedding on a single stage has two gradients, which are added after the reduction.
       const bool twice = size_.tieEmbeddings && degrees.pp == 1 && parameter.name == "model.embed_tokens.weight";
       const std::int64_t own = num_elements(box_of(parameter, degrees.tp, 0).sizes) * (twice ? 2 : 1);
@@ -94,7 +99,8 @@ class Traffic {
   const contract::TrainingJobSpec& spec_;
   const contract::ModelSize& size_;
   const Layout layout_;
-  const std::vector<LayerRange> stages_;
+  const std::vector<LayerRange> parts_;
+  const std::int32_t chunks_;                                     // of a stage
   std::int64_t micro_batches_ = 1, tokens_ = 0, activation_ = 0;  // activation_: bytes of a micro-batch between two layers
   std::vector<std::int64_t> tensor_, data_;                       // by stage: bytes that a rank sends on in its ring
 };

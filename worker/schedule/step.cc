@@ -1,6 +1,8 @@
 #include "worker/schedule/step.h"
 
+#include <limits>
 #include <map>
+#include <utility>
 
 #include <torch/torch.h>
 
@@ -18,24 +20,42 @@ at::Tensor on_device(const at::Tensor& tensor, at::Device device) {
 
 }  // namespace
 
-/// A micro-batch between its forward and its backward.
+/// A micro-batch on a chunk, from its forward to the end of its backward.
 struct StepRunner::InFlight {
-  at::Tensor input;  // activations from the stage before: a variable whose gradient goes back to it; undefined on the first stage
-  at::Tensor output;    // activations, or the scaled loss on the last stage
-  at::Tensor gradient;  // of `output`, from the stage after
+  at::Tensor input;   // activations from the part before: a variable whose gradient goes back to it; undefined on the first part
+  at::Tensor output;  // activations, or the scaled loss on the last part
+  at::Tensor gradient;  // of `output`, from the part after
   at::Tensor loss;      // detached
+  // Between the two halves of a split backward:
+  Summand gradients;  // of the chunk's leaves; undefined where `late` will give them
+  std::vector<model::LateWeights::Product> late;
 };
 
-StepRunner::StepRunner(const contract::TrainingJobSpec& spec, model::Parameters& parameters, model::LlamaStage& stage,
-                       mesh::Mesh& mesh)
-    : spec_(spec), parameters_(parameters), stage_(stage), mesh_(mesh) {}
+StepRunner::StepRunner(const contract::TrainingJobSpec& spec, model::Parameters& parameters,
+                       std::vector<model::LlamaStage>& chunks, mesh::Mesh& mesh)
+    : spec_(spec), parameters_(parameters), chunks_(chunks), mesh_(mesh) {
+  for (const auto& leaf : parameters.leaves()) {
+    chunk_of_leaf_.push_back(parameters.all()[leaf.parameter].global.chunk_on(mesh.at().pp));
+  }
+  const bool splits = spec.parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble;
+  if (!splits || mesh.layout().degrees().pp == 1) return;
+  for (auto& chunk : chunks_) chunk.split_backward(late_);
+}
+
+plan::PipelineShape StepRunner::shape(const StepInput& input) const {
+  return {.stages = mesh_.layout().degrees().pp,
+          .chunks = static_cast<std::int32_t>(chunks_.size()),
+          .micro_batches = input.micro_batches};
+}
 
 StepResult StepRunner::run(const StepInput& input) {
-  const auto program = plan::one_forward_one_backward(mesh_.layout().degrees().pp, input.micro_batches, mesh_.at().pp);
-  GradientSum sum(spec_.training.reduction);
-  at::Tensor unused;
-  execute(program, input, true, sum, unused);
-  Summand total = sum.take();
+  // One stage has nobody to wait for: its program is the one that keeps least.
+  const auto schedule = mesh_.layout().degrees().pp > 1 ? spec_.parallelism.pipelineSchedule.name
+                                                        : contract::PipelineScheduleName::kOneForwardOneBackward;
+  Sums sums;
+  for (std::size_t i = 0; i < chunks_.size(); ++i) sums.emplace_back(spec_.training.reduction);
+  execute(plan::pipeline_program(schedule, shape(input), mesh_.at().pp), input, &sums, nullptr);
+  Summand total = all_chunks(sums);
   reduce_over(mesh_.data(), spec_.training.reduction, total);
   const at::Tensor loss = total.back();
   return {.loss = loss, .gradients = by_parameter(total)};
@@ -43,73 +63,115 @@ StepResult StepRunner::run(const StepInput& input) {
 
 double StepRunner::loss_sum(const StepInput& input) {
   const at::NoGradGuard no_grad;
-  const auto program = plan::forward_only(mesh_.layout().degrees().pp, input.micro_batches, mesh_.at().pp);
-  GradientSum unused(spec_.training.reduction);
   at::Tensor sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(mesh_.device()));
-  execute(program, input, false, unused, sum);
+  execute(plan::forward_only(shape(input), mesh_.at().pp), input, nullptr, &sum);
   return sum.item<double>();
 }
 
-void StepRunner::execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, bool training, GradientSum& sum,
-                         at::Tensor& loss_sum) {
-  const std::int64_t width = spec_.model.size->hiddenSize;
-  const auto options = at::TensorOptions().dtype(parameters_.compute_type()).device(mesh_.device());
-  const auto empty = [&] { return at::empty({input.micro_batch_size, input.sequence_length, width}, options); };
-  const std::int32_t before = mesh_.at().pp - 1, after = mesh_.at().pp + 1;
-  std::map<std::int32_t, InFlight> flights;
-  for (const auto& [kind, micro_batch] : program) {
-    InFlight& flight = flights[micro_batch];
-    switch (kind) {
-      case PipelineOpKind::kReceiveActivation:
-        flight.input = empty();
-        mesh_.activations().receive(flight.input, before, micro_batch);
-        if (training) flight.input.requires_grad_();
+void StepRunner::execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, Sums* sums, at::Tensor* loss_sum) {
+  using Key = std::pair<std::int32_t, std::int32_t>;  // micro-batch, chunk
+  const auto key = [](const plan::PipelineOp& op) { return Key{op.micro_batch, op.chunk}; };
+  std::map<Key, std::size_t> last_op;
+  for (std::size_t i = 0; i < program.size(); ++i) last_op[key(program[i])] = i;
+  std::map<Key, InFlight> flights;
+  for (std::size_t i = 0; i < program.size(); ++i) {
+    const auto& op = program[i];
+    InFlight& flight = flights[key(op)];
+    const auto link = plan::link_of(op, shape(input), mesh_.at().pp);
+    const auto sum = [&]() -> GradientSum& { return sums->at(static_cast<std::size_t>(op.chunk)); };
+    switch (op.kind) {
+      case PipelineOpKind::kReceiveActivation: receive(op, link, input, flight); break;
+      case PipelineOpKind::kForward: forward(op, input, flight, loss_sum); break;
+      case PipelineOpKind::kSendActivation: mesh_.activations(link.around).send(flight.output, link.peer, link.tag); break;
+      case PipelineOpKind::kReceiveGradient: receive(op, link, input, flight); break;
+      case PipelineOpKind::kBackward: sum().add(backward(op.chunk, flight)); break;
+      case PipelineOpKind::kBackwardInput:
+        flight.gradients = backward(op.chunk, flight);
+        flight.late = late_.take();
         break;
-      case PipelineOpKind::kForward: forward(flight, input, micro_batch, training, loss_sum); break;
-      case PipelineOpKind::kSendActivation: mesh_.activations().send(flight.output, after, micro_batch); break;
-      case PipelineOpKind::kReceiveGradient:
-        flight.gradient = empty();
-        mesh_.gradients().receive(flight.gradient, after, micro_batch);
-        break;
-      case PipelineOpKind::kBackward: sum.add(backward(flight)); break;
-      case PipelineOpKind::kSendGradient: mesh_.gradients().send(flight.input.grad(), before, micro_batch); break;
+      case PipelineOpKind::kBackwardWeight: sum().add(finished(op.chunk, flight)); break;
+      case PipelineOpKind::kSendGradient: mesh_.gradients(link.around).send(flight.input.grad(), link.peer, link.tag); break;
     }
-    const bool done = training ? kind == (mesh_.is_first_stage() ? PipelineOpKind::kBackward : PipelineOpKind::kSendGradient)
-                               : kind == (mesh_.is_last_stage() ? PipelineOpKind::kForward : PipelineOpKind::kSendActivation);
-    if (done) flights.erase(micro_batch);
+    if (last_op.at(key(op)) == i) flights.erase(key(op));
   }
 }
 
-void StepRunner::forward(InFlight& flight, const StepInput& input, std::int32_t micro_batch, bool training,
-                         at::Tensor& loss_sum) {
+void StepRunner::receive(const plan::PipelineOp& op, const plan::PipelineLink& link, const StepInput& input, InFlight& flight) {
+  const auto options = at::TensorOptions().dtype(parameters_.compute_type()).device(mesh_.device());
+  at::Tensor tensor = at::empty({input.micro_batch_size, input.sequence_length, spec_.model.size->hiddenSize}, options);
+  if (op.kind == PipelineOpKind::kReceiveGradient) {
+    mesh_.gradients(link.around).receive(tensor, link.peer, link.tag);
+    flight.gradient = tensor;
+  } else {
+    mesh_.activations(link.around).receive(tensor, link.peer, link.tag);
+    flight.input = tensor.requires_grad_(at::GradMode::is_enabled());
+  }
+}
+
+void StepRunner::forward(const plan::PipelineOp& op, const StepInput& input, InFlight& flight, at::Tensor* loss_sum) {
+  auto& chunk = chunks_.at(static_cast<std::size_t>(op.chunk));
   MicroBatch batch;
-  if (mesh_.is_first_stage() || mesh_.is_last_stage()) batch = input.read(micro_batch);
-  flight.output = stage_.forward(mesh_.is_first_stage() ? on_device(batch.tokens_BT, mesh_.device()) : flight.input);
-  if (!mesh_.is_last_stage()) return;
-  flight.output = stage_.loss_sum(flight.output, on_device(batch.targets_BT, mesh_.device()));
-  if (training) {
+  if (chunk.is_first() || chunk.is_last()) batch = input.read(op.micro_batch);
+  flight.output = chunk.forward(chunk.is_first() ? on_device(batch.tokens_BT, mesh_.device()) : flight.input);
+  if (!chunk.is_last()) return;
+  flight.output = chunk.loss_sum(flight.output, on_device(batch.targets_BT, mesh_.device()));
+  if (loss_sum != nullptr) {
+    loss_sum->add_(flight.output);
+  } else {
     flight.output = flight.output / static_cast<double>(input.loss_tokens);
     flight.loss = flight.output.detach();
-  } else {
-    loss_sum.add_(flight.output);
   }
 }
 
-Summand StepRunner::backward(InFlight& flight) {
+/// The gradients of the chunk's leaves and the loss; after the first half of a split backward those of matrices are undefined.
+Summand StepRunner::backward(std::int32_t chunk, InFlight& flight) {
   if (flight.gradient.defined()) {
     torch::autograd::backward({flight.output}, {flight.gradient});
   } else {
     torch::autograd::backward({flight.output});
   }
   flight.output.reset();  // the graph goes with it
-  Summand summand;
-  for (auto& leaf : parameters_.leaves()) {
-    summand.push_back(leaf.variable.grad().to(at::kFloat));
-    leaf.variable.mutable_grad().reset();
-  }
+  flight.gradient.reset();
+  Summand summand = gradients_of(chunk);
   const auto scalar = at::TensorOptions().dtype(at::kFloat).device(mesh_.device());
   summand.push_back(flight.loss.defined() ? flight.loss : at::zeros({}, scalar));
   return summand;
+}
+
+/// The second half.
+Summand StepRunner::finished(std::int32_t chunk, InFlight& flight) {
+  model::LateWeights::finish(std::exchange(flight.late, {}));
+  const Summand late = gradients_of(chunk);
+  for (std::size_t i = 0; i < late.size(); ++i) {
+    if (late[i].defined()) flight.gradients[i] = late[i];
+  }
+  return std::move(flight.gradients);
+}
+
+/// Takes them from the chunk's leaves; undefined where a leaf has none.
+Summand StepRunner::gradients_of(std::int32_t chunk) {
+  Summand gradients;
+  for (std::size_t i = 0; i < chunk_of_leaf_.size(); ++i) {
+    if (chunk_of_leaf_[i] != chunk) continue;
+    at::Tensor& gradient = parameters_.leaves()[i].variable.mutable_grad();
+    gradients.push_back(gradient.defined() ? gradient.to(at::kFloat) : at::Tensor());
+    gradient.reset();
+  }
+  return gradients;
+}
+
+/// Every leaf's sum, from that of its chunk; then the loss, which the last chunk has where one has.
+Summand StepRunner::all_chunks(Sums& sums) {
+  std::vector<Summand> totals;
+  for (auto& sum : sums) totals.push_back(sum.take());
+  std::vector<std::size_t> taken(totals.size(), 0);
+  Summand all;
+  for (const std::int32_t chunk : chunk_of_leaf_) {
+    const auto at = static_cast<std::size_t>(chunk);
+    all.push_back(totals[at][taken[at]++]);
+  }
+  all.push_back(totals.back().back());
+  return all;
 }
 
 std::vector<at::Tensor> StepRunner::by_parameter(Summand& sum) {
@@ -130,7 +192,7 @@ std::vector<at::Tensor> StepRunner::by_parameter(Summand& sum) {
 /// A tied embedding that two stages hold: both add the last stage's gradient to the first's, and so stay equal.
 void StepRunner::add_tied(std::vector<at::Tensor>& gradients) {
   const std::int32_t last = mesh_.layout().degrees().pp - 1;
-  constexpr std::int32_t kTag = 1 << 20;  // beyond every micro-batch
+  constexpr std::int32_t kTag = std::numeric_limits<std::int32_t>::max() - 1;  // no micro-batch's
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     if (parameters_.all()[i].global.stages.size() < 2) continue;
     at::Tensor other = at::empty_like(gradients[i]);

@@ -1,5 +1,5 @@
 #pragma once
-// Forward and backward of one optimizer step: runs the plan's program for this rank's stage, and reduces the gradients.
+// Forward and backward of one optimizer step: runs the plan's program for this rank's pipeline stage, and reduces the gradients.
 //
 //   micro-batches ─> program of the stage (worker/plan/pipeline.h) ─> GradientSum ─> reduce_over(data) ─> tied embedding ─> StepResult
 
@@ -23,7 +23,7 @@ struct MicroBatch {
   at::Tensor tokens_BT;
   at::Tensor targets_BT;
 };
-/// Reads this data rank's micro-batch of the step; called on the first and the last stage alone, once for each.
+/// Reads this data rank's micro-batch of the step; called for the first and the last part of the model alone, once for each.
 using ReadMicroBatch = std::function<MicroBatch(std::int32_t micro_batch)>;
 
 /// What a step works on.
@@ -43,7 +43,9 @@ struct StepResult {
 /// Lives on the training thread; the constructor's arguments must outlive it.
 class StepRunner {
  public:
-  StepRunner(const contract::TrainingJobSpec& spec, model::Parameters& parameters, model::LlamaStage& stage, mesh::Mesh& mesh);
+  /// `chunks`: of this rank's stage, as model::llama_chunks() makes them.
+  StepRunner(const contract::TrainingJobSpec& spec, model::Parameters& parameters, std::vector<model::LlamaStage>& chunks,
+             mesh::Mesh& mesh);
 
   /// Each micro-batch's loss is its sum over tokens divided by loss_tokens, before backward. Collective over the mesh.
   StepResult run(const StepInput& input);
@@ -53,17 +55,25 @@ class StepRunner {
 
  private:
   struct InFlight;
-  void execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, bool training, GradientSum& sum,
-               at::Tensor& loss_sum);
-  void forward(InFlight& flight, const StepInput& input, std::int32_t micro_batch, bool training, at::Tensor& loss_sum);
-  Summand backward(InFlight& flight);
+  using Sums = std::vector<GradientSum>;  // by chunk
+  plan::PipelineShape shape(const StepInput& input) const;
+  /// Runs a program: for training with the sums that the gradients go to, else with the loss's.
+  void execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, Sums* sums, at::Tensor* loss_sum);
+  void receive(const plan::PipelineOp& op, const plan::PipelineLink& link, const StepInput& input, InFlight& flight);
+  void forward(const plan::PipelineOp& op, const StepInput& input, InFlight& flight, at::Tensor* loss_sum);
+  Summand backward(std::int32_t chunk, InFlight& flight);
+  Summand finished(std::int32_t chunk, InFlight& flight);
+  Summand gradients_of(std::int32_t chunk);
+  Summand all_chunks(Sums& sums);
   std::vector<at::Tensor> by_parameter(Summand& sum);
   void add_tied(std::vector<at::Tensor>& gradients);
 
   const contract::TrainingJobSpec& spec_;
   model::Parameters& parameters_;
-  model::LlamaStage& stage_;
+  std::vector<model::LlamaStage>& chunks_;
   mesh::Mesh& mesh_;
+  std::vector<std::int32_t> chunk_of_leaf_;
+  model::LateWeights late_;
 };
 
 }  // namespace trainyard::schedule

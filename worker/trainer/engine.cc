@@ -6,17 +6,12 @@
 #include "worker/optim/learning_rate.h"
 #include "worker/plan/deal.h"
 #include "worker/plan/parameters.h"
-#include "worker/plan/stages.h"
 
 namespace trainyard::trainer {
 namespace {
 
-std::vector<plan::Parameter> whole_model(const contract::TrainingJobSpec& spec, const mesh::Mesh& mesh) {
-  return plan::llama_parameters(*spec.model.size, plan::split_layers(*spec.model.size, mesh.layout().degrees().pp));
-}
-
 optim::GradientNorm norm_of(const contract::TrainingJobSpec& spec, const model::Parameters& parameters, mesh::Mesh& mesh) {
-  const auto all = whole_model(spec, mesh);
+  const auto all = plan::parameters_of(spec);
   std::vector<optim::NormPart> parts;
   for (const auto& parameter : parameters.all()) {
     const auto at = std::find(all.begin(), all.end(), parameter.global);
@@ -38,8 +33,8 @@ Engine::Engine(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh, std::int
       mesh_(mesh),
       steps_(steps),
       parameters_(spec, mesh),
-      stage_(*spec.model.size, parameters_, mesh),
-      runner_(spec, parameters_, stage_, mesh),
+      chunks_(model::llama_chunks(spec, parameters_, mesh)),
+      runner_(spec, parameters_, chunks_, mesh),
       norm_(norm_of(spec, parameters_, mesh)),
       optimizer_(optimizer_of(spec, parameters_)) {}
 

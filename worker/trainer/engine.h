@@ -52,7 +52,7 @@ class Engine {
   mesh::Mesh& mesh_;
   std::int64_t steps_;
   model::Parameters parameters_;
-  model::LlamaStage stage_;
+  std::vector<model::LlamaStage> chunks_;  // of this rank's pipeline stage
   schedule::StepRunner runner_;
   optim::GradientNorm norm_;
   optim::AdamW optimizer_;

@@ -68,7 +68,9 @@ inline Mesh counted(Mesh& mesh, Sent& sent) {
                .tensor = over(mesh.tensor(), sent.tensor),
                .pipeline = over(mesh.pipeline(), sent.pipeline),
                .activations = over(mesh.activations(), sent.pipeline),
-               .gradients = over(mesh.gradients(), sent.pipeline)});
+               .gradients = over(mesh.gradients(), sent.pipeline),
+               .activations_around = over(mesh.activations(true), sent.pipeline),
+               .gradients_around = over(mesh.gradients(true), sent.pipeline)});
 }
 
 }  // namespace trainyard::mesh

@@ -28,7 +28,9 @@ void on_meeting_stages(std::int32_t pp, const std::function<void(Mesh&)>& body) 
 
 TEST(MeetInPairs, ComesToAnEndHoweverManyStagesThereAre) {
   for (const std::int32_t pp : {1, 2, 3, 5, 8}) {
-    for (const bool tied : {false, true}) on_meeting_stages(pp, [tied](Mesh& mesh) { meet_in_pairs(mesh, tied); });
+    for (const bool tied : {false, true}) {
+      for (const bool around : {false, pp > 1}) on_meeting_stages(pp, [&](Mesh& mesh) { meet_in_pairs(mesh, tied, around); });
+    }
   }
 }
 

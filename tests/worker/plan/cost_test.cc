@@ -67,5 +67,24 @@ TEST(BytesPerRank, FirstStagesKeepMoreMicroBatchesInFlight) {
   EXPECT_GT(bytes_per_rank(spec, 0).activations, 2 * bytes_per_rank(spec, 2).activations * 9 / 10);
 }
 
+TEST(BytesPerRank, FollowWhatTheScheduleKeepsInFlight) {
+  auto spec = job(contract::ComputePrecision::kBF16);
+  spec.workers.count = 4;
+  spec.parallelism.pipeline = 4;
+  spec.training.globalBatchSize = 16;
+  spec.model.size->vocabularySize = 16;  // so that all stages have eight layers
+  const auto activations = [&](contract::PipelineScheduleName name, std::int32_t chunks, std::int32_t stage) {
+    spec.parallelism.pipelineSchedule = {.name = name, .virtualStages = chunks};
+    return bytes_per_rank(spec, stage).activations;
+  };
+  using Name = contract::PipelineScheduleName;
+  const std::int64_t one = activations(Name::kOneForwardOneBackward, 1, 0) / 4;  // 4 of 8 layers are in flight on stage 0
+  EXPECT_EQ(activations(Name::kOneForwardOneBackward, 1, 2), 2 * one);
+  EXPECT_EQ(activations(Name::kGPipe, 1, 2), 16 * one);
+  EXPECT_EQ(activations(Name::kZeroBubble, 1, 2), 4 * one);
+  EXPECT_EQ(activations(Name::kInterleaved, 2, 0), (2 * 3 + 4 + 1) * one / 2);
+  EXPECT_EQ(activations(Name::kInterleaved, 2, 2), (2 * 1 + 4 + 1) * one / 2);
+}
+
 }  // namespace
 }  // namespace trainyard::plan

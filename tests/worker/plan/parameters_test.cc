@@ -24,6 +24,23 @@ std::map<std::string, Parameter> by_name(const std::vector<Parameter>& parameter
   return out;
 }
 
+TEST(LlamaParameters, OfChunksLieOnTheStagesInTurn) {
+  const auto parameters = by_name(llama_parameters(model(true), split_layers(model(true), 4), 2));
+  const auto expect_at = [&](const std::string& name, const std::vector<std::int32_t>& stages, std::int32_t stage,
+                             std::int32_t chunk) {
+    EXPECT_EQ(parameters.at(name).stages, stages) << name;
+    EXPECT_EQ(parameters.at(name).chunk_on(stage), chunk) << name;
+  };
+  expect_at("model.layers.0.mlp.up_proj.weight", {0}, 0, 0);
+  expect_at("model.layers.1.mlp.up_proj.weight", {1}, 1, 0);
+  expect_at("model.layers.2.mlp.up_proj.weight", {0}, 0, 1);
+  expect_at("model.layers.3.mlp.up_proj.weight", {1}, 1, 1);
+  expect_at("model.norm.weight", {1}, 1, 1);
+  expect_at("model.embed_tokens.weight", {0, 1}, 0, 0);
+  expect_at("model.embed_tokens.weight", {0, 1}, 1, 1);
+  EXPECT_THROW(parameters.at("model.norm.weight").chunk_on(0), std::invalid_argument);
+}
+
 TEST(LlamaParameters, HaveTheNamesAndShapesOfHuggingFace) {
   const auto parameters = by_name(llama_parameters(model(), split_layers(model(), 1)));
   ASSERT_EQ(parameters.size(), 4u * 9 + 3);

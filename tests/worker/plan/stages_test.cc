@@ -42,10 +42,35 @@ TEST(SplitLayers, RefusesMoreStagesThanLayers) {
   EXPECT_THROW(split_layers(model(2), 0), std::invalid_argument);
 }
 
-TEST(StageOf, FindsTheStageThatHasTheLayer) {
-  const auto stages = split_layers(model(8, 1), 4);
-  for (std::int32_t layer = 0; layer < 8; ++layer) EXPECT_EQ(stage_of(stages, layer), layer / 2);
-  EXPECT_THROW(stage_of(stages, 8), std::invalid_argument);
+TEST(PartOf, FindsThePartThatHasTheLayer) {
+  const auto parts = split_layers(model(8, 1), 4);
+  for (std::int32_t layer = 0; layer < 8; ++layer) EXPECT_EQ(part_of(parts, layer), layer / 2);
+  EXPECT_THROW(part_of(parts, 8), std::invalid_argument);
+}
+
+TEST(ChunksPerStage, AreVirtualStagesWhereThePipelineGoesAround) {
+  contract::TrainingJobSpec spec;
+  spec.model.size = model(8, 1);
+  spec.parallelism.pipelineSchedule.virtualStages = 4;
+  for (const std::int32_t pipeline : {1, 2}) {
+    spec.parallelism.pipeline = pipeline;
+    for (const auto name :
+         {contract::PipelineScheduleName::kOneForwardOneBackward, contract::PipelineScheduleName::kInterleaved}) {
+      spec.parallelism.pipelineSchedule.name = name;
+      const bool around = pipeline == 2 && name == contract::PipelineScheduleName::kInterleaved;
+      EXPECT_EQ(chunks_per_stage(spec.parallelism), around ? 4 : 1);
+      EXPECT_EQ(parts_of(spec).size(), around ? 8u : static_cast<std::size_t>(pipeline));
+    }
+  }
+}
+
+TEST(PartsOf, BalanceSevenLayersOnTwoStagesOfOneOrTwoChunks) {
+  contract::TrainingJobSpec spec;
+  spec.model.size = model(7, 1);
+  spec.parallelism.pipeline = 2;
+  EXPECT_EQ(parts_of(spec), (std::vector<LayerRange>{{0, 4}, {4, 7}}));
+  spec.parallelism.pipelineSchedule = {.name = contract::PipelineScheduleName::kInterleaved, .virtualStages = 2};
+  EXPECT_EQ(parts_of(spec), (std::vector<LayerRange>{{0, 2}, {2, 4}, {4, 6}, {6, 7}}));
 }
 
 }  // namespace

@@ -66,6 +66,19 @@ TEST(TrafficPerStep, SendsActivationsForthAndGradientsBackBetweenNeighbouringSta
   EXPECT_EQ(total(flows), 2 * 4 * 256 * 4);
 }
 
+TEST(TrafficPerStep, GoesAroundThePipelineOnceLessThanThereAreChunks) {
+  auto spec = job(3);
+  spec.model.size->layers = 12;
+  spec.training.globalBatchSize = 24;  // 12 micro-batches
+  spec.parallelism.pipeline = 3;
+  spec.parallelism.pipelineSchedule = {.name = contract::PipelineScheduleName::kInterleaved, .virtualStages = 4};
+  const auto flows = traffic_per_step(spec);
+  EXPECT_EQ(bytes(flows, 0, 1), 4 * 12 * 256 * 4);
+  EXPECT_EQ(bytes(flows, 2, 1), 4 * 12 * 256 * 4);
+  EXPECT_EQ(bytes(flows, 2, 0), 3 * 12 * 256 * 4);
+  EXPECT_EQ(bytes(flows, 0, 2), 3 * 12 * 256 * 4);
+}
+
 TEST(TrafficPerStep, SendsHalfAsManyBytesOfActivationsInBf16) {
   auto spec = job(2);
   spec.parallelism.pipeline = 2;

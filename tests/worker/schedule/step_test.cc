@@ -1,6 +1,8 @@
 #include "worker/schedule/step.h"
 
+#include <map>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -9,6 +11,15 @@
 
 namespace trainyard::schedule {
 namespace {
+
+/// All schedules of a pipeline, with chunks where it has them.
+std::vector<contract::PipelineSchedule> schedules() {
+  using Name = contract::PipelineScheduleName;
+  return {{.name = Name::kOneForwardOneBackward, .virtualStages = 1},
+          {.name = Name::kGPipe, .virtualStages = 1},
+          {.name = Name::kInterleaved, .virtualStages = 2},
+          {.name = Name::kZeroBubble, .virtualStages = 1}};
+}
 
 contract::TrainingJobSpec small_spec() {
   contract::TrainingJobSpec spec;
@@ -34,13 +45,16 @@ StepInput input_of(std::int64_t size) {
 }
 
 /// Calls `body` with a runner on every rank of a pipeline.
-void on_pipeline(std::int32_t pp, const std::function<void(StepRunner&, model::Parameters&, mesh::Mesh&)>& body) {
-  const auto spec = small_spec();
+void on_pipeline(std::int32_t pp, const std::function<void(StepRunner&, model::Parameters&, mesh::Mesh&)>& body,
+                 const contract::PipelineSchedule& schedule = {}) {
+  auto spec = small_spec();
+  spec.parallelism.pipeline = pp;
+  spec.parallelism.pipelineSchedule = schedule;
   mesh::run_ranks(contract::Layout({.pp = pp}, pp), [&](mesh::Mesh& mesh) {
     model::Parameters parameters(spec, mesh);
     parameters.initialize(1);
-    model::LlamaStage stage(*spec.model.size, parameters, mesh);
-    StepRunner runner(spec, parameters, stage, mesh);
+    auto chunks = model::llama_chunks(spec, parameters, mesh);
+    StepRunner runner(spec, parameters, chunks, mesh);
     body(runner, parameters, mesh);
   });
 }
@@ -59,17 +73,18 @@ TEST(StepRunner, GivesTheSameGradientHoweverTheBatchIsCut) {
 }
 
 TEST(StepRunner, LeavesNothingBehindThatTheNextStepWouldAdd) {
-  on_pipeline(2, [](StepRunner& runner, model::Parameters& parameters, mesh::Mesh&) {
+  const auto body = [](StepRunner& runner, model::Parameters& parameters, mesh::Mesh&) {
     const auto first = runner.run(input_of(2)), second = runner.run(input_of(2));
     for (std::size_t i = 0; i < first.gradients.size(); ++i) EXPECT_TRUE(at::equal(first.gradients[i], second.gradients[i]));
     for (const auto& leaf : parameters.leaves()) EXPECT_FALSE(leaf.variable.grad().defined());
-  });
+  };
+  for (const auto& schedule : schedules()) on_pipeline(2, body, schedule);
 }
 
-TEST(StepRunner, ReadsOnTheFirstAndTheLastStageAlone) {
+TEST(StepRunner, ReadsForTheFirstAndTheLastPartOfTheModelAlone) {
   std::mutex mutex;
-  std::vector<std::int32_t> reads(4, 0);
-  on_pipeline(4, [&](StepRunner& runner, model::Parameters&, mesh::Mesh& mesh) {
+  std::vector<std::int32_t> reads;
+  const auto body = [&](StepRunner& runner, model::Parameters&, mesh::Mesh& mesh) {
     auto input = input_of(2);
     input.read = [&, read = input.read](std::int32_t i) {
       const std::lock_guard lock(mutex);
@@ -77,20 +92,47 @@ TEST(StepRunner, ReadsOnTheFirstAndTheLastStageAlone) {
       return read(i);
     };
     runner.run(input);
-  });
+  };
+  reads.assign(4, 0);
+  on_pipeline(4, body);
   EXPECT_EQ(reads, (std::vector<std::int32_t>{4, 0, 0, 4}));
+  reads.assign(2, 0);
+  on_pipeline(2, body, {.name = contract::PipelineScheduleName::kInterleaved, .virtualStages = 2});
+  EXPECT_EQ(reads, (std::vector<std::int32_t>{4, 4}));
+}
+
+TEST(StepRunner, GivesTheSameBitsInEverySchedule) {
+  for (const std::int64_t size : {1, 2, 4}) {
+    std::map<std::string, at::Tensor> expected;
+    for (const auto& schedule : schedules()) {
+      std::mutex mutex;
+      std::map<std::string, at::Tensor> gradients;
+      const auto body = [&](StepRunner& runner, model::Parameters& parameters, mesh::Mesh&) {
+        const auto result = runner.run(input_of(size));
+        const std::lock_guard lock(mutex);
+        for (std::size_t i = 0; i < result.gradients.size(); ++i) {
+          gradients[parameters.all()[i].global.name] = result.gradients[i];
+        }
+      };
+      on_pipeline(2, body, schedule);
+      if (expected.empty()) expected = gradients;
+      SCOPED_TRACE(contract::name_of(schedule.name));
+      ASSERT_EQ(gradients.size(), expected.size());
+      for (const auto& [name, gradient] : gradients) EXPECT_TRUE(at::equal(gradient, expected.at(name))) << name;
+    }
+  }
 }
 
 TEST(StepRunner, EvaluatesWhatItTrainsOnAndTouchesNoGradient) {
-  for (const std::int32_t pp : {1, 2, 4}) {
-    on_pipeline(pp, [](StepRunner& runner, model::Parameters& parameters, mesh::Mesh& mesh) {
-      const double sum = runner.loss_sum(input_of(2));
-      for (const auto& leaf : parameters.leaves()) EXPECT_FALSE(leaf.variable.grad().defined());
-      const double loss = runner.run(input_of(2)).loss.item<double>();
-      EXPECT_NEAR(sum / 48, loss, 1e-6);
-      EXPECT_EQ(loss != 0, mesh.is_last_stage());
-    });
-  }
+  const auto body = [](StepRunner& runner, model::Parameters& parameters, mesh::Mesh& mesh) {
+    const double sum = runner.loss_sum(input_of(2));
+    for (const auto& leaf : parameters.leaves()) EXPECT_FALSE(leaf.variable.grad().defined());
+    const double loss = runner.run(input_of(2)).loss.item<double>();
+    EXPECT_NEAR(sum / 48, loss, 1e-6);
+    EXPECT_EQ(loss != 0, mesh.is_last_stage());
+  };
+  for (const std::int32_t pp : {1, 2, 4}) on_pipeline(pp, body);
+  for (const auto& schedule : schedules()) on_pipeline(2, body, schedule);
 }
 
 }  // namespace

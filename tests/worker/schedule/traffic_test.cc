@@ -31,8 +31,8 @@ void step(const contract::TrainingJobSpec& spec, mesh::Sent& sent) {
     mesh::Mesh mesh = mesh::counted(plain, sent);
     model::Parameters parameters(spec, mesh);
     parameters.initialize(1);
-    model::LlamaStage stage(*spec.model.size, parameters, mesh);
-    StepRunner runner(spec, parameters, stage, mesh);
+    auto chunks = model::llama_chunks(spec, parameters, mesh);
+    StepRunner runner(spec, parameters, chunks, mesh);
     const at::Tensor rows = at::arange(2 * 7, at::kLong).view({2, 7});
     runner.run({.micro_batches = 4, .micro_batch_size = 2, .sequence_length = 6, .loss_tokens = 8 * 6, .read = [&](std::int32_t) {
                   return MicroBatch{.tokens_BT = rows.narrow(1, 0, 6), .targets_BT = rows.narrow(1, 1, 6)};
@@ -50,6 +50,28 @@ std::int64_t foretold(const contract::TrainingJobSpec& spec, contract::Axis axis
     sum += along == axis ? bytes : 0;
   }
   return sum;
+}
+
+TEST(Traffic, OfEveryScheduleIsForetoldToTheByte) {
+  for (const auto& degrees : {contract::Degrees{.pp = 2}, {.pp = 4}, {.pp = 2, .dp = 2, .tp = 2}}) {
+    for (const auto name : {contract::PipelineScheduleName::kGPipe, contract::PipelineScheduleName::kInterleaved,
+                            contract::PipelineScheduleName::kZeroBubble}) {
+      for (const bool tied : {false, true}) {
+        auto spec = job(degrees);
+        spec.model.size->layers = 8;
+        spec.model.size->tieEmbeddings = tied;
+        spec.parallelism.pipelineSchedule.name = name;
+        spec.parallelism.pipelineSchedule.virtualStages = name == contract::PipelineScheduleName::kInterleaved ? 2 : 1;
+        mesh::Sent sent;
+        step(spec, sent);
+        SCOPED_TRACE(std::string(contract::name_of(name)) + ", pp " + std::to_string(degrees.pp) + (tied ? ", tied" : ""));
+        EXPECT_EQ(sent.tensor, foretold(spec, contract::Axis::kTp));
+        EXPECT_EQ(sent.pipeline, foretold(spec, contract::Axis::kPp));
+        EXPECT_EQ(sent.data, foretold(spec, contract::Axis::kDp));
+        EXPECT_EQ(sent.world, 0);
+      }
+    }
+  }
 }
 
 TEST(Traffic, IsForetoldToTheByte) {

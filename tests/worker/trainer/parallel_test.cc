@@ -127,6 +127,58 @@ TEST(Canonical, ATiedEmbeddingIsOneWeightInEveryLayout) {
   }
 }
 
+/// Every schedule that cuts the model of small_job() into at least two stages.
+std::vector<std::pair<contract::PipelineSchedule, std::int32_t>> schedules_and_stages() {
+  using Name = contract::PipelineScheduleName;
+  return {{{.name = Name::kGPipe, .virtualStages = 1}, 2},       {{.name = Name::kGPipe, .virtualStages = 1}, 4},
+          {{.name = Name::kInterleaved, .virtualStages = 2}, 2}, {{.name = Name::kInterleaved, .virtualStages = 3}, 2},
+          {{.name = Name::kInterleaved, .virtualStages = 2}, 4}, {{.name = Name::kZeroBubble, .virtualStages = 1}, 2},
+          {{.name = Name::kZeroBubble, .virtualStages = 1}, 4}};
+}
+
+TEST(Canonical, EveryScheduleEqualsOneProcessBitForBit) {
+  for (const bool tied : {false, true}) {
+    auto spec = small_job(Reduction::kCanonical);
+    spec.model.size->layers = 9;  // no schedule cuts them evenly
+    spec.model.size->tieEmbeddings = tied;
+    spec.training.steps = 6;
+    const auto alone = train(spec, {});
+    for (const auto& [schedule, pp] : schedules_and_stages()) {
+      for (const std::int32_t dp : {1, 2}) {
+        SCOPED_TRACE(std::string(contract::name_of(schedule.name)) + " of " + std::to_string(schedule.virtualStages) +
+                     ", pp=" + std::to_string(pp) + " dp=" + std::to_string(dp) + (tied ? ", tied" : ""));
+        spec.parallelism.pipelineSchedule = schedule;
+        expect_equal_bits(train(spec, {.pp = pp, .dp = dp}), alone);
+      }
+    }
+  }
+}
+
+TEST(Bf16, EveryScheduleEqualsOneProcessBitForBit) {
+  auto spec = small_job(Reduction::kCanonical);
+  spec.model.size->layers = 8;
+  spec.training.steps = 4;
+  spec.training.precision.compute = contract::ComputePrecision::kBF16;
+  const auto alone = train(spec, {});
+  for (const auto& [schedule, pp] : schedules_and_stages()) {
+    SCOPED_TRACE(std::string(contract::name_of(schedule.name)) + ", pp=" + std::to_string(pp));
+    spec.parallelism.pipelineSchedule = schedule;
+    expect_equal_bits(train(spec, {.pp = pp}), alone);
+  }
+}
+
+TEST(TensorParallel, EveryScheduleGivesTheSameBits) {
+  auto spec = small_job(Reduction::kCanonical);
+  spec.model.size->layers = 8;
+  spec.training.steps = 4;
+  const auto one_stage = train(spec, {.tp = 2});
+  for (const auto& [schedule, pp] : schedules_and_stages()) {
+    SCOPED_TRACE(std::string(contract::name_of(schedule.name)) + ", pp=" + std::to_string(pp));
+    spec.parallelism.pipelineSchedule = schedule;
+    expect_equal_bits(train(spec, {.pp = pp, .tp = 2}), one_stage);
+  }
+}
+
 TEST(Pipeline, NeedsNoMeetingBeforehandWhereTheFirstCallOfAPairWaitsForBoth) {
   auto spec = small_job(Reduction::kCanonical);
   spec.model.size->tieEmbeddings = true;

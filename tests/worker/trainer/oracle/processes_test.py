@@ -170,6 +170,29 @@ class Processes(unittest.TestCase):
         reference = losses(ranks.run(job(CORPUS, 10, size=size)))
         self.assertEqual(losses(ranks.run(job(CORPUS, 10, size=size, pipeline=3))), reference)
 
+    def test_every_pipeline_schedule_equals_one_process_bit_for_bit(self):
+        small = {"size": {"layers": 6, "hiddenSize": 48, "heads": 3, "feedForwardSize": 128, "vocabularySize": 256, "tieEmbeddings": True},
+                 "micro_batch": 1, "batch": 12}
+        reference = losses(ranks.run(job(CORPUS, 10, **small)))
+        for pipeline, name, virtual_stages in ((2, "GPipe", 1), (2, "ZeroBubble", 1), (2, "Interleaved", 3), (3, "Interleaved", 2)):
+            schedule = {"name": name, "virtualStages": virtual_stages}
+            with self.subTest(pipeline=pipeline, schedule=schedule):
+                steps = ranks.run(job(CORPUS, 10, pipeline=pipeline, pipeline_schedule=schedule, **small))
+                self.assertEqual(losses(steps), reference)
+
+    def test_a_checkpoint_of_interleaved_stages_is_resumed_by_a_zero_bubble_pipeline_bit_for_bit(self):
+        small = {"size": {"layers": 4, "hiddenSize": 48, "heads": 3, "feedForwardSize": 128, "vocabularySize": 256},
+                 "micro_batch": 1, "pipeline": 2, "checkpoint": {"path": self.checkpoints("schedules")}}
+        alone = {**small, "pipeline": 1, "checkpoint": None}
+        with Gang(job(CORPUS, STEPS, pipeline_schedule={"name": "Interleaved", "virtualStages": 2}, **small)) as gang:
+            gang.ranks[1].wait_for(lambda rank: rank.of_kind("Progress"))
+            gang.say({"checkpointRequest": 1, "stopAfter": 1})
+            self.assertEqual(gang.exit_codes(), [ranks.STOPPED] * 2)
+            before = gang.progress()
+        after = ranks.run(job(CORPUS, STEPS, pipeline_schedule={"name": "ZeroBubble"}, **small))
+        self.assertGreater(after[0]["step"], before[-1]["step"])
+        self.expect_same(before + after, losses(ranks.run(job(CORPUS, STEPS, **alone))))
+
     def test_a_rank_ends_with_its_agent(self):
         with Gang(job(CORPUS, 100000)) as gang:
             gang.ranks[0].wait_for(lambda rank: rank.of_kind("Progress"))

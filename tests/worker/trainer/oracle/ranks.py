@@ -141,8 +141,8 @@ def run(spec, threads=1, seconds=300):
         return gang.progress()
 
 
-def job(train, steps, *, data=1, pipeline=1, tensor=1, reduction="Canonical", size=None, sequence_length=32, batch=8, micro_batch=2,
-        checkpoint=None, seed=1, schedule=None, max_norm=1.0, learning_rate=2.0e-3, weight_decay=0.01):
+def job(train, steps, *, data=1, pipeline=1, pipeline_schedule=None, tensor=1, reduction="Canonical", size=None, sequence_length=32, batch=8,
+        micro_batch=2, checkpoint=None, seed=1, schedule=None, max_norm=1.0, learning_rate=2.0e-3, weight_decay=0.01):
     """A spec; `train` is a path or a list of sources. Small, so that a step takes milliseconds."""
     spec = {
         "workers": {"count": data * pipeline * tensor},
@@ -157,6 +157,8 @@ def job(train, steps, *, data=1, pipeline=1, tensor=1, reduction="Canonical", si
             "precision": {"compute": "FP32"}, "reduction": reduction},
         "lifecycle": {"startTimeoutSeconds": 60},
     }
+    if pipeline_schedule:
+        spec["parallelism"]["pipelineSchedule"] = pipeline_schedule
     if max_norm:
         spec["training"]["gradientClipping"] = {"maxNorm": max_norm}
     if checkpoint:
