@@ -50,6 +50,11 @@ void check_tensor_groups(const TrainingJobSpec& spec, Findings& findings) {
                       ": the ranks of a tensor group exchange every layer, so they have to share the NVLink of one worker");
 }
 
+/// Whether micro-batches go several times around the pipeline.
+bool goes_around(const Parallelism& parallelism) {
+  return parallelism.pipelineSchedule.name == PipelineScheduleName::kInterleaved && parallelism.pipeline > 1;
+}
+
 void check_batch(const TrainingJobSpec& spec, Findings& findings) {
   if (!can_multiply(spec.parallelism)) return;
   const std::int64_t ranks = ranks_of(spec), replica = replica_size(spec.parallelism), micro = spec.parallelism.microBatchSize;
@@ -59,6 +64,12 @@ void check_batch(const TrainingJobSpec& spec, Findings& findings) {
   findings.expect(batch % (data * micro) == 0, "spec.training.globalBatchSize",
                   "must be a multiple of data x microBatchSize, here " + to_string(data) + " x " + to_string(micro) + " = " +
                       to_string(data * micro) + ", and is " + to_string(batch));
+  const std::int64_t pipeline = spec.parallelism.pipeline;
+  if (!goes_around(spec.parallelism) || batch % (data * micro) != 0) return;
+  findings.expect(batch % (data * micro * pipeline) == 0, "spec.training.globalBatchSize",
+                  "must be a multiple of data x microBatchSize x pipeline with pipelineSchedule.name Interleaved, here " +
+                      to_string(data) + " x " + to_string(micro) + " x " + to_string(pipeline) + " = " +
+                      to_string(data * micro * pipeline) + ", and is " + to_string(batch));
 }
 
 void check_heads(const ModelSize& size, Findings& findings) {
@@ -91,6 +102,11 @@ void check_cuts(const Parallelism& parallelism, const ModelSize& size, Findings&
   findings.expect(size.layers < 1 || parallelism.pipeline <= size.layers, "spec.parallelism.pipeline",
                   "pipeline " + to_string(parallelism.pipeline) + " exceeds model.size.layers " + to_string(size.layers) +
                       "; every stage needs a layer");
+  const std::int64_t parts = std::int64_t{parallelism.pipeline} * parallelism.pipelineSchedule.virtualStages;
+  findings.expect(size.layers < 1 || parallelism.pipeline > size.layers || !goes_around(parallelism) || parts <= size.layers,
+                  "spec.parallelism.pipelineSchedule.virtualStages",
+                  "pipeline x virtualStages is " + to_string(parts) + ", and exceeds model.size.layers " +
+                      to_string(size.layers) + "; every virtual stage needs a layer");
 }
 
 bool reads_text(const Data& data) {

@@ -97,10 +97,12 @@ void check_parallelism(const Parallelism& parallelism, Values& is) {
   is.unsupported(parallelism.sequence, at + "sequence", "sequence");
   is.within(at + "microBatchSize", parallelism.microBatchSize, 1, 1e6);
   const auto& schedule = parallelism.pipelineSchedule;
-  is.unsupported(schedule.name != PipelineScheduleName::kOneForwardOneBackward, at + "pipelineSchedule.name",
-                 "pipelineSchedule.name " + std::string(name_of(schedule.name)), "use OneForwardOneBackward");
+  const bool is_interleaved = schedule.name == PipelineScheduleName::kInterleaved;
   is.within(at + "pipelineSchedule.virtualStages", schedule.virtualStages, 1, 64);
-  is.unsupported(schedule.virtualStages > 1, at + "pipelineSchedule.virtualStages", "virtualStages above 1");
+  is.expect(!is_interleaved || schedule.virtualStages != 1, at + "pipelineSchedule.virtualStages",
+            "must be at least 2 with pipelineSchedule.name Interleaved");
+  is.expect(is_interleaved || schedule.virtualStages <= 1, at + "pipelineSchedule.virtualStages",
+            "is for pipelineSchedule.name Interleaved alone; leave it out");
   const auto& zero = parallelism.zero;
   is.within(at + "zero.stage", zero.stage, 0, 3);
   is.unsupported(zero.stage > 0, at + "zero.stage", "zero.stage above 0");
