@@ -52,6 +52,9 @@ class Llama:
             self.leaves["tied head"] = parameters["model.embed_tokens.weight"].detach().requires_grad_()
         self.head = self.leaves["tied head" if size.get("tieEmbeddings") else "lm_head.weight"]
 
+    def tables(self, length):
+        return rope_tables(self.size, length)
+
     def norm(self, x, name):
         return functional.rms_norm(x, (x.size(-1),), self.parameters[name], self.size.get("normEpsilon", 1.0e-5))
 
@@ -75,7 +78,7 @@ class Llama:
         return functional.linear(gate * up, self.parameters[at + "down_proj.weight"])
 
     def logits(self, tokens_BT):
-        cos, sin = rope_tables(self.size, tokens_BT.size(1))
+        cos, sin = self.tables(tokens_BT.size(1))
         x = functional.embedding(tokens_BT, self.parameters["model.embed_tokens.weight"])
         for layer in range(self.size["layers"]):
             at = f"model.layers.{layer}."

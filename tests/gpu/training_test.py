@@ -1,0 +1,88 @@
+"""trainyard-rank on a GPU against itself on the CPU, twice, and resumed. Run by tests/gpu/run.sh; docs/numerics.md states what is proved.
+It prints what it found, since tolerances are bounds and the distances are of interest. Skipped where there is no GPU."""
+
+import pathlib
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/worker/trainer/oracle"))
+
+import torch  # noqa: E402
+
+import ranks  # noqa: E402
+import stored_tensors  # noqa: E402
+from ranks import Gang, job  # noqa: E402
+
+CORPUS = ROOT / "LICENSE"
+STEPS = 60
+# Widths at which every fused kernel runs: rows of 16 bytes, heads of 64.
+SIZE = {"layers": 2, "hiddenSize": 256, "heads": 4, "keyValueHeads": 2, "feedForwardSize": 640, "vocabularySize": 256}
+
+
+def on(device, precision="FP32", steps=STEPS, **options):
+    spec = job(CORPUS, steps, size=SIZE, **options)
+    spec["workers"]["gpusPerWorker"] = 1 if device == "GPU" else 0
+    spec["training"]["precision"] = {"compute": precision}
+    return spec
+
+
+def losses(steps):
+    return [entry["loss"] for entry in steps]
+
+
+def furthest(one, other):
+    return max(abs(a / b - 1) for a, b in zip(one, other, strict=True))
+
+
+@unittest.skipUnless(torch.cuda.is_available(), "there is no GPU here")
+class TrainingOnGpu(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cpu = losses(ranks.run(on("CPU"), threads=4))
+
+    def test_in_fp32_losses_are_the_cpus_within_the_tolerance(self):
+        gpu = losses(ranks.run(on("GPU")))
+        print(f"FP32: first loss {furthest(gpu[:1], self.cpu[:1]):.1e}, {STEPS} losses {furthest(gpu, self.cpu):.1e} from the CPU's")
+        self.assertLess(gpu[-1], 0.8 * gpu[0])
+        self.assertLess(furthest(gpu[:1], self.cpu[:1]), 1.0e-6)
+        self.assertLess(furthest(gpu, self.cpu), 1.0e-4)
+
+    def test_in_bf16_losses_stay_near_those_in_fp32(self):
+        gpu = losses(ranks.run(on("GPU", "BF16")))
+        print(f"BF16: first loss {furthest(gpu[:1], self.cpu[:1]):.1e}, {STEPS} losses {furthest(gpu, self.cpu):.1e} from FP32 on the CPU")
+        self.assertLess(furthest(gpu[:1], self.cpu[:1]), 2.0e-3)
+        self.assertLess(furthest(gpu, self.cpu), 2.0e-2)
+
+    def stored_after(self, spec, folder):
+        ranks.run({**spec, "checkpoint": {"path": str(folder)}})
+        return stored_tensors.read_checkpoint(stored_tensors.newest(folder))[1]
+
+    def expect_equal(self, one, other):
+        self.assertEqual(one.keys(), other.keys())
+        for name, tensor in one.items():
+            self.assertTrue(tensor.equal(other[name]), name)
+
+    def test_canonical_twice_gives_the_same_weights_and_moments_bit_for_bit(self):
+        for precision in ("FP32", "BF16"):
+            with tempfile.TemporaryDirectory() as folder, self.subTest(precision):
+                first, second = (self.stored_after(on("GPU", precision), pathlib.Path(folder) / name) for name in "ab")
+                self.expect_equal(first, second)
+
+    def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(self):
+        for precision in ("FP32", "BF16"):
+            with tempfile.TemporaryDirectory() as folder, self.subTest(precision):
+                whole = self.stored_after(on("GPU", precision), pathlib.Path(folder) / "whole")
+                path = pathlib.Path(folder) / "parts"
+                spec = {**on("GPU", precision), "checkpoint": {"path": str(path)}}
+                with Gang(spec) as gang:
+                    gang.ranks[0].wait_for(lambda rank: len(rank.of_kind("Progress")) >= 5)
+                    gang.say({"checkpointRequest": 1, "stopAfter": 1})
+                    self.assertEqual(gang.exit_codes(), [ranks.STOPPED])
+                    self.assertLess(gang.progress()[-1]["step"], STEPS)
+                self.expect_equal(self.stored_after(spec, path), whole)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

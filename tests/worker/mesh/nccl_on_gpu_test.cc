@@ -1,0 +1,38 @@
+// The NCCL backend on a GPU. NCCL refuses two ranks on one GPU, so this is a group of one: it connects, and every collective runs.
+#ifdef TRAINYARD_CUDA
+
+#include <torch/cuda.h>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+
+#include <gtest/gtest.h>
+
+#include "worker/mesh/backend_comm.h"
+
+namespace trainyard::mesh {
+namespace {
+
+TEST(NcclOnGpu, ConnectsAGroupOfOneAndRunsItsCollectives) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "there is no GPU here";
+  BackendOptions options;
+  options.store = c10::make_intrusive<c10d::HashStore>();
+  options.bind_address = "127.0.0.1";
+  options.connect_timeout = options.timeout = std::chrono::seconds(60);
+  const auto comm = nccl_comm(options);
+  EXPECT_EQ(comm->size(), 1);
+  const at::Tensor values = at::arange(1000, at::TensorOptions().dtype(at::kFloat).device(at::kCUDA));
+  at::Tensor tensor = values.clone();
+  comm->all_reduce(tensor, ReduceOp::kSum);
+  EXPECT_TRUE(at::equal(tensor, values));
+  comm->all_reduce(tensor, ReduceOp::kMax);
+  comm->broadcast(tensor, 0);
+  EXPECT_TRUE(at::equal(tensor, values));
+  std::vector<at::Tensor> parts{at::zeros_like(values)};
+  comm->all_gather(parts, values);
+  EXPECT_TRUE(at::equal(parts[0], values));
+  comm->barrier();
+}
+
+}  // namespace
+}  // namespace trainyard::mesh
+
+#endif  // TRAINYARD_CUDA
