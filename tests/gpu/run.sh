@@ -2,7 +2,8 @@
 # Everything that wants a GPU, on a machine that has one: builds the preset cuda with the tests that need a GPU, runs them, then the GPU
 # benchmarks, and prints a short table last. Some five minutes on one H100 with 16 cores.
 #
-#   tests/gpu/run.sh [tests] [bench]     without a word: both. Longer output goes to $OUT (default build/gpu-results).
+#   tests/gpu/run.sh [tests] [bench]     without a word: both. Longer output goes to $OUT (default build/gpu-results). ROUNDS: of the comparison
+#                                        with PyTorch (default 2).
 #
 # Wants: CUDA 13 (nvcc in PATH or CUDA_HOME), and a python3 that imports torch 2.11 for CUDA 13; LibTorch is taken from there.
 # TRAINYARD_PYTHON names another python3. On a machine that reaches no package registry, tests/gpu/pack.sh brings along what else the
@@ -65,7 +66,7 @@ for step in ${*:-tests bench}; do
       $python -W ignore tests/gpu/training_test.py 2>&1 | tee "$out/training_test.log" || status=1 ;;
     bench)
       $python -W ignore tests/bench/gpu_ceilings_bench.py 2>&1 | tee "$out/ceilings.log" || status=1
-      $python -W ignore tests/bench/gpu_engine_bench.py 2>&1 | tee "$out/engine.log" || status=1 ;;
+      $python -W ignore tests/bench/gpu_engine_bench.py --rounds "${ROUNDS:-2}" 2>&1 | tee "$out/engine.log" || status=1 ;;
     *) echo "run.sh: there is no step '$step'; the steps are: tests bench" >&2; exit 2 ;;
   esac
   echo "$step: $SECONDS s"
