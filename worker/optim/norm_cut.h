@@ -3,10 +3,11 @@
 
 #include <cstdint>
 
+#include "worker/plan/norm_block.h"
+
 namespace trainyard::optim {
 
-/// The norm adds up blocks of so many consecutive elements of the unsharded tensor (docs/numerics.md).
-inline constexpr std::int64_t kNormBlock = 4096;
+using plan::kNormBlock;
 
 /// Of every `row` consecutive elements of the unsharded tensor this rank has those from `begin` to `begin + width`, packed. A tensor
 /// that is whole, or cut in its first dimension, is one row.

@@ -4,7 +4,9 @@
 
 #include "worker/plan/parameters.h"
 #include "worker/plan/pipeline.h"
+#include "worker/plan/shards.h"
 #include "worker/plan/stages.h"
+#include "worker/plan/zero_cost.h"
 
 namespace trainyard::plan {
 namespace {
@@ -64,6 +66,10 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
                   .master = full ? 0 : elements * 4,
                   .gradients = elements * 4,
                   .optimizer = elements * 8};
+  if (zero_stage(spec) > 0) {
+    const auto zero = zero_memory(spec, stage);
+    bytes = {.parameters = zero.weights, .master = zero.master, .gradients = zero.gradients, .optimizer = zero.moments};
+  }
   const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
   const std::int64_t tp = parallelism.tensor;
   const std::int64_t per_token = 12LL * size.hiddenSize + 4LL * key_value_heads(size) * head_width(size) / tp +

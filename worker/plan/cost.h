@@ -37,6 +37,7 @@ struct RankBytes {
   bool operator==(const RankBytes&) const = default;
 };
 
+/// Parameters, masters, gradients and optimizer's states are those of zero_cost.h with ZeRO.
 /// The bytes that the busiest tensors of pipeline stage `stage` take on each of its ranks. Activations are an estimate: the tensors
 /// that autograd keeps a layer and token, T·B·(12·D + 4·G·H + 8·F/tp + 4·A) bytes at 2 bytes an element; source: Korthikanti et al.,
 /// arXiv:2205.05198, section 4, for SwiGLU and grouped queries, plus the logits of the last stage in FP32 three times.

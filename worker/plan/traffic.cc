@@ -4,7 +4,9 @@
 
 #include "crds/contract/layout.h"
 #include "worker/plan/parameters.h"
+#include "worker/plan/shards.h"
 #include "worker/plan/stages.h"
+#include "worker/plan/zero_cost.h"
 
 namespace trainyard::plan {
 namespace {
@@ -31,10 +33,15 @@ class Traffic {
     const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
     activation_ = tokens_ * size_.hiddenSize * (full ? 4 : 2);
     for (std::int32_t stage = 0; stage < layout_.degrees().pp; ++stage) tensor_.push_back(tensor_ring(stage));
+    for (std::int32_t tp = 0; tp < layout_.degrees().tp; ++tp) {
+      const std::int64_t whole = std::int64_t{size_.vocabularySize} * size_.hiddenSize / layout_.degrees().tp;
+      tied_.push_back(zero_stage(spec) > 0 ? tied_embedding_kept(spec, tp)
+                                           : std::vector(static_cast<std::size_t>(layout_.degrees().dp), whole));
+    }
     if (layout_.degrees().dp > 1) {
       find_data_rings();
     } else {
-      data_.resize(tensor_.size());
+      data_.resize(tensor_.size() * static_cast<std::size_t>(layout_.degrees().tp));
     }
   }
 
@@ -53,13 +60,13 @@ class Traffic {
         return layout_.rank_of(there);
       };
       send(rank, peer(Axis::kTp, 1), tensor_[static_cast<std::size_t>(at.pp)]);
-      send(rank, peer(Axis::kDp, 1), data_[static_cast<std::size_t>(at.pp)]);
+      send(rank, peer(Axis::kDp, 1), data_[static_cast<std::size_t>(at.pp * degrees.tp + at.tp)]);
       // To the next stage go all chunks, around to the first all but the last.
       const std::int64_t parts_after = at.pp + 1 < degrees.pp ? chunks_ : chunks_ - 1;
       send(rank, peer(Axis::kPp, 1), parts_after * micro_batches_ * activation_);
       send(peer(Axis::kPp, 1), rank, parts_after * micro_batches_ * activation_);
       if (size_.tieEmbeddings && at.pp == 0 && degrees.pp > 1) {
-        const std::int64_t bytes = std::int64_t{size_.vocabularySize} * size_.hiddenSize / degrees.tp * kFloatBytes;
+        const std::int64_t bytes = tied_[static_cast<std::size_t>(at.tp)][static_cast<std::size_t>(at.dp)] * kFloatBytes;
         send(rank, peer(Axis::kPp, degrees.pp - 1), bytes);
         send(peer(Axis::kPp, degrees.pp - 1), rank, bytes);
       }
@@ -90,9 +97,15 @@ class Traffic {
       for (const auto stage : parameter.stages) elements[static_cast<std::size_t>(stage)] += own;
     }
     const bool canonical = spec_.training.reduction == contract::Reduction::kCanonical;
-    for (const auto number : elements) {
-      const std::int64_t bytes = number * kFloatBytes;
-      data_.push_back(canonical ? (degrees.dp - 1) * bytes : all_reduce(bytes, degrees.dp));
+    const auto reduced = [&](std::int64_t number) {
+      return canonical ? (degrees.dp - 1) * number * kFloatBytes : all_reduce(number * kFloatBytes, degrees.dp);
+    };
+    const bool zero = zero_stage(spec_) > 0;
+    for (std::int32_t stage = 0; stage < degrees.pp; ++stage) {
+      for (std::int32_t tp = 0; tp < degrees.tp; ++tp) {
+        data_.push_back(zero ? zero_sent_per_step(spec_, stage, tp, micro_batches_) + reduced(1)
+                             : reduced(elements[static_cast<std::size_t>(stage)]));
+      }
     }
   }
 
@@ -102,7 +115,9 @@ class Traffic {
   const std::vector<LayerRange> parts_;
   const std::int32_t chunks_;                                     // of a stage
   std::int64_t micro_batches_ = 1, tokens_ = 0, activation_ = 0;  // activation_: bytes of a micro-batch between two layers
-  std::vector<std::int64_t> tensor_, data_;                       // by stage: bytes that a rank sends on in its ring
+  std::vector<std::int64_t> tensor_;                              // by stage: bytes that a rank sends on in its ring
+  std::vector<std::vector<std::int64_t>> tied_;                   // by tensor and data rank: elements of the embedding
+  std::vector<std::int64_t> data_;                                // the same, by stage and tensor rank
 };
 
 }  // namespace

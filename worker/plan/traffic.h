@@ -9,8 +9,8 @@
 //             arXiv:1909.08053, section 3), one for the embedding, one for the head, and 3·B·T numbers in FP32 for the cross entropy
 //   pipeline  a micro-batch: B·T·D from each rank of a stage to that of the next, and as much back (arXiv:2104.04473, section 3.2); with
 //             v chunks a stage v times as much, and v − 1 times from the last stage to the first
-//   data      the gradients and the loss in FP32: an all-reduce with Fast, an all-gather with Canonical
-//   tied      V·D/tp in FP32 each way between the first and the last stage, where they share the embedding
+//   data      the gradients and the loss in FP32: an all-reduce with Fast, an all-gather with Canonical; with ZeRO see zero_cost.h
+//   tied      V·D/tp in FP32 each way between the first and the last stage, where they share the embedding; with ZeRO a shard of it
 // Left out, as below a thousandth of it: the gradient norm's sums, the word that rides on each step, evaluations, checkpoints.
 
 #include <cstdint>

@@ -48,6 +48,51 @@ TEST(BytesPerRank, AreSixteenAParameterInFullPrecisionAndEighteenInBf16) {
   }
 }
 
+// The table of Rajbhandari et al. with gradients summed in FP32: 18 bytes a parameter, 6 + 12/d, 2 + 16/d, 18/d; beside them what is
+// gathered and exchanged at the moment.
+TEST(BytesPerRank, WithZeroAreThePublishedFormulas) {
+  const auto parameters = static_cast<double>(num_parameters(llama3_8b()));
+  const double largest = 128256.0 * 4096;  // the embedding; the head with its norm has 4,096 more
+  for (const std::int32_t dp : {8, 64}) {
+    for (const std::int32_t stage : {1, 2, 3}) {
+      auto spec = job(contract::ComputePrecision::kBF16);
+      spec.workers.count = dp;
+      spec.training.globalBatchSize = dp;
+      spec.parallelism.zero.stage = stage;
+      const auto bytes = bytes_per_rank(spec, 0);
+      const auto near = [&](std::int64_t found, double expected) {
+        EXPECT_NEAR(static_cast<double>(found), expected, 0.01 * expected) << "stage " << stage << ", dp " << dp;
+      };
+      const double part = largest / dp;
+      near(bytes.master, 4 * parameters / dp);
+      near(bytes.optimizer, 8 * parameters / dp);
+      const double exchanges = 2 * 4 * (dp + 1) * part + 2 * largest;
+      near(bytes.gradients, stage == 1 ? 4 * parameters : 4 * parameters / dp + exchanges);
+      const double layer = layer_matmul_parameters(llama3_8b());
+      near(bytes.parameters, stage < 3 ? 2 * parameters : 2 * (largest + layer) + 2 * (dp + 1) * part);
+    }
+  }
+}
+
+TEST(BytesPerRank, WithZeroInFullPrecisionHaveNoMasterBesideWholeWeights) {
+  auto spec = job(contract::ComputePrecision::kFP32);
+  spec.workers.count = 8;
+  spec.parallelism.zero.stage = 1;
+  EXPECT_EQ(bytes_per_rank(spec, 0).master, 0);
+  spec.parallelism.zero.stage = 3;
+  EXPECT_GT(bytes_per_rank(spec, 0).master, 0);
+  const auto sharded = bytes_per_rank(spec, 0);
+  EXPECT_LT(sharded.total() - sharded.activations, num_parameters(llama3_8b()) * 6);
+}
+
+TEST(BytesPerRank, WithCanonicalKeepWholeGradientsAtEveryStage) {
+  auto spec = job(contract::ComputePrecision::kBF16);
+  spec.workers.count = 8;
+  spec.parallelism.zero.stage = 3;
+  spec.training.reduction = contract::Reduction::kCanonical;
+  EXPECT_EQ(bytes_per_rank(spec, 0).gradients, 4 * num_parameters(llama3_8b()));
+}
+
 TEST(BytesPerRank, FallWithTensorAndPipelineParallelism) {
   auto spec = job(contract::ComputePrecision::kBF16);
   const auto whole = bytes_per_rank(spec, 0);

@@ -1,0 +1,108 @@
+#include "worker/plan/zero_cost.h"
+
+#include <algorithm>
+#include <string>
+
+#include "crds/contract/layout.h"
+#include "worker/plan/parameters.h"
+#include "worker/plan/shards.h"
+
+namespace trainyard::plan {
+namespace {
+
+constexpr std::int64_t kFloatBytes = 4;
+
+struct UnitCost {
+  ShardUnit unit;
+  std::int64_t count = 1;      // of equal units: layers are
+  std::int64_t gradients = 1;  // leaves a parameter: of a tied embedding that is on one rank two
+  std::int64_t gathers = 2;    // a micro-batch, at stage 3
+};
+
+/// The units of a stage, in the order of forward.
+std::vector<UnitCost> units_of(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank) {
+  const auto& size = spec.model.size.value();
+  const auto degrees = contract::degrees(spec);
+  std::vector<Parameter> mine;
+  std::string layer;  // the first, which stands for all
+  std::int64_t layers = 0;
+  for (const auto& parameter : parameters_of(spec)) {
+    if (!parameter.is_on(stage)) continue;
+    if (parameter.name.starts_with("model.layers.")) {
+      const std::string of = parameter.name.substr(0, parameter.name.find('.', std::string("model.layers.").size()) + 1);
+      if (layer.empty()) layer = of;
+      if (parameter.name.ends_with(".input_layernorm.weight")) ++layers;
+      if (of != layer) continue;
+    }
+    mine.push_back(parameter);
+  }
+  const bool tied_here = size.tieEmbeddings && stage == degrees.pp - 1;
+  std::vector<UnitCost> units;
+  for (auto& unit : shard_units(mine, degrees.tp, tp_rank, degrees.dp)) {
+    const auto& name = mine[unit.parameters.front()].name;
+    UnitCost cost{.unit = std::move(unit)};
+    if (name.starts_with("model.layers.")) cost.count = layers;
+    if (name == "model.embed_tokens.weight") {
+      cost.gradients = stage == 0 && tied_here ? 2 : 1;
+      cost.gathers = (stage == 0 ? 1 : 0) + (tied_here ? 2 : 0);
+    }
+    units.push_back(std::move(cost));
+  }
+  return units;
+}
+
+std::int64_t weight_bytes(const contract::TrainingJobSpec& spec) {
+  return spec.training.precision.compute == contract::ComputePrecision::kFP32 ? kFloatBytes : kFloatBytes / 2;
+}
+
+}  // namespace
+
+bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec) {
+  return spec.training.reduction == contract::Reduction::kFast && zero_stage(spec) >= 2;
+}
+
+ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  const std::int32_t dp = contract::degrees(spec).dp, zero = zero_stage(spec);
+  const auto units = units_of(spec, stage, 0);
+  std::int64_t all = 0, parts = 0, largest_part = 0, largest_unit = 0, two_units = 0, before = 0;
+  std::vector<std::int64_t> kept(static_cast<std::size_t>(dp), 0);
+  for (const auto& [unit, count, gradients, gathers] : units) {
+    all += count * unit.elements();
+    parts += count * gradients * unit.part_elements;
+    largest_part = std::max(largest_part, unit.part_elements);
+    largest_unit = std::max(largest_unit, unit.elements());
+    two_units = std::max({two_units, before + unit.elements(), count > 1 ? 2 * unit.elements() : 0});
+    before = unit.elements();
+    for (std::int32_t rank = 0; rank < dp; ++rank) kept[static_cast<std::size_t>(rank)] += count * unit.kept(rank);
+  }
+  const std::int64_t most = *std::max_element(kept.begin(), kept.end()), each = weight_bytes(spec);
+  const std::int64_t gathering = each * (dp + 1) * largest_part;
+  ZeroMemory memory{.weights = each * all, .master = kFloatBytes * most, .gradients = kFloatBytes * all, .moments = 8 * most};
+  if (zero == 3) memory.weights = each * two_units + gathering;
+  if (zero < 3 && each == kFloatBytes) memory.master = 0;
+  if (reduces_every_micro_batch(spec)) {
+    const std::int64_t exchange = kFloatBytes * (dp + 1) * largest_part;
+    memory.gradients = kFloatBytes * parts + 2 * exchange + each * largest_unit;
+  }
+  return memory;
+}
+
+std::int64_t zero_sent_per_step(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank,
+                                std::int64_t micro_batches) {
+  const std::int64_t others = contract::degrees(spec).dp - 1, exchanges = reduces_every_micro_batch(spec) ? micro_batches : 1;
+  std::int64_t bytes = 0;
+  for (const auto& [unit, count, gradients, gathers] : units_of(spec, stage, tp_rank)) {
+    const std::int64_t gathered = zero_stage(spec) == 3 ? gathers * micro_batches : 1;
+    bytes += count * unit.part_elements * (kFloatBytes * gradients * exchanges + weight_bytes(spec) * gathered);
+  }
+  return others * bytes;
+}
+
+std::vector<std::int64_t> tied_embedding_kept(const contract::TrainingJobSpec& spec, std::int32_t tp_rank) {
+  const auto embedding = units_of(spec, 0, tp_rank).front().unit;
+  std::vector<std::int64_t> kept;
+  for (std::int32_t rank = 0; rank < embedding.data_ranks(); ++rank) kept.push_back(embedding.kept(rank));
+  return kept;
+}
+
+}  // namespace trainyard::plan

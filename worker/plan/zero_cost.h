@@ -1,0 +1,41 @@
+#pragma once
+// What ZeRO keeps and sends, from the layout and the sizes alone: bytes of a rank, for cost.h and traffic.h.
+//
+// Letters: P parameters of a pipeline stage on one tensor-parallel rank, K of them those of the data rank that keeps most (about P/dp),
+// U the parameters of a unit, S its part of a flat buffer (shards.h), c the bytes of a parameter that forward reads, m micro-batches.
+//
+//            weights            master        gradients              moments   sent by a rank in a step, times dp − 1
+//   stage 1  c·P                4K            4P                     8K        4·ΣS + c·ΣS
+//   stage 2  c·P                4K            4·ΣS + exchanges       8K        4·ΣS·m + c·ΣS
+//   stage 3  two units, c·U     4K            4·ΣS + exchanges       8K        4·ΣS·m + 2c·ΣS·m, of a look-up c·S·m
+//
+// In FP32 masters and weights of stages 1 and 2 are one memory. Canonical exchanges the sum over micro-batches at every stage: with it
+// gradients are 4P and 4·ΣS. Source: Rajbhandari et al., arXiv:1910.02054, sections 5 and 7.
+
+#include <cstdint>
+#include <vector>
+
+#include "crds/contract/job.h"
+
+namespace trainyard::plan {
+
+/// Whether each micro-batch's gradients are exchanged, so that nobody keeps whole ones, instead of their sum.
+bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec);
+
+/// Of a job at zero_stage() 1 to 3: what a rank of pipeline stage `stage` keeps at the most.
+struct ZeroMemory {
+  std::int64_t weights = 0;  // what forward and backward read, at stage 3 while they do
+  std::int64_t master = 0;
+  std::int64_t gradients = 0;  // and exchanges of them under way
+  std::int64_t moments = 0;
+};
+ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage);
+
+/// What a rank sends its data-parallel group in a step, without the loss.
+std::int64_t zero_sent_per_step(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank,
+                                std::int64_t micro_batches);
+
+/// The elements of a tied embedding that each data rank keeps: with them stages exchange its gradients.
+std::vector<std::int64_t> tied_embedding_kept(const contract::TrainingJobSpec& spec, std::int32_t tp_rank);
+
+}  // namespace trainyard::plan
