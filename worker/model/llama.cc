@@ -7,6 +7,24 @@
 #include "worker/plan/stages.h"
 
 namespace trainyard::model {
+namespace {
+
+/// ZeRO's units in the order in which forward uses them.
+UnitUses uses_of(const contract::ModelSize& size, const Parameters& parameters, const plan::LayerRange& layers, bool is_first,
+                 bool is_last) {
+  if (parameters.sharded() == nullptr) return {};
+  const auto unit_of = [&](const std::string& name) { return parameters.sharded()->unit_of(parameters.place_of(name)); };
+  std::vector<std::size_t> units;
+  if (is_first) units.push_back(unit_of("model.embed_tokens.weight"));
+  for (std::int32_t i = layers.first; i < layers.last; ++i) {
+    units.push_back(unit_of("model.layers." + std::to_string(i) + ".input_layernorm.weight"));
+  }
+  if (is_last) units.push_back(unit_of("model.norm.weight"));
+  if (is_last && size.tieEmbeddings) units.push_back(unit_of("model.embed_tokens.weight"));
+  return {*parameters.sharded(), std::move(units), is_first};
+}
+
+}  // namespace
 
 LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk)
     : size_(size), mesh_(mesh), head_width_(plan::head_width(size)) {
@@ -31,27 +49,38 @@ LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parame
     final_norm_D = parameters.variable("model.norm.weight");
     head_VD = parameters.head();
   }
+  uses_ = uses_of(size, parameters, range, is_first(), is_last());
 }
 
 at::Tensor LlamaStage::forward(const at::Tensor& input) {
   at::Tensor x_BTD = input;
   if (is_first()) {
     const std::int64_t first_row = embedding_VD.size(0) * mesh_.at().tp;
+    uses_.before_look_up();
     x_BTD = mesh_.tensor().size() == 1 ? at::embedding(embedding_VD, input)
                                        : vocabulary_parallel_embedding(input, embedding_VD, first_row, mesh_.tensor());
+    uses_.after_look_up();
   }
-  for (const auto& layer : layers_) {
+  for (std::size_t use = uses_.first(); const auto& layer : layers_) {
+    x_BTD = uses_.enter(x_BTD, use);
     x_BTD = x_BTD + attend(layer, norm(x_BTD, layer.input_norm));
     x_BTD = x_BTD + feed_forward(layer, norm(x_BTD, layer.post_norm));
+    x_BTD = uses_.leave(x_BTD, use++);
   }
   return x_BTD;
 }
 
 at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& targets_BT) {
-  const at::Tensor logits_BTV = linear(enter(norm(hidden_BTD, final_norm_D)), head_VD);
+  at::Tensor x_BTD = hidden_BTD;
+  const std::size_t first = uses_.first() + layers_.size();
+  for (std::size_t use = first; use < uses_.size(); ++use) x_BTD = uses_.enter(x_BTD, use);
+  const at::Tensor logits_BTV = linear(enter(norm(x_BTD, final_norm_D)), head_VD);
   const at::Tensor logits_NV = logits_BTV.flatten(0, 1).to(at::kFloat), targets_N = targets_BT.flatten();
-  if (mesh_.tensor().size() == 1) return at::cross_entropy_loss(logits_NV, targets_N, {}, at::Reduction::Sum);
-  return vocabulary_parallel_cross_entropy(logits_NV, targets_N, logits_NV.size(1) * mesh_.at().tp, mesh_.tensor());
+  at::Tensor loss = mesh_.tensor().size() == 1 ? at::cross_entropy_loss(logits_NV, targets_N, {}, at::Reduction::Sum)
+                                               : vocabulary_parallel_cross_entropy(
+                                                     logits_NV, targets_N, logits_NV.size(1) * mesh_.at().tp, mesh_.tensor());
+  for (std::size_t use = first; use < uses_.size(); ++use) loss = uses_.leave(loss, use);
+  return loss;
 }
 
 at::Tensor LlamaStage::attend(const Layer& layer, const at::Tensor& x_BTD) {

@@ -54,6 +54,7 @@ class LlamaStage {
   std::int64_t head_width_;
   LateWeights* late_ = nullptr;
   std::vector<Layer> layers_;
+  UnitUses uses_;
   at::Tensor embedding_VD, final_norm_D, head_VD;  // undefined on parts without
   RotaryTable table_;
 };

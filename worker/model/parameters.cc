@@ -8,22 +8,36 @@
 
 namespace trainyard::model {
 
-Parameters::Parameters(const contract::TrainingJobSpec& spec, const mesh::Mesh& mesh)
+Parameters::Parameters(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh)
     : layers_(spec.model.size.value().layers),
       compute_type_(spec.training.precision.compute == contract::ComputePrecision::kBF16 ? at::kBFloat16 : at::kFloat) {
   const auto& size = *spec.model.size;
   const auto& degrees = mesh.layout().degrees();
+  std::vector<plan::Parameter> mine;
   for (const auto& global : plan::parameters_of(spec)) {
-    if (!global.is_on(mesh.at().pp)) continue;
-    const plan::Box box = plan::box_of(global, degrees.tp, mesh.at().tp);
-    const at::Tensor master = at::empty(box.sizes, at::TensorOptions().dtype(at::kFloat).device(mesh.device()));
-    const at::Tensor data = compute_type_ == at::kFloat ? master : at::empty_like(master, compute_type_);
+    if (global.is_on(mesh.at().pp)) mine.push_back(global);
+  }
+  const std::int32_t zero = plan::zero_stage(spec);
+  std::vector<plan::ShardUnit> units;
+  if (zero > 0) units = plan::shard_units(mine, degrees.tp, mesh.at().tp, degrees.dp);
+  std::vector<Gathered> gathered;
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(mesh.device());
+  for (const auto& global : mine) {
+    const plan::Box whole = plan::box_of(global, degrees.tp, mesh.at().tp);
+    const plan::Box box = zero > 0 ? plan::shard_of(units, all_.size(), mesh.at().dp) : whole;
+    const at::Tensor data = zero == 3 ? without_memory(whole.sizes, options.dtype(compute_type_))
+                                      : at::empty(whole.sizes, options.dtype(compute_type_));
+    const bool shares = compute_type_ == at::kFloat && zero < 3;
+    const at::Tensor master =
+        shares ? data.narrow(0, box.offsets[0] - whole.offsets[0], box.sizes[0]) : at::empty(box.sizes, options);
+    gathered.push_back({master, data});
     const bool tied = size.tieEmbeddings && global.name == "model.embed_tokens.weight";
     // detach() shares memory, so the two leaves of a tied embedding are one weight with two gradients.
     const int uses = tied && mesh.is_first_stage() && mesh.is_last_stage() ? 2 : 1;
     for (int i = 0; i < uses; ++i) leaves_.push_back({all_.size(), data.detach().requires_grad_()});
     all_.push_back({global, box, master});
   }
+  if (zero > 0) sharded_ = std::make_unique<ShardedWeights>(std::move(units), std::move(gathered), zero < 3, mesh.data());
 }
 
 void Parameters::initialize(std::int64_t seed) {
@@ -32,9 +46,17 @@ void Parameters::initialize(std::int64_t seed) {
 }
 
 void Parameters::refresh() {
+  if (sharded_) return sharded_->refresh();
   if (compute_type_ == at::kFloat) return;
   const at::NoGradGuard no_grad;
   for (auto& leaf : leaves_) leaf.variable.copy_(all_[leaf.parameter].master);
+}
+
+std::size_t Parameters::place_of(const std::string& name) const {
+  for (std::size_t i = 0; i < all_.size(); ++i) {
+    if (all_[i].global.name == name) return i;
+  }
+  throw std::out_of_range("find " + name + ": this stage does not hold it");
 }
 
 const at::Tensor& Parameters::variable(const std::string& name) const {

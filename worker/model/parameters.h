@@ -2,6 +2,7 @@
 // This rank's parameters: its box of each tensor that its stage holds.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -9,13 +10,14 @@
 
 #include "crds/contract/job.h"
 #include "worker/mesh/mesh.h"
+#include "worker/model/sharded_weights.h"
 #include "worker/plan/parameters.h"
 
 namespace trainyard::model {
 
 struct LocalParameter {
   plan::Parameter global;
-  plan::Box box;
+  plan::Box box;      // what this rank keeps of it: at a ZeRO stage above 0 a shard, which may have no rows
   at::Tensor master;  // [box.sizes] FP32: what the optimizer changes and checkpoints hold
 };
 
@@ -31,11 +33,12 @@ struct Leaf {
 class Parameters {
  public:
   /// Allocates on the mesh's device; values are undefined until initialize() or a checkpoint fills the masters.
-  Parameters(const contract::TrainingJobSpec& spec, const mesh::Mesh& mesh);
+  Parameters(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh);
 
   /// Fills the masters with the initial values of `seed`.
   void initialize(std::int64_t seed);
-  /// Copies the masters to the variables, where these are not the same memory. After every change of the masters.
+  /// Copies the masters to the variables, where these are not the same memory. After every change of the masters. With ZeRO it is
+  /// collective over the data ranks, as initialize() is then.
   void refresh();
 
   /// In name order.
@@ -49,6 +52,10 @@ class Parameters {
   const at::Tensor& variable(const std::string& name) const;
   /// What the last stage multiplies with: lm_head.weight, or the tied embedding's leaf of the head.
   const at::Tensor& head() const;
+  /// Null at ZeRO stage 0.
+  ShardedWeights* sharded() const { return sharded_.get(); }
+  /// The place in all(). Throws std::out_of_range, naming it, where there is none.
+  std::size_t place_of(const std::string& name) const;
   at::ScalarType compute_type() const { return compute_type_; }
 
  private:
@@ -56,6 +63,7 @@ class Parameters {
   at::ScalarType compute_type_;
   std::vector<LocalParameter> all_;
   std::vector<Leaf> leaves_;
+  std::unique_ptr<ShardedWeights> sharded_;
 };
 
 }  // namespace trainyard::model

@@ -7,6 +7,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
+#include "worker/plan/shards.h"
+
 #ifdef TRAINYARD_CUDA
 #include "worker/optim/norm_on_gpu.h"
 #endif
@@ -81,6 +83,24 @@ at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& paramet
   return block_sums_on_cpu(gradient.contiguous(), norm_cut(parameter, box));
 }
 
+at::Tensor block_sums_of_shard(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box) {
+  const std::int64_t row = plan::num_elements(parameter.shape) / parameter.shape[0], step = plan::rows_between_cuts(parameter);
+  const std::int64_t blocks = (plan::num_elements(parameter.shape) + kNormBlock - 1) / kNormBlock;
+  at::Tensor sums = at::zeros({blocks}, gradient.options().dtype(at::kDouble));
+  if (box.sizes[0] == 0) return sums;
+  // As a tensor of its own that begins where a block does: the shard's own rows, and those around it that share its first and its last
+  // block, which tensor parallelism has on another rank.
+  const std::int64_t first = box.offsets[0] / step * step;
+  const std::int64_t last = std::min(parameter.shape[0], (box.offsets[0] + box.sizes[0] + step - 1) / step * step);
+  plan::Parameter rows = parameter;
+  rows.shape[0] = last - first;
+  plan::Box inside = box;
+  inside.offsets[0] -= first;
+  const at::Tensor own = block_sums(gradient, rows, inside);
+  sums.narrow(0, first * row / kNormBlock, own.numel()).copy_(own);
+  return sums;
+}
+
 at::Tensor halving_sum(const at::Tensor& values) {
 #ifdef TRAINYARD_CUDA
   if (values.is_cuda()) return halving_sum_on_gpu(values);
@@ -90,21 +110,24 @@ at::Tensor halving_sum(const at::Tensor& values) {
   return halved(at::constant_pad_nd(values, {0, size - values.numel()}));
 }
 
-GradientNorm::GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh)
-    : all_(std::move(all)), parts_(std::move(parts)), mesh_(mesh) {}
+GradientNorm::GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh, bool sharded)
+    : all_(std::move(all)), parts_(std::move(parts)), mesh_(mesh), sharded_(sharded) {}
 
 GradientNorm::Measured GradientNorm::measure(const std::vector<at::Tensor>& gradients, const at::Tensor& loss) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> blocks;
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     const auto& parameter = all_[parts_[i].index];
-    blocks.push_back(block_sums(gradients[i], parameter, parts_[i].box));
+    const auto& box = parts_[i].box;
+    blocks.push_back(sharded_ ? block_sums_of_shard(gradients[i], parameter, box) : block_sums(gradients[i], parameter, box));
     // A tensor that is not cut is the same on all tensor-parallel ranks: one of them counts.
     if (!parameter.split_dim && mesh_.at().tp != 0) blocks.back().zero_();
   }
-  if (mesh_.tensor().size() > 1) {
+  const bool sharded = sharded_ && mesh_.data().size() > 1;
+  if (sharded || mesh_.tensor().size() > 1) {
     at::Tensor flat = at::cat(blocks);
-    mesh_.tensor().all_reduce(flat, mesh::ReduceOp::kSum);
+    if (sharded) mesh_.data().all_reduce(flat, mesh::ReduceOp::kSum);  // adds zeros: exact
+    if (mesh_.tensor().size() > 1) mesh_.tensor().all_reduce(flat, mesh::ReduceOp::kSum);
     for (std::int64_t first = 0; auto& sums : blocks) {
       sums = flat.narrow(0, first, sums.numel());
       first += sums.numel();

@@ -24,27 +24,33 @@ NormCut norm_cut(const plan::Parameter& parameter, const plan::Box& box);
 /// box count as zero, so that the sums of parts that cover the tensor add up to the whole's.
 at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box);
 
+/// The same, where the box may be a shard: only some rows of what tensor parallelism has cut, between two places of
+/// plan::rows_between_cuts() or the ends. Blocks that it has nothing of are zero.
+at::Tensor block_sums_of_shard(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box);
+
 /// The halving sum of a vector, an FP64 scalar on its device. On a GPU both are kernels, and equal to the CPU's bit for bit.
 at::Tensor halving_sum(const at::Tensor& values);
 
 /// A parameter of this rank.
 struct NormPart {
   std::size_t index = 0;  // in `all`
-  plan::Box box;
+  plan::Box box;          // with shards over the data ranks: rows as worker/plan/shards.h cuts them, or none
 };
 
 /// Lives on the training thread; the mesh must outlive it.
 class GradientNorm {
  public:
   /// `all`: the parameters of the whole model in name order; `parts`: those of this rank.
-  GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh);
+  /// `sharded`: data ranks have shards of the same parameters, not copies.
+  GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh, bool sharded = false);
 
   struct Measured {
     double norm = 0.0;
     double loss = 0.0;
   };
   /// Collective over the tensor-parallel and the pipeline group: of a tensor that is cut, the blocks' sums are added over the ranks.
-  /// `gradients` belong to the parts, and are equal on all data-parallel ranks. `loss` is a scalar that is 0 on all stages but one; its
+  /// Of shards the data ranks' too, each block of which one data rank has whole: the same bits. `gradients` belong to the parts, and are
+  /// equal on all data-parallel ranks that have the same. `loss` is a scalar that is 0 on all stages but one; its
   /// sum over the stages comes to the host in the same copy as the norm, since each copy makes the host wait for the GPU.
   Measured measure(const std::vector<at::Tensor>& gradients, const at::Tensor& loss);
 
@@ -52,6 +58,7 @@ class GradientNorm {
   std::vector<plan::Parameter> all_;
   std::vector<NormPart> parts_;
   mesh::Mesh& mesh_;
+  bool sharded_;
 };
 
 /// min(1, max_norm / (norm + 1e-6)) in FP64, as torch.nn.utils.clip_grad_norm_ has it; not a number where the norm is none.

@@ -22,7 +22,9 @@ std::int64_t place_of(const std::string& name) {
   return std::stoll(name.substr(kLayers.size()));
 }
 
-std::int64_t row_elements(const std::vector<std::int64_t>& shape) { return num_elements(shape) / std::max<std::int64_t>(1, shape[0]); }
+std::int64_t row_elements(const std::vector<std::int64_t>& shape) {
+  return num_elements(shape) / std::max<std::int64_t>(1, shape[0]);
+}
 
 /// Where the elements of a unit's parameter are, when they lie one behind the other.
 struct Held {

@@ -29,14 +29,18 @@ void reduce_by_tree(mesh::Comm& data, at::Tensor& flat, std::int64_t chunk_eleme
     std::vector<at::Tensor> parts;
     for (std::int32_t rank = 0; rank < data.size(); ++rank) parts.push_back(at::empty_like(chunk));
     data.all_gather(parts, chunk);
-    const auto join = [](const at::Tensor& left, const at::Tensor& right) { return left.add_(right); };
-    plan::BalancedSum<at::Tensor, decltype(join)> tree(join);
-    for (auto& part : parts) tree.add(std::move(part));
-    chunk.copy_(tree.take());
+    chunk.copy_(tree_sum(std::move(parts)));
   }
 }
 
 }  // namespace
+
+at::Tensor tree_sum(std::vector<at::Tensor> summands) {
+  const auto join = [](const at::Tensor& left, const at::Tensor& right) { return left.add_(right); };
+  plan::BalancedSum<at::Tensor, decltype(join)> tree(join);
+  for (auto& summand : summands) tree.add(std::move(summand));
+  return tree.take();
+}
 
 Summand joined(Summand left, const Summand& right) {
   at::_foreach_add_(left, right);

@@ -35,6 +35,9 @@ class GradientSum {
   plan::BalancedSum<Summand, std::function<Summand(Summand, Summand)>> tree_;
 };
 
+/// By a balanced tree over their index. May change all of them.
+at::Tensor tree_sum(std::vector<at::Tensor> summands);
+
 /// Over the ranks of `data`, in place. Fast is one all-reduce of everything, in the order that the backend chooses. Canonical gathers
 /// `chunk_elements` at a time and adds the ranks' parts by the balanced tree: with GradientSum, the same bits as one rank that had all
 /// micro-batches, where both the ranks and the micro-batches a rank are powers of two.

@@ -37,8 +37,10 @@ StepRunner::StepRunner(const contract::TrainingJobSpec& spec, model::Parameters&
   for (const auto& leaf : parameters.leaves()) {
     chunk_of_leaf_.push_back(parameters.all()[leaf.parameter].global.chunk_on(mesh.at().pp));
   }
-  const bool splits = spec.parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble;
-  if (!splits || mesh.layout().degrees().pp == 1) return;
+  const bool splits =
+      spec.parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble && mesh.layout().degrees().pp > 1;
+  if (parameters.sharded() != nullptr) sharded_ = std::make_unique<ShardedGradients>(spec, parameters, mesh.data(), !splits);
+  if (!splits) return;
   for (auto& chunk : chunks_) chunk.split_backward(late_);
 }
 
@@ -52,13 +54,38 @@ StepResult StepRunner::run(const StepInput& input) {
   // One stage has nobody to wait for: its program is the one that keeps least.
   const auto schedule = mesh_.layout().degrees().pp > 1 ? spec_.parallelism.pipelineSchedule.name
                                                         : contract::PipelineScheduleName::kOneForwardOneBackward;
-  Sums sums;
-  for (std::size_t i = 0; i < chunks_.size(); ++i) sums.emplace_back(spec_.training.reduction);
-  execute(plan::pipeline_program(schedule, shape(input), mesh_.at().pp), input, &sums, nullptr);
-  Summand total = all_chunks(sums);
-  reduce_over(mesh_.data(), spec_.training.reduction, total);
+  const auto program = plan::pipeline_program(schedule, shape(input), mesh_.at().pp);
+  Summand total = sharded_ ? summed_shards(program, input) : summed(program, input);
   const at::Tensor loss = total.back();
   return {.loss = loss, .gradients = by_parameter(total)};
+}
+
+/// Over micro-batches and data ranks, by leaf; last the loss.
+Summand StepRunner::summed(const std::vector<plan::PipelineOp>& program, const StepInput& input) {
+  std::vector<GradientSum> sums(chunks_.size(), GradientSum(spec_.training.reduction));
+  const auto add = [&](std::int32_t chunk, Summand summand) { sums.at(static_cast<std::size_t>(chunk)).add(std::move(summand)); };
+  execute(program, input, add, nullptr);
+  Summand total = all_chunks(sums);
+  reduce_over(mesh_.data(), spec_.training.reduction, total);
+  return total;
+}
+
+/// The same of this data rank's shards.
+Summand StepRunner::summed_shards(const std::vector<plan::PipelineOp>& program, const StepInput& input) {
+  std::vector<std::vector<std::size_t>> leaves(chunks_.size());
+  for (std::size_t leaf = 0; leaf < chunk_of_leaf_.size(); ++leaf) {
+    leaves.at(static_cast<std::size_t>(chunk_of_leaf_[leaf])).push_back(leaf);
+  }
+  sharded_->begin(input.micro_batches);
+  const auto add = [&](std::int32_t chunk, Summand summand) {
+    const auto at = static_cast<std::size_t>(chunk);
+    const at::Tensor loss = std::move(summand.back());
+    summand.pop_back();
+    sharded_->add(leaves.at(at), std::move(summand));
+    if (at + 1 == leaves.size()) sharded_->add_loss(loss);  // the last chunk has it, where one has
+  };
+  execute(program, input, add, nullptr);
+  return sharded_->take();
 }
 
 double StepRunner::loss_sum(const StepInput& input) {
@@ -68,7 +95,8 @@ double StepRunner::loss_sum(const StepInput& input) {
   return sum.item<double>();
 }
 
-void StepRunner::execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, Sums* sums, at::Tensor* loss_sum) {
+void StepRunner::execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, const AddSummand& add,
+                         at::Tensor* loss_sum) {
   using Key = std::pair<std::int32_t, std::int32_t>;  // micro-batch, chunk
   const auto key = [](const plan::PipelineOp& op) { return Key{op.micro_batch, op.chunk}; };
   std::map<Key, std::size_t> last_op;
@@ -78,18 +106,17 @@ void StepRunner::execute(const std::vector<plan::PipelineOp>& program, const Ste
     const auto& op = program[i];
     InFlight& flight = flights[key(op)];
     const auto link = plan::link_of(op, shape(input), mesh_.at().pp);
-    const auto sum = [&]() -> GradientSum& { return sums->at(static_cast<std::size_t>(op.chunk)); };
     switch (op.kind) {
       case PipelineOpKind::kReceiveActivation: receive(op, link, input, flight); break;
       case PipelineOpKind::kForward: forward(op, input, flight, loss_sum); break;
       case PipelineOpKind::kSendActivation: mesh_.activations(link.around).send(flight.output, link.peer, link.tag); break;
       case PipelineOpKind::kReceiveGradient: receive(op, link, input, flight); break;
-      case PipelineOpKind::kBackward: sum().add(backward(op.chunk, flight)); break;
+      case PipelineOpKind::kBackward: add(op.chunk, backward(op.chunk, flight)); break;
       case PipelineOpKind::kBackwardInput:
         flight.gradients = backward(op.chunk, flight);
         flight.late = late_.take();
         break;
-      case PipelineOpKind::kBackwardWeight: sum().add(finished(op.chunk, flight)); break;
+      case PipelineOpKind::kBackwardWeight: add(op.chunk, finished(op.chunk, flight)); break;
       case PipelineOpKind::kSendGradient: mesh_.gradients(link.around).send(flight.input.grad(), link.peer, link.tag); break;
     }
     if (last_op.at(key(op)) == i) flights.erase(key(op));
@@ -161,7 +188,7 @@ Summand StepRunner::gradients_of(std::int32_t chunk) {
 }
 
 /// Every leaf's sum, from that of its chunk; then the loss, which the last chunk has where one has.
-Summand StepRunner::all_chunks(Sums& sums) {
+Summand StepRunner::all_chunks(std::vector<GradientSum>& sums) {
   std::vector<Summand> totals;
   for (auto& sum : sums) totals.push_back(sum.take());
   std::vector<std::size_t> taken(totals.size(), 0);

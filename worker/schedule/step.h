@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -15,6 +16,7 @@
 #include "worker/model/parameters.h"
 #include "worker/plan/pipeline.h"
 #include "worker/schedule/gradient_sum.h"
+#include "worker/schedule/sharded_gradients.h"
 
 namespace trainyard::schedule {
 
@@ -37,7 +39,7 @@ struct StepInput {
 
 struct StepResult {
   at::Tensor loss;                    // FP32 scalar: the mean over all tokens of the step on last stages, 0 on the others
-  std::vector<at::Tensor> gradients;  // FP32, in the order of Parameters::all(), summed over micro-batches and data ranks
+  std::vector<at::Tensor> gradients;  // FP32, of Parameters::all() and their boxes, summed over micro-batches and data ranks
 };
 
 /// Lives on the training thread; the constructor's arguments must outlive it.
@@ -55,16 +57,19 @@ class StepRunner {
 
  private:
   struct InFlight;
-  using Sums = std::vector<GradientSum>;  // by chunk
+  /// Takes the gradients of a micro-batch on a chunk, and last its loss.
+  using AddSummand = std::function<void(std::int32_t chunk, Summand)>;
   plan::PipelineShape shape(const StepInput& input) const;
-  /// Runs a program: for training with the sums that the gradients go to, else with the loss's.
-  void execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, Sums* sums, at::Tensor* loss_sum);
+  /// Runs a program: for training with what the gradients go to, else with the loss's sum.
+  void execute(const std::vector<plan::PipelineOp>& program, const StepInput& input, const AddSummand& add, at::Tensor* loss_sum);
   void receive(const plan::PipelineOp& op, const plan::PipelineLink& link, const StepInput& input, InFlight& flight);
   void forward(const plan::PipelineOp& op, const StepInput& input, InFlight& flight, at::Tensor* loss_sum);
   Summand backward(std::int32_t chunk, InFlight& flight);
   Summand finished(std::int32_t chunk, InFlight& flight);
   Summand gradients_of(std::int32_t chunk);
-  Summand all_chunks(Sums& sums);
+  Summand summed(const std::vector<plan::PipelineOp>& program, const StepInput& input);
+  Summand summed_shards(const std::vector<plan::PipelineOp>& program, const StepInput& input);
+  Summand all_chunks(std::vector<GradientSum>& sums);
   std::vector<at::Tensor> by_parameter(Summand& sum);
   void add_tied(std::vector<at::Tensor>& gradients);
 
@@ -74,6 +79,7 @@ class StepRunner {
   mesh::Mesh& mesh_;
   std::vector<std::int32_t> chunk_of_leaf_;
   model::LateWeights late_;
+  std::unique_ptr<ShardedGradients> sharded_;  // null at ZeRO stage 0
 };
 
 }  // namespace trainyard::schedule

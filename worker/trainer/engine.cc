@@ -17,7 +17,7 @@ optim::GradientNorm norm_of(const contract::TrainingJobSpec& spec, const model::
     const auto at = std::find(all.begin(), all.end(), parameter.global);
     parts.push_back({.index = static_cast<std::size_t>(at - all.begin()), .box = parameter.box});
   }
-  return {all, std::move(parts), mesh};
+  return {all, std::move(parts), mesh, parameters.sharded() != nullptr};
 }
 
 optim::AdamW optimizer_of(const contract::TrainingJobSpec& spec, const model::Parameters& parameters) {
@@ -74,7 +74,8 @@ std::vector<checkpoint::TensorShard> Engine::shards() const {
   std::vector<checkpoint::TensorShard> shards;
   for (std::size_t i = 0; i < parameters_.all().size(); ++i) {
     const auto& [global, box, master] = parameters_.all()[i];
-    const bool writes = writers[i] == at.dp && global.owner() == at.pp && (global.split_dim || at.tp == 0);
+    const bool mine = parameters_.sharded() != nullptr || writers[i] == at.dp;  // a shard is on one data rank
+    const bool writes = mine && global.owner() == at.pp && (global.split_dim || at.tp == 0);
     const auto add = [&, &name = global.name, &shape = global.shape, &offsets = box.offsets](const char* prefix,
                                                                                              const at::Tensor& local) {
       shards.push_back({.name = prefix + name, .local = local, .global_shape = shape, .offset = offsets, .writes = writes});

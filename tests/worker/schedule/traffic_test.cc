@@ -30,7 +30,7 @@ void step(const contract::TrainingJobSpec& spec, mesh::Sent& sent) {
   mesh::run_ranks(layout, [&](mesh::Mesh& plain) {
     mesh::Mesh mesh = mesh::counted(plain, sent);
     model::Parameters parameters(spec, mesh);
-    parameters.initialize(1);
+    parameters.initialize(1);  // at ZeRO stages 1 and 2 it gathers all weights, as the end of a step does
     auto chunks = model::llama_chunks(spec, parameters, mesh);
     StepRunner runner(spec, parameters, chunks, mesh);
     const at::Tensor rows = at::arange(2 * 7, at::kLong).view({2, 7});
@@ -69,6 +69,36 @@ TEST(Traffic, OfEveryScheduleIsForetoldToTheByte) {
         EXPECT_EQ(sent.pipeline, foretold(spec, contract::Axis::kPp));
         EXPECT_EQ(sent.data, foretold(spec, contract::Axis::kDp));
         EXPECT_EQ(sent.world, 0);
+      }
+    }
+  }
+}
+
+TEST(Traffic, OfZeroIsForetoldToTheByte) {
+  for (const auto& degrees :
+       {contract::Degrees{.dp = 2}, {.dp = 4}, {.pp = 2, .dp = 2}, {.dp = 2, .tp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
+    for (const std::int32_t stage : {1, 2, 3}) {
+      for (const bool tied : {false, true}) {
+        for (const bool canonical : {false, true}) {
+          for (const bool half : {false, true}) {
+            auto spec = job(degrees);
+            spec.model.size->hiddenSize = 96;
+            spec.model.size->vocabularySize = 200;
+            spec.model.size->tieEmbeddings = tied;
+            spec.parallelism.zero.stage = stage;
+            spec.training.reduction = canonical ? contract::Reduction::kCanonical : contract::Reduction::kFast;
+            spec.training.precision.compute = half ? contract::ComputePrecision::kBF16 : contract::ComputePrecision::kFP32;
+            mesh::Sent sent;
+            step(spec, sent);
+            SCOPED_TRACE("stage " + std::to_string(stage) + ", pp " + std::to_string(degrees.pp) + ", dp " +
+                         std::to_string(degrees.dp) + ", tp " + std::to_string(degrees.tp) + (tied ? ", tied" : "") +
+                         (canonical ? ", canonical" : "") + (half ? ", BF16" : ""));
+            EXPECT_EQ(sent.tensor, foretold(spec, contract::Axis::kTp));
+            EXPECT_EQ(sent.pipeline, foretold(spec, contract::Axis::kPp));
+            EXPECT_EQ(sent.data, foretold(spec, contract::Axis::kDp));
+            EXPECT_EQ(sent.world, 0);
+          }
+        }
       }
     }
   }

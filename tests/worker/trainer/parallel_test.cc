@@ -1,97 +1,14 @@
 // Parallel equals serial: every layout against the one process that trains alone (docs/numerics.md).
 #include <cmath>
-#include <map>
-#include <mutex>
 
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "tests/worker/mesh/ranks.h"
-#include "tests/worker/trainer/small_job.h"
-#include "worker/trainer/engine.h"
+#include "tests/worker/trainer/in_layouts.h"
 
 namespace trainyard::trainer {
 namespace {
 
 using contract::Reduction;
-
-struct Training {
-  std::vector<double> losses;
-  std::vector<double> norms;
-  std::map<std::string, at::Tensor> first_gradients;  // whole tensors
-  std::map<std::string, at::Tensor> weights;          // at the end
-};
-
-/// Adds this rank's box of each tensor to the whole ones.
-void collect(const Engine& engine, const std::vector<at::Tensor>& parts, std::map<std::string, at::Tensor>& wholes) {
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    const auto& [global, box, master] = engine.parameters().all()[i];
-    auto& whole = wholes.try_emplace(global.name, at::zeros(global.shape)).first->second;
-    at::Tensor inside = whole;
-    for (std::size_t dim = 0; dim < box.sizes.size(); ++dim) {
-      inside = inside.narrow(static_cast<std::int64_t>(dim), box.offsets[dim], box.sizes[dim]);
-    }
-    inside.copy_(parts[i]);
-  }
-}
-
-Training train(contract::TrainingJobSpec spec, contract::Degrees degrees, mesh::LocalWorld::Manners manners = {}) {
-  at::set_num_threads(1);
-  const auto layout = layout_of(spec, degrees);
-  std::mutex mutex;
-  Training out;
-  const auto body = [&](mesh::Mesh& mesh) {
-    at::set_num_threads(1);
-    Engine engine(spec, mesh, *spec.training.steps);
-    engine.initialize();
-    const bool reports = mesh.is_last_stage() && mesh.at().dp == 0 && mesh.at().tp == 0;
-    for (std::int64_t step = 0; step < *spec.training.steps; ++step) {
-      const auto metrics = engine.step(made_up_input(spec, mesh, step));
-      const std::lock_guard lock(mutex);
-      if (step == 0) collect(engine, engine.gradients(), out.first_gradients);
-      if (!reports) continue;
-      out.losses.push_back(metrics.loss);
-      out.norms.push_back(metrics.gradient_norm);
-    }
-    std::vector<at::Tensor> masters;
-    for (const auto& parameter : engine.parameters().all()) masters.push_back(parameter.master);
-    const std::lock_guard lock(mutex);
-    collect(engine, masters, out.weights);
-  };
-  mesh::run_ranks(layout, body, manners);
-  return out;
-}
-
-void expect_equal_bits(const Training& a, const Training& b) {
-  EXPECT_EQ(a.losses, b.losses);
-  EXPECT_EQ(a.norms, b.norms);
-  ASSERT_EQ(a.weights.size(), b.weights.size());
-  for (const auto& [name, weight] : a.weights) EXPECT_TRUE(at::equal(weight, b.weights.at(name))) << name;
-}
-
-double relative_difference(const at::Tensor& a, const at::Tensor& b) {
-  return ((a - b).to(at::kDouble).norm() / b.to(at::kDouble).norm()).item<double>();
-}
-
-void expect_near(const Training& a, const Training& b) {
-  ASSERT_EQ(a.losses.size(), b.losses.size());
-  EXPECT_NEAR(a.losses.front(), b.losses.front(), 1e-6 * b.losses.front());
-  for (std::size_t i = 0; i < a.losses.size(); ++i) EXPECT_NEAR(a.losses[i], b.losses[i], 1e-5) << "step " << i + 1;
-  EXPECT_NEAR(a.norms.front(), b.norms.front(), 1e-6 * b.norms.front());
-  for (const auto& [name, gradient] : b.first_gradients) {
-    EXPECT_LT(relative_difference(a.first_gradients.at(name), gradient), 1e-6) << name;
-  }
-}
-
-/// Two layers and two micro-batches: for many steps.
-contract::TrainingJobSpec longer_job(std::int64_t steps) {
-  auto spec = small_job();
-  spec.model.size->layers = 2;
-  spec.training.globalBatchSize = 8;
-  spec.parallelism.microBatchSize = 4;
-  spec.training.steps = steps;
-  return spec;
-}
 
 TEST(Training, LearnsTheMadeUpText) {
   const auto spec = longer_job(150);

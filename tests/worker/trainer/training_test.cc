@@ -72,6 +72,36 @@ TEST(Train, ThatWasStoppedAndResumedIsTheUninterruptedOneInEachPrecisionAndLayou
   }
 }
 
+/// Written by the one, loaded by the other: every stage and data degree, weights, moments and what comes after them.
+TEST(Train, ResumesAtEveryZeroStageWhatEveryOtherWrote) {
+  const auto set = [](Job& job, std::int32_t stage) {
+    job.spec.model.size->hiddenSize = 96;  // so that shards cut matrices in the middle
+    job.spec.parallelism.zero.stage = stage;
+  };
+  Job through;
+  set(through, 0);
+  run(through);
+  const auto whole = through.tensors_of(6);
+  struct Way {
+    std::int32_t stage;
+    contract::Degrees degrees;
+  };
+  const std::vector<Way> ways{{0, {}},        {0, {.dp = 2}}, {1, {.dp = 2}},          {1, {.dp = 4}},
+                              {2, {.dp = 4}}, {3, {.dp = 2}}, {3, {.pp = 2, .dp = 2}}, {3, {.dp = 4}}};
+  for (const auto& from : ways) {
+    for (const auto& to : ways) {
+      SCOPED_TRACE(testing::Message() << "from stage " << from.stage << ", dp " << from.degrees.dp << ", pp " << from.degrees.pp
+                                      << " to stage " << to.stage << ", dp " << to.degrees.dp << ", pp " << to.degrees.pp);
+      Job moved;
+      set(moved, from.stage);
+      run(moved, from.degrees, 1, stop_at(3));
+      moved.spec.parallelism.zero.stage = to.stage;
+      run(moved, to.degrees, 2);
+      EXPECT_EQ(moved.tensors_of(6), whole);
+    }
+  }
+}
+
 TEST(Train, KeepsTheLastEvaluationOverAResumeInEveryLayout) {
   for (const auto& degrees : {contract::Degrees{}, {.pp = 2, .dp = 2}}) {
     const Job job;  // evaluates after steps 4 and 6

@@ -64,6 +64,17 @@ class Processes(unittest.TestCase):
     def test_canonical_data_2_by_pipeline_2_equals_one_process_bit_for_bit(self):
         self.expect_same(ranks.run(job(CORPUS, STEPS, data=2, pipeline=2)), self.reference)
 
+    def test_canonical_zero_equals_one_process_bit_for_bit(self):
+        for layout in ({"zero": 1, "data": 2}, {"zero": 2, "data": 4}, {"zero": 3, "data": 2, "pipeline": 2}):
+            with self.subTest(layout):
+                self.expect_same(ranks.run(job(CORPUS, STEPS, **layout)), self.reference)
+
+    def test_fast_zero_stays_within_the_tolerance(self):
+        reference = losses(ranks.run(job(CORPUS, 100)))
+        for layout in ({"zero": 2, "data": 2}, {"zero": 3, "data": 2, "tensor": 2}):
+            with self.subTest(layout):
+                self.expect_close(ranks.run(job(CORPUS, 100, reduction="Fast", **layout)), reference)
+
     def test_fast_data_2_stays_within_the_tolerance(self):
         self.expect_close(ranks.run(job(CORPUS, 100, data=2, reduction="Fast")), losses(ranks.run(job(CORPUS, 100))))
 
@@ -120,6 +131,16 @@ class Processes(unittest.TestCase):
             self.assertEqual(gang.exit_codes(), [ranks.STOPPED] * 2)
             before = gang.progress()
         after = ranks.run(job(CORPUS, STEPS, data=2, checkpoint={"path": path}))
+        self.expect_same(before + after, self.reference)
+
+    def test_a_run_at_zero_3_resumes_at_zero_1_with_more_ranks_bit_for_bit(self):
+        path = self.checkpoints("zero")
+        with Gang(job(CORPUS, STEPS, zero=3, data=2, checkpoint={"path": path})) as gang:
+            gang.ranks[0].wait_for(lambda rank: rank.of_kind("Progress"))
+            gang.say({"checkpointRequest": 1, "stopAfter": 1})
+            self.assertEqual(gang.exit_codes(), [ranks.STOPPED] * 2)
+            before = gang.progress()
+        after = ranks.run(job(CORPUS, STEPS, zero=1, data=4, checkpoint={"path": path}))
         self.expect_same(before + after, self.reference)
 
     def stored_after(self, steps, **layout):
@@ -192,6 +213,13 @@ class Processes(unittest.TestCase):
         after = ranks.run(job(CORPUS, STEPS, pipeline_schedule={"name": "ZeroBubble"}, **small))
         self.assertGreater(after[0]["step"], before[-1]["step"])
         self.expect_same(before + after, losses(ranks.run(job(CORPUS, STEPS, **alone))))
+
+    def test_the_peer_of_a_rank_that_is_killed_at_zero_3_ends_as_its_victim(self):
+        with Gang(job(CORPUS, 100000, zero=3, data=2)) as gang:
+            gang.ranks[0].wait_for(lambda rank: rank.of_kind("Progress"))
+            gang.ranks[1].process.kill()
+            codes = gang.exit_codes(30)
+        self.assertEqual(codes, [ranks.PEER_LOST, -signal.SIGKILL])
 
     def test_a_rank_ends_with_its_agent(self):
         with Gang(job(CORPUS, 100000)) as gang:

@@ -142,11 +142,11 @@ def run(spec, threads=1, seconds=300):
 
 
 def job(train, steps, *, data=1, pipeline=1, pipeline_schedule=None, tensor=1, reduction="Canonical", size=None, sequence_length=32, batch=8,
-        micro_batch=2, checkpoint=None, seed=1, schedule=None, max_norm=1.0, learning_rate=2.0e-3, weight_decay=0.01):
+        micro_batch=2, checkpoint=None, seed=1, schedule=None, max_norm=1.0, learning_rate=2.0e-3, weight_decay=0.01, zero=0):
     """A spec; `train` is a path or a list of sources. Small, so that a step takes milliseconds."""
     spec = {
         "workers": {"count": data * pipeline * tensor},
-        "parallelism": {"data": data, "pipeline": pipeline, "tensor": tensor, "microBatchSize": micro_batch},
+        "parallelism": {"data": data, "pipeline": pipeline, "tensor": tensor, "microBatchSize": micro_batch, "zero": {"stage": zero}},
         "model": {"size": size or {"layers": 2, "hiddenSize": 64, "heads": 4, "keyValueHeads": 2, "feedForwardSize": 160,
                                    "vocabularySize": 256}},
         "data": {"train": train if isinstance(train, list) else [{"path": str(train)}], "sequenceLength": sequence_length},

@@ -1,0 +1,207 @@
+// ZeRO equals plain data parallelism, and one process (docs/numerics.md).
+#include <atomic>
+#include <mutex>
+
+#include <gtest/gtest.h>
+
+#include "tests/worker/mesh/late_comm.h"
+#include "tests/worker/trainer/in_layouts.h"
+#include "worker/plan/cost.h"
+#include "worker/plan/shards.h"
+
+namespace trainyard::trainer {
+namespace {
+
+using contract::Reduction;
+
+contract::TrainingJobSpec at_stage(contract::TrainingJobSpec spec, std::int32_t stage) {
+  spec.parallelism.zero.stage = stage;
+  return spec;
+}
+
+/// Wide enough that blocks of the norm, and so shards, cut matrices in the middle.
+contract::TrainingJobSpec wide_job(Reduction reduction, std::int64_t steps = 6) {
+  auto spec = small_job(reduction);
+  spec.model.size = contract::ModelSize{
+      .layers = 2, .hiddenSize = 96, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 200, .vocabularySize = 160};
+  spec.training.steps = steps;
+  return spec;
+}
+
+std::string text_of(const contract::Degrees& degrees, std::int32_t stage) {
+  return "stage " + std::to_string(stage) + ", dp " + std::to_string(degrees.dp) + ", pp " + std::to_string(degrees.pp) +
+         ", tp " + std::to_string(degrees.tp);
+}
+
+TEST(Zero, CutsMatricesOfTheseTestsInTheMiddle) {
+  const auto spec = wide_job(Reduction::kFast);
+  bool cut = false;
+  for (const auto& unit :
+       plan::shard_units(plan::llama_parameters(*spec.model.size, plan::split_layers(*spec.model.size, 1)), 1, 0, 4)) {
+    for (std::int32_t rank = 0; rank < 4; ++rank) {
+      for (const auto& box : unit.boxes(rank)) cut = cut || (box.sizes[0] > 0 && box.offsets[0] > 0);
+    }
+  }
+  EXPECT_TRUE(cut);
+}
+
+TEST(Zero, UnderCanonicalEqualsOneProcessBitForBitAtEveryStage) {
+  const auto spec = wide_job(Reduction::kCanonical);
+  const auto alone = train(spec, {});
+  for (const std::int32_t stage : {1, 2, 3}) {
+    for (const auto& degrees : {contract::Degrees{.dp = 2}, {.dp = 4}, {.pp = 2, .dp = 2}, {.pp = 2, .dp = 4}}) {
+      SCOPED_TRACE(text_of(degrees, stage));
+      expect_equal_bits(train(at_stage(spec, stage), degrees), alone);
+    }
+  }
+}
+
+TEST(Zero, UnderCanonicalEqualsStage0BitForBitWithThreeDataRanks) {
+  auto spec = wide_job(Reduction::kCanonical);
+  spec.training.globalBatchSize = 12;
+  const auto plain = train(spec, {.dp = 3});
+  for (const std::int32_t stage : {1, 2, 3}) {
+    SCOPED_TRACE(stage);
+    expect_equal_bits(train(at_stage(spec, stage), {.dp = 3}), plain);
+  }
+}
+
+TEST(Zero, UnderCanonicalEqualsStage0BitForBitWithTheSameTensorParallelism) {
+  const auto spec = wide_job(Reduction::kCanonical);
+  for (const auto& degrees : {contract::Degrees{.dp = 2, .tp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
+    const auto plain = train(spec, degrees);
+    for (const std::int32_t stage : {1, 2, 3}) {
+      SCOPED_TRACE(text_of(degrees, stage));
+      expect_equal_bits(train(at_stage(spec, stage), degrees), plain);
+    }
+  }
+}
+
+TEST(Zero, UnderCanonicalEqualsOneProcessBitForBitInEveryPipelineSchedule) {
+  auto spec = wide_job(Reduction::kCanonical, 3);
+  spec.model.size->layers = 4;
+  const auto alone = train(spec, {});
+  for (const auto name : {contract::PipelineScheduleName::kGPipe, contract::PipelineScheduleName::kInterleaved,
+                          contract::PipelineScheduleName::kZeroBubble}) {
+    for (const std::int32_t stage : {1, 2, 3}) {
+      SCOPED_TRACE(std::string(contract::name_of(name)) + ", stage " + std::to_string(stage));
+      auto sharded = at_stage(spec, stage);
+      sharded.parallelism.pipelineSchedule.name = name;
+      sharded.parallelism.pipelineSchedule.virtualStages = name == contract::PipelineScheduleName::kInterleaved ? 2 : 1;
+      expect_equal_bits(train(sharded, {.pp = 2, .dp = 2}), alone);
+    }
+  }
+}
+
+TEST(Zero, ATiedEmbeddingIsOneWeightInEveryLayout) {
+  auto spec = wide_job(Reduction::kCanonical);
+  spec.model.size->tieEmbeddings = true;
+  const auto alone = train(spec, {});
+  for (const std::int32_t stage : {1, 2, 3}) {
+    for (const auto& degrees : {contract::Degrees{.dp = 2}, {.pp = 2, .dp = 2}}) {
+      SCOPED_TRACE(text_of(degrees, stage));
+      expect_equal_bits(train(at_stage(spec, stage), degrees), alone);
+    }
+  }
+}
+
+TEST(Zero, WorksWithTensorsThatAreSmallerThanABlockOfTheNorm) {
+  const auto spec = small_job(Reduction::kCanonical);
+  const auto alone = train(spec, {});
+  for (const std::int32_t stage : {1, 2, 3}) {
+    SCOPED_TRACE(stage);
+    expect_equal_bits(train(at_stage(spec, stage), {.dp = 8}), alone);
+  }
+}
+
+TEST(Zero, UnderFastStaysCloseToOneProcessOverAHundredSteps) {
+  const auto spec = longer_job(100);
+  const auto alone = train(spec, {});
+  for (const std::int32_t stage : {1, 2, 3}) {
+    for (const auto& degrees : {contract::Degrees{.dp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
+      SCOPED_TRACE(text_of(degrees, stage));
+      expect_near(train(at_stage(spec, stage), degrees), alone);
+    }
+  }
+}
+
+TEST(Zero, InBf16IsWhatStage0Is) {
+  auto spec = wide_job(Reduction::kCanonical);
+  spec.training.precision.compute = contract::ComputePrecision::kBF16;
+  const auto alone = train(spec, {});
+  for (const std::int32_t stage : {1, 2, 3}) {
+    SCOPED_TRACE(stage);
+    expect_equal_bits(train(at_stage(spec, stage), {.dp = 2}), alone);
+  }
+}
+
+TEST(Zero, IsTheSameWhenAnExchangeEndsAtOnceAndWhenItEndsAtTheLastMoment) {
+  for (const auto reduction : {Reduction::kCanonical, Reduction::kFast}) {
+    for (const std::int32_t stage : {1, 2, 3}) {
+      for (const bool tied : {false, true}) {
+        auto spec = at_stage(wide_job(reduction), stage);
+        spec.model.size->tieEmbeddings = tied;
+        for (const auto& degrees : {contract::Degrees{.dp = 2}, {.pp = 2, .dp = 2}}) {
+          SCOPED_TRACE(text_of(degrees, stage));
+          expect_equal_bits(train(spec, degrees, {}, mesh::late), train(spec, degrees));
+        }
+      }
+    }
+  }
+}
+
+TEST(Zero, WithOneDataRankIsStage0) {
+  const auto spec = small_job();
+  expect_equal_bits(train(at_stage(spec, 3), {}), train(spec, {}));
+  expect_equal_bits(train(at_stage(spec, 3), {.pp = 2}), train(spec, {.pp = 2}));
+}
+
+/// The bytes that tensors with memory of their own take on each rank, at the end.
+TEST(Zero, KeepsOnEachRankOnlyWhatItsStageSays) {
+  for (const std::int32_t stage : {0, 1, 2, 3}) {
+    auto spec = at_stage(wide_job(Reduction::kFast, 1), stage);
+    const auto layout = layout_of(spec, {.dp = 4});
+    std::atomic<std::int64_t> moments = 0, gradients = 0, weights = 0;
+    mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {
+      Engine engine(spec, mesh, 1);
+      engine.initialize();
+      engine.step(made_up_input(spec, mesh, 0));
+      for (const auto& shard : engine.shards()) {
+        if (shard.name.starts_with("optimizer.exp_avg.")) moments += shard.local.numel();
+      }
+      for (const auto& gradient : engine.gradients()) gradients += gradient.numel();
+      for (const auto& leaf : engine.parameters().leaves()) {
+        weights += static_cast<std::int64_t>(leaf.variable.storage().nbytes() / sizeof(float));
+      }
+    });
+    const std::int64_t model = plan::num_parameters(*spec.model.size);
+    EXPECT_EQ(moments, stage >= 1 ? model : 4 * model) << stage;
+    EXPECT_EQ(gradients, stage >= 1 ? model : 4 * model) << stage;
+    EXPECT_EQ(weights, stage >= 3 ? 0 : 4 * model) << stage;
+  }
+}
+
+TEST(Zero, EvaluatesAtStage3) {
+  auto spec = at_stage(wide_job(Reduction::kCanonical), 3);
+  const auto loss_in = [&](contract::Degrees degrees) {
+    const auto layout = layout_of(spec, degrees);
+    std::mutex mutex;
+    double sum = 0;
+    mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {
+      at::set_num_threads(1);
+      Engine engine(spec, mesh, 1);
+      engine.initialize();
+      const double mine = engine.loss_sum(made_up_input(spec, mesh, 0));
+      engine.step(made_up_input(spec, mesh, 0));  // an evaluation leaves nothing that would disturb training
+      const std::lock_guard lock(mutex);
+      sum += mine;
+    });
+    return sum;
+  };
+  const double alone = loss_in({});
+  EXPECT_NEAR(loss_in({.dp = 2}), alone, 1e-9 * alone);
+  EXPECT_NEAR(loss_in({.pp = 2, .dp = 2}), alone, 1e-9 * alone);
+}
+
+}  // namespace
+}  // namespace trainyard::trainer

@@ -1,0 +1,63 @@
+#pragma once
+// ZeRO's gradients: each data rank gets the sum of its shard alone, and a unit's exchange goes on while backward does the next unit
+// (docs/numerics.md).
+//
+//   backward ─ a leaf's gradient is there (hook) ─ all of a unit's are ─> added up, or ─> exchanged among the data ranks ─> shard
+//
+// A rank's micro-batches are added up first, and the sum is exchanged during the last one's backward. But with Fast at stages 2 and 3
+// each micro-batch is exchanged, so that no rank keeps whole gradients.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+#include "crds/contract/job.h"
+#include "worker/mesh/comm.h"
+#include "worker/model/parameters.h"
+#include "worker/schedule/gradient_sum.h"
+
+namespace trainyard::schedule {
+
+/// Lives on the training thread, and in backward on the thread of autograd while that one waits. `parameters` are sharded; they and `data`
+/// must outlive it. Exchanges are made in the order in which backward comes to the units, on every rank the same.
+class ShardedGradients {
+ public:
+  /// `early`: gradients are taken while backward goes on, as autograd tells of them; not so where a backward is split in two halves.
+  ShardedGradients(const contract::TrainingJobSpec& spec, model::Parameters& parameters, mesh::Comm& data, bool early);
+  ~ShardedGradients();
+  ShardedGradients(const ShardedGradients&) = delete;
+  ShardedGradients& operator=(const ShardedGradients&) = delete;
+
+  /// Before the first backward of a step.
+  void begin(std::int32_t micro_batches);
+  /// After a micro-batch's backward, the gradients of `leaves`: those that autograd has told of already are undefined; the others are taken
+  /// over.
+  void add(const std::vector<std::size_t>& leaves, Summand gradients);
+  /// After the same, once a micro-batch.
+  void add_loss(const at::Tensor& loss) { losses_.add({loss}); }
+  /// After the last: the sums over micro-batches and data ranks of this rank's shards, one a leaf, in the order of the leaves and the shape
+  /// of Parameters::all()'s boxes; last the loss.
+  Summand take();
+
+ private:
+  struct Bucket;
+  struct Flight;
+  class Hook;
+  void arrived(std::size_t leaf, at::Tensor gradient);
+  void start(Bucket& bucket, const Summand& wholes);
+  void finish_oldest();
+
+  contract::Reduction reduction_;
+  bool every_;
+  model::Parameters& parameters_;
+  mesh::Comm& data_;
+  std::vector<Bucket> buckets_;
+  std::vector<std::pair<std::size_t, std::size_t>> places_;  // by leaf: bucket, and place in it
+  std::vector<Flight> flights_;
+  GradientSum losses_;
+  std::int32_t micro_batches_ = 0;
+};
+
+}  // namespace trainyard::schedule
