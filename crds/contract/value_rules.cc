@@ -105,7 +105,6 @@ void check_parallelism(const Parallelism& parallelism, Values& is) {
             "is for pipelineSchedule.name Interleaved alone; leave it out");
   const auto& zero = parallelism.zero;
   is.within(at + "zero.stage", zero.stage, 0, 3);
-  is.unsupported(zero.stage > 0, at + "zero.stage", "zero.stage above 0");
   is.unsupported(zero.shardGroup == ShardGroup::kNode, at + "zero.shardGroup", "zero.shardGroup Node");
   is.unsupported(zero.offload.parameters, at + "zero.offload.parameters", "zero.offload.parameters");
   is.unsupported(zero.offload.optimizer, at + "zero.offload.optimizer", "zero.offload.optimizer");
