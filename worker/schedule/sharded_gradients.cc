@@ -134,13 +134,14 @@ void ShardedGradients::start(Bucket& bucket, const Summand& wholes) {
     const auto boxes = unit.boxes(rank);
     for (std::size_t i = 0; i < wholes.size(); ++i) {
       const std::int64_t rows = boxes[i].sizes[0];
+      if (rows == 0) continue;
       const at::Tensor from = wholes[i].narrow(0, next_row[i], rows);
       in.narrow(0, first, from.numel()).view(from.sizes()).copy_(from);
       next_row[i] += rows;
       first += from.numel();
     }
     const std::int64_t end = (rank + 1) * unit.part_elements;
-    in.narrow(0, first, end - first).zero_();
+    if (end > first) in.narrow(0, first, end - first).zero_();
   }
   if (reduction_ == contract::Reduction::kCanonical) {
     out = at::empty_like(in);

@@ -1,4 +1,5 @@
 // ZeRO equals plain data parallelism, and one process (docs/numerics.md).
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 
@@ -156,24 +157,32 @@ TEST(Zero, WithOneDataRankIsStage0) {
   expect_equal_bits(train(at_stage(spec, 3), {.pp = 2}), train(spec, {.pp = 2}));
 }
 
-/// The bytes that tensors with memory of their own take on each rank, at the end.
-TEST(Zero, KeepsOnEachRankOnlyWhatItsStageSays) {
+TEST(Zero, KeepsOnEachRankOnlyWhatItsStageSaysAndThePlanForetells) {
   for (const std::int32_t stage : {0, 1, 2, 3}) {
     auto spec = at_stage(wide_job(Reduction::kFast, 1), stage);
     const auto layout = layout_of(spec, {.dp = 4});
     std::atomic<std::int64_t> moments = 0, gradients = 0, weights = 0;
+    std::mutex mutex;
+    std::int64_t most_moments = 0;
     mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {
       Engine engine(spec, mesh, 1);
       engine.initialize();
       engine.step(made_up_input(spec, mesh, 0));
+      std::int64_t mine = 0;
       for (const auto& shard : engine.shards()) {
-        if (shard.name.starts_with("optimizer.exp_avg.")) moments += shard.local.numel();
+        if (shard.name.starts_with("optimizer.exp_avg.")) mine += shard.local.numel();
       }
+      moments += mine;
       for (const auto& gradient : engine.gradients()) gradients += gradient.numel();
       for (const auto& leaf : engine.parameters().leaves()) {
         weights += static_cast<std::int64_t>(leaf.variable.storage().nbytes() / sizeof(float));
       }
+      const std::lock_guard lock(mutex);
+      most_moments = std::max(most_moments, mine);
     });
+    const auto foretold = plan::bytes_per_rank(spec, 0);
+    EXPECT_EQ(8 * most_moments, foretold.optimizer) << stage;
+    EXPECT_EQ(stage == 3 ? 4 * most_moments : 0, foretold.master) << stage;
     const std::int64_t model = plan::num_parameters(*spec.model.size);
     EXPECT_EQ(moments, stage >= 1 ? model : 4 * model) << stage;
     EXPECT_EQ(gradients, stage >= 1 ? model : 4 * model) << stage;
