@@ -11,7 +11,7 @@ namespace {
 void round_all(contract::Progress& progress) {
   progress.epoch = rounded(progress.epoch);
   for (auto* number : {&progress.loss, &progress.validationLoss, &progress.validationPerplexity, &progress.learningRate,
-                       &progress.gradientNorm, &progress.tokensPerSecond, &progress.mfu}) {
+                       &progress.gradientNorm, &progress.lossScale, &progress.tokensPerSecond, &progress.mfu}) {
     if (!*number) continue;
     // JSON has no infinity; a loss that left the numbers is told by the worker's own failure or notice.
     if (std::isfinite(**number)) {

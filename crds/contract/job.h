@@ -302,12 +302,14 @@ constexpr auto enum_names(ScheduleName) {
 struct LearningRateSchedule {
   ScheduleName name = ScheduleName::kCosine;
   std::int64_t warmupSteps = 0;
+  std::optional<std::int64_t> decaySteps;  // of WarmupStableDecay; left out: a tenth of the steps, rounded up
   double minimum = 0.0;
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
     field("name", self.name);
     field("warmupSteps", self.warmupSteps);
+    field("decaySteps", self.decaySteps);
     field("minimum", self.minimum);
   }
   bool operator==(const LearningRateSchedule&) const = default;
@@ -680,7 +682,9 @@ struct Progress {
   std::optional<double> validationLoss;
   std::optional<double> validationPerplexity;
   std::optional<double> learningRate;
-  std::optional<double> gradientNorm;  // before clipping
+  std::optional<double> gradientNorm;        // before clipping
+  std::optional<std::int64_t> skippedSteps;  // of `step`: whose gradients were not finite; left out where there was none
+  std::optional<double> lossScale;           // of the next step; FP16 alone
   std::optional<double> tokensPerSecond;
   std::optional<double> mfu;  // only where the device's peak is known
   std::optional<std::int64_t> remainingSeconds;
@@ -698,6 +702,8 @@ struct Progress {
     field("validationPerplexity", self.validationPerplexity);
     field("learningRate", self.learningRate);
     field("gradientNorm", self.gradientNorm);
+    field("skippedSteps", self.skippedSteps);
+    field("lossScale", self.lossScale);
     field("tokensPerSecond", self.tokensPerSecond);
     field("mfu", self.mfu);
     field("remainingSeconds", self.remainingSeconds);

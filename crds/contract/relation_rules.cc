@@ -138,6 +138,16 @@ void check_training(const Training& training, Findings& findings) {
         schedule.warmupSteps < *training.steps, at + "warmupSteps",
         "must be below training.steps, " + to_string(*training.steps) + ", and is " + to_string(schedule.warmupSteps));
   }
+  if (schedule.decaySteps) {
+    findings.expect(schedule.name == ScheduleName::kWarmupStableDecay, at + "decaySteps",
+                    "has a meaning for the schedule WarmupStableDecay alone; leave it out");
+    if (training.steps && schedule.warmupSteps >= 0) {
+      const std::int64_t most = *training.steps - schedule.warmupSteps;
+      findings.expect(
+          *schedule.decaySteps <= most, at + "decaySteps",
+          "must be at most training.steps less warmupSteps, " + to_string(most) + ", and is " + to_string(*schedule.decaySteps));
+    }
+  }
   findings.expect(schedule.minimum <= training.optimizer.learningRate, at + "minimum", "must not exceed optimizer.learningRate");
   findings.expect(schedule.name != ScheduleName::kConstant || schedule.minimum <= 0, at + "minimum",
                   "has no meaning for the schedule Constant; leave it out");

@@ -195,18 +195,14 @@ void check_training(const Training& training, Values& is) {
   is.at_least(at + "seed", training.seed, 0);
   check_optimizer(training.optimizer, is);
   const auto& schedule = training.learningRateSchedule;
-  is.unsupported(schedule.name == ScheduleName::kWarmupStableDecay, at + "learningRateSchedule.name",
-                 "learningRateSchedule.name WarmupStableDecay", "use Cosine, Linear or Constant");
   is.at_least(at + "learningRateSchedule.warmupSteps", schedule.warmupSteps, 0);
+  if (schedule.decaySteps) is.at_least(at + "learningRateSchedule.decaySteps", *schedule.decaySteps, 1);
   is.within(at + "learningRateSchedule.minimum", schedule.minimum, 0, 1);
   if (training.gradientClipping) is.above_zero(at + "gradientClipping.maxNorm", training.gradientClipping->maxNorm);
   const auto compute = training.precision.compute;
-  is.unsupported(compute != ComputePrecision::kFP32 && compute != ComputePrecision::kBF16, at + "precision.compute",
-                 "precision.compute " + std::string(name_of(compute)), "use BF16 or FP32");
+  is.unsupported(compute == ComputePrecision::kFP8, at + "precision.compute", "precision.compute FP8", "use BF16, FP16 or FP32");
   is.unsupported(training.precision.fp8.has_value(), at + "precision.fp8", "precision.fp8");
   const auto& recompute = training.activationCheckpointing;
-  is.unsupported(recompute.mode != RecomputeMode::kNone, at + "activationCheckpointing.mode",
-                 "activationCheckpointing.mode " + std::string(name_of(recompute.mode)));
   is.unsupported(recompute.offload, at + "activationCheckpointing.offload", "activationCheckpointing.offload");
 }
 

@@ -52,6 +52,10 @@ std::string metrics_text(const contract::State& state, const RankCounts& counts)
   text.gauge("trainyard_validation_loss", "Cross entropy of the last evaluation, in nats a token.", progress.validationLoss);
   text.gauge("trainyard_learning_rate", "Learning rate of the last step.", progress.learningRate);
   text.gauge("trainyard_gradient_norm", "Norm of the gradient before clipping.", progress.gradientNorm);
+  text.metric("trainyard_skipped_steps", "gauge", "Steps that changed nothing, since their gradient was not finite.",
+              progress.skippedSteps.value_or(0));
+  text.gauge("trainyard_loss_scale", "What the loss is multiplied with before the backward pass; FP16 alone.",
+             progress.lossScale);
   text.gauge("trainyard_tokens_per_second", "Tokens a second of the whole job.", progress.tokensPerSecond);
   text.gauge("trainyard_model_flops_utilization", "Share of the devices' peak that the model's own arithmetic takes.",
              progress.mfu);

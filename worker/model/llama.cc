@@ -26,8 +26,9 @@ UnitUses uses_of(const contract::ModelSize& size, const Parameters& parameters, 
 
 }  // namespace
 
-LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk)
-    : size_(size), mesh_(mesh), head_width_(plan::head_width(size)) {
+LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk,
+                       contract::RecomputeMode recompute)
+    : size_(size), mesh_(mesh), recompute_(recompute), head_width_(plan::head_width(size)) {
   const std::int32_t num_stages = mesh.layout().degrees().pp, part = chunk.index * num_stages + mesh.at().pp;
   const auto range = plan::split_layers(size, num_stages * chunk.count).at(static_cast<std::size_t>(part));
   for (std::int32_t i = range.first; i < range.last; ++i) {
@@ -63,11 +64,24 @@ at::Tensor LlamaStage::forward(const at::Tensor& input) {
   }
   for (std::size_t use = uses_.first(); const auto& layer : layers_) {
     x_BTD = uses_.enter(x_BTD, use);
-    x_BTD = x_BTD + attend(layer, norm(x_BTD, layer.input_norm));
-    x_BTD = x_BTD + feed_forward(layer, norm(x_BTD, layer.post_norm));
+    if (recompute_ == contract::RecomputeMode::kFull) {
+      x_BTD = recomputed([this, &layer](const Tensors& in) { return Tensors{decode(layer, in[0])}; }, {x_BTD})[0];
+    } else {
+      x_BTD = decode(layer, x_BTD);
+    }
     x_BTD = uses_.leave(x_BTD, use++);
   }
   return x_BTD;
+}
+
+at::Tensor LlamaStage::decode(const Layer& layer, const at::Tensor& x_BTD) {
+  const auto run = [&](const Block& part, const Tensors& in) {
+    return recompute_ == contract::RecomputeMode::kSelective ? recomputed(part, in) : part(in);
+  };
+  const Tensors q_k_v = run([this, &layer](const Tensors& in) { return project(layer, in[0]); }, {x_BTD});
+  const at::Tensor middle_BTD = x_BTD + run([this, &layer](const Tensors& in) { return Tensors{attend(layer, in)}; }, q_k_v)[0];
+  const Tensors gate_up = run([this, &layer](const Tensors& in) { return open(layer, in[0]); }, {middle_BTD});
+  return middle_BTD + run([this, &layer](const Tensors& in) { return Tensors{close(layer, in)}; }, gate_up)[0];
 }
 
 at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& targets_BT) {
@@ -83,21 +97,29 @@ at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& 
   return loss;
 }
 
-at::Tensor LlamaStage::attend(const Layer& layer, const at::Tensor& x_BTD) {
-  const at::Tensor in_BTD = enter(x_BTD);
+Tensors LlamaStage::project(const Layer& layer, const at::Tensor& x_BTD) {
+  const at::Tensor in_BTD = enter(norm(x_BTD, layer.input_norm));
   const auto heads = [&](const at::Tensor& weight) {
     return linear(in_BTD, weight).unflatten(-1, {-1, head_width_}).transpose(1, 2);
   };
-  const auto& table = table_for(x_BTD);
-  const at::Tensor q_BNTH = rotate(heads(layer.q), table), k_BGTH = rotate(heads(layer.k), table), v_BGTH = heads(layer.v);
+  return {heads(layer.q), heads(layer.k), heads(layer.v)};
+}
+
+at::Tensor LlamaStage::attend(const Layer& layer, const Tensors& q_k_v) {
+  const auto& table = table_for(q_k_v[0]);
+  const at::Tensor q_BNTH = rotate(q_k_v[0], table), k_BGTH = rotate(q_k_v[1], table);
   const bool grouped = q_BNTH.size(1) != k_BGTH.size(1);
-  const at::Tensor out_BNTH = at::scaled_dot_product_attention(q_BNTH, k_BGTH, v_BGTH, {}, 0.0, true, {}, grouped);
+  const at::Tensor out_BNTH = at::scaled_dot_product_attention(q_BNTH, k_BGTH, q_k_v[2], {}, 0.0, true, {}, grouped);
   return leave(linear(out_BNTH.transpose(1, 2).flatten(2, 3), layer.o));
 }
 
-at::Tensor LlamaStage::feed_forward(const Layer& layer, const at::Tensor& x_BTD) {
-  const at::Tensor in_BTD = enter(x_BTD);
-  return leave(linear(at::silu(linear(in_BTD, layer.gate)) * linear(in_BTD, layer.up), layer.down));
+Tensors LlamaStage::open(const Layer& layer, const at::Tensor& x_BTD) {
+  const at::Tensor in_BTD = enter(norm(x_BTD, layer.post_norm));
+  return {linear(in_BTD, layer.gate), linear(in_BTD, layer.up)};
+}
+
+at::Tensor LlamaStage::close(const Layer& layer, const Tensors& gate_up) {
+  return leave(linear(at::silu(gate_up[0]) * gate_up[1], layer.down));
 }
 
 at::Tensor LlamaStage::norm(const at::Tensor& x_BTD, const at::Tensor& weight_D) const {
@@ -105,7 +127,9 @@ at::Tensor LlamaStage::norm(const at::Tensor& x_BTD, const at::Tensor& weight_D)
 }
 
 at::Tensor LlamaStage::linear(const at::Tensor& x, const at::Tensor& weight) const {
-  return late_ != nullptr ? late_->linear(x, weight) : at::linear(x, weight);
+  if (late_ == nullptr) return at::linear(x, weight);
+  keep_first(x);
+  return late_->linear(x, weight);
 }
 
 at::Tensor LlamaStage::enter(const at::Tensor& x) const {
@@ -116,10 +140,10 @@ at::Tensor LlamaStage::leave(const at::Tensor& x) const {
   return mesh_.tensor().size() == 1 ? x : leave_parallel(x, mesh_.tensor());
 }
 
-const RotaryTable& LlamaStage::table_for(const at::Tensor& x_BTD) {
-  const std::int64_t tokens = x_BTD.size(1);
+const RotaryTable& LlamaStage::table_for(const at::Tensor& x_BNTH) {
+  const std::int64_t tokens = x_BNTH.size(2);
   if (!table_.cosine_TH.defined() || table_.cosine_TH.size(0) != tokens) {
-    table_ = rotary_table(tokens, head_width_, size_.ropeTheta, x_BTD.options().requires_grad(false));
+    table_ = rotary_table(tokens, head_width_, size_.ropeTheta, x_BNTH.options().requires_grad(false));
   }
   return table_;
 }
@@ -128,7 +152,8 @@ std::vector<LlamaStage> llama_chunks(const contract::TrainingJobSpec& spec, cons
   std::vector<LlamaStage> chunks;
   const std::int32_t count = plan::chunks_per_stage(spec.parallelism);
   for (std::int32_t i = 0; i < count; ++i) {
-    chunks.emplace_back(spec.model.size.value(), parameters, mesh, plan::Chunk{.index = i, .count = count});
+    chunks.emplace_back(spec.model.size.value(), parameters, mesh, plan::Chunk{.index = i, .count = count},
+                        spec.training.activationCheckpointing.mode);
   }
   return chunks;
 }

@@ -13,6 +13,7 @@
 #include "worker/mesh/mesh.h"
 #include "worker/model/late_weights.h"
 #include "worker/model/parameters.h"
+#include "worker/model/recompute.h"
 #include "worker/model/rotary.h"
 #include "worker/plan/stages.h"
 
@@ -21,8 +22,11 @@ namespace trainyard::model {
 /// Lives on the training thread. `parameters` and `mesh` must outlive it.
 class LlamaStage {
  public:
-  /// Of the mesh's stage: all of it, or one chunk.
-  LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk = {});
+  /// Of the mesh's stage: all of it, or one chunk. `recompute`: Full computes each layer again in the backward pass, from its input;
+  /// Selective, from the layer's two residual inputs and the outputs of the q, k, v, gate and up projections, both norms, the rotary
+  /// embedding, the attention core and SwiGLU: no product with a weight. Neither changes a bit.
+  LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk = {},
+             contract::RecomputeMode recompute = contract::RecomputeMode::kNone);
 
   /// Whether this is the first part of the model, which looks tokens up, and the last, which has the head.
   bool is_first() const { return embedding_VD.defined(); }
@@ -41,16 +45,21 @@ class LlamaStage {
   struct Layer {
     at::Tensor input_norm, q, k, v, o, post_norm, gate, up, down;
   };
-  at::Tensor attend(const Layer& layer, const at::Tensor& x_BTD);
-  at::Tensor feed_forward(const Layer& layer, const at::Tensor& x_BTD);
+  at::Tensor decode(const Layer& layer, const at::Tensor& x_BTD);
+  // The four parts of a layer, each up to the next product with weights whose outputs Selective keeps.
+  Tensors project(const Layer& layer, const at::Tensor& x_BTD);
+  at::Tensor attend(const Layer& layer, const Tensors& q_k_v);
+  Tensors open(const Layer& layer, const at::Tensor& x_BTD);
+  at::Tensor close(const Layer& layer, const Tensors& gate_up);
   at::Tensor norm(const at::Tensor& x_BTD, const at::Tensor& weight_D) const;
   at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) const;
   at::Tensor enter(const at::Tensor& x) const;
   at::Tensor leave(const at::Tensor& x) const;
-  const RotaryTable& table_for(const at::Tensor& x_BTD);
+  const RotaryTable& table_for(const at::Tensor& x_BNTH);
 
   contract::ModelSize size_;
   mesh::Mesh& mesh_;
+  contract::RecomputeMode recompute_;
   std::int64_t head_width_;
   LateWeights* late_ = nullptr;
   std::vector<Layer> layers_;

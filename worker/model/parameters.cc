@@ -7,10 +7,22 @@
 #include "worker/model/initial_values.h"
 
 namespace trainyard::model {
+namespace {
+
+at::ScalarType type_of(contract::ComputePrecision precision) {
+  switch (precision) {
+    case contract::ComputePrecision::kFP32: return at::kFloat;
+    case contract::ComputePrecision::kFP16: return at::kHalf;
+    case contract::ComputePrecision::kBF16:
+    case contract::ComputePrecision::kFP8: break;  // FP8 is for matrix products alone
+  }
+  return at::kBFloat16;
+}
+
+}  // namespace
 
 Parameters::Parameters(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh)
-    : layers_(spec.model.size.value().layers),
-      compute_type_(spec.training.precision.compute == contract::ComputePrecision::kBF16 ? at::kBFloat16 : at::kFloat) {
+    : layers_(spec.model.size.value().layers), compute_type_(type_of(spec.training.precision.compute)) {
   const auto& size = *spec.model.size;
   const auto& degrees = mesh.layout().degrees();
   std::vector<plan::Parameter> mine;

@@ -22,7 +22,7 @@ struct LocalParameter {
 };
 
 /// A variable of autograd's graph, which forward reads and in whose grad() a backward pass leaves its result. In FP32 it shares the
-/// master's memory, in BF16 it is a copy. A tied embedding that one rank both looks up and multiplies with has two, so that its two
+/// master's memory, else it is a copy. A tied embedding that one rank both looks up and multiplies with has two, so that its two
 /// gradients are summed over micro-batches and ranks apart, and added last (docs/numerics.md).
 struct Leaf {
   std::size_t parameter = 0;  // index into Parameters::all()

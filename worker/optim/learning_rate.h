@@ -14,8 +14,11 @@ namespace trainyard::optim {
 ///   Cosine        m + (p − m) · (1 + cos(π t)) / 2
 ///   Linear        m + (p − m) · (1 − t)
 ///   Constant      p
+///   WarmupStableDecay, with d = decaySteps, else a tenth of `steps`, rounded up, and e = max(w, steps − d):
+///                 p up to step e, then, with t = (step − e) / (steps − e), m + (p − m) · (1 − t)
 ///
-/// So the last step has the minimum. Steps beyond `steps` keep the last one's rate.
+/// So the last step has the minimum, but for Constant. Steps beyond `steps` keep the last one's rate. Sources: Loshchilov and Hutter,
+/// arXiv:1608.03983 (Cosine); Hu et al., "MiniCPM", arXiv:2404.06395, and Hägele et al., arXiv:2405.18392 (WarmupStableDecay).
 double learning_rate(const contract::Training& training, std::int64_t step, std::int64_t steps);
 
 }  // namespace trainyard::optim

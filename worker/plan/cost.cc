@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "worker/plan/activations.h"
 #include "worker/plan/parameters.h"
 #include "worker/plan/pipeline.h"
 #include "worker/plan/shards.h"
@@ -72,12 +73,11 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   }
   const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
   const std::int64_t tp = parallelism.tensor;
-  const std::int64_t per_token = 12LL * size.hiddenSize + 4LL * key_value_heads(size) * head_width(size) / tp +
-                                 8LL * size.feedForwardSize / tp + 4LL * size.heads / tp;
   const std::int64_t replicas = contract::degrees(spec).dp * std::int64_t{parallelism.microBatchSize};
   const std::int64_t micro_batches =
       std::max<std::int64_t>(1, spec.training.globalBatchSize / std::max<std::int64_t>(1, replicas));
-  bytes.activations = layers_in_flight(parallelism, parts, micro_batches, stage) * tokens * per_token * (full ? 2 : 1);
+  bytes.activations = layers_in_flight(parallelism, parts, micro_batches, stage) * tokens * kept_activation_bytes(spec) +
+                      tokens * recomputed_activation_bytes(spec);
   if (stage == parallelism.pipeline - 1) bytes.activations += tokens * (size.vocabularySize / tp) * 4 * 3;
   return bytes;
 }

@@ -32,15 +32,14 @@ struct RankBytes {
   std::int64_t master = 0;
   std::int64_t gradients = 0;    // FP32 sums
   std::int64_t optimizer = 0;    // AdamW's two moments in FP32
-  std::int64_t activations = 0;  // of the micro-batches in flight, without recomputation
+  std::int64_t activations = 0;  // of the micro-batches in flight, and what backward computes again at a time
   std::int64_t total() const { return parameters + master + gradients + optimizer + activations; }
   bool operator==(const RankBytes&) const = default;
 };
 
 /// Parameters, masters, gradients and optimizer's states are those of zero_cost.h with ZeRO.
-/// The bytes that the busiest tensors of pipeline stage `stage` take on each of its ranks. Activations are an estimate: the tensors
-/// that autograd keeps a layer and token, T·B·(12·D + 4·G·H + 8·F/tp + 4·A) bytes at 2 bytes an element; source: Korthikanti et al.,
-/// arXiv:2205.05198, section 4, for SwiGLU and grouped queries, plus the logits of the last stage in FP32 three times.
+/// The bytes that the busiest tensors of pipeline stage `stage` take on each of its ranks. Activations are what autograd keeps of the layers
+/// (activations.h), plus the logits of the last stage in FP32 three times.
 RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage);
 
 }  // namespace trainyard::plan

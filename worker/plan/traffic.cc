@@ -82,7 +82,9 @@ class Traffic {
          part += static_cast<std::size_t>(layout_.degrees().pp)) {
       layers += parts_[part].last - parts_[part].first;
     }
-    const std::int64_t activations = 4 * layers + (first ? 1 : 0) + (last ? 1 : 0);
+    // Full recomputation sums attention's output again, and ends before it would sum that of the feed-forward block.
+    const std::int64_t a_layer = spec_.training.activationCheckpointing.mode == contract::RecomputeMode::kFull ? 5 : 4;
+    const std::int64_t activations = a_layer * layers + (first ? 1 : 0) + (last ? 1 : 0);
     const std::int64_t bytes = activations * activation_ + (last ? 3 * tokens_ * kFloatBytes : 0);
     return all_reduce(micro_batches_ * bytes, layout_.degrees().tp);
   }

@@ -6,7 +6,8 @@
 // Workstations, 2009): of an all-reduce of S bytes over n ranks each sends 2(n − 1)/n·S to the next one, of an all-gather of S bytes a rank
 // (n − 1)·S.
 //   tensor    a micro-batch: an all-reduce of B·T·D for each of the 2 cuts of a layer, forward and backward (M. Shoeybi et al.,
-//             arXiv:1909.08053, section 3), one for the embedding, one for the head, and 3·B·T numbers in FP32 for the cross entropy
+//             arXiv:1909.08053, section 3), one for the embedding, one for the head, and 3·B·T numbers in FP32 for the cross entropy;
+//             with full recomputation one more a layer
 //   pipeline  a micro-batch: B·T·D from each rank of a stage to that of the next, and as much back (arXiv:2104.04473, section 3.2); with
 //             v chunks a stage v times as much, and v − 1 times from the last stage to the first
 //   data      the gradients and the loss in FP32: an all-reduce with Fast, an all-gather with Canonical; with ZeRO see zero_cost.h

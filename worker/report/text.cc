@@ -17,6 +17,8 @@ std::string progress_text(const contract::Progress& progress) {
   if (progress.validationLoss) out << "  validation loss " << *progress.validationLoss;
   if (progress.learningRate) out << std::scientific << std::setprecision(2) << "  learning rate " << *progress.learningRate;
   if (progress.gradientNorm) out << std::fixed << std::setprecision(3) << "  gradient norm " << *progress.gradientNorm;
+  if (progress.skippedSteps) out << "  skipped " << *progress.skippedSteps;
+  if (progress.lossScale) out << std::defaultfloat << std::setprecision(6) << "  loss scale " << *progress.lossScale;
   if (progress.tokensPerSecond) out << std::fixed << std::setprecision(0) << "  " << *progress.tokensPerSecond << " tokens/s";
   if (progress.remainingSeconds) out << "  " << *progress.remainingSeconds << " s left";
   return out.str();

@@ -147,6 +147,7 @@ void StepRunner::forward(const plan::PipelineOp& op, const StepInput& input, InF
   } else {
     flight.output = flight.output / static_cast<double>(input.loss_tokens);
     flight.loss = flight.output.detach();
+    if (input.loss_scale != 1.0) flight.output = flight.output * input.loss_scale;
   }
 }
 

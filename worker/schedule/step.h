@@ -35,6 +35,8 @@ struct StepInput {
   std::int64_t sequence_length = 0;
   std::int64_t loss_tokens = 0;  // targets of all data ranks: what the loss is the mean over
   ReadMicroBatch read;
+  double loss_scale =
+      1.0;  // what each loss is multiplied with before backward; gradients, not the loss, come back with it in them
 };
 
 struct StepResult {

@@ -41,22 +41,46 @@ Engine::Engine(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh, std::int
 void Engine::initialize() {
   parameters_.initialize(spec_.training.seed);
   optimizer_.set_steps(0);
+  state_ = {};
+  begin_loss_scale();
 }
 
-void Engine::resume(std::int64_t steps_done) {
+void Engine::resume(const EngineState& state) {
   parameters_.refresh();
-  optimizer_.set_steps(steps_done);
+  optimizer_.set_steps(state.steps - state.skipped);
+  state_ = state;
+  begin_loss_scale();
 }
 
-StepMetrics Engine::step(const schedule::StepInput& input) {
+/// Another precision than that of the checkpoint may be asked for.
+void Engine::begin_loss_scale() {
+  if (spec_.training.precision.compute != contract::ComputePrecision::kFP16) {
+    state_.loss_scale.reset();
+  } else if (!state_.loss_scale) {
+    state_.loss_scale.emplace();
+  }
+}
+
+StepMetrics Engine::step(schedule::StepInput input) {
+  auto& loss_scale = state_.loss_scale;
+  if (loss_scale) input.loss_scale = loss_scale->scale;
   auto result = runner_.run(input);
   gradients_ = std::move(result.gradients);
+  if (loss_scale) optim::scale(gradients_, optim::inverse(*loss_scale));
   StepMetrics metrics;
   const auto measured = norm_.measure(gradients_, result.loss);
   metrics.loss = measured.loss;
   metrics.gradient_norm = measured.norm;
   metrics.learning_rate = optim::learning_rate(spec_.training, steps_done() + 1, steps_);
-  if (!std::isfinite(metrics.gradient_norm)) return metrics;
+  metrics.skipped = !std::isfinite(metrics.gradient_norm);
+  ++state_.steps;
+  if (loss_scale) *loss_scale = optim::after_step(*loss_scale, metrics.skipped);
+  if (metrics.skipped) {
+    ++state_.skipped;
+    ++state_.skipped_in_a_row;
+    return metrics;
+  }
+  state_.skipped_in_a_row = 0;
   if (const auto& clipping = spec_.training.gradientClipping) {
     optim::scale(gradients_, optim::clip_coefficient(metrics.gradient_norm, clipping->maxNorm));
   }

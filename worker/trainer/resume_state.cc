@@ -32,11 +32,26 @@ std::vector<std::string> pauses(const data::Cursor& cursor, const std::vector<co
 
 }  // namespace
 
-ResumeState resume_state_of(const contract::RankConfig& config, const data::Cursor& cursor, const Losses& losses) {
-  ResumeState state{
-      .cursor = cursor, .loss = losses.training, .validationLoss = losses.validation, .sources = {}, .threads = config.threads};
+ResumeState resume_state_of(const contract::RankConfig& config, const data::Cursor& cursor, const Losses& losses,
+                            const EngineState& engine) {
+  ResumeState state{.cursor = cursor,
+                    .loss = losses.training,
+                    .validationLoss = losses.validation,
+                    .sources = {},
+                    .threads = config.threads,
+                    .skippedSteps = engine.skipped,
+                    .skippedInARow = engine.skipped_in_a_row};
+  if (const auto& scale = engine.loss_scale) state.lossScale = {.scale = scale->scale, .growthTracker = scale->growth_tracker};
   for (const auto& source : config.spec.data.train) state.sources.push_back({source.path, source.weight});
   return state;
+}
+
+EngineState engine_state_of(const ResumeState& state, std::int64_t steps) {
+  EngineState engine{.steps = steps, .skipped = state.skippedSteps, .skipped_in_a_row = state.skippedInARow};
+  if (const auto& then = state.lossScale) {
+    engine.loss_scale = {.scale = static_cast<float>(then->scale), .growth_tracker = then->growthTracker};
+  }
+  return engine;
 }
 
 std::vector<std::string> changes_since(const ResumeState& then, const contract::RankConfig& now) {

@@ -8,6 +8,7 @@
 
 #include "crds/contract/assignment.h"
 #include "worker/data/sample_stream.h"
+#include "worker/trainer/engine_state.h"
 
 namespace trainyard::trainer {
 
@@ -24,6 +25,19 @@ struct SourceThen {
   bool operator==(const SourceThen&) const = default;
 };
 
+/// optim::LossScale.
+struct LossScaleThen {
+  double scale = 1.0;
+  std::int64_t growthTracker = 0;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("scale", self.scale);
+    field("growthTracker", self.growthTracker);
+  }
+  bool operator==(const LossScaleThen&) const = default;
+};
+
 /// The manifest's `state` (docs/formats.md). Equal on all ranks.
 struct ResumeState {
   data::Cursor cursor;
@@ -31,6 +45,9 @@ struct ResumeState {
   std::optional<double> validationLoss;  // of the last evaluation
   std::vector<SourceThen> sources;       // of data.train
   std::int32_t threads = 0;              // a process; 0: not known
+  std::int64_t skippedSteps = 0;         // EngineState::skipped
+  std::int64_t skippedInARow = 0;
+  std::optional<LossScaleThen> lossScale;  // of FP16
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
@@ -39,17 +56,23 @@ struct ResumeState {
     field("validationLoss", self.validationLoss);
     field("sources", self.sources);
     field("threads", self.threads);
+    field("skippedSteps", self.skippedSteps);
+    field("skippedInARow", self.skippedInARow);
+    field("lossScale", self.lossScale);
   }
   bool operator==(const ResumeState&) const = default;
 };
 
 /// What people were last told of how good the model is.
 struct Losses {
-  std::optional<double> training;    // of the last step
+  std::optional<double> training;    // of the last step; nothing where it was not finite
   std::optional<double> validation;  // of the last evaluation
 };
 /// What a training that has come to `cursor` keeps.
-ResumeState resume_state_of(const contract::RankConfig& config, const data::Cursor& cursor, const Losses& losses);
+ResumeState resume_state_of(const contract::RankConfig& config, const data::Cursor& cursor, const Losses& losses,
+                            const EngineState& engine);
+/// The engine's part of it; `steps` is the checkpoint's own.
+EngineState engine_state_of(const ResumeState& state, std::int64_t steps);
 
 /// What is another than it was, though training may go on: one line each.
 std::vector<std::string> changes_since(const ResumeState& then, const contract::RankConfig& now);

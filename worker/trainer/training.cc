@@ -15,6 +15,7 @@
 #include "worker/trainer/progress_meter.h"
 #include "worker/trainer/resume_state.h"
 #include "worker/trainer/saves.h"
+#include "worker/trainer/skipped_steps.h"
 
 namespace trainyard::trainer {
 namespace {
@@ -32,6 +33,9 @@ checkpoint::Options checkpoint_options(const contract::RankConfig& config, const
           .identity = checkpoint::identity_of(config.spec, data.num_tokens()),
           .device = mesh.device()};
 }
+
+/// JSON has no number for what is none.
+std::optional<double> finite(double number) { return std::isfinite(number) ? std::optional(number) : std::nullopt; }
 
 }  // namespace
 
@@ -68,7 +72,7 @@ class Training::Loop {
     while (engine_.steps_done() < steps_) {
       const auto metrics = step();
       const std::int64_t done = engine_.steps_done();
-      losses_.training = metrics.loss;
+      losses_.training = finite(metrics.loss);
       if (spec_.evaluation && (done % spec_.evaluation->everySteps == 0 || done == steps_)) {
         losses_.validation = evaluate(spec_, *validation_, engine_, mesh_);
       }
@@ -99,7 +103,7 @@ class Training::Loop {
     }
     cursor_ = state.value.cursor;
     losses_ = {.training = state.value.loss, .validation = state.value.validationLoss};
-    engine_.resume(loaded->step);
+    engine_.resume(engine_state_of(state.value, loaded->step));
     plan_steps({.steps = loaded->step, .samples = cursor_.samples});
     for (const auto& why : loaded->skipped) notice(true, "CheckpointCorrupt", why);
     for (const auto& change : changes_since(state.value, config_)) notice(false, "ResumedWithChanges", change);
@@ -132,10 +136,10 @@ class Training::Loop {
                                        .sequence_length = spec_.data.sequenceLength,
                                        .loss_tokens = batch * spec_.data.sequenceLength,
                                        .read = read});
-    if (!std::isfinite(metrics.gradient_norm)) {
-      throw contract::UserError("GradientNotFinite", "the gradient norm of step " + std::to_string(engine_.steps_done() + 1) +
-                                                         " is not finite: lower training.optimizer.learningRate, lengthen "
-                                                         "learningRateSchedule.warmupSteps, or set training.gradientClipping");
+    if (metrics.skipped) {
+      const auto compute = spec_.training.precision.compute;
+      if (const auto words = notice_of_skipped(engine_.state(), compute)) notice(true, "StepSkipped", *words);
+      end_if_none_is_finite(engine_.state(), compute);
     }
     return metrics;
   }
@@ -157,8 +161,10 @@ class Training::Loop {
     if (losses_.validation) out.validationPerplexity = std::exp(*losses_.validation);
     if (metrics) {
       out.learningRate = metrics->learning_rate;
-      out.gradientNorm = metrics->gradient_norm;
+      out.gradientNorm = finite(metrics->gradient_norm);
     }
+    if (engine_.state().skipped > 0) out.skippedSteps = engine_.state().skipped;
+    if (const auto& scale = engine_.state().loss_scale) out.lossScale = scale->scale;
     out.tokensPerSecond = meter_.tokens_per_second();
     out.mfu = meter_.mfu();
     out.remainingSeconds = meter_.remaining_seconds(out.step);
@@ -169,7 +175,7 @@ class Training::Loop {
 
   checkpoint::Snapshot snapshot() const {
     return {.step = engine_.steps_done(),
-            .state = contract::encode(resume_state_of(config_, cursor_, losses_)),
+            .state = contract::encode(resume_state_of(config_, cursor_, losses_, engine_.state())),
             .shards = engine_.shards(),
             .request = std::nullopt};
   }

@@ -39,7 +39,7 @@ class Training {
 
   /// Trains from the newest checkpoint that is right, or from the start, to the end. Collective over the mesh. The rank of the last
   /// stage with data and tensor rank 0 reports progress after every step.
-  /// Throws contract::UserError when the manifest, the data or the volumes are at fault, and where the gradients are no longer finite;
+  /// Throws contract::UserError when the manifest, the data or the volumes are at fault, and where no gradient is finite any more;
   /// checkpoint::StorageUnavailable when a checkpoint cannot be read, or the last one not written, for the moment; mesh::PeerLost when
   /// another rank is gone.
   Outcome run();

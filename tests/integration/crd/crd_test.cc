@@ -252,6 +252,8 @@ TrainingJobStatus full_status() {
                              .validationPerplexity = 24.5,
                              .learningRate = 4.9e-5,
                              .gradientNorm = 0.8,
+                             .skippedSteps = 3,
+                             .lossScale = 32768,
                              .tokensPerSecond = 5210.5,
                              .mfu = 0.41,
                              .remainingSeconds = 73,

@@ -45,6 +45,10 @@ TEST(Console, WritesOverTheProgressLineOfATerminal) {
   EXPECT_EQ(out.str(), "\r\033[Kstep 1/500 (0%)\r\033[Kstep 2/500 (0%)\r\033[K[rank 3] hello\n");
 }
 
+TEST(Console, TellsOfSkippedStepsWhereThereWereSome) {
+  EXPECT_EQ(progress_text({.step = 9, .steps = 10, .loss = 2.5, .skippedSteps = 3}), "step 9/10 (90%) | loss 2.500 | 3 skipped");
+}
+
 TEST(Console, ShowsNoticesAndCheckpointsOnce) {
   std::ostringstream out;
   Console console(out, {});

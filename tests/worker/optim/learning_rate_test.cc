@@ -45,8 +45,31 @@ TEST(LearningRate, WithoutAWarmUpTheFirstStepIsOnTheCurveAlready) {
   EXPECT_DOUBLE_EQ(learning_rate(training(contract::ScheduleName::kLinear, 0), 1, 100), 1e-4 + 9e-4 * 0.99);
 }
 
-TEST(LearningRate, RefusesAScheduleThatIsNotSupportedYet) {
-  EXPECT_THROW(learning_rate(training(contract::ScheduleName::kWarmupStableDecay), 50, 100), std::invalid_argument);
+TEST(LearningRate, WarmupStableDecayStaysAtThePeakAndFallsInItsLastStepsAsItsClosedFormSays) {
+  auto given = training(contract::ScheduleName::kWarmupStableDecay);
+  given.learningRateSchedule.decaySteps = 40;
+  for (std::int64_t step = 1; step <= 110; ++step) {
+    const double wanted = step <= 10   ? 1e-3 * static_cast<double>(step) / 10
+                          : step <= 70 ? 1e-3
+                                       : 1e-4 + 9e-4 * (1 - static_cast<double>(step - 70) / 40);
+    EXPECT_NEAR(learning_rate(given, step, 110), wanted, 1e-12 * wanted) << step;
+  }
+  EXPECT_DOUBLE_EQ(learning_rate(given, 500, 110), 1e-4);
+}
+
+TEST(LearningRate, WarmupStableDecayDecaysInATenthOfTheStepsWhereNothingElseIsSaid) {
+  const auto given = training(contract::ScheduleName::kWarmupStableDecay);
+  EXPECT_DOUBLE_EQ(learning_rate(given, 94, 105), 1e-3);
+  EXPECT_DOUBLE_EQ(learning_rate(given, 95, 105), 1e-4 + 9e-4 * (1 - 1.0 / 11)) << "11 of 105";
+  EXPECT_DOUBLE_EQ(learning_rate(given, 105, 105), 1e-4);
+}
+
+TEST(LearningRate, ADecayThatIsLongerThanWhatTheWarmupLeavesBeginsAfterIt) {
+  auto given = training(contract::ScheduleName::kWarmupStableDecay);  // of epochs, so that nobody knew the steps
+  given.learningRateSchedule.decaySteps = 1000;
+  auto linear = training(contract::ScheduleName::kLinear);
+  for (std::int64_t step = 1; step <= 60; ++step)
+    EXPECT_DOUBLE_EQ(learning_rate(given, step, 60), learning_rate(linear, step, 60));
 }
 
 }  // namespace

@@ -129,5 +129,18 @@ TEST(Traffic, IsForetoldToTheByte) {
   }
 }
 
+TEST(Traffic, OfRecomputationIsForetoldToTheByte) {
+  for (const auto mode : {contract::RecomputeMode::kFull, contract::RecomputeMode::kSelective}) {
+    for (const auto& degrees : {contract::Degrees{.tp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
+      auto spec = job(degrees);
+      spec.training.activationCheckpointing.mode = mode;
+      mesh::Sent sent;
+      step(spec, sent);
+      EXPECT_EQ(sent.tensor, foretold(spec, contract::Axis::kTp)) << contract::name_of(mode);
+      EXPECT_EQ(sent.pipeline, foretold(spec, contract::Axis::kPp));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace trainyard::schedule

@@ -56,7 +56,8 @@ TEST(Train, ResumesInAnotherLayoutWithTheSameBits) {
 }
 
 TEST(Train, ThatWasStoppedAndResumedIsTheUninterruptedOneInEachPrecisionAndLayout) {
-  for (const auto precision : {contract::ComputePrecision::kBF16, contract::ComputePrecision::kFP32}) {
+  for (const auto precision :
+       {contract::ComputePrecision::kBF16, contract::ComputePrecision::kFP16, contract::ComputePrecision::kFP32}) {
     for (const auto& degrees : {contract::Degrees{}, {.tp = 2}, {.pp = 2, .dp = 2}, {.pp = 2, .tp = 2}}) {
       SCOPED_TRACE(testing::Message() << contract::name_of(precision) << " pp=" << degrees.pp << " dp=" << degrees.dp
                                       << " tp=" << degrees.tp);
@@ -67,6 +68,8 @@ TEST(Train, ThatWasStoppedAndResumedIsTheUninterruptedOneInEachPrecisionAndLayou
       const auto resumed = run(halves, degrees, 2).progress.back().progress.value();
       EXPECT_EQ(through.tensors_of(6), halves.tensors_of(6));
       EXPECT_EQ(resumed.loss, uninterrupted.loss);
+      EXPECT_EQ(resumed.lossScale, uninterrupted.lossScale);
+      EXPECT_EQ(resumed.skippedSteps, uninterrupted.skippedSteps);
       EXPECT_EQ(resumed.validationLoss, uninterrupted.validationLoss);
     }
   }
@@ -242,8 +245,9 @@ TEST(Train, WritesACheckpointOnceForEachRequest) {
   EXPECT_EQ(requests, (std::vector<std::optional<std::int64_t>>{1, 2, std::nullopt}));
 }
 
-TEST(Train, EndsWithAUserErrorWhenTheGradientIsNotFinite) {
+TEST(Train, EndsWithAUserErrorWhenNoGradientIsFiniteAnyMore) {
   Job job;
+  job.spec.training.steps = 30;
   job.spec.training.optimizer.learningRate = 1e30;
   job.spec.training.learningRateSchedule = {.name = contract::ScheduleName::kConstant};
   job.spec.training.gradientClipping.reset();

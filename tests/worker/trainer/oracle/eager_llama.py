@@ -78,7 +78,7 @@ class Llama:
         return functional.linear(gate * up, self.parameters[at + "down_proj.weight"])
 
     def logits(self, tokens_BT):
-        cos, sin = self.tables(tokens_BT.size(1))
+        cos, sin = (table.to(self.head.dtype) for table in self.tables(tokens_BT.size(1)))
         x = functional.embedding(tokens_BT, self.parameters["model.embed_tokens.weight"])
         for layer in range(self.size["layers"]):
             at = f"model.layers.{layer}."

@@ -142,7 +142,7 @@ def run(spec, threads=1, seconds=300):
 
 
 def job(train, steps, *, data=1, pipeline=1, pipeline_schedule=None, tensor=1, reduction="Canonical", size=None, sequence_length=32, batch=8,
-        micro_batch=2, checkpoint=None, seed=1, schedule=None, max_norm=1.0, learning_rate=2.0e-3, weight_decay=0.01, zero=0):
+        micro_batch=2, checkpoint=None, seed=1, schedule=None, max_norm=1.0, learning_rate=2.0e-3, weight_decay=0.01, precision="FP32", zero=0):
     """A spec; `train` is a path or a list of sources. Small, so that a step takes milliseconds."""
     spec = {
         "workers": {"count": data * pipeline * tensor},
@@ -154,7 +154,7 @@ def job(train, steps, *, data=1, pipeline=1, pipeline_schedule=None, tensor=1, r
             "steps": steps, "globalBatchSize": batch, "seed": seed,
             "optimizer": {"learningRate": learning_rate, "weightDecay": weight_decay},
             "learningRateSchedule": schedule or {"name": "Cosine", "warmupSteps": min(10, steps // 2), "minimum": 1.0e-4},
-            "precision": {"compute": "FP32"}, "reduction": reduction},
+            "precision": {"compute": precision}, "reduction": reduction},
         "lifecycle": {"startTimeoutSeconds": 60},
     }
     if pipeline_schedule:

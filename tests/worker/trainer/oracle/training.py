@@ -1,4 +1,4 @@
-"""Training in eager PyTorch: stock cross entropy and torch.optim.AdamW, around the expression of a step's gradient, the norm and the
+"""Training in eager PyTorch: stock cross entropy, torch.optim.AdamW and, for FP16, torch.amp.GradScaler, around the expression of a step's gradient, the norm and the
 learning rate as docs/numerics.md has them. One step is `Training.step()`."""
 
 import math
@@ -63,6 +63,10 @@ def learning_rate(training, step):
     part = (step - warmup) / (training["steps"] - warmup)
     if schedule.get("name", "Cosine") == "Cosine":
         return minimum + (peak - minimum) * (1.0 + math.cos(math.pi * part)) / 2.0
+    if schedule["name"] == "WarmupStableDecay":
+        decay = schedule.get("decaySteps", -(-training["steps"] // 10))
+        begin = max(warmup, training["steps"] - decay)
+        return peak if step <= begin else minimum + (peak - minimum) * (1.0 - (step - begin) / (training["steps"] - begin))
     if schedule["name"] == "Linear":
         return minimum + (peak - minimum) * (1.0 - part)
     return peak
@@ -73,7 +77,10 @@ class Training:
         """`initial`: the parameters by name, which this training takes over."""
         self.training, self.micro_batch = spec["training"], spec["parallelism"].get("microBatchSize", 1)
         self.parameters = {name: initial[name].requires_grad_() for name in sorted(initial)}
-        self.model = Llama(spec["model"]["size"], self.parameters)
+        self.half = self.training.get("precision", {}).get("compute") == "FP16"
+        computed = {name: tensor.detach().half().requires_grad_() if self.half else tensor for name, tensor in self.parameters.items()}
+        self.model = Llama(spec["model"]["size"], computed)
+        self.scaler = torch.amp.GradScaler("cpu", enabled=self.half)
         self.order = SampleOrder(spec["data"], self.training["seed"])
         options = self.training["optimizer"]
         matrices = [tensor for tensor in self.parameters.values() if tensor.dim() > 1]
@@ -82,7 +89,7 @@ class Training:
             [{"params": matrices, "weight_decay": options.get("weightDecay", 0.01)}, {"params": vectors, "weight_decay": 0.0}],
             betas=(options.get("beta1", 0.9), options.get("beta2", 0.999)), eps=options.get("epsilon", 1.0e-8))
         self.sum = balanced_sum if self.training.get("reduction", "Fast") == "Canonical" else running_sum
-        self.steps_done = 0
+        self.steps_done = self.skipped = 0
 
     def micro_batches(self):
         count = self.training["globalBatchSize"]
@@ -96,9 +103,9 @@ class Training:
         leaves = self.model.leaves
         losses, parts = [], []
         for tokens, targets in batches:
-            logits = self.model.logits(tokens)
+            logits = self.model.logits(tokens).float()
             loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / global_tokens
-            parts.append(torch.autograd.grad(loss, list(leaves.values())))
+            parts.append([part.float() for part in torch.autograd.grad(self.scaler.scale(loss), list(leaves.values()))])
             losses.append(loss.detach())
         summed = {name: self.sum(list(values)) for name, values in zip(leaves, zip(*parts))}
         if "tied head" in summed:
@@ -111,6 +118,7 @@ class Training:
         loss, gradients = self.gradients()
         for name, gradient in gradients.items():
             self.parameters[name].grad = gradient
+        self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(gradients)
         stock_norm = torch.nn.utils.get_total_norm(gradients.values()).item()
         clipping = self.training.get("gradientClipping")
@@ -121,5 +129,13 @@ class Training:
         rate = learning_rate(self.training, self.steps_done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
-        return {"loss": loss, "gradientNorm": norm, "stockNorm": stock_norm, "learningRate": rate}
+        self.scaler.step(self.optimizer)
+        scale = self.scaler.get_scale()
+        self.scaler.update()
+        self.skipped += self.scaler.get_scale() < scale
+        if self.half:
+            with torch.no_grad():
+                for name, tensor in self.parameters.items():
+                    self.model.parameters[name].copy_(tensor)
+        return {"loss": loss, "gradientNorm": norm, "stockNorm": stock_norm, "learningRate": rate,
+                "lossScale": self.scaler.get_scale(), "skipped": self.skipped}

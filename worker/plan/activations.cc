@@ -1,0 +1,61 @@
+#include "worker/plan/activations.h"
+
+#include <algorithm>
+
+#include "worker/plan/cost.h"
+
+namespace trainyard::plan {
+namespace {
+
+/// The bytes of a layer's tensors for one token.
+struct Layer {
+  explicit Layer(const contract::TrainingJobSpec& spec) {
+    const auto& size = spec.model.size.value();
+    const std::int64_t tp = spec.parallelism.tensor;
+    const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32, cpu = spec.workers.gpusPerWorker == 0;
+    const std::int64_t element = full ? 4 : 2, whole = element * size.hiddenSize;
+    width = whole;
+    query = whole / tp;
+    key = element * key_value_heads(size) * head_width(size) / tp;
+    feed_forward = element * size.feedForwardSize / tp;
+    input = cpu && !full ? 0 : whole;
+    norm = whole + 4;
+    if (cpu)
+      norm +=
+          full ? whole : 8 * std::int64_t{size.hiddenSize};  // normalized before the weight; below FP32 also the input in FP32
+    attention = query + key + query + 4 * std::int64_t{size.heads} / tp;
+    swiglu = 2 * feed_forward;
+  }
+
+  std::int64_t width = 0;                             // the residual stream, whole on each rank
+  std::int64_t query = 0, key = 0, feed_forward = 0;  // outputs of the projections
+  std::int64_t input = 0;                             // of a norm, where that is the residual stream itself
+  std::int64_t norm = 0;                              // what a norm makes: its output, the root, …
+  std::int64_t attention = 0;                         // rotated q and k, the output, the softmax's sums
+  std::int64_t swiglu = 0;                            // silu(gate), the product
+  std::int64_t everything() const { return 2 * (input + norm) + attention + key + 2 * feed_forward + swiglu; }
+};
+
+}  // namespace
+
+std::int64_t kept_activation_bytes(const contract::TrainingJobSpec& spec) {
+  const Layer layer(spec);
+  switch (spec.training.activationCheckpointing.mode) {
+    case contract::RecomputeMode::kFull: return layer.width;
+    case contract::RecomputeMode::kSelective: return 2 * layer.width + layer.query + 2 * layer.key + 2 * layer.feed_forward;
+    case contract::RecomputeMode::kNone: break;
+  }
+  return layer.everything();
+}
+
+std::int64_t recomputed_activation_bytes(const contract::TrainingJobSpec& spec) {
+  const Layer layer(spec);
+  switch (spec.training.activationCheckpointing.mode) {
+    case contract::RecomputeMode::kFull: return layer.everything() - layer.input;
+    case contract::RecomputeMode::kSelective: return std::max({layer.norm, layer.attention, layer.swiglu});
+    case contract::RecomputeMode::kNone: break;
+  }
+  return 0;
+}
+
+}  // namespace trainyard::plan

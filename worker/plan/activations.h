@@ -1,0 +1,28 @@
+#pragma once
+// What autograd keeps of the decoder layers between forward and backward, counted tensor by tensor.
+// Letters: D model width, A query heads, G key-value heads, H head width, F feed-forward width, t tensor-parallel ranks, e bytes of a
+// number in the compute format.
+
+#include <cstdint>
+
+#include "crds/contract/job.h"
+
+namespace trainyard::plan {
+
+/// Bytes a token of one layer on one rank.
+///
+///   None        layer input, both norms' outputs, middle: 4·D; q, attention output: 2·D/t; k, v: 2·G·H/t; gate, up, silu, product: 4·F/t,
+///               all times e; 4·A/t for the softmax's sums and 8 for the norms' in FP32
+///   Full        the layer's input: e·D
+///   Selective   the layer's input and middle, q, k, v, gate, up: e·(2·D + (D + 2·G·H + 2·F)/t)
+///
+/// On CPUs LibTorch has no fused RMSNorm: None has e·2·D more in FP32; in the other formats 16·D more, in FP32 numbers, but e·2·D less,
+/// since the norms keep their inputs in FP32.
+/// Source: Korthikanti et al., arXiv:2205.05198, section 4, for SwiGLU, grouped queries and flash attention.
+std::int64_t kept_activation_bytes(const contract::TrainingJobSpec& spec);
+
+/// Bytes a token that backward computes again at a time, beyond what is kept: of Full the rest of one layer, of Selective the rest of the
+/// largest of its parts.
+std::int64_t recomputed_activation_bytes(const contract::TrainingJobSpec& spec);
+
+}  // namespace trainyard::plan
