@@ -126,6 +126,29 @@ TEST(Zero, UnderFastStaysCloseToOneProcessOverAHundredSteps) {
   }
 }
 
+TEST(Zero, WithRecomputationEqualsOneProcessWithoutBitForBit) {
+  const auto spec = wide_job(Reduction::kCanonical, 3);
+  const auto alone = train(spec, {});
+  for (const auto mode : {contract::RecomputeMode::kFull, contract::RecomputeMode::kSelective}) {
+    for (const std::int32_t stage : {1, 3}) {
+      SCOPED_TRACE(std::string(contract::name_of(mode)) + ", stage " + std::to_string(stage));
+      auto sharded = at_stage(spec, stage);
+      sharded.training.activationCheckpointing.mode = mode;
+      expect_equal_bits(train(sharded, {.pp = 2, .dp = 2}, {}, mesh::late), alone);
+    }
+  }
+}
+
+TEST(Zero, InFp16IsWhatStage0Is) {
+  auto spec = wide_job(Reduction::kCanonical);
+  spec.training.precision.compute = contract::ComputePrecision::kFP16;
+  const auto alone = train(spec, {});
+  for (const std::int32_t stage : {1, 2, 3}) {
+    SCOPED_TRACE(stage);
+    expect_equal_bits(train(at_stage(spec, stage), {.dp = 2}), alone);
+  }
+}
+
 TEST(Zero, InBf16IsWhatStage0Is) {
   auto spec = wide_job(Reduction::kCanonical);
   spec.training.precision.compute = contract::ComputePrecision::kBF16;
