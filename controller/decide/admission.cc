@@ -4,6 +4,7 @@
 #include <set>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/quantity.h"
 
 namespace trainyard::decide {
@@ -12,6 +13,17 @@ namespace {
 /// It has quota as part of a gang that is there or about to be. Pods of an earlier one may be left, as on a lost node: they give no right.
 bool keeps_its_quota(const Candidate& candidate) {
   return candidate.has_others() || is_true(candidate.job->status, condition::kPlaced);
+}
+
+bool is_at_least(const Resources& amounts, const Resources& other) {
+  return std::all_of(other.entries().begin(), other.entries().end(),
+                     [&](const auto& entry) { return amounts[entry.first] >= entry.second; });
+}
+
+/// Its gang is there, and is to have more workers than it has quota for.
+bool grows_beyond(const Candidate& candidate, const PodNeeds& needs, const Charge& charge) {
+  return candidate.has_others() && candidate.size > gang_size(*candidate.job) &&
+         !is_at_least(charge.amounts, times(needs.requests, candidate.size));
 }
 
 /// The pods could never be on a node with these labels.
@@ -36,11 +48,6 @@ Resources sum(const Resources& amounts, const Resources& more) {
     if (amounts[name] > 0) out += Resources{{name, amount}};
   }
   return out;
-}
-
-bool is_at_least(const Resources& amounts, const Resources& other) {
-  return std::all_of(other.entries().begin(), other.entries().end(),
-                     [&](const auto& entry) { return amounts[entry.first] >= entry.second; });
 }
 
 /// Its last look found what no quota helps against.
@@ -69,7 +76,7 @@ void Admission::entitle(const std::vector<Candidate>& line) {
       continue;
     }
     if (waits_for_something_else(*candidate.job)) continue;
-    const Resources amounts = times(candidate.needs->requests, candidate.job->spec.workers.count);
+    const Resources amounts = times(candidate.needs->requests, candidate.waits_for);
     if (left != nullptr) move(all, *left, false);
     bool is_within = false;
     for (const auto& flavor : queues_.flavors(queue)) {
@@ -109,6 +116,13 @@ Admission::Demand Admission::demand(const Candidate& candidate, const PodNeeds& 
     return out;
   }
   const Charge* charge = queues_.charge(job);
+  if (charge != nullptr && grows_beyond(candidate, needs, *charge)) {
+    out.left = *charge;
+    out.queue = queues_.find(charge->queue);
+    out.amounts = times(needs.requests, candidate.size);
+    if (!queues_.stopped(out.queue) && has_room(queues_, out, charge->labels)) out.fits.push_back(charge->labels);
+    return out;
+  }
   if (charge != nullptr && keeps_its_quota(candidate)) {
     out.queue = queues_.find(charge->queue);
     out.amounts = charge->amounts;
@@ -119,7 +133,7 @@ Admission::Demand Admission::demand(const Candidate& candidate, const PodNeeds& 
   }
   if (charge != nullptr) out.left = *charge;
   out.queue = queues_.find(queue_name(cluster_, job));
-  out.amounts = times(needs.requests, job.spec.workers.count);
+  out.amounts = times(needs.requests, candidate.size);
   if (out.queue >= 0 && queues_.stopped(out.queue)) return out;
   const auto& flavors = queues_.flavors(out.queue);
   if (flavors.empty()) out.fits.emplace_back();

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/engine_spec.h"
 #include "crds/contract/names.h"
 
@@ -39,7 +40,7 @@ void release(Assignment& assignment) {
 /// What agents that have taken the generation are told, where it is anything.
 Assignment amendment(const Job& job) {
   Assignment out{.jobUid = job.uid, .job = to_text(job.key), .generation = job.status.generation, .amends = true};
-  if (is_vacating(job.status)) stop(out);
+  if (is_stopping(job.status)) stop(out);
   if (is_finished(job.status)) release(out);
   return out;
 }
@@ -51,7 +52,7 @@ Assignment whole_assignment(const Job& job, const GangView& gang, const contract
   out.worker = worker;
   out.ranks.resize(static_cast<std::size_t>(contract::processes_per_worker(job.spec)));
   std::iota(out.ranks.begin(), out.ranks.end(), worker * static_cast<std::int32_t>(out.ranks.size()));
-  out.worldSize = contract::world_size(job.spec);
+  out.worldSize = contract::world_size(spec);
   out.rendezvous = {.host = gang.workers.front().pod->worker->ip, .port = contract::kRendezvousPort};
   out.spec = spec;
   return out;
@@ -91,7 +92,7 @@ std::map<std::string, std::optional<Assignment>> assignments(const Cluster& clus
   if (is_custom || !is_whole || !can_start(job, gang)) return out;
   const Assignment news = amendment(job);
   const bool has_news = news.stopAfter || news.release, edited = is_spec_edited(job);
-  const auto spec = engine_spec(job.spec);
+  const auto spec = engine_spec(job.spec, gang_size(job));
   for (const auto& worker : gang.workers) {
     const auto found = out.find(worker.pod->uid);
     if (found == out.end() || found->second) continue;

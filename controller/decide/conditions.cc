@@ -80,13 +80,17 @@ bool is_vacating(const TrainingJobStatus& status) {
   return why == reason::kSuspending || why == reason::kPreempting || why == reason::kDraining;
 }
 
+bool is_stopping(const TrainingJobStatus& status) {
+  return is_vacating(status) || reason_of(status, condition::kRunning) == reason::kResizing;
+}
+
 Phase phase_of(const TrainingJobStatus& status) {
   if (is_true(status, condition::kFailed)) return Phase::kFailed;
   if (is_true(status, condition::kComplete)) return Phase::kSucceeded;
   if (is_true(status, condition::kSuspended)) return Phase::kSuspended;
   if (is_true(status, condition::kRunning)) return Phase::kRunning;
   // Its ranks write their last checkpoint; where they did no step since they came back, they still are about to.
-  if (is_vacating(status) && is_true(status, condition::kProgressing)) return Phase::kRunning;
+  if (is_stopping(status) && is_true(status, condition::kProgressing)) return Phase::kRunning;
   if (reason_of(status, condition::kProgressing) == reason::kRestarting) return Phase::kRestarting;
   return is_true(status, condition::kPlaced) ? Phase::kStarting : Phase::kPending;
 }

@@ -49,6 +49,9 @@ inline constexpr const char* kGangRemoved = "GangRemoved";      // all pods go; 
 inline constexpr const char* kSuspending = "Suspending";  // a checkpoint is being written, then the pods go
 inline constexpr const char* kPreempting = "Preempting";  // the same, for the sake of another job
 inline constexpr const char* kDraining = "Draining";      // the same, since its queue is drained
+// Of Running and then of Placed, False: a checkpoint is written, then the gang goes on with another number of workers; the pods that it
+// keeps stay.
+inline constexpr const char* kResizing = "Resizing";
 // Of Running and Placed, False:
 inline constexpr const char* kDrained = "Drained";      // the pods are gone; this one waits until its queue starts jobs again
 inline constexpr const char* kPreempted = "Preempted";  // the pods made room for another job; this one waits for its place again
@@ -93,6 +96,8 @@ void set_condition(std::vector<contract::Condition>& conditions, NewCondition co
 bool is_finished(const contract::TrainingJobStatus& status);
 /// The job's pods are about to go: a suspension or a preemption was begun, and has not come to its end.
 bool is_vacating(const contract::TrainingJobStatus& status);
+/// The ranks are told to stop: for that, or to go on as another number of workers.
+bool is_stopping(const contract::TrainingJobStatus& status);
 contract::Phase phase_of(const contract::TrainingJobStatus& status);
 
 }  // namespace trainyard::decide

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "controller/decide/elastic.h"
 #include "controller/decide/pod_template.h"
 
 namespace trainyard::decide {
@@ -18,8 +19,11 @@ std::string words_of(const Refusal* refusal) {
 
 }  // namespace
 
-std::string placed_message(const contract::TrainingJobStatus& status) {
-  return counted(status.workers.desired, "worker") + " on " + counted(status.placement ? status.placement->nodes : 0, "node");
+std::string placed_message(const contract::TrainingJobSpec& spec, const contract::TrainingJobStatus& status) {
+  const std::int32_t size = gang_size(spec, status), wanted = spec.workers.count;
+  const std::string workers =
+      size >= wanted ? counted(size, "worker") : std::to_string(size) + " of " + counted(wanted, "worker");
+  return workers + " on " + counted(status.placement ? status.placement->nodes : 0, "node");
 }
 
 bool programs_have_ended(const Job& job, const GangView& gang) {
@@ -32,7 +36,7 @@ bool watch_creation(Review& review) {
   const auto& workers = review.gang.workers;
   const auto missing =
       std::count_if(workers.begin(), workers.end(), [](const Worker& w) { return w.state == WorkerState::kMissing; });
-  const std::string placed = placed_message(review.status);
+  const std::string placed = placed_message(review.job.spec, review.status);
   if (missing == 0 || programs_have_ended(review.job, review.gang)) {
     review.set(condition::kPlaced, true, reason::kGangPlaced, placed);
     return false;

@@ -20,7 +20,7 @@ bool programs_have_ended(const Job& job, const GangView& gang);
 /// Until when the gang makes room; the past where it does not.
 Time makes_room_until(const Cluster& cluster, const Job& job);
 
-/// "4 workers on 2 nodes".
-std::string placed_message(const contract::TrainingJobStatus& status);
+/// "4 workers on 2 nodes"; "4 of 8 workers on 2 nodes" of a gang that has not as many as were asked for.
+std::string placed_message(const contract::TrainingJobSpec& spec, const contract::TrainingJobStatus& status);
 
 }  // namespace trainyard::decide

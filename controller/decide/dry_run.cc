@@ -34,7 +34,7 @@ const contract::TrainingJobStatus* written_status(const Plan& plan) {
 
 /// "4 workers on 4 nodes of rack-3".
 std::string place_text(const Job& job, const contract::PlacementStatus& place) {
-  const auto count = job.spec.workers.count;
+  const auto count = place.workers.value_or(job.spec.workers.count);
   std::string out = std::to_string(count) + (count == 1 ? " worker on " : " workers on ") + std::to_string(place.nodes) +
                     (place.nodes == 1 ? " node" : " nodes");
   for (std::size_t i = 0; i < place.domains.size(); ++i) out += (i == 0 ? " of " : ", ") + place.domains[i];

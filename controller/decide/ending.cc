@@ -12,6 +12,7 @@ void end(Review& review, const std::string& why) {
   copy_progress(review);
   review.status.completionTime = contract::to_rfc3339(review.now);
   review.status.workers = {};
+  review.status.resize.reset();
   review.set(condition::kRunning, false, "Finished", why);
   review.set(condition::kProgressing, false, "Finished", why);
 }

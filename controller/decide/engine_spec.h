@@ -7,11 +7,11 @@
 
 namespace trainyard::decide {
 
-/// What an engine needs. The template and what only the controller obeys are left at their defaults.
-contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec);
+/// What the engines of a gang of that size need. The template and what only the controller obeys are left at their defaults.
+contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec, std::int32_t gang_size);
 
 /// Names the engine's part; status.specHash holds that of the present generation.
-std::string spec_hash(const contract::TrainingJobSpec& spec);
+std::string spec_hash(const contract::TrainingJobSpec& spec, std::int32_t gang_size);
 
 /// The engine's part was edited since the present generation began, which goes on with the old one: nobody has that any more but the
 /// agents that took it.

@@ -6,6 +6,8 @@
 #include <string_view>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/creation.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/shortened.h"
 #include "controller/decide/text_hash.h"
 
@@ -41,7 +43,7 @@ bool is_told(const Condition& item) {
 bool is_warning(const Condition& item) {
   if (item.type == condition::kFailed) return true;
   if (item.type == condition::kSuspended || item.reason == reason::kSuspending || item.reason == reason::kDraining ||
-      item.reason == reason::kReserved) {
+      item.reason == reason::kResizing || item.reason == reason::kReserved) {
     return false;
   }
   return item.status == ConditionStatus::kFalse || item.reason == reason::kAgentUnreachable ||
@@ -73,6 +75,14 @@ std::vector<Action> transition_events(const Job& job, const contract::TrainingJo
                              item.type + "/" + item.reason + "/" + job.resource_version));
   }
   return out;
+}
+
+Event placed_smaller_event(const Job& job, const contract::TrainingJobStatus& next, const std::string& why) {
+  return make_event(job, EventType::kNormal, "PlacedSmaller",
+                    placed_message(job.spec, next) + ", since " + why +
+                        (can_resize(job.spec) ? "; it grows at a checkpoint when there is room for more"
+                                              : "; it has a chance to get more when its workers are next made anew"),
+                    "smaller/" + std::to_string(next.generation));
 }
 
 std::vector<Action> notice_events(const Job& job, const GangView& gang) {

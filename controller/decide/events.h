@@ -14,4 +14,7 @@ std::vector<Action> transition_events(const Job& job, const contract::TrainingJo
 /// The agents' notices that are not events yet.
 std::vector<Action> notice_events(const Job& job, const GangView& gang);
 
+/// A gang was placed with fewer workers than the job asks for.
+Event placed_smaller_event(const Job& job, const contract::TrainingJobStatus& next, const std::string& why);
+
 }  // namespace trainyard::decide

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/expected_end.h"
 
 namespace trainyard::decide {
@@ -27,7 +28,7 @@ std::optional<Time> leaves_at(const Cluster& cluster, const Pod& pod, const Job*
 
 double lost_work(const Job& job, Time now) {
   const auto& workers = job.spec.workers;
-  const double devices = static_cast<double>(std::max(1, workers.gpusPerWorker)) * workers.count;
+  const double devices = static_cast<double>(std::max(1, workers.gpusPerWorker)) * gang_size(job);
   Time since = since_of(job.status, condition::kPlaced);
   if (const auto& checkpoint = job.status.checkpoint) {
     since = std::max(since, contract::parse_rfc3339(checkpoint->completedAt).value_or(since));

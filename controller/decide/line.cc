@@ -9,6 +9,7 @@
 #include "controller/decide/claims.h"
 #include "controller/decide/conditions.h"
 #include "controller/decide/creation.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/queues.h"
 #include "controller/decide/traffic.h"
@@ -16,11 +17,34 @@
 namespace trainyard::decide {
 namespace {
 
+/// Its ranks are stopping, to go on as another number of workers.
+bool is_resizing(const Job& job) { return reason_of(job.status, condition::kRunning) == reason::kResizing; }
+
 bool is_waiting(const Job& job) {
   const auto& status = job.status;
   if (job.deleting || job.spec.managedBy != contract::kManagedBy || is_finished(status)) return false;
-  if (job.spec.suspend || job.spec.dryRun || is_true(status, condition::kSuspended) || is_vacating(status)) return false;
+  if (job.spec.suspend || job.spec.dryRun || is_true(status, condition::kSuspended)) return false;
+  if (is_resizing(job)) return true;  // its room is kept
+  if (is_vacating(status)) return false;
   return reason_of(status, condition::kPlaced) != reason::kGangPlaced;
+}
+
+/// A gang that is there may go on as large as it was, whatever the spec asks for meanwhile.
+std::vector<std::int32_t> sizes_for(const Candidate& candidate) {
+  auto out = gang_sizes(candidate.job->spec);
+  const std::int32_t size = gang_size(*candidate.job);
+  if (candidate.has_others() && size < out.back()) out.push_back(size);
+  return out;
+}
+
+/// What was decided already, as for one whose ranks or pods are still to go; else the least that will do.
+std::int32_t size_to_wait_for(const Candidate& candidate) {
+  const auto& sizes = candidate.sizes;
+  const Job& job = *candidate.job;
+  const std::int32_t decided = job.status.resize && is_resizing(job) ? job.status.resize->workers : gang_size(job);
+  const bool is_decided = candidate.has_others() && candidate.blocked_until.has_value();
+  const bool is_possible = std::find(sizes.begin(), sizes.end(), decided) != sizes.end();
+  return is_decided && is_possible ? decided : sizes.back();
 }
 
 /// Nothing where there is nothing to do for schedule(), now or later.
@@ -37,13 +61,16 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
                 .priority = priority_of(cluster, job),
                 .gang = view_gang(cluster, job, now)};
   const std::string why = reason_of(job.status, condition::kPlaced);
-  const bool creating = is_true(job.status, condition::kPlaced);
+  const bool creating = is_true(job.status, condition::kPlaced) && !is_resizing(job);
   // Pods of two templates in one gang would be two images that talk to each other; plan_job() removes those of the old one.
   if (creating && hash != job.status.templateHash) return std::nullopt;
   if (const Time until = makes_room_until(cluster, job); now < until) out.blocked_until = until;
+  if (is_resizing(job)) out.blocked_until = Time::max();
+  for (const auto* pod : out.gang.surplus) out.blocked_until = std::max(out.blocked_until, may_run_until(cluster, *pod, now));
   for (const auto& worker : out.gang.workers) {
     const bool keeps = creating ? worker.pod != nullptr
                                 : worker.reusable && why != reason::kGangRemoved && worker.pod->worker->template_hash == hash;
+    out.num_kept += keeps;
     if (keeps) continue;
     // Where nobody has deleted it yet, plan_job() is about to, which brings schedule() back.
     if (worker.pod != nullptr) out.blocked_until = std::max(out.blocked_until, may_run_until(cluster, *worker.pod, now));
@@ -53,7 +80,18 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
   const bool is_rejected_now = std::any_of(out.gang.rejected.begin(), out.gang.rejected.end(),
                                            [&job](const Pod* pod) { return pod->worker->generation == job.status.generation; });
   if (creating && (out.missing.empty() || is_rejected_now || programs_have_ended(job, out.gang))) return std::nullopt;
+  out.size = gang_size(job);
+  out.sizes = creating ? std::vector{out.size} : sizes_for(out);
+  out.waits_for = size_to_wait_for(out);
   return out;
+}
+
+/// In the order of the line.
+void sort(std::vector<Candidate>& candidates) {
+  std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+    return std::tuple(!a.has_others(), -std::int64_t{a.priority.value}, a.job->created) <
+           std::tuple(!b.has_others(), -std::int64_t{b.priority.value}, b.job->created);
+  });
 }
 
 }  // namespace
@@ -63,10 +101,49 @@ std::vector<Candidate> line(const Cluster& cluster, Time now) {
   for (const auto& [key, job] : cluster.jobs()) {
     if (auto found = candidate(cluster, job, now)) out.push_back(std::move(*found));
   }
-  std::stable_sort(out.begin(), out.end(), [](const Candidate& a, const Candidate& b) {
-    return std::tuple(!a.has_others(), -std::int64_t{a.priority.value}, a.job->created) <
-           std::tuple(!b.has_others(), -std::int64_t{b.priority.value}, b.job->created);
-  });
+  sort(out);
+  return out;
+}
+
+std::vector<Candidate> those_that_may_grow(const Cluster& cluster, Time now) {
+  std::vector<Candidate> out;
+  for (const auto& [key, job] : cluster.jobs()) {
+    const bool is_smaller = gang_size(job) < job.spec.workers.count;
+    if (!(is_smaller || job.status.resize) || job.deleting || job.spec.managedBy != contract::kManagedBy) continue;
+    // New pods of another template would be of another image than those that stay.
+    if (!may_resize(job) || !template_change(job, cluster.settings).empty()) continue;
+    const auto* check = cluster.template_check(job.uid, job.status.templateHash);
+    if (check == nullptr || !check->accepted || !is_true(job.status, condition::kAccepted)) continue;
+    Candidate candidate{
+        .job = &job, .needs = &check->needs, .priority = priority_of(cluster, job), .gang = view_gang(cluster, job, now)};
+    const auto& workers = candidate.gang.workers;
+    const bool all_train =
+        std::all_of(workers.begin(), workers.end(), [](const Worker& w) { return w.state == WorkerState::kUp && w.reusable; });
+    if (!all_train) continue;
+    candidate.size = candidate.num_kept = gang_size(job);
+    for (const auto size : is_smaller ? gang_sizes(job.spec) : std::vector<std::int32_t>{}) {
+      if (size > candidate.size) candidate.sizes.push_back(size);
+    }
+    out.push_back(std::move(candidate));
+  }
+  sort(out);
+  return out;
+}
+
+Candidate with_size(const Candidate& candidate, std::int32_t size) {
+  Candidate out = candidate;
+  auto& workers = out.gang.workers;
+  const auto is_kept = [&candidate](const Worker& worker) {
+    return std::find(candidate.missing.begin(), candidate.missing.end(), worker.index) == candidate.missing.end();
+  };
+  for (std::size_t i = static_cast<std::size_t>(size); i < workers.size(); ++i) {
+    if (workers[i].pod != nullptr && is_kept(workers[i])) out.in_the_way.push_back(workers[i].pod);
+  }
+  std::erase_if(out.missing, [size](std::int32_t worker) { return worker >= size; });
+  for (auto i = static_cast<std::int32_t>(workers.size()); i < size; ++i) out.missing.push_back(i);
+  workers.resize(static_cast<std::size_t>(size));
+  for (std::int32_t i = 0; i < size; ++i) workers[static_cast<std::size_t>(i)].index = i;
+  out.size = size;
   return out;
 }
 
@@ -78,7 +155,9 @@ Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds&
             .pack = job.spec.placement.pack};
   gang.rules.selector.insert(flavor.begin(), flavor.end());
   gang.rules.volume_terms = volume_terms(cluster, job, needs);
-  if (!candidate.has_others()) gang.groups = groups_of(job.spec);
+  if (!candidate.has_others()) {
+    gang.groups = candidate.size == job.spec.workers.count ? groups_of(job.spec) : groups_of(at_size(job.spec, candidate.size));
+  }
   std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
   for (const auto& worker : candidate.gang.workers) {
     if (!missing.contains(worker.index) && !worker.pod->node.empty()) gang.beside.insert(worker.pod->node);

@@ -17,13 +17,25 @@ struct Candidate {
   const PodNeeds* needs = nullptr;  // of each of its pods; none: the API server was not asked about them yet
   Priority priority;
   GangView gang;
-  std::vector<std::int32_t> missing;  // workers without a pod that can be kept
-  std::optional<Time> blocked_until;  // their last pods may still run
-  bool has_others() const { return missing.size() < gang.workers.size(); }
+  std::vector<std::int32_t> missing;   // workers without a pod that can be kept
+  std::optional<Time> blocked_until;   // their last pods may still run
+  std::int32_t size = 0;               // how many workers `gang` has
+  std::vector<std::int32_t> sizes;     // how many it may have when it starts, the most first
+  std::int32_t waits_for = 0;          // of these the one that room is kept for
+  std::int32_t num_kept = 0;           // pods that stay, whatever becomes their gang's size
+  std::vector<const Pod*> in_the_way;  // of them those that a gang of this size has no place for: they go first
+  bool has_others() const { return num_kept > 0; }
 };
 
 /// Those that others of their gang wait for, then those of the highest priority, then the oldest; fair_order.h says whose turn it is.
 std::vector<Candidate> line(const Cluster& cluster, Time now);
+
+/// Gangs that train and might have more workers, by priority and age; `sizes` are the larger ones. Also those that have just lost the
+/// wish, so that status.resize is taken back.
+std::vector<Candidate> those_that_may_grow(const Cluster& cluster, Time now);
+
+/// As one of another size; of a candidate of line().
+Candidate with_size(const Candidate& candidate, std::int32_t size);
 
 /// What is to be placed for it, on nodes with the labels of its queue's flavor.
 Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now, const Labels& flavor);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/traffic.h"
 
@@ -21,14 +22,15 @@ double devices_of(const Holding& holding) {
 std::optional<Gang> gang_of(const Cluster& cluster, const Holding& holding) {
   const Job& job = *holding.job;
   const auto* check = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings));
-  const bool is_whole = static_cast<std::int32_t>(holding.pods.size()) == job.spec.workers.count &&
-                        reason_of(job.status, condition::kPlaced) == reason::kGangPlaced;
+  const std::int32_t size = gang_size(job);
+  const bool is_whole =
+      static_cast<std::int32_t>(holding.pods.size()) == size && reason_of(job.status, condition::kPlaced) == reason::kGangPlaced;
   if (check == nullptr || !is_whole) return std::nullopt;
-  return Gang{.count = job.spec.workers.count,
+  return Gang{.count = size,
               .requests = check->needs.requests,
               .rules = check->needs.rules,
               .pack = job.spec.placement.pack,
-              .groups = groups_of(job.spec)};
+              .groups = groups_of(at_size(job.spec, size))};
 }
 
 class WhatIf {

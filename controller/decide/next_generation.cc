@@ -1,5 +1,6 @@
 #include "controller/decide/next_generation.h"
 
+#include "controller/decide/elastic.h"
 #include "controller/decide/engine_spec.h"
 #include "crds/contract/names.h"
 
@@ -19,7 +20,8 @@ std::int64_t next_generation(const Cluster& cluster, const Job& job) {
 
 void begin_generation(Review& review) {
   review.status.generation = next_generation(review.cluster, review.job);
-  review.status.specHash = spec_hash(review.job.spec);
+  review.status.specHash = spec_hash(review.job.spec, gang_size(review.job.spec, review.status));
+  review.status.resize.reset();
 }
 
 }  // namespace trainyard::decide

@@ -3,6 +3,7 @@
 #include "controller/decide/ending.h"
 #include "controller/decide/events.h"
 #include "controller/decide/plan.h"
+#include "controller/decide/resizing.h"
 #include "controller/decide/restart.h"
 #include "controller/decide/review.h"
 #include "controller/decide/starting.h"
@@ -28,7 +29,7 @@ void run_life(Review& review) {
   if (is_finished(review.status)) return clean_up(review);
   if (enforce_deadline(review)) return;
   remove_leftovers(review);
-  if (vacate(review)) return;
+  if (vacate(review) || resize(review)) return;
   // A gang that runs is looked after even where its edited spec would not be accepted any more.
   accept(review);
   if (!is_true(review.status, condition::kPlaced)) return thin_out(review);

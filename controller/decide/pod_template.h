@@ -26,6 +26,7 @@ struct WorkerPlace {
   std::int32_t worker = 0;
   std::int64_t generation = 1;
   std::optional<std::string> node;
+  std::optional<std::int32_t> num_workers = std::nullopt;  // of its gang; nothing: workers.count
 };
 /// The whole Pod. For a job without template_problems().
 Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place);

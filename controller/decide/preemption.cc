@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/elastic.h"
 
 namespace trainyard::decide {
 namespace {
@@ -13,8 +14,7 @@ namespace {
 using Indexes = std::vector<std::size_t>;
 
 double devices_of(const Holding& holding) {
-  const auto& workers = holding.job->spec.workers;
-  return static_cast<double>(std::max(1, workers.gpusPerWorker)) * workers.count;
+  return static_cast<double>(std::max(1, holding.job->spec.workers.gpusPerWorker)) * gang_size(*holding.job);
 }
 
 const Charge* charge_of(const Holding& holding, const QuotaNeed* need) {

@@ -125,7 +125,7 @@ void restart(Review& review, Failure cause, Replace replace) {
   });
   if (replace == Replace::kLostOnes && in_place) {
     begin_generation(review);
-    return review.set(condition::kPlaced, true, reason::kGangPlaced, placed_message(review.status));
+    return review.set(condition::kPlaced, true, reason::kGangPlaced, placed_message(review.job.spec, review.status));
   }
   // Pods of two templates in one gang would be two images that talk to each other.
   const bool edited = !template_change(review.job, review.cluster.settings).empty();

@@ -18,6 +18,7 @@ TrainingJobStatus in_kind(TrainingJobStatus status) {
   status.checkpoint.reset();
   status.workers.ready = 0;
   status.queue.reset();
+  status.resize.reset();
   return status;
 }
 

@@ -13,6 +13,8 @@
 #include "controller/decide/claims.h"
 #include "controller/decide/creation.h"
 #include "controller/decide/dry_run.h"
+#include "controller/decide/elastic.h"
+#include "controller/decide/events.h"
 #include "controller/decide/expected_end.h"
 #include "controller/decide/failed_searches.h"
 #include "controller/decide/fair_order.h"
@@ -26,6 +28,7 @@
 #include "controller/decide/preemption.h"
 #include "controller/decide/quantity.h"
 #include "controller/decide/reservation.h"
+#include "controller/decide/resizing.h"
 #include "controller/decide/review.h"
 #include "controller/decide/traffic.h"
 #include "crds/contract/names.h"
@@ -44,6 +47,8 @@ constexpr std::chrono::seconds kWaitToldAgain{15};
 constexpr std::size_t kNamed = 3;
 /// So many searches in vain for gangs whose end would give quota; each costs as much as a reservation.
 constexpr std::size_t kVainReclaims = 64;
+/// So many searches in vain for gangs that would grow.
+constexpr std::int32_t kVainGrowths = 16;
 
 std::string listed(const std::vector<std::string>& names) {
   std::string out;
@@ -82,6 +87,7 @@ class Scheduling {
       Plan plan = place(*candidate, ++position);
       if (!plan.is_empty() || plan.look_again) plans_.emplace(candidate->job->key, std::move(plan));
     }
+    resize_those_that_run();
     return std::move(plans_);
   }
 
@@ -101,33 +107,140 @@ class Scheduling {
       keep_room(candidate);
       return candidate.blocked_until ? look_again_at(*candidate.blocked_until) : Plan{};
     }
-    if (candidate.missing.empty()) return start(candidate, {}, {}, {});
+    const bool is_whole = candidate.missing.empty() && candidate.sizes.front() == candidate.size;
+    if (is_whole) return start(candidate, {}, {}, {}, "");
     if (auto trouble = claim_trouble(cluster_, *candidate.job, *candidate.needs)) {
       return wait(candidate, {trouble->reason, std::move(trouble->message), position});
     }
-    const Admission::Demand demand = admission_.demand(candidate, *candidate.needs);
-    if (demand.fits.empty()) return wait_for_quota(candidate, position, demand);
     const std::vector<Reservation*> binding = binding_for(*candidate.job);
-    const auto avoided = avoided_nodes(*candidate.job, now_);
-    // Better a node that failed it than none.
-    for (const bool spares : {true, false}) {
-      if (!spares && avoided.empty()) continue;
-      for (const auto& flavor : demand.fits) {
-        const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
-        const Gang tried = spares ? sparing(gang, avoided) : gang;
-        const auto found = search(tried, binding);
-        if (std::holds_alternative<NoRoom>(found)) continue;
-        auto nodes = std::get<Placement>(found).nodes;
-        if (!candidate.has_others()) {
-          nodes = least_traffic(topology_, limited(tried, binding), links_of(candidate.job->spec), std::move(nodes));
-        }
-        take(candidate, nodes, binding);
-        admission_.start(*candidate.job, demand, flavor);
-        if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
-        return start(candidate, nodes, demand, flavor);
+    const auto& sizes = candidate.sizes;
+    std::string why_not_all;
+    for (std::size_t i = 0;;) {
+      const Sized sized(candidate, sizes[i]);
+      Tried tried = try_to_start(*sized, binding, why_not_all);
+      if (tried.plan) return std::move(*tried.plan);
+      if (i == 0 && sizes.size() > 1) why_not_all = why_not(*sized, tried);
+      if (i + 1 < sizes.size()) {
+        i = next_size(candidate, i, tried);
+      } else if (tried.demand.fits.empty()) {
+        return wait_for_quota(*sized, position, tried.demand);
+      } else {
+        return hold_back(*sized, position, tried.demand, binding);
       }
     }
-    return hold_back(candidate, position, demand, binding);
+  }
+
+  /// A candidate, as large as it is or as another number of workers.
+  class Sized {
+   public:
+    Sized(const Candidate& candidate, std::int32_t size) : as_it_is_(candidate) {
+      if (size != candidate.size) other_ = with_size(candidate, size);
+    }
+    const Candidate& operator*() const { return other_ ? *other_ : as_it_is_; }
+    const Candidate* operator->() const { return &**this; }
+
+   private:
+    const Candidate& as_it_is_;
+    std::optional<Candidate> other_;
+  };
+
+  /// What came of an attempt to place a gang of one size.
+  struct Tried {
+    Admission::Demand demand{};
+    std::int64_t fit = 0;              // so many of its missing workers would have found a place
+    std::optional<Plan> plan{};        // nothing: there is no room for it, or no quota
+    std::vector<std::string> nodes{};  // of the missing workers
+    Labels flavor{};
+    bool spares = false;  // the nodes that failed it
+    bool found = false;
+  };
+
+  Tried try_to_start(const Candidate& candidate, const std::vector<Reservation*>& binding, const std::string& why_not_all) {
+    if (candidate.missing.empty() && candidate.in_the_way.empty()) return {.plan = start(candidate, {}, {}, {}, why_not_all)};
+    Tried tried = find_place(candidate, binding);
+    if (!tried.found) return tried;
+    const auto& demand = tried.demand;
+    if (!candidate.in_the_way.empty()) {
+      take(candidate, tried.nodes, binding);
+      tried.plan = shrink(candidate, why_not_all);
+      return tried;
+    }
+    if (!candidate.has_others()) {
+      Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, tried.flavor);
+      if (tried.spares) gang = sparing(std::move(gang), avoided_nodes(*candidate.job, now_));
+      tried.nodes =
+          least_traffic(topology_, limited(std::move(gang), binding), links_of(spec_of(candidate)), std::move(tried.nodes));
+    }
+    take(candidate, tried.nodes, binding);
+    admission_.start(*candidate.job, demand, tried.flavor);
+    if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, tried.flavor));
+    tried.plan = start(candidate, tried.nodes, demand, tried.flavor, why_not_all);
+    return tried;
+  }
+
+  /// Quota, and nodes for all that are missing, once those have gone that are in the way.
+  Tried find_place(const Candidate& candidate, const std::vector<Reservation*>& binding) {
+    Tried out{.demand = admission_.demand(candidate, *candidate.needs)};
+    const auto avoided = avoided_nodes(*candidate.job, now_);
+    for (const auto* pod : candidate.in_the_way) give_or_take(*pod, true);
+    // Better a node that failed it than none.
+    for (const bool spares : {true, false}) {
+      if (out.found || (!spares && avoided.empty())) continue;
+      for (const auto& flavor : out.demand.fits) {
+        const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
+        const Gang tried = spares ? sparing(gang, avoided) : gang;
+        auto found = candidate.in_the_way.empty() ? search(tried, binding) : place_gang(topology_, limited(tried, binding));
+        if (const auto* none = std::get_if<NoRoom>(&found)) {
+          out.fit = std::max(out.fit, none->fit_now);
+          continue;
+        }
+        out.found = true;
+        out.spares = spares;
+        out.flavor = flavor;
+        out.nodes = std::get<Placement>(std::move(found)).nodes;
+        break;
+      }
+    }
+    for (const auto* pod : candidate.in_the_way) give_or_take(*pod, false);
+    return out;
+  }
+
+  void give_or_take(const Pod& pod, bool gives) {
+    const auto node = topology_.find_node(pod.node);
+    if (node < 0) return;
+    if (gives) {
+      topology_.give(static_cast<std::size_t>(node), pod.requests);
+    } else {
+      topology_.take(static_cast<std::size_t>(node), pod.requests);
+    }
+  }
+
+  /// Which of its sizes is worth a try after that one: the next that there is quota for, and not one that needs more room than there is.
+  std::size_t next_size(const Candidate& candidate, std::size_t last, const Tried& tried) {
+    const auto& sizes = candidate.sizes;
+    const auto begin = sizes.begin() + static_cast<std::ptrdiff_t>(last) + 1, least = std::prev(sizes.end());
+    auto next = begin;
+    if (tried.demand.fits.empty()) {
+      next = std::partition_point(begin, least, [&](std::int32_t size) {
+        return admission_.demand(*Sized(candidate, size), *candidate.needs).fits.empty();
+      });
+    } else if (!candidate.has_others()) {
+      next = std::partition_point(begin, least, [&](std::int32_t size) { return size > tried.fit; });
+    }
+    return static_cast<std::size_t>(next - sizes.begin());
+  }
+
+  std::string why_not(const Candidate& candidate, const Tried& tried) const {
+    const std::string all = std::to_string(candidate.size) + " workers";
+    if (tried.demand.fits.empty()) return "its queue's quota has no room for " + all + " now";
+    const std::string missing = std::to_string(candidate.missing.size());
+    return "there is room for " + std::to_string(tried.fit) + " of the " + missing +
+           (candidate.has_others() ? " that are missing of " + all : " workers") + " now";
+  }
+
+  static contract::TrainingJobSpec spec_of(const Candidate& candidate) {
+    const auto& spec = candidate.job->spec;
+    return candidate.size == spec.workers.count ? spec : at_size(spec, candidate.size);
   }
 
   void take(const Candidate& candidate, const std::vector<std::string>& nodes, const std::vector<Reservation*>& binding) {
@@ -150,7 +263,9 @@ class Scheduling {
 
   /// For a job that can't be placed at this moment, but before those behind it: its last pods are still leaving, or the API server has yet
   /// to be asked about its template, as by a controller that begins to lead.
-  void keep_room(const Candidate& candidate) {
+  void keep_room(const Candidate& waiting) {
+    const Sized sized(waiting, waiting.waits_for);
+    const Candidate& candidate = *sized;
     if (reservations_.size() >= kReservations || candidate.missing.empty()) return;
     std::optional<PodNeeds> by_template;
     if (candidate.needs == nullptr) {
@@ -443,12 +558,16 @@ class Scheduling {
     return errors_->empty() ? std::nullopt : std::optional((*errors_)[errors_->size() / 2]);
   }
 
+  /// `why_not_all`: of a gang with fewer workers than were asked for.
   Plan start(const Candidate& candidate, const std::vector<std::string>& nodes, const Admission::Demand& demand,
-             const Labels& flavor) const {
+             const Labels& flavor, const std::string& why_not_all) const {
     const Job& job = *candidate.job;
     Review review = review_of(cluster_, job, now_);
     auto& status = review.status;
     if (!is_true(status, condition::kPlaced)) {
+      const bool is_resized = candidate.sizes.size() > 1 || job.status.resize;
+      if (candidate.has_others() && is_resized) lower_admission(status, candidate);
+      status.placement = placement_status(candidate, nodes);
       begin_generation(review);
       status.templateHash = template_hash(job.spec, cluster_.settings);
       status.workers.desired = job.spec.workers.count;
@@ -458,11 +577,11 @@ class Scheduling {
         status.queue = contract::QueueStatus{};
         status.queue->startDelaySeconds = std::chrono::round<std::chrono::seconds>(now_ - first).count();
       }
-      status.placement = placement_status(candidate, nodes);
       status.dryRun.reset();
       if (!demand.is_charged && !nodes.empty()) admit(review, demand, flavor);
       review.set(condition::kPlaced, true, nodes.empty() ? reason::kGangPlaced : reason::kCreatingWorkers,
-                 placed_message(status));
+                 placed_message(job.spec, status));
+      if (!why_not_all.empty()) review.events.push_back(placed_smaller_event(job, status, why_not_all));
       if (reason_of(status, condition::kProgressing) != reason::kRestarting) {
         review.set(condition::kRunning, false, reason::kWorkersStarting, "worker pods are being created");
         review.set(condition::kProgressing, false, "Starting", "no step was done yet");
@@ -472,13 +591,72 @@ class Scheduling {
     if (nodes.empty()) return plan;
     std::vector<Action> pods;
     for (std::size_t i = 0; i < nodes.size(); ++i) {
-      const WorkerPlace place{.worker = candidate.missing[i], .generation = status.generation, .node = nodes[i]};
+      const WorkerPlace place{
+          .worker = candidate.missing[i], .generation = status.generation, .node = nodes[i], .num_workers = candidate.size};
       pods.push_back(CreatePod{{job.key.ns, contract::pod_name(job.key.name, place.worker, place.generation)},
                                worker_pod(job, cluster_.settings, place)});
     }
     plan.phases.push_back(gang_objects(job, cluster_.settings));
     plan.phases.push_back(std::move(pods));
     return plan;
+  }
+
+  /// The gang is to go on without some of its workers, which go first; then the others get what is missing.
+  Plan shrink(const Candidate& candidate, const std::string& why_not_all) const {
+    Review review = review_of(cluster_, *candidate.job, now_);
+    auto& status = review.status;
+    if (!status.placement) status.placement.emplace();
+    status.placement->workers = candidate.size;
+    review.set(condition::kPlaced, false, reason::kResizing,
+               "the gang goes on with " + std::to_string(candidate.size) + " workers instead of " +
+                   std::to_string(gang_size(*candidate.job)) + (why_not_all.empty() ? "" : ": " + why_not_all));
+    return review.plan();
+  }
+
+  /// A smaller gang gives the rest of its quota back, once the others' pods are gone.
+  static void lower_admission(contract::TrainingJobStatus& status, const Candidate& candidate) {
+    if (!status.admission) return;
+    const Resources needed = times(candidate.needs->requests, candidate.size);
+    for (auto& [resource, amount] : status.admission->resources) {
+      const auto had = parse_quantity(resource, amount.text);
+      if (had && needed[resource] < *had) amount = {quantity_text(resource, needed[resource])};
+    }
+  }
+
+  /// Gangs that train with fewer workers than were asked for, and find room for more now. Those that wait have had their turn.
+  void resize_those_that_run() {
+    std::int32_t vain = 0;
+    for (const auto& candidate : those_that_may_grow(cluster_, now_)) {
+      const ObjectKey& key = candidate.job->key;
+      if (vain >= kVainGrowths || victims_.contains(candidate.job) || plans_.contains(key)) continue;
+      Plan plan = grow(candidate, vain);
+      if (!plan.is_empty() || plan.look_again) plans_.emplace(key, std::move(plan));
+    }
+  }
+
+  Plan grow(const Candidate& candidate, std::int32_t& vain) {
+    const Job& job = *candidate.job;
+    Review review(cluster_, job, now_);
+    const std::vector<Reservation*> binding = binding_for(job);
+    for (const auto size : candidate.sizes) {
+      const Sized sized(candidate, size);
+      const Tried tried = find_place(*sized, binding);
+      if (!tried.found) continue;
+      const Time at = grows_at(job, cluster_.settings, now_);
+      if (now_ < at) {
+        review.status.resize = contract::ResizeStatus{.workers = size, .at = contract::to_rfc3339(at)};
+        review.look_again(at);
+        return review.plan();
+      }
+      take(*sized, tried.nodes, binding);
+      admission_.start(job, tried.demand, tried.flavor);
+      if (!tried.demand.is_charged) admit(review, tried.demand, tried.flavor);
+      begin_resize(review, size, "there is room for them");
+      return review.plan();
+    }
+    ++vain;
+    review.status.resize.reset();
+    return review.plan();
   }
 
   void admit(Review& review, const Admission::Demand& demand, const Labels& flavor) const {
@@ -494,8 +672,8 @@ class Scheduling {
   }
 
   contract::PlacementStatus placement_status(const Candidate& candidate, const std::vector<std::string>& added) const {
-    const auto& spec = candidate.job->spec;
-    std::vector<std::string> by_worker(static_cast<std::size_t>(spec.workers.count));
+    const auto spec = spec_of(candidate);
+    std::vector<std::string> by_worker(static_cast<std::size_t>(candidate.size));
     for (const auto& worker : candidate.gang.workers) {
       if (worker.pod != nullptr) by_worker[static_cast<std::size_t>(worker.index)] = worker.pod->node;
     }
@@ -509,7 +687,9 @@ class Scheduling {
       const auto& domain = topology_.domains()[static_cast<std::size_t>(topology_.ancestor(index, level))];
       if (!domain.name.empty()) domains.insert(domain.name);
     }
-    return {.domains = {domains.begin(), domains.end()},
+    return {.workers = candidate.size,
+            .wanted = candidate.job->spec.workers.count,
+            .domains = {domains.begin(), domains.end()},
             .nodes = static_cast<std::int32_t>(nodes.size()),
             .traffic = traffic_status(topology_, spec, by_worker),
             .memoryPerRank = memory_status(spec)};
@@ -543,7 +723,7 @@ class Scheduling {
     const std::string reason = reason_of(job.status, condition::kPlaced);
     // A gang does not hold nodes in vain: two halves could wait for each other for ever.
     const Time patience = since_of(job.status, condition::kPlaced) + std::chrono::seconds(job.spec.lifecycle.startTimeoutSeconds);
-    const bool was_running = reason == reason::kWorkerLost || reason == reason::kNoReplacement;
+    const bool was_running = reason == reason::kWorkerLost || reason == reason::kNoReplacement || reason == reason::kResizing;
     if (!was_running || now_ >= patience) {
       review.set(condition::kPlaced, false, reason::kGangRemoved, "the gang is not whole, and can't be made so: " + why.message);
     } else {

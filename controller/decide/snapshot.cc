@@ -182,6 +182,7 @@ void fields(auto& visit, Is<Settings> auto& it) {
   visit("secondaryWait", it.secondary_wait);
   visit("silenceTold", it.silence_told);
   visit("preemptedMinRun", it.preempted_min_run);
+  visit("growAfter", it.grow_after);
   visit("rejectingNodeAvoided", it.rejecting_node_avoided);
   visit("unhealthyConditions", it.unhealthy_conditions);
   visit("maintenanceTaints", it.maintenance_taints);

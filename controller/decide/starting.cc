@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "controller/decide/creation.h"
 #include "controller/decide/progress.h"
 #include "crds/contract/names.h"
 
@@ -162,8 +163,9 @@ std::string waits_for(const Worker& worker) {
 void tell_how_it_runs(Review& review) {
   const auto& workers = review.gang.workers;
   copy_progress(review);
+  review.set(condition::kPlaced, true, reason::kGangPlaced, placed_message(review.job.spec, review.status));
   review.status.workers = {
-      .desired = static_cast<std::int32_t>(workers.size()),
+      .desired = review.job.spec.workers.count,
       .ready = static_cast<std::int32_t>(std::count_if(workers.begin(), workers.end(), [](const Worker& w) { return w.ready; }))};
   const auto unreachable = silence(review);
   if (review.job.spec.engine == contract::Engine::kCustom) return tell_how_programs_run(review, unreachable);

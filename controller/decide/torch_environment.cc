@@ -11,6 +11,7 @@ ObjectKey workers_service(const Job& job) { return {job.key.ns, contract::worker
 Json torch_environment(const Job& job, const WorkerPlace& place) {
   const auto& spec = job.spec;
   const std::int32_t processes = contract::processes_per_worker(spec);
+  const std::int32_t workers = place.num_workers.value_or(spec.workers.count);
   // A pod of another generation has another name, so that nobody meets one that is still ending. It resolves inside the namespace,
   // whatever the cluster's domain is.
   const std::string master = contract::pod_name(job.key.name, 0, place.generation) + "." + workers_service(job).name;
@@ -19,11 +20,11 @@ Json torch_environment(const Job& job, const WorkerPlace& place) {
   const std::string port = std::to_string(contract::kRendezvousPort), index = std::to_string(place.worker);
   add("MASTER_ADDR", master);
   add("MASTER_PORT", port);
-  add("WORLD_SIZE", std::to_string(contract::world_size(spec)));
+  add("WORLD_SIZE", std::to_string(workers * processes));
   add("RANK", std::to_string(place.worker * processes));
   add("NODE_RANK", index);
   add("LOCAL_WORLD_SIZE", std::to_string(processes));
-  add("PET_NNODES", std::to_string(spec.workers.count));
+  add("PET_NNODES", std::to_string(workers));
   add("PET_NPROC_PER_NODE", std::to_string(processes));
   add("PET_NODE_RANK", index);
   add("PET_MASTER_ADDR", master);

@@ -49,6 +49,7 @@ void remove_all(Review& review, const char* why) {
 void forget_the_gang(Review& review) {
   review.status.workers = {};
   review.status.placement.reset();
+  review.status.resize.reset();
   review.status.admission.reset();
   if (auto& progress = review.status.progress) {
     progress->tokensPerSecond.reset();
@@ -98,17 +99,7 @@ bool all_succeeded(const GangView& gang) {
 
 /// After the mark is in the status, assignments tell the ranks to stop. True once the pods are gone.
 bool carry_through(Review& review, const char* why) {
-  copy_progress(review);
-  const auto& workers = review.gang.workers;
-  const bool trains = std::any_of(workers.begin(), workers.end(), is_training);
-  // A checkpoint takes all of them.
-  const bool one_is_lost = std::any_of(workers.begin(), workers.end(), [](const Worker& w) { return w.failure.has_value(); });
-  const Time patience =
-      since_of(review.status, condition::kRunning) + std::chrono::seconds(review.job.spec.lifecycle.checkpointGraceSeconds);
-  if (has_checkpoints(review) && trains && !one_is_lost && review.now < patience) {
-    review.look_again(patience);
-    return false;
-  }
+  if (!have_ranks_stopped(review)) return false;
   remove_all(review, why);
   return !waits_for_pods(review);
 }
@@ -117,10 +108,23 @@ constexpr const char* kSuspendedPods = "the job is suspended";
 
 }  // namespace
 
+bool have_ranks_stopped(Review& review) {
+  copy_progress(review);
+  const auto& workers = review.gang.workers;
+  const bool trains = std::any_of(workers.begin(), workers.end(), is_training);
+  // A checkpoint takes all of them.
+  const bool one_is_lost = std::any_of(workers.begin(), workers.end(), [](const Worker& w) { return w.failure.has_value(); });
+  const Time patience =
+      since_of(review.status, condition::kRunning) + std::chrono::seconds(review.job.spec.lifecycle.checkpointGraceSeconds);
+  if (!has_checkpoints(review) || !trains || one_is_lost || review.now >= patience) return true;
+  review.look_again(patience);
+  return false;
+}
+
 bool vacate(Review& review) {
   const std::string stage = reason_of(review.status, condition::kRunning);
   const bool suspended = is_true(review.status, condition::kSuspended);
-  if (is_vacating(review.status) && all_succeeded(review.gang)) {
+  if (is_stopping(review.status) && all_succeeded(review.gang)) {
     copy_progress(review);
     succeed(review);
     return true;

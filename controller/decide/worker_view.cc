@@ -9,6 +9,7 @@
 #include "controller/decide/avoided_nodes.h"
 #include "controller/decide/classify.h"
 #include "controller/decide/conditions.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/node_health.h"
 #include "controller/decide/pod_failure.h"
 
@@ -288,6 +289,7 @@ std::string name_of_worker(const Worker& worker) {
 
 GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
   GangView gang;
+  const std::int32_t size = gang_size(job);
   std::map<std::int32_t, const Pod*> newest;
   for (const auto* pod : cluster.pods_of(job)) {
     if (is_rejected(*pod)) {
@@ -297,8 +299,11 @@ GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
     const auto index = pod->worker->worker;
     // A program runs once: what is left of an earlier gang has no place in this one.
     const bool is_spent = job.spec.engine == contract::Engine::kCustom && pod->worker->generation < job.status.generation;
-    if (is_spent || index < 0 || index >= job.spec.workers.count) {
+    if (is_spent || index < 0 || index >= size) {
+      // Another controller may have raised the generation, and its workers with it, without our having seen it.
+      if (index >= size && pod->worker->generation > job.status.generation) continue;
       gang.superseded.push_back(pod);
+      if (index >= size) gang.surplus.push_back(pod);
       continue;
     }
     auto& place = newest[index];
@@ -310,7 +315,7 @@ GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
     }
   }
   Examination examination(cluster, job, now);
-  for (std::int32_t i = 0; i < job.spec.workers.count; ++i) {
+  for (std::int32_t i = 0; i < size; ++i) {
     const auto found = newest.find(i);
     gang.workers.push_back(examination.examine(i, found == newest.end() ? nullptr : found->second));
   }

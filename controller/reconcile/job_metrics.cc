@@ -6,6 +6,7 @@
 #include <string>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/fragmentation.h"
 #include "controller/decide/holdings.h"
 
@@ -39,7 +40,7 @@ void count_jobs(observe::Metrics& metrics, const Cluster& cluster) {
 void tell_of(observe::Metrics& metrics, const Job& job, Time now) {
   const observe::Labels labels = {{"namespace", job.key.ns}, {"job", job.key.name}};
   const auto& status = job.status;
-  metrics.set("trainyard_job_devices", labels, double{1} * job.spec.workers.count * std::max(1, job.spec.workers.gpusPerWorker));
+  metrics.set("trainyard_job_devices", labels, double{1} * decide::gang_size(job) * std::max(1, job.spec.workers.gpusPerWorker));
   if (const auto& progress = status.progress) {
     metrics.set("trainyard_job_step", labels, static_cast<double>(progress->step));
     metrics.set("trainyard_job_steps", labels, static_cast<double>(progress->steps));

@@ -606,6 +606,8 @@ struct RankMemory {
 };
 
 struct PlacementStatus {
+  std::optional<std::int32_t> workers;  // of the gang; fewer than workers.count where there was no room for all
+  std::optional<std::int32_t> wanted;   // workers.count when the gang was placed
   std::vector<std::string> domains;
   std::int32_t nodes = 0;
   std::vector<LevelTraffic> traffic;  // from the widest level to the narrowest, then between nodes; empty with the engine Custom
@@ -613,12 +615,27 @@ struct PlacementStatus {
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
+    field("workers", self.workers);
+    field("wanted", self.wanted);
     field("domains", self.domains);
     field("nodes", self.nodes);
     field("traffic", self.traffic);
     field("memoryPerRank", self.memoryPerRank);
   }
   bool operator==(const PlacementStatus&) const = default;
+};
+
+/// What the gang is about to become at a checkpoint.
+struct ResizeStatus {
+  std::int32_t workers = 0;
+  std::string at;  // RFC 3339; when it is asked for that checkpoint, if there is still room for them
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("workers", self.workers);
+    field("at", self.at);
+  }
+  bool operator==(const ResizeStatus&) const = default;
 };
 
 /// What would become of a job with spec.dryRun.
@@ -789,6 +806,7 @@ struct TrainingJobStatus {
   std::string specHash;
   WorkersStatus workers;
   std::optional<PlacementStatus> placement;
+  std::optional<ResizeStatus> resize;
   std::optional<AdmissionStatus> admission;
   std::optional<QueueStatus> queue;
   std::optional<DryRunStatus> dryRun;
@@ -814,6 +832,7 @@ struct TrainingJobStatus {
     field("specHash", self.specHash);
     field("workers", self.workers);
     field("placement", self.placement);
+    field("resize", self.resize);
     field("admission", self.admission);
     field("queue", self.queue);
     field("dryRun", self.dryRun);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "controller/cache/decode.h"
+#include "controller/decide/elastic.h"
 
 namespace trainyard::simulate {
 namespace {
@@ -46,7 +47,11 @@ void Invariants::job_changed(const test::FakeKubeApi::Change& change) {
   Seen after{.spec = job->spec, .status = job->status};
   const auto before = jobs_.find(job->uid);
   after.highest_priority = after.lowest_priority = priority_of(job->spec);
+  after.most_workers = job->spec.workers.count;
+  after.least_workers = job->spec.workers.minCount.value_or(job->spec.workers.count);
   if (before != jobs_.end()) {
+    after.most_workers = std::max(after.most_workers, before->second.most_workers);
+    after.least_workers = std::min(after.least_workers, before->second.least_workers);
     after.highest_priority = std::max(after.highest_priority, before->second.highest_priority);
     after.lowest_priority = std::min(after.lowest_priority, before->second.lowest_priority);
     after.partial_since = before->second.partial_since;
@@ -61,10 +66,18 @@ int Invariants::priority_of(const contract::TrainingJobSpec& spec) const {
   return found == nullptr ? 0 : found->at("value").get<int>();
 }
 
+/// A gang begins with no more workers than were asked for, and no fewer than that or than minCount, but where it only goes on as it was.
+void Invariants::check_size(const Seen& before, const Seen& after) {
+  if (after.status.generation == before.status.generation || !after.status.placement) return;
+  const int size = decide::gang_size(after.spec, after.status);
+  if (size > after.most_workers || size < after.least_workers) fail("a gang of " + std::to_string(size) + " workers");
+}
+
 void Invariants::compare(const std::string& uid, const Seen& before, Seen& after) {
   const auto& was = before.status;
   const auto& is = after.status;
   const auto& truth = world_.workers.truth(uid);
+  check_size(before, after);
   if (is.generation < was.generation) fail("the generation went back");
   if (is.restarts < was.restarts) fail("restarts went back");
   if (is.uncountedRestarts < was.uncountedRestarts) fail("uncounted restarts went back");
@@ -156,13 +169,14 @@ void Invariants::watch_partial_gangs() {
   const milliseconds now = world_.time.uptime();
   for (auto& [uid, job] : jobs_) {
     const int pods = live[uid];
-    const bool partial = pods > 0 && pods < job.spec.workers.count && !ended(job.status);
+    const int size = decide::gang_size(job.spec, job.status);
+    const bool partial = pods > 0 && pods < size && !ended(job.status);
     if (!partial || world_.api.is_away() || world_.leader() < 0) {
       job.partial_since = milliseconds(-1);
     } else if (job.partial_since < milliseconds(0)) {
       job.partial_since = now;
     } else if (now - job.partial_since > seconds(job.spec.lifecycle.startTimeoutSeconds) + partial_slack) {
-      fail("a gang has been partial for too long: " + std::to_string(pods) + " of " + std::to_string(job.spec.workers.count));
+      fail("a gang has been partial for too long: " + std::to_string(pods) + " of " + std::to_string(size));
       job.partial_since = now;
     }
   }

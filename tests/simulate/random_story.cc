@@ -87,6 +87,7 @@ void RandomStory::set_up() {
   if (world_.time.one_in(2)) add_queues();
   for (int i = random(1, 4); i > 0; --i) add_job();
   world_.settings.status_interval = seconds(random(2, 20));
+  world_.settings.grow_after = seconds(random(1, 40));
   watch_delay_ = {milliseconds(1), milliseconds(world_.time.one_in(3) ? random(20, 2'000) : 20)};
   for (int i = random(1, 3); i > 0; --i) {
     world_.start_controller(i - 1);
@@ -98,6 +99,7 @@ void RandomStory::set_up() {
 void RandomStory::add_job() {
   JobShape shape{.name = "job-" + std::to_string(jobs_.size())};
   shape.workers = random(1, 3);
+  if (world_.time.one_in(2)) shape.least = random(1, shape.workers);
   shape.processes = random(1, 2);
   shape.gpus = gpus_ > 0 && world_.time.one_in(2) ? 1 : 0;
   shape.steps = random(5, 60);
@@ -186,6 +188,7 @@ void RandomStory::next_fault() {
                                       {"refuse some pods", &RandomStory::refuse_pods},
                                       {"edit a job", &RandomStory::edit_job},
                                       {"give a job another priority", &RandomStory::edit_priority},
+                                      {"scale a job", &RandomStory::scale_job},
                                       {"break a GPU", &RandomStory::break_gpu},
                                       {"taint a node", &RandomStory::taint_node},
                                       {"let a node say that it is unhealthy", &RandomStory::sicken_node},
@@ -321,6 +324,18 @@ void RandomStory::edit_priority() {
   const bool is_high = world_.time.one_in(2);
   world_.api.edit(test::kJobs, job_key(random_job()),
                   [&](Json& job) { job["spec"]["priorityClassName"] = is_high ? "high" : "middle"; });
+}
+
+/// As `kubectl scale` does, to what the cluster could hold.
+void RandomStory::scale_job() {
+  JobShape& shape = jobs_[static_cast<std::size_t>(random(0, static_cast<int>(jobs_.size()) - 1))];
+  JobShape scaled = shape;
+  scaled.workers = random(std::max(1, shape.least), 3);
+  const int least = std::exchange(scaled.least, 0);
+  if (!fits(scaled) || world_.api.get(test::kJobs, job_key(shape.name)) == nullptr) return;
+  scaled.least = least;
+  shape = scaled;
+  world_.api.edit(test::kJobs, job_key(shape.name), [&](Json& job) { job["spec"]["workers"]["count"] = shape.workers; });
 }
 
 void RandomStory::break_gpu() {

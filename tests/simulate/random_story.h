@@ -33,7 +33,9 @@ class RandomStory {
   void settle();
   bool all_settled() const;
   /// In the empty cluster.
-  bool fits(const JobShape& job) const { return job.workers <= num_nodes_ * (job.gpus > 0 ? gpus_ : cpus_); }
+  bool fits(const JobShape& job) const {
+    return (job.least > 0 ? job.least : job.workers) <= num_nodes_ * (job.gpus > 0 ? gpus_ : cpus_);
+  }
   void check_end();
   void say(const std::string& what) const;
   int random(int low, int high) { return static_cast<int>(world_.time.random(low, high)); }
@@ -57,6 +59,7 @@ class RandomStory {
   void refuse_pods();
   void edit_job();
   void edit_priority();
+  void scale_job();
   void break_gpu();
   void taint_node();
   void sicken_node();

@@ -132,6 +132,7 @@ void World::apply(const JobShape& shape) {
                              : test::make_job(shape.name, shape.workers, shape.gpus);
   contract::TrainingJobSpec spec = job.spec;
   spec.workers.processesPerWorker = shape.processes;
+  if (shape.least > 0) spec.workers.minCount = shape.least;
   spec.workers.templ = {
       {"spec", {{"containers", {{{"name", "worker"}, {"resources", {{"requests", {{"cpu", "1"}, {"memory", "1Gi"}}}}}}}}}}};
   if (!shape.claim.empty()) {
@@ -147,7 +148,7 @@ void World::apply(const JobShape& shape) {
     container["args"] = Json::array({std::to_string((shape.steps + 1) / 2)});
   } else {
     spec.training.steps = shape.steps;
-    spec.training.globalBatchSize = contract::world_size(spec);
+    spec.training.globalBatchSize = 12 * contract::world_size(spec);  // other numbers of workers can share it too
     spec.checkpoint = contract::Checkpoint{.path = "/checkpoints/" + shape.name, .everySteps = shape.checkpoint_every};
   }
   spec.lifecycle.maxRestarts = shape.max_restarts;

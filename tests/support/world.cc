@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "controller/decide/elastic.h"
 #include "controller/decide/node_filter.h"
 
 namespace trainyard::test {
@@ -302,7 +303,7 @@ void World::hear(int worker, const std::string& name) {
 }
 
 void World::train(std::int64_t step, const std::string& name) {
-  for (int worker = 0; worker < job(name).spec.workers.count; ++worker) {
+  for (int worker = 0; worker < decide::gang_size(job(name)); ++worker) {
     say(
         worker,
         [&](contract::State& state) {
@@ -330,7 +331,7 @@ void World::fail_rank(int worker, contract::Failure failure, bool secondary, con
 }
 
 void World::finish(const std::string& name) {
-  for (int worker = 0; worker < job(name).spec.workers.count; ++worker) {
+  for (int worker = 0; worker < decide::gang_size(job(name)); ++worker) {
     say(
         worker, [](contract::State& state) { state.phase = AgentPhase::kSucceeded; }, name);
   }

@@ -62,6 +62,8 @@ class World {
   const contract::State& said(int worker, const std::string& name = "a") const;
   /// What it was last told; nothing where it is only polled.
   std::optional<contract::Assignment> told(int worker, const std::string& name = "a") const;
+  /// What its ranks were started with.
+  const contract::Assignment& taken(int worker, const std::string& name = "a") const { return taken_.at(pod(worker, name).uid); }
   void silence(int worker, const std::string& name = "a");
   void hear(int worker, const std::string& name = "a");
 

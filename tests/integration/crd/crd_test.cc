@@ -241,7 +241,8 @@ TrainingJobStatus full_status() {
   status.selector = "trainyard.dev/job-name=watched";
   status.templateHash = "0123";
   status.workers = {.desired = 2, .ready = 2};
-  status.placement = PlacementStatus{.domains = {"rack-3"}, .nodes = 2};
+  status.placement = PlacementStatus{.workers = 2, .wanted = 4, .domains = {"rack-3"}, .nodes = 2};
+  status.resize = ResizeStatus{.workers = 4, .at = "2026-01-02T03:04:05Z"};
   status.progress = Progress{.step = 120,
                              .steps = 500,
                              .epoch = 0.25,
@@ -286,7 +287,7 @@ TEST_F(Crd, KeepsAWholeStatusAndShowsItInColumns) {
   EXPECT_NE(columns.find("NAME      PHASE     STEP   LOSS   TOKENS/S   LEFT   AGE"), std::string::npos) << columns;
   EXPECT_NE(columns.find("watched   Running   120    3.11   5210.5     73 "), std::string::npos) << columns;
   const std::string wide = server_->kubectl("get tj watched -o wide").output;
-  EXPECT_NE(wide.find("MFU    WORKERS   RESTARTS   NODES"), std::string::npos) << wide;
+  EXPECT_NE(wide.find("MFU    WORKERS   RESTARTS   UNCOUNTED   NODES"), std::string::npos) << wide;
   EXPECT_NE(server_->kubectl("get tj --field-selector status.phase=Running").output.find("watched"), std::string::npos);
   EXPECT_EQ(server_->kubectl("get tj --field-selector status.phase=Failed -o name").output, "");
   EXPECT_NE(server_->kubectl("get all").output.find("trainingjob.trainyard.dev/watched"), std::string::npos);
@@ -303,16 +304,25 @@ TEST_F(Crd, TakesAnEmptyStatusAndNotAnUnknownPhase) {
   EXPECT_EQ(patch({{"phase", "Walking"}}), 422);
 }
 
-TEST_F(Crd, HasAScaleThatShowsTheGangAndDoesNotChangeIt) {
+TEST_F(Crd, IsScaledByKubectl) {
   Json job = load_base();
   job["metadata"]["name"] = "scaled";
   ASSERT_EQ(server_->ask({"POST", kJobs, job}).status, 201);
+  const Answer kept =
+      server_->ask({"PATCH", kJobs + "/scaled/status", {{"status", encode(full_status())}}, "application/merge-patch+json"});
+  ASSERT_EQ(kept.status, 200) << kept.body;
   const Json scale = server_->ask({"GET", kJobs + "/scaled/scale", {}}).body;
   EXPECT_EQ(scale.at("spec").at("replicas"), 2);
+  EXPECT_EQ(scale.at("status").at("replicas"), full_status().workers.ready);
+  EXPECT_EQ(scale.at("status").at("selector"), full_status().selector);
   const Finished scaled = server_->kubectl("scale tj scaled --replicas 4");
-  EXPECT_EQ(scaled.exit_code, 1);
-  EXPECT_NE(scaled.output.find("spec.workers.count: Forbidden: may not change after the job was created"), std::string::npos)
-      << scaled.output;
+  EXPECT_EQ(scaled.exit_code, 0) << scaled.output;
+  EXPECT_EQ(server_->ask({"GET", kJobs + "/scaled", {}}).body.at("spec").at("workers").at("count"), 4);
+  const Finished uneven = server_->kubectl("scale tj scaled --replicas 3");
+  EXPECT_EQ(uneven.exit_code, 1);
+  EXPECT_NE(uneven.output.find("must be a multiple of data x microBatchSize, here 3 x 4 = 12, and is 16"), std::string::npos)
+      << uneven.output;
+  EXPECT_EQ(server_->kubectl("scale tj scaled --replicas 0").exit_code, 1) << "spec.suspend does that";
 }
 
 }  // namespace

@@ -1,0 +1,73 @@
+#include "controller/decide/elastic.h"
+
+#include <algorithm>
+
+#include "controller/decide/conditions.h"
+#include "crds/contract/layout.h"
+
+namespace trainyard::decide {
+namespace {
+
+/// Whether so many workers are whole replicas, among which the batch can be shared out: what contract::validate() says of a spec of that
+/// size, for less.
+bool is_valid(const contract::TrainingJobSpec& spec, std::int64_t size) {
+  if (spec.engine == contract::Engine::kCustom) return true;
+  const auto& parallelism = spec.parallelism;
+  const std::int64_t ranks = size * contract::processes_per_worker(spec);
+  const std::int64_t replica = std::int64_t{parallelism.tensor} * parallelism.pipeline * parallelism.context;
+  if (replica < 1 || ranks % replica != 0) return false;
+  const bool goes_around = parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kInterleaved;
+  const std::int64_t data = ranks / replica;
+  const std::int64_t at_once = data * parallelism.microBatchSize * (goes_around ? parallelism.pipeline : 1);
+  const std::int64_t experts = std::max(1, parallelism.expert);
+  return at_once > 0 && spec.training.globalBatchSize % at_once == 0 &&
+         data * parallelism.context * parallelism.tensor % experts == 0;
+}
+
+}  // namespace
+
+std::int32_t gang_size(const contract::TrainingJobSpec& spec, const contract::TrainingJobStatus& status) {
+  return status.placement ? status.placement->workers.value_or(spec.workers.count) : spec.workers.count;
+}
+
+std::vector<std::int32_t> gang_sizes(const contract::TrainingJobSpec& spec) {
+  std::vector<std::int32_t> out{spec.workers.count};
+  const std::int32_t least = std::max(1, spec.workers.minCount.value_or(spec.workers.count));
+  for (std::int32_t size = spec.workers.count - 1; size >= least; --size) {
+    if (is_valid(spec, size)) out.push_back(size);
+  }
+  return out;
+}
+
+contract::TrainingJobSpec at_size(const contract::TrainingJobSpec& spec, std::int32_t size) {
+  contract::TrainingJobSpec out = spec;
+  out.workers.count = size;
+  out.workers.minCount.reset();
+  out.parallelism.data.reset();
+  return out;
+}
+
+bool can_resize(const contract::TrainingJobSpec& spec) {
+  return spec.engine == contract::Engine::kTrainyard && spec.checkpoint.has_value();
+}
+
+bool may_resize(const Job& job) {
+  const auto& status = job.status;
+  return can_resize(job.spec) && !job.spec.suspend && !is_finished(status) && is_true(status, condition::kRunning) &&
+         reason_of(status, condition::kPlaced) == reason::kGangPlaced;
+}
+
+std::optional<std::int32_t> fewer_wanted(const Job& job) {
+  if (job.spec.workers.count >= gang_size(job) || !may_resize(job)) return std::nullopt;
+  return job.spec.workers.count;
+}
+
+Time grows_at(const Job& job, const Settings& settings, Time now) {
+  const auto& placement = job.status.placement;
+  if (placement && placement->wanted.value_or(job.spec.workers.count) < job.spec.workers.count) return now;
+  const auto& resize = job.status.resize;
+  const auto known = resize ? contract::parse_rfc3339(resize->at) : std::nullopt;
+  return known.value_or(now + settings.grow_after);
+}
+
+}  // namespace trainyard::decide

@@ -1,0 +1,19 @@
+#pragma once
+// A gang that trains becomes another number of workers (elastic.h): its ranks write a checkpoint and stop, and go on from that in the next
+// generation. The pods that it keeps stay; schedule() finds nodes for those that come, and those that go are removed first.
+
+#include <cstdint>
+#include <string>
+
+#include "controller/decide/review.h"
+
+namespace trainyard::decide {
+
+/// Tells the ranks to stop, since the gang is to have so many workers. `why` goes on after that number.
+void begin_resize(Review& review, std::int32_t workers, const std::string& why);
+
+/// True where the ranks are stopping for it; fewer workers than there are begin it here. What was begun is carried through, but for a
+/// suspension and a drain, which make an end of it.
+bool resize(Review& review);
+
+}  // namespace trainyard::decide
