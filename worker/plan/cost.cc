@@ -78,7 +78,17 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
       std::max<std::int64_t>(1, spec.training.globalBatchSize / std::max<std::int64_t>(1, replicas));
   bytes.activations = layers_in_flight(parallelism, parts, micro_batches, stage) * tokens * kept_activation_bytes(spec) +
                       tokens * recomputed_activation_bytes(spec);
-  if (stage == parallelism.pipeline - 1) bytes.activations += tokens * (size.vocabularySize / tp) * 4 * 3;
+  if (stage == parallelism.pipeline - 1) {
+    // Logits, in FP32, with what cross entropy makes of them; of all micro-batches where all forwards come first. A split backward keeps
+    // their gradients, in the type of the products, until the head's turn comes.
+    const std::int64_t logits = tokens * (size.vocabularySize / tp);
+    const auto schedule = parallelism.pipelineSchedule.name;
+    bytes.activations += logits * 4 * 3;
+    if (schedule == contract::PipelineScheduleName::kGPipe) bytes.activations += (micro_batches - 1) * logits * 4 * 2;
+    if (schedule == contract::PipelineScheduleName::kZeroBubble) {
+      bytes.activations += (std::min<std::int64_t>(micro_batches, parallelism.pipeline) - 1) * logits * (full ? 4 : 2);
+    }
+  }
   return bytes;
 }
 

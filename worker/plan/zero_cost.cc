@@ -83,6 +83,10 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
   if (reduces_every_micro_batch(spec)) {
     const std::int64_t exchange = kFloatBytes * (dp + 1) * largest_part;
     memory.gradients = kFloatBytes * parts + 2 * exchange + each * largest_unit;
+    // The second half of a split backward has the gradients of all matrices before the first is exchanged.
+    if (spec.parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble) {
+      memory.gradients += (kFloatBytes + each) * all;
+    }
   }
   return memory;
 }

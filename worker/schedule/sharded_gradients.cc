@@ -156,7 +156,9 @@ void ShardedGradients::finish_oldest() {
   Flight flight = std::move(flights_.front());
   flights_.erase(flights_.begin());
   flight.pending->wait();
-  at::Tensor sum = reduction_ == contract::Reduction::kCanonical ? tree_sum(flight.out.chunk(data_.size())) : flight.out;
+  at::Tensor sum = flight.out;
+  // The tree adds in the first part; a copy, so that the others go.
+  if (reduction_ == contract::Reduction::kCanonical) sum = tree_sum(flight.out.chunk(data_.size())).clone();
   auto& shard = flight.bucket->shard;
   if (shard.defined()) {
     shard.add_(sum);

@@ -143,7 +143,7 @@ void StepRunner::forward(const plan::PipelineOp& op, const StepInput& input, InF
   if (!chunk.is_last()) return;
   flight.output = chunk.loss_sum(flight.output, on_device(batch.targets_BT, mesh_.device()));
   if (loss_sum != nullptr) {
-    loss_sum->add_(flight.output);
+    if (op.micro_batch < input.micro_batches - input.not_counted) loss_sum->add_(flight.output);
   } else {
     flight.output = flight.output / static_cast<double>(input.loss_tokens);
     flight.loss = flight.output.detach();

@@ -31,6 +31,7 @@ using ReadMicroBatch = std::function<MicroBatch(std::int32_t micro_batch)>;
 /// What a step works on.
 struct StepInput {
   std::int32_t micro_batches = 1;     // of this data rank
+  std::int32_t not_counted = 0;       // the last of them, whose loss loss_sum() leaves out
   std::int64_t micro_batch_size = 1;  // sequences
   std::int64_t sequence_length = 0;
   std::int64_t loss_tokens = 0;  // targets of all data ranks: what the loss is the mean over

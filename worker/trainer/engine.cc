@@ -64,6 +64,7 @@ void Engine::begin_loss_scale() {
 StepMetrics Engine::step(schedule::StepInput input) {
   auto& loss_scale = state_.loss_scale;
   if (loss_scale) input.loss_scale = loss_scale->scale;
+  gradients_.clear();  // the last step's: no more room than one step's is taken
   auto result = runner_.run(input);
   gradients_ = std::move(result.gradients);
   if (loss_scale) optim::scale(gradients_, optim::inverse(*loss_scale));

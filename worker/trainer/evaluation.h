@@ -14,6 +14,7 @@ namespace trainyard::trainer {
 struct EvaluationShare {
   std::int64_t first = 0;
   std::int64_t count = 0;
+  std::int64_t most = 0;   // the count of the rank that has most
   std::int64_t size = 1;   // samples a micro-batch
   std::int64_t total = 0;  // micro-batches of all data ranks
   bool operator==(const EvaluationShare&) const = default;
