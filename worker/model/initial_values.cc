@@ -1,7 +1,10 @@
 #include "worker/model/initial_values.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <thread>
+#include <vector>
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
@@ -53,14 +56,21 @@ void fill_initial_values(at::Tensor& local, const plan::Parameter& parameter, co
   const at::Tensor host = at::empty(box.sizes, at::kFloat);
   float* const out = host.data_ptr<float>();
   const std::int64_t rows = box.sizes.at(0), columns = box.sizes.at(1), global_columns = parameter.shape.at(1);
-  at::parallel_for(0, rows, 1 + (1 << 14) / columns, [&](std::int64_t begin, std::int64_t end) {
+  // Threads of our own: at::parallel_for is a plain loop in a program that is not compiled for OpenMP, and these values are far dearer
+  // than a thread. A thread's share are whole rows, so the values do not depend on how many there are.
+  const std::int64_t threads = std::min<std::int64_t>(at::get_num_threads(), 1 + rows * columns / (1 << 16));
+  const auto fill = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const std::int64_t first = (box.offsets[0] + row) * global_columns + box.offsets[1];
       for (std::int64_t column = 0; column < columns; ++column) {
         out[row * columns + column] = static_cast<float>(deviation * normal_value(key, first + column));
       }
     }
-  });
+  };
+  std::vector<std::jthread> others;
+  for (std::int64_t i = 1; i < threads; ++i) others.emplace_back(fill, rows * i / threads, rows * (i + 1) / threads);
+  fill(0, rows / threads);
+  others.clear();  // joins them
   local.copy_(host);
 }
 

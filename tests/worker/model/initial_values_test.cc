@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "worker/plan/stages.h"
@@ -40,6 +41,17 @@ TEST(InitialValues, DependOnSeedAndName) {
   EXPECT_TRUE(at::equal(values, filled(matrix())));
   EXPECT_FALSE(at::equal(values, filled(matrix(), 2)));
   EXPECT_FALSE(at::equal(values, filled(matrix("model.layers.1.mlp.up_proj.weight"))));
+}
+
+TEST(InitialValues, DoNotDependOnTheNumberOfThreads) {
+  const plan::Parameter parameter{.name = "w", .shape = {1001, 300}, .stages = {0}};
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  const at::Tensor alone = filled(parameter);
+  at::set_num_threads(3);
+  const at::Tensor together = filled(parameter);
+  at::set_num_threads(before);
+  EXPECT_TRUE(at::equal(together, alone));
 }
 
 TEST(InitialValues, AreNormalWithTheStatedDeviation) {
