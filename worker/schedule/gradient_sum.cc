@@ -13,6 +13,13 @@ at::Tensor flattened(const Summand& sum) {
   return at::cat(flat);
 }
 
+Summand in_fp32(Summand sum) {
+  for (auto& tensor : sum) {
+    if (tensor.defined()) tensor = tensor.to(at::kFloat);
+  }
+  return sum;
+}
+
 /// Gives the tensors of `sum` the memory of `flat`, instead of copying back.
 void place_in(const at::Tensor& flat, Summand& sum) {
   std::int64_t first = 0;
@@ -48,20 +55,20 @@ Summand joined(Summand left, const Summand& right) {
 }
 
 GradientSum::GradientSum(contract::Reduction reduction)
-    : reduction_(reduction), tree_([](Summand left, const Summand& right) { return joined(std::move(left), right); }) {}
+    : reduction_(reduction), tree_([](Summand left, const Summand& right) { return joined(in_fp32(std::move(left)), right); }) {}
 
 void GradientSum::add(Summand summand) {
   const at::NoGradGuard no_grad;
   if (reduction_ == contract::Reduction::kCanonical) {
     tree_.add(std::move(summand));
   } else {
-    running_ = running_.empty() ? std::move(summand) : joined(std::move(running_), summand);
+    running_ = running_.empty() ? in_fp32(std::move(summand)) : joined(std::move(running_), summand);
   }
 }
 
 Summand GradientSum::take() {
   const at::NoGradGuard no_grad;
-  if (reduction_ == contract::Reduction::kCanonical) return tree_.take();
+  if (reduction_ == contract::Reduction::kCanonical) return in_fp32(tree_.take());
   return std::exchange(running_, {});
 }
 

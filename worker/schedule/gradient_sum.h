@@ -13,10 +13,11 @@
 
 namespace trainyard::schedule {
 
-/// The FP32 gradients of one or of many micro-batches, one tensor a leaf, and last the loss. Every summand has the same shapes.
+/// The gradients of one or of many micro-batches, one tensor a leaf, and last the loss. Every summand has the same shapes. Sums are FP32; a
+/// micro-batch's own gradients may still be of the compute type, since they turn into FP32, exactly, as they are added: no pass of its own.
 using Summand = std::vector<at::Tensor>;
 
-/// Adds `right` to `left`, which it may change, tensor by tensor.
+/// Adds `right` to `left`, which is FP32 and which it may change, tensor by tensor.
 Summand joined(Summand left, const Summand& right);
 
 /// Over the micro-batches of one rank. Fast adds them one after the other; Canonical by a balanced tree over their index, at the cost of

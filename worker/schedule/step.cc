@@ -182,7 +182,7 @@ Summand StepRunner::gradients_of(std::int32_t chunk) {
   for (std::size_t i = 0; i < chunk_of_leaf_.size(); ++i) {
     if (chunk_of_leaf_[i] != chunk) continue;
     at::Tensor& gradient = parameters_.leaves()[i].variable.mutable_grad();
-    gradients.push_back(gradient.defined() ? gradient.to(at::kFloat) : at::Tensor());
+    gradients.push_back(gradient);
     gradient.reset();
   }
   return gradients;

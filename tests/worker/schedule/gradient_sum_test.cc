@@ -65,5 +65,21 @@ TEST(GradientSum, OfOneMicroBatchIsItself) {
   }
 }
 
+TEST(GradientSum, OfBf16IsTheSumOfTheSameNumbersInFp32) {
+  for (const Reduction reduction : {Reduction::kFast, Reduction::kCanonical}) {
+    for (const int count : {1, 2, 3, 4, 7}) {
+      GradientSum mixed(reduction), full(reduction);
+      for (int i = 0; i < count; ++i) {
+        const at::Tensor gradient = summand(i)[0].to(at::kBFloat16);
+        mixed.add({gradient.clone()});
+        full.add({gradient.to(at::kFloat)});
+      }
+      const at::Tensor found = mixed.take()[0];
+      EXPECT_EQ(found.scalar_type(), at::kFloat);
+      EXPECT_TRUE(at::equal(found, full.take()[0])) << count;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace trainyard::schedule
