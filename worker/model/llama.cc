@@ -2,6 +2,9 @@
 
 #include <torch/torch.h>
 
+#include "worker/model/head_loss.h"
+#include "worker/model/rms_norm.h"
+#include "worker/model/swiglu.h"
 #include "worker/model/tensor_parallel.h"
 #include "worker/plan/cost.h"
 #include "worker/plan/stages.h"
@@ -88,13 +91,18 @@ at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& 
   at::Tensor x_BTD = hidden_BTD;
   const std::size_t first = uses_.first() + layers_.size();
   for (std::size_t use = first; use < uses_.size(); ++use) x_BTD = uses_.enter(x_BTD, use);
-  const at::Tensor logits_BTV = linear(enter(norm(x_BTD, final_norm_D)), head_VD);
-  const at::Tensor logits_NV = logits_BTV.flatten(0, 1).to(at::kFloat), targets_N = targets_BT.flatten();
-  at::Tensor loss = mesh_.tensor().size() == 1 ? at::cross_entropy_loss(logits_NV, targets_N, {}, at::Reduction::Sum)
-                                               : vocabulary_parallel_cross_entropy(
-                                                     logits_NV, targets_N, logits_NV.size(1) * mesh_.at().tp, mesh_.tensor());
+  at::Tensor loss = cross_entropy(enter(norm(x_BTD, final_norm_D)), targets_BT.flatten());
   for (std::size_t use = first; use < uses_.size(); ++use) loss = uses_.leave(loss, use);
   return loss;
+}
+
+at::Tensor LlamaStage::cross_entropy(const at::Tensor& in_BTD, const at::Tensor& targets_N) {
+  const bool is_whole = mesh_.tensor().size() == 1;
+  // On a GPU the head's gradient comes with the loss, also where the others' come late: every schedule computes the same bits.
+  if (is_whole && (late_ == nullptr || in_BTD.is_cuda())) return head_loss(in_BTD, head_VD, targets_N);
+  const at::Tensor logits_NV = linear(in_BTD, head_VD).flatten(0, 1).to(at::kFloat);
+  if (is_whole) return at::cross_entropy_loss(logits_NV, targets_N, {}, at::Reduction::Sum);
+  return vocabulary_parallel_cross_entropy(logits_NV, targets_N, logits_NV.size(1) * mesh_.at().tp, mesh_.tensor());
 }
 
 Tensors LlamaStage::project(const Layer& layer, const at::Tensor& x_BTD) {
@@ -119,11 +127,11 @@ Tensors LlamaStage::open(const Layer& layer, const at::Tensor& x_BTD) {
 }
 
 at::Tensor LlamaStage::close(const Layer& layer, const Tensors& gate_up) {
-  return leave(linear(at::silu(gate_up[0]) * gate_up[1], layer.down));
+  return leave(linear(swiglu(gate_up[0], gate_up[1]), layer.down));
 }
 
 at::Tensor LlamaStage::norm(const at::Tensor& x_BTD, const at::Tensor& weight_D) const {
-  return at::rms_norm(x_BTD, {x_BTD.size(-1)}, weight_D, size_.normEpsilon);
+  return rms_norm(x_BTD, weight_D, size_.normEpsilon);
 }
 
 at::Tensor LlamaStage::linear(const at::Tensor& x, const at::Tensor& weight) const {

@@ -45,6 +45,7 @@ class LlamaStage {
   struct Layer {
     at::Tensor input_norm, q, k, v, o, post_norm, gate, up, down;
   };
+  at::Tensor cross_entropy(const at::Tensor& in_BTD, const at::Tensor& targets_N);
   at::Tensor decode(const Layer& layer, const at::Tensor& x_BTD);
   // The four parts of a layer, each up to the next product with weights whose outputs Selective keeps.
   Tensors project(const Layer& layer, const at::Tensor& x_BTD);

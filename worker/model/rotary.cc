@@ -2,6 +2,10 @@
 
 #include <torch/torch.h>
 
+#ifdef TRAINYARD_CUDA
+#include "worker/model/fused_kernels.h"
+#endif
+
 namespace trainyard::model {
 namespace {
 
@@ -14,15 +18,29 @@ at::Tensor swap_halves(const at::Tensor& x) {
   return at::cat({halves[1], halves[0]}, -1);
 }
 
+/// The map forward, or with `back` its transpose.
+at::Tensor turned(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine, bool back) {
+#ifdef TRAINYARD_CUDA
+  // Heads lie beside each other in memory, as projections leave them and attention takes them.
+  if (can_rotate_on_gpu(x)) {
+    const at::Tensor x_BTNH = for_kernels(x.transpose(1, 2));
+    at::Tensor out_BTNH = at::empty_like(x_BTNH);
+    rotate_on_gpu(x_BTNH, cosine, sine, out_BTNH, back);
+    return out_BTNH.transpose(1, 2);
+  }
+#endif
+  return (x * cosine).add_(back ? swap_halves(x * sine) : swap_halves(x).mul_(sine));
+}
+
 // As one node of the graph: the pieces of the formula would each keep their inputs, and backward would be twice as long.
 struct Rotate : torch::autograd::Function<Rotate> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine) {
     context->save_for_backward({cosine, sine});
-    return (x * cosine).add_(swap_halves(x).mul_(sine));
+    return turned(x, cosine, sine, false);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    return {(gradients[0] * saved[0]).add_(swap_halves(gradients[0] * saved[1])), {}, {}};
+    return {turned(gradients[0], saved[0], saved[1], true), {}, {}};
   }
 };
 

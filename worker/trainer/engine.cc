@@ -22,7 +22,17 @@ optim::GradientNorm norm_of(const contract::TrainingJobSpec& spec, const model::
 
 optim::AdamW optimizer_of(const contract::TrainingJobSpec& spec, const model::Parameters& parameters) {
   std::vector<optim::Trained> trained;
-  for (const auto& parameter : parameters.all()) trained.push_back({parameter.master, parameter.global.decays});
+  for (const auto& parameter : parameters.all()) {
+    trained.push_back({.master = parameter.master, .decays = parameter.global.decays, .weight = {}});
+  }
+  // Where leaves are copies of their masters, each of the whole: a tied embedding's two share one.
+  if (parameters.compute_type() != at::kFloat && parameters.sharded() == nullptr) {
+    for (const auto& leaf : parameters.leaves()) {
+      const at::Tensor weight = leaf.variable.detach();
+      auto& each = trained[leaf.parameter];
+      if (weight.sizes() == each.master.sizes() && weight.is_contiguous()) each.weight = weight;
+    }
+  }
   return {spec.training.optimizer, std::move(trained)};
 }
 
@@ -82,11 +92,10 @@ StepMetrics Engine::step(schedule::StepInput input) {
     return metrics;
   }
   state_.skipped_in_a_row = 0;
-  if (const auto& clipping = spec_.training.gradientClipping) {
-    optim::scale(gradients_, optim::clip_coefficient(metrics.gradient_norm, clipping->maxNorm));
-  }
-  optimizer_.step(gradients_, metrics.learning_rate);
-  parameters_.refresh();
+  const auto& clipping = spec_.training.gradientClipping;
+  optimizer_.step(gradients_, metrics.learning_rate,
+                  clipping ? optim::clip_coefficient(metrics.gradient_norm, clipping->maxNorm) : 1.0);
+  if (!optimizer_.writes_weights()) parameters_.refresh();
   return metrics;
 }
 

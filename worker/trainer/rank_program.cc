@@ -1,6 +1,7 @@
 #include "worker/trainer/rank_program.h"
 
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 #include <utility>
 
@@ -59,12 +60,15 @@ RankProgram::RankProgram(contract::RankConfig config, report::Reporter& reporter
           .wait = [](std::chrono::seconds time) { std::this_thread::sleep_for(time); }} {}
 
 int RankProgram::run() {
+  const bool canonical = config_.spec.training.reduction == contract::Reduction::kCanonical;
+  // cuBLAS is deterministic only with a workspace of fixed size, and reads this at its first product.
+  if (canonical) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
   at::set_num_threads(config_.threads);
   mesh_ = mesh::connect(config_);
   const c10::OptionalDeviceGuard device(mesh_->device());
   // CPU kernels are deterministic anyway; on a GPU, Canonical needs the deterministic ones where there is a choice. What nobody has
   // written is not read, so that filling it first would only cost time.
-  if (config_.spec.training.reduction == contract::Reduction::kCanonical && mesh_->device().is_cuda()) {
+  if (canonical && mesh_->device().is_cuda()) {
     at::globalContext().setDeterministicAlgorithms(true, true);
     at::globalContext().setDeterministicFillUninitializedMemory(false);
   }

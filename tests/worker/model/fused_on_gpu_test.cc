@@ -1,0 +1,105 @@
+// The fused kernels on a GPU against PyTorch's operations, on the same GPU; fused_kernels_test.cc tests their arithmetic without one.
+#ifdef TRAINYARD_CUDA
+
+#include <torch/torch.h>
+
+#include <gtest/gtest.h>
+
+#include "worker/model/head_loss.h"
+#include "worker/model/rms_norm.h"
+#include "worker/model/rotary.h"
+#include "worker/model/swiglu.h"
+
+namespace trainyard::model {
+namespace {
+
+class FusedOnGpu : public testing::TestWithParam<at::ScalarType> {
+ protected:
+  void SetUp() override {
+    if (!torch::cuda::is_available()) GTEST_SKIP() << "there is no GPU here";
+    torch::manual_seed(1);
+  }
+  at::Tensor random(at::IntArrayRef shape, double deviation = 1) const {
+    return at::randn(shape, at::TensorOptions().device(at::kCUDA)).mul(deviation).to(GetParam());
+  }
+  /// The distance of `found`, relative to `wanted`, both taken as FP64.
+  static double distance(const at::Tensor& found, const at::Tensor& wanted) {
+    const at::Tensor f = found.to(at::kDouble), w = wanted.to(at::kDouble);
+    return ((f - w).norm() / w.norm()).item<double>();
+  }
+  /// Rounding apart the same function: few elements of BF16 and FP16 may be rounded the other way.
+  double bound() const { return GetParam() == at::kFloat ? 1e-6 : 1e-3; }
+};
+
+TEST_P(FusedOnGpu, SwiGluIsThatOfTheOperations) {
+  const at::Tensor gradient = random({64, 33, 1001});
+  std::vector<at::Tensor> results[2];
+  for (int fused = 0; fused < 2; ++fused) {
+    torch::manual_seed(2);
+    const at::Tensor gate = random({64, 33, 1001}).requires_grad_(), up = random({64, 33, 1001}).requires_grad_();
+    const at::Tensor out = fused ? swiglu(gate, up) : at::silu(gate) * up;
+    out.backward(gradient);
+    results[fused] = {out.detach(), gate.grad(), up.grad()};
+  }
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_LT(distance(results[1][i], results[0][i]), bound()) << i;
+}
+
+TEST_P(FusedOnGpu, RmsNormIsThatOfTheOperationInFp64) {
+  for (const std::int64_t width : {4096, 264}) {
+    const at::Tensor x = random({3, 50, width}).requires_grad_(), weight = random({width}).requires_grad_(),
+                     gradient = random({3, 50, width});
+    const at::Tensor x_64 = x.detach().to(at::kDouble).requires_grad_(),
+                     weight_64 = weight.detach().to(at::kDouble).requires_grad_();
+    const at::Tensor found = rms_norm(x, weight, 1e-5), wanted = at::rms_norm(x_64, {width}, weight_64, 1e-5);
+    found.backward(gradient);
+    wanted.backward(gradient.to(at::kDouble));
+    EXPECT_LT(distance(found.detach(), wanted.detach()), 5 * bound());
+    EXPECT_LT(distance(x.grad(), x_64.grad()), 5 * bound());
+    EXPECT_LT(distance(weight.grad(), weight_64.grad()), 5 * bound());
+  }
+}
+
+TEST_P(FusedOnGpu, RotationIsThatOfTheCpu) {
+  const auto table = rotary_table(100, 64, 10000.0, at::TensorOptions().dtype(GetParam()));
+  const RotaryTable on_gpu{table.cosine_TH.cuda(), table.sine_TH.cuda()};
+  const at::Tensor x = random({2, 100, 3, 64}).transpose(1, 2), gradient = random({2, 3, 100, 64});
+  const at::Tensor here = x.cpu().requires_grad_(), there = x.detach().requires_grad_();
+  const at::Tensor wanted = rotate(here, table), found = rotate(there, on_gpu);
+  wanted.backward(gradient.cpu());
+  found.backward(gradient);
+  EXPECT_LT(distance(found.detach().cpu(), wanted.detach()), bound());
+  EXPECT_LT(distance(there.grad().cpu(), here.grad()), bound());
+}
+
+TEST_P(FusedOnGpu, HeadLossIsThatOfTheOperationsInItsValueAndBothGradients) {
+  const double of_the_loss =
+      GetParam() == at::kFloat ? 1e-6 : 1e-4;  // of other products of BF16 some logits are rounded otherwise
+  for (const std::int64_t classes : {1024, 50'257}) {
+    const std::int64_t tokens = 3 * loss_chunk(64) + 100;
+    const at::Tensor targets = at::randint(classes, {tokens}, at::TensorOptions().dtype(at::kLong).device(at::kCUDA));
+    std::vector<at::Tensor> results[2];
+    for (int fused = 0; fused < 2; ++fused) {
+      torch::manual_seed(2);
+      const at::Tensor x = random({tokens, 64}).requires_grad_(), weight = random({classes, 64}, 0.2).requires_grad_();
+      const at::Tensor loss = fused
+                                  ? head_loss(x, weight, targets)
+                                  : at::cross_entropy_loss(at::linear(x, weight).to(at::kFloat), targets, {}, at::Reduction::Sum);
+      (loss / (GetParam() == at::kHalf ? 1 : 1000)).backward();  // in FP16 smaller gradients of the operations would underflow
+      results[fused] = {loss.detach(), x.grad(), weight.grad()};
+      const at::NoGradGuard no_grad;
+      EXPECT_EQ(head_loss(x, weight, targets).item<float>(), head_loss(x, weight, targets).item<float>());
+      EXPECT_LT(distance(head_loss(x, weight, targets), loss), of_the_loss);
+    }
+    EXPECT_LT(distance(results[1][0], results[0][0]), of_the_loss) << classes;
+    for (std::size_t i = 1; i < 3; ++i) {
+      EXPECT_LT(distance(results[1][i], results[0][i]), GetParam() == at::kFloat ? 1e-5 : 6e-3) << classes << ", gradient " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, FusedOnGpu, testing::Values(at::kFloat, at::kBFloat16, at::kHalf));
+
+}  // namespace
+}  // namespace trainyard::model
+
+#endif  // TRAINYARD_CUDA

@@ -1,0 +1,42 @@
+// The kernel of AdamW without a GPU; adamw_on_gpu_test.cc runs it on one.
+
+#include "tests/support/cuda_on_cpu.h"
+
+#include "worker/optim/adamw_kernels.cuh"
+
+#include <c10/util/BFloat16.h>
+#include <gtest/gtest.h>
+
+#include "worker/optim/adamw.h"
+
+namespace trainyard::optim {
+namespace {
+
+TEST(AdamWKernel, FollowsTheOperationsAndWritesTheWeight) {
+  contract::Optimizer options;
+  options.weightDecay = 0.1;
+  for (const std::int64_t count : {1, 3, 1024, 4099}) {
+    for (const bool decays : {true, false}) {
+      const at::Tensor initial = at::arange(count, at::kFloat).mul(0.37).sin();
+      at::Tensor wanted = initial.clone(), master = initial.clone(), weight = at::zeros({count}, at::kBFloat16);
+      at::Tensor average = at::zeros({count}), square = at::zeros({count});
+      AdamW optimizer(options, {{wanted, decays}});
+      for (std::int64_t step = 1; step <= 5; ++step) {
+        const at::Tensor gradient = at::arange(count, at::kFloat).mul(0.11).add(static_cast<double>(step)).cos();
+        optimizer.step({gradient}, 0.01);
+        const AdamWNumbers numbers = adamw_numbers(options, step, 0.01, decays);
+        cuda_on_cpu::launch(static_cast<unsigned>(count / (kAdamWThreads * kAdamWEach) + 1), kAdamWThreads, [&] {
+          adamw_step(master.data_ptr<float>(), average.data_ptr<float>(), square.data_ptr<float>(),
+                     gradient.const_data_ptr<float>(), weight.data_ptr<c10::BFloat16>(), count, numbers, step % 2 == 0);
+        });
+      }
+      EXPECT_TRUE(at::allclose(master, wanted, 1e-6, 1e-7)) << count;
+      EXPECT_TRUE(at::allclose(average, optimizer.averages()[0], 1e-6, 1e-7)) << count;
+      EXPECT_TRUE(at::allclose(square, optimizer.squares()[0], 1e-6, 1e-7)) << count;
+      EXPECT_TRUE(at::equal(weight, master.to(at::kBFloat16))) << count;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trainyard::optim

@@ -1,0 +1,84 @@
+#include "worker/model/head_loss.h"
+
+#include <algorithm>
+
+#include <torch/torch.h>
+
+#ifdef TRAINYARD_CUDA
+#include "worker/model/fused_kernels.h"
+#endif
+
+namespace trainyard::model {
+
+#ifdef TRAINYARD_CUDA
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// The gradients of a loss that is summed, in FP32.
+struct Gradients {
+  at::Tensor x_ND, weight_VD;
+
+  /// Adds what the tokens of a chunk give: rows [first, …) of x, and their logits' gradient.
+  void add(std::int64_t first, const at::Tensor& d_logits_NV, const at::Tensor& x, const at::Tensor& weight) {
+    at::Tensor rows = x_ND.narrow(0, first, x.size(0));
+    const at::Tensor across = d_logits_NV.t();
+    if (x.scalar_type() == at::kFloat) {
+      at::mm_out(rows, d_logits_NV, weight);
+      first == 0 ? at::mm_out(weight_VD, across, x) : weight_VD.addmm_(across, x);
+    } else {
+      at::mm_out(rows, d_logits_NV, weight, at::kFloat);
+      first == 0 ? at::mm_out(weight_VD, across, x, at::kFloat) : at::addmm_out(weight_VD, weight_VD, across, x, at::kFloat);
+    }
+  }
+};
+
+at::Tensor chunked(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, Gradients* gradients) {
+  const std::int64_t count = x.size(0), chunk = loss_chunk(x.size(1));
+  const at::Tensor losses = at::empty({count}, x.options().dtype(at::kFloat));
+  for (std::int64_t first = 0; first < count; first += chunk) {
+    const std::int64_t rows = std::min(chunk, count - first);
+    const at::Tensor part = x.narrow(0, first, rows), logits = at::mm(part, weight.t());
+    cross_entropy_on_gpu(logits, targets.narrow(0, first, rows), losses.narrow(0, first, rows), gradients != nullptr);
+    if (gradients != nullptr) gradients->add(first, logits, part, weight);
+  }
+  return losses.sum();
+}
+
+struct HeadLoss : torch::autograd::Function<HeadLoss> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets) {
+    const auto options = x.options().dtype(at::kFloat);
+    Gradients gradients{at::empty(x.sizes(), options), at::empty(weight.sizes(), options)};
+    const at::Tensor loss = chunked(x, weight, targets, &gradients);
+    context->save_for_backward({gradients.x_ND, gradients.weight_VD});
+    context->saved_data["type"] = x.scalar_type();
+    return loss;
+  }
+  static variable_list backward(AutogradContext* context, variable_list upstream) {
+    const auto saved = context->get_saved_variables();
+    const auto type = context->saved_data["type"].toScalarType();
+    // Scaled in FP32 and rounded once, in one pass.
+    const auto scaled = [&](const at::Tensor& gradient) {
+      at::Tensor out = at::empty(gradient.sizes(), gradient.options().dtype(type));
+      return at::mul_out(out, gradient, upstream[0]);
+    };
+    return {scaled(saved[0]), scaled(saved[1]), {}};
+  }
+};
+
+}  // namespace
+#endif
+
+at::Tensor head_loss(const at::Tensor& x, const at::Tensor& weight_VD, const at::Tensor& targets_N) {
+#ifdef TRAINYARD_CUDA
+  if (x.is_cuda()) {
+    const bool trains = at::GradMode::is_enabled() && (x.requires_grad() || weight_VD.requires_grad());
+    const at::Tensor x_ND = x.flatten(0, -2).contiguous(), targets = targets_N.contiguous();
+    return trains ? HeadLoss::apply(x_ND, weight_VD, targets) : chunked(x_ND, weight_VD, targets, nullptr);
+  }
+#endif
+  return at::cross_entropy_loss(at::linear(x, weight_VD).flatten(0, -2).to(at::kFloat), targets_N, {}, at::Reduction::Sum);
+}
+
+}  // namespace trainyard::model

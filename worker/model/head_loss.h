@@ -1,0 +1,19 @@
+#pragma once
+// The head's product and its cross entropy as one differentiable function, for ranks that have the whole vocabulary.
+
+#include <ATen/ATen.h>
+
+namespace trainyard::model {
+
+/// Tokens whose logits are in memory at once, on a GPU: as many as take no more bytes in BF16 than the FP32 gradient of the weight takes.
+inline std::int64_t loss_chunk(std::int64_t width) { return 2 * width; }
+
+/// The sum over tokens of −ln softmax(x · weightᵀ)[target] in nats, an FP32 scalar; logits are rounded to x's type, then taken as FP32.
+///   x […, D], weight_VD of one type, targets_N int64
+/// On a CPU PyTorch's operations. On a GPU the logits of loss_chunk() tokens at a time, whose gradient takes their place, so that memory
+/// holds one copy of them in BF16 at the most: for 8,192 tokens and 128,256 classes 2 GiB instead of 14. The gradient of x and of the weight are computed on the
+/// way, from unscaled logits, summed in FP32, and scaled when the backward pass comes; in what autograd records, they are what is kept.
+/// Source: Wijmans et al., "Cut your losses in large-vocabulary language models", arXiv:2411.09009; Liger kernel, arXiv:2410.10989.
+at::Tensor head_loss(const at::Tensor& x, const at::Tensor& weight_VD, const at::Tensor& targets_N);
+
+}  // namespace trainyard::model
