@@ -2,8 +2,8 @@
 # Everything that wants a GPU, on a machine that has one: builds the preset cuda with the tests that need a GPU, runs them, then the GPU
 # benchmarks, and prints a short table last. Some five minutes on one H100 with 16 cores.
 #
-#   tests/gpu/run.sh [tests] [bench]     without a word: both. Longer output goes to $OUT (default build/gpu-results). ROUNDS: of the comparison
-#                                        with PyTorch (default 2).
+#   tests/gpu/run.sh [tests] [bench]     without a word: both. Longer output goes to $OUT (default build/gpu-results). ROUNDS and STEPS: of
+#                                        the comparison with PyTorch (default 2 and 20).
 #
 # Wants: CUDA 13 (nvcc in PATH or CUDA_HOME), and a python3 that imports torch 2.11 for CUDA 13; LibTorch is taken from there.
 # TRAINYARD_PYTHON names another python3. On a machine that reaches no package registry, tests/gpu/pack.sh brings along what else the
@@ -19,7 +19,7 @@ nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 # Programs of another machine were linked with another folder of LibTorch.
 LD_LIBRARY_PATH=$torch/lib:$(printf '%s:' "$torch"/../nvidia/*/lib)${LD_LIBRARY_PATH:-}
 export LD_LIBRARY_PATH TRAINYARD_BIN_DIR="$PWD/build/cuda/bin"
-test_programs="worker_mesh_test worker_model_test worker_optim_test"
+test_programs="worker_mesh_test worker_model_test worker_optim_test gpu_test"
 
 starts() { # FOLDER: whether its programs run here; they say so without using the GPU
   local program
@@ -60,13 +60,18 @@ for step in ${*:-tests bench}; do
   case $step in
     tests)
       for program in $test_programs; do
+        # A filter that finds nothing passes: a test that was renamed would be left out unseen.
+        "$TRAINYARD_BIN_DIR/$program" --gtest_filter='*OnGpu*' --gtest_list_tests | grep OnGpu > /dev/null || { status=1; echo "$program: has no test for a GPU"; }
         "$TRAINYARD_BIN_DIR/$program" --gtest_filter='*OnGpu*' > "$out/$program.log" 2>&1 || { status=1; grep -v '^\[ *\(RUN\|OK\)' "$out/$program.log" | tail -60; }
-        tail -3 "$out/$program.log" | grep -E 'PASSED|FAILED|SKIPPED' | sed "s/^/$program: /" || true
+        grep -E '^\[  (PASSED|FAILED|SKIPPED) +\] [0-9]+ test' "$out/$program.log" | sed "s/^/$program: /" || true
       done
       $python -W ignore tests/gpu/training_test.py 2>&1 | tee "$out/training_test.log" || status=1 ;;
     bench)
       $python -W ignore tests/bench/gpu_ceilings_bench.py 2>&1 | tee "$out/ceilings.log" || status=1
-      $python -W ignore tests/bench/gpu_engine_bench.py --rounds "${ROUNDS:-2}" 2>&1 | tee "$out/engine.log" || status=1 ;;
+      $python -W ignore tests/bench/gpu_engine_bench.py --steps "${STEPS:-20}" --rounds "${ROUNDS:-2}" 2>&1 | tee "$out/engine.log" || status=1
+      # All four sequences at once: on 80 GB eager PyTorch has no room for their logits.
+      $python -W ignore tests/bench/gpu_engine_bench.py --steps 8 --rounds 1 --micro-batch 4 --sides trainyard,eager 2>&1 |
+        tee "$out/engine-4.log" || status=1 ;;
     *) echo "run.sh: there is no step '$step'; the steps are: tests bench" >&2; exit 2 ;;
   esac
   echo "$step: $SECONDS s"

@@ -46,9 +46,9 @@ class LateComm : public Comm {
   Comm& inner_;
 };
 
-/// The same mesh, late along the data axis. It must outlive the result.
-inline Mesh late(Mesh& mesh) {
-  return Mesh(mesh.layout(), mesh.rank(), mesh.device(),
+/// The same mesh, late along the data axis; `device`: where its rank computes. The mesh must outlive the result.
+inline Mesh late(Mesh& mesh, at::Device device = at::kCPU) {
+  return Mesh(mesh.layout(), mesh.rank(), device,
               {.world = std::make_unique<LateComm>(mesh.world()),
                .data = std::make_unique<LateComm>(mesh.data()),
                .tensor = std::make_unique<LateComm>(mesh.tensor()),

@@ -29,6 +29,14 @@ TEST(NcclOnGpu, ConnectsAGroupOfOneAndRunsItsCollectives) {
   std::vector<at::Tensor> parts{at::zeros_like(values)};
   comm->all_gather(parts, values);
   EXPECT_TRUE(at::equal(parts[0], values));
+  const auto started = [&](auto call) {
+    at::Tensor result = at::zeros_like(values);
+    call(result)->wait();
+    EXPECT_TRUE(at::equal(result, values));
+  };
+  started([&](at::Tensor& whole) { return comm->start_all_gather(whole, values); });
+  started([&](at::Tensor& part) { return comm->start_reduce_scatter(part, values); });
+  started([&](at::Tensor& out) { return comm->start_all_to_all(out, values); });
   comm->barrier();
 }
 

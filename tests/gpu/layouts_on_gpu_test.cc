@@ -1,0 +1,73 @@
+// Layouts equal one process also where their ranks compute on a GPU: threads that share one, over LocalComm. One thread of autograd serves a
+// GPU, so that layouts whose backward pass exchanges something (tensor parallelism, ZeRO 2 and 3) need a process and a GPU a rank.
+#ifdef TRAINYARD_CUDA
+
+#include <torch/cuda.h>
+
+#include <gtest/gtest.h>
+
+#include "tests/worker/mesh/late_comm.h"
+#include "tests/worker/trainer/in_layouts.h"
+
+namespace trainyard::trainer {
+namespace {
+
+using contract::ComputePrecision;
+using Name = contract::PipelineScheduleName;
+
+/// Heads and rows as wide as the fused kernels want them.
+contract::TrainingJobSpec wide_job(ComputePrecision precision) {
+  auto spec = small_job(contract::Reduction::kCanonical);
+  spec.model.size = contract::ModelSize{
+      .layers = 4, .hiddenSize = 128, .heads = 2, .keyValueHeads = 1, .feedForwardSize = 320, .vocabularySize = 160};
+  spec.training.steps = 4;
+  spec.training.precision.compute = precision;
+  return spec;
+}
+
+Trained train_on_gpu(const contract::TrainingJobSpec& spec, const contract::Degrees& degrees) {
+  return train(spec, degrees, {}, [](mesh::Mesh& mesh) { return mesh::late(mesh, at::Device(at::kCUDA, 0)); });
+}
+
+class LayoutsOnGpu : public testing::TestWithParam<ComputePrecision> {
+ protected:
+  void SetUp() override {
+    if (!torch::cuda::is_available()) GTEST_SKIP() << "there is no GPU here";
+  }
+};
+
+TEST_P(LayoutsOnGpu, UnderCanonicalDataAndPipelineParallelEqualOneProcessBitForBit) {
+  const auto spec = wide_job(GetParam());
+  const auto alone = train_on_gpu(spec, {});
+  for (const auto& degrees : {contract::Degrees{.dp = 2}, {.pp = 2}, {.pp = 2, .dp = 2}}) {
+    SCOPED_TRACE("dp=" + std::to_string(degrees.dp) + " pp=" + std::to_string(degrees.pp));
+    expect_equal_bits(train_on_gpu(spec, degrees), alone);
+  }
+}
+
+TEST_P(LayoutsOnGpu, EveryPipelineScheduleEqualsOneProcessBitForBit) {
+  auto spec = wide_job(GetParam());
+  const auto alone = train_on_gpu(spec, {});
+  for (const auto name : {Name::kGPipe, Name::kInterleaved, Name::kZeroBubble}) {
+    SCOPED_TRACE(contract::name_of(name));
+    spec.parallelism.pipelineSchedule.name = name;
+    spec.parallelism.pipelineSchedule.virtualStages = name == Name::kInterleaved ? 2 : 1;
+    expect_equal_bits(train_on_gpu(spec, {.pp = 2}), alone);
+  }
+}
+
+TEST_P(LayoutsOnGpu, RecomputationEqualsNoneBitForBit) {
+  auto spec = wide_job(GetParam());
+  const auto kept = train_on_gpu(spec, {});
+  for (const auto mode : {contract::RecomputeMode::kFull, contract::RecomputeMode::kSelective}) {
+    spec.training.activationCheckpointing.mode = mode;
+    expect_equal_bits(train_on_gpu(spec, {}), kept);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, LayoutsOnGpu, testing::Values(ComputePrecision::kFP32, ComputePrecision::kBF16));
+
+}  // namespace
+}  // namespace trainyard::trainer
+
+#endif  // TRAINYARD_CUDA
