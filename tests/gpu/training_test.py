@@ -50,10 +50,15 @@ class TrainingOnGpu(unittest.TestCase):
         self.assertLess(furthest(gpu, self.cpu), 1.0e-4)
 
     def test_in_bf16_losses_stay_near_those_in_fp32(self):
+        """Two trainings that round otherwise drift apart, and a single late loss then tells of the batch more than of the arithmetic: on the
+        CPU alone, over four seeds, one of 60 losses is 1.0e-2 to 2.1e-2 from FP32's. Bounded are the first ten, which wrong arithmetic
+        would move and drift has not yet (CPU: 5e-4), and the mean of all, in which drift cancels (CPU: 1e-4 to 9e-4)."""
         gpu = losses(ranks.run(on("GPU", "BF16")))
-        print(f"BF16: first loss {furthest(gpu[:1], self.cpu[:1]):.1e}, {STEPS} losses {furthest(gpu, self.cpu):.1e} from FP32 on the CPU")
-        self.assertLess(furthest(gpu[:1], self.cpu[:1]), 2.0e-3)
-        self.assertLess(furthest(gpu, self.cpu), 2.0e-2)
+        mean = abs(sum(gpu) / sum(self.cpu) - 1)
+        print(f"BF16, from FP32 on the CPU: first loss {furthest(gpu[:1], self.cpu[:1]):.1e}, ten {furthest(gpu[:10], self.cpu[:10]):.1e}, "
+              f"{STEPS} {furthest(gpu, self.cpu):.1e}, their mean {mean:.1e}")
+        self.assertLess(furthest(gpu[:10], self.cpu[:10]), 2.0e-3)
+        self.assertLess(mean, 5.0e-3)
 
     def stored_after(self, spec, folder):
         ranks.run({**spec, "checkpoint": {"path": str(folder)}})
