@@ -160,13 +160,7 @@ std::vector<Problem> check_relations(const TrainingJobSpec& spec) {
   const auto& workers = spec.workers;
   check_degrees(spec, findings);
   check_tensor_groups(spec, findings);
-  const bool is_elastic = workers.minCount.value_or(workers.count) < workers.count;
-  findings.expect(
-      !is_elastic || !spec.parallelism.data, "spec.parallelism.data",
-      "must be left out where workers.minCount is below workers.count, since it follows the workers that there is room for");
   if (spec.engine == Engine::kCustom) return findings.take();
-  findings.expect(!is_elastic || spec.checkpoint, "spec.checkpoint",
-                  "is needed where workers.minCount is below workers.count, since a gang stops at a checkpoint to grow");
   findings.expect(
       !workers.processesPerWorker || workers.gpusPerWorker < 1 || *workers.processesPerWorker == workers.gpusPerWorker,
       "spec.workers.processesPerWorker",

@@ -74,9 +74,7 @@ void check_workers(const Workers& workers, Values& is) {
   const std::string at = "spec.workers.";
   is.within(at + "count", workers.count, 1, 20000);
   if (workers.minCount) is.within(at + "minCount", *workers.minCount, 1, 20000);
-  is.expect(
-      workers.count < 1 || workers.minCount.value_or(1) <= workers.count, at + "minCount",
-      "must not exceed count, " + std::to_string(workers.count) + ", and is " + std::to_string(workers.minCount.value_or(1)));
+  is.unsupported(workers.minCount && *workers.minCount != workers.count, at + "minCount", "minCount other than count");
   is.within(at + "spares", workers.spares, 0, 1000);
   is.unsupported(workers.spares > 0, at + "spares", "spares above 0");
   is.within(at + "gpusPerWorker", workers.gpusPerWorker, 0, 64);

@@ -59,6 +59,7 @@ void Engine::resume(const EngineState& state) {
   parameters_.refresh();
   optimizer_.set_steps(state.steps - state.skipped);
   state_ = state;
+  state_.skipped_in_a_row = 0;  // whoever resumes may have changed what it came from
   begin_loss_scale();
 }
 

@@ -32,16 +32,18 @@ Saves::Saves(const contract::TrainingJobSpec& spec, checkpoint::Checkpointer* ch
              bool reports, std::function<void(seconds)> wait)
     : spec_(spec), checkpointer_(checkpointer), reporter_(reporter), reports_(reports), wait_(std::move(wait)) {}
 
-bool Saves::after_step(std::int64_t step, const Wish& wish, const TakeSnapshot& take) {
+bool Saves::after_step(std::int64_t step, const Wish& wish, const TakeSnapshot& take, bool is_sound) {
   const bool stops = wish.stop >= 0;
   if (checkpointer_ == nullptr) return stops;
   // A stop is only good with a checkpoint of its own, so it is also a request.
   const std::int64_t request = std::max(wish.request, wish.stop);
   const auto& every = spec_.checkpoint->everySteps;
+  if (every && step % *every == 0) is_due_ = true;
   if (request > started_ && step >= try_again_) {
     start(step, request, take);
-  } else if (every && step % *every == 0) {
+  } else if (is_due_ && is_sound) {
     start(step, 0, take);
+    is_due_ = false;
   }
   if (stops && answered_ < wish.stop && started_ >= wish.stop) {
     handle(checkpointer_->finish(), step);  // steps that are done meanwhile would be lost

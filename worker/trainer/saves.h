@@ -37,7 +37,9 @@ class Saves {
 
   /// After each step. True: the training ends here, stopped as wished. A save that fails is a notice (CheckpointFailed), and is tried
   /// again for the same request 16 steps later at the soonest.
-  bool after_step(std::int64_t step, const Wish& wish, const TakeSnapshot& take);
+  /// `is_sound`: the step was not skipped. Where it was, the weights may be what is wrong: a periodic save, which would take the place of a
+  /// good one, waits for the next step that is.
+  bool after_step(std::int64_t step, const Wish& wish, const TakeSnapshot& take, bool is_sound = true);
 
   /// After the last step: the final checkpoint. While the storage fails for the moment it is tried again, for about a minute. Throws
   /// when it cannot be written, since the training would be lost without anybody's notice: UserError (CheckpointFailed) where the user
@@ -55,6 +57,7 @@ class Saves {
   report::Reporter& reporter_;
   bool reports_;
   std::function<void(std::chrono::seconds)> wait_;
+  bool is_due_ = false;          // a periodic save
   std::int64_t started_ = 0;     // the highest request that a save was started for
   std::int64_t answered_ = 0;    // the highest request whose save is durable
   std::int64_t try_again_ = 0;   // not before this step, after a failure

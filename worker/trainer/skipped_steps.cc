@@ -6,12 +6,9 @@ namespace trainyard::trainer {
 
 using std::to_string;
 
-std::int64_t most_skipped_in_a_row(contract::ComputePrecision compute) {
-  return compute == contract::ComputePrecision::kFP16 ? 32 : 10;
-}
+namespace {
 
-void end_if_none_is_finite(const EngineState& state, contract::ComputePrecision compute) {
-  if (state.skipped_in_a_row < most_skipped_in_a_row(compute)) return;
+[[noreturn]] void end(const EngineState& state, contract::ComputePrecision compute) {
   throw contract::UserError(
       "GradientNotFinite",
       "the gradients of " + to_string(state.skipped_in_a_row) + " steps in a row, the last of them step " +
@@ -19,7 +16,22 @@ void end_if_none_is_finite(const EngineState& state, contract::ComputePrecision 
           ", are not finite, so that none of these steps changed the model: lower "
           "training.optimizer.learningRate, lengthen learningRateSchedule.warmupSteps, or set "
           "training.gradientClipping" +
-          (compute == contract::ComputePrecision::kFP16 ? ", or compute in BF16 (training.precision.compute)" : ""));
+          (compute == contract::ComputePrecision::kFP16 ? ", or compute in BF16 (training.precision.compute)" : "") +
+          "; where a checkpoint of steps that were finite is there, begin again from one well before them");
+}
+
+}  // namespace
+
+std::int64_t most_skipped_in_a_row(contract::ComputePrecision compute) {
+  return compute == contract::ComputePrecision::kFP16 ? 32 : 10;
+}
+
+void end_if_none_is_finite(const EngineState& state, contract::ComputePrecision compute) {
+  if (state.skipped_in_a_row >= most_skipped_in_a_row(compute)) end(state, compute);
+}
+
+void end_if_all_were_skipped(const EngineState& state, contract::ComputePrecision compute) {
+  if (state.skipped > 0 && state.skipped == state.steps) end(state, compute);
 }
 
 std::optional<std::string> notice_of_skipped(const EngineState& state, contract::ComputePrecision compute) {

@@ -17,6 +17,9 @@ std::int64_t most_skipped_in_a_row(contract::ComputePrecision compute);
 /// Throws contract::UserError (GradientNotFinite) where so many were skipped in a row.
 void end_if_none_is_finite(const EngineState& state, contract::ComputePrecision compute);
 
+/// After the last step. Throws the same where not one step changed the model: that is no training that has succeeded.
+void end_if_all_were_skipped(const EngineState& state, contract::ComputePrecision compute);
+
 /// What people should hear of the step that was just skipped: of the first, the second, the fourth and so on, so that many don't drown
 /// all else. Nothing with FP16, whose loss scale is found by skipping: the count in the progress tells of them.
 std::optional<std::string> notice_of_skipped(const EngineState& state, contract::ComputePrecision compute);

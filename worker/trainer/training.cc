@@ -79,8 +79,9 @@ class Training::Loop {
       meter_.step_done(around_.seconds());
       report(metrics);
       const Wish wish = agree(mesh_, wish_of(around_.control()));
-      if (done < steps_ && saves.after_step(done, wish, take)) return Outcome::kStopped;
+      if (done < steps_ && saves.after_step(done, wish, take, !metrics.skipped)) return Outcome::kStopped;
     }
+    end_if_all_were_skipped(engine_.state(), spec_.training.precision.compute);
     saves.finish(engine_.steps_done(), take);
     return Outcome::kFinished;
   }

@@ -35,6 +35,13 @@ TEST(SkippedSteps, EndTheTrainingOnlyWhereThereWereManyInARow) {
                contract::UserError);
 }
 
+TEST(SkippedSteps, AreNoTrainingWhereThereWereNoOthers) {
+  EXPECT_THROW(end_if_all_were_skipped({.steps = 3, .skipped = 3, .skipped_in_a_row = 3}, ComputePrecision::kFP16),
+               contract::UserError);
+  EXPECT_NO_THROW(end_if_all_were_skipped({.steps = 3, .skipped = 2, .skipped_in_a_row = 2}, ComputePrecision::kFP16));
+  EXPECT_NO_THROW(end_if_all_were_skipped({}, ComputePrecision::kFP32));
+}
+
 TEST(SkippedSteps, AreToldOfEverMoreSeldomAndNotAtAllWithFp16) {
   std::vector<std::int64_t> told;
   for (std::int64_t skipped = 1; skipped <= 40; ++skipped) {

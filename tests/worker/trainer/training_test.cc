@@ -251,11 +251,16 @@ TEST(Train, EndsWithAUserErrorWhenNoGradientIsFiniteAnyMore) {
   job.spec.training.optimizer.learningRate = 1e30;
   job.spec.training.learningRateSchedule = {.name = contract::ScheduleName::kConstant};
   job.spec.training.gradientClipping.reset();
+  job.spec.checkpoint->everySteps = 2;
   try {
     run(job, {.dp = 2});
     FAIL();
   } catch (const contract::UserError& error) {
     EXPECT_EQ(error.reason(), "GradientNotFinite");
+  }
+  // No weights that give no finite gradient were saved in the place of others.
+  for (const auto& entry : fs::directory_iterator(job.spec.checkpoint->path)) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with("step-")) << entry.path();
   }
 }
 
