@@ -26,7 +26,7 @@ contract::TrainingJobSpec wide_job(ComputePrecision precision) {
 }
 
 Trained train_on_gpu(const contract::TrainingJobSpec& spec, const contract::Degrees& degrees) {
-  return train(spec, degrees, {}, [](mesh::Mesh& mesh) { return mesh::late(mesh, at::Device(at::kCUDA, 0)); });
+  return train(spec, degrees, {}, [](mesh::Mesh& mesh) { return mesh::late_on(mesh, at::Device(at::kCUDA, 0)); });
 }
 
 class LayoutsOnGpu : public testing::TestWithParam<ComputePrecision> {

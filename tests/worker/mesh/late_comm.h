@@ -46,8 +46,8 @@ class LateComm : public Comm {
   Comm& inner_;
 };
 
-/// The same mesh, late along the data axis; `device`: where its rank computes. The mesh must outlive the result.
-inline Mesh late(Mesh& mesh, at::Device device = at::kCPU) {
+/// The same mesh, late along the data axis, with its rank on `device`. The mesh must outlive the result.
+inline Mesh late_on(Mesh& mesh, at::Device device) {
   return Mesh(mesh.layout(), mesh.rank(), device,
               {.world = std::make_unique<LateComm>(mesh.world()),
                .data = std::make_unique<LateComm>(mesh.data()),
@@ -58,5 +58,6 @@ inline Mesh late(Mesh& mesh, at::Device device = at::kCPU) {
                .activations_around = std::make_unique<LateComm>(mesh.activations(true)),
                .gradients_around = std::make_unique<LateComm>(mesh.gradients(true))});
 }
+inline Mesh late(Mesh& mesh) { return late_on(mesh, at::kCPU); }
 
 }  // namespace trainyard::mesh
