@@ -8,7 +8,7 @@ namespace {
 std::string with_commas(std::int64_t value) {
   std::string digits = std::to_string(value);
   const std::size_t first = value < 0 ? 1 : 0;
-  for (std::size_t at = digits.size(); at > first + 3;) digits.insert(at -= 3, ",");
+  for (std::size_t at = digits.size(); at > first + 3;) digits.insert(at -= 3, 1, ',');
   return digits;
 }
 
@@ -31,7 +31,7 @@ std::string progress_text(const contract::Progress& progress) {
   if (progress.steps > 0) text += " (" + std::to_string(100 * progress.step / progress.steps) + "%)";
   if (progress.loss) text += " | loss " + fixed(*progress.loss, 3);
   if (progress.validationLoss) text += " | validation " + fixed(*progress.validationLoss, 3);
-  if (progress.skippedSteps) text.append(" | ").append(with_commas(*progress.skippedSteps)).append(" skipped");
+  if (progress.skippedSteps) text += " | " + with_commas(*progress.skippedSteps) + " skipped";
   if (progress.tokensPerSecond) text += " | " + with_commas(static_cast<std::int64_t>(*progress.tokensPerSecond)) + " tokens/s";
   if (progress.mfu) text += " | MFU " + fixed(100 * *progress.mfu, 1) + "%";
   if (progress.remainingSeconds && progress.step < progress.steps)
