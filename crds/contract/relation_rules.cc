@@ -128,6 +128,28 @@ void check_model(const TrainingJobSpec& spec, Findings& findings) {
       "must be at least 256, since data.tokenizer.kind Bytes makes 256 kinds of token of a text");
 }
 
+/// What FP8 units and their scales need of the sizes of the layers' products.
+void check_fp8(const TrainingJobSpec& spec, Findings& findings) {
+  const auto& precision = spec.training.precision;
+  if (precision.compute != ComputePrecision::kFP8) return;
+  findings.expect(spec.parallelism.pipelineSchedule.name != PipelineScheduleName::kZeroBubble,
+                  "spec.parallelism.pipelineSchedule.name",
+                  "ZeroBubble does not split the products of precision.compute FP8; use another schedule, or another precision");
+  const std::int64_t tensor = spec.parallelism.tensor;
+  if (!spec.model.size || tensor < 1 || spec.model.size->heads < 1) return;
+  const auto& size = *spec.model.size;
+  const std::int64_t block = precision.fp8.value_or(Fp8{}).recipe == Fp8Recipe::kBlockwise ? 128 : 16;
+  const std::int64_t key_value_width = std::int64_t{size.hiddenSize / size.heads} * size.keyValueHeads.value_or(size.heads);
+  const auto divides = [&](std::int64_t width) { return width % (block * tensor) == 0; };
+  const std::int64_t tokens = std::int64_t{spec.parallelism.microBatchSize} * spec.data.sequenceLength;
+  findings.expect(
+      tokens % block == 0 && divides(size.hiddenSize) && divides(size.feedForwardSize) && divides(key_value_width),
+      "spec.training.precision.compute",
+      "FP8 multiplies numbers by 16 (recipe Blockwise by 128), so multiples of that must be microBatchSize x sequenceLength, "
+      "and, "
+      "divided by tensor, hiddenSize, feedForwardSize and the width of all keyValueHeads together; change them, or use BF16");
+}
+
 void check_training(const Training& training, Findings& findings) {
   findings.expect(training.steps.has_value() + training.epochs.has_value() + training.tokens.has_value() == 1, "spec.training",
                   "must have exactly one of steps, epochs and tokens");
@@ -169,6 +191,7 @@ std::vector<Problem> check_relations(const TrainingJobSpec& spec) {
   check_batch(spec, findings);
   check_model(spec, findings);
   check_training(spec.training, findings);
+  check_fp8(spec, findings);
   findings.expect(!spec.evaluation || !spec.data.validation.empty(), "spec.data.validation",
                   "must have at least one source, since evaluation is set; add one, or leave evaluation out");
   return findings.take();

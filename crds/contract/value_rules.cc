@@ -199,9 +199,8 @@ void check_training(const Training& training, Values& is) {
   if (schedule.decaySteps) is.at_least(at + "learningRateSchedule.decaySteps", *schedule.decaySteps, 1);
   is.within(at + "learningRateSchedule.minimum", schedule.minimum, 0, 1);
   if (training.gradientClipping) is.above_zero(at + "gradientClipping.maxNorm", training.gradientClipping->maxNorm);
-  const auto compute = training.precision.compute;
-  is.unsupported(compute == ComputePrecision::kFP8, at + "precision.compute", "precision.compute FP8", "use BF16, FP16 or FP32");
-  is.unsupported(training.precision.fp8.has_value(), at + "precision.fp8", "precision.fp8");
+  is.expect(!training.precision.fp8 || training.precision.compute == ComputePrecision::kFP8, at + "precision.fp8",
+            "has a meaning for compute FP8 alone; leave it out");
   const auto& recompute = training.activationCheckpointing;
   is.unsupported(recompute.offload, at + "activationCheckpointing.offload", "activationCheckpointing.offload");
 }

@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "worker/model/fp8.h"
 #include "worker/model/head_loss.h"
 #include "worker/model/rms_norm.h"
 #include "worker/model/swiglu.h"
@@ -30,8 +31,12 @@ UnitUses uses_of(const contract::ModelSize& size, const Parameters& parameters, 
 }  // namespace
 
 LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk,
-                       contract::RecomputeMode recompute)
-    : size_(size), mesh_(mesh), recompute_(recompute), head_width_(plan::head_width(size)) {
+                       const contract::Training& training)
+    : size_(size), mesh_(mesh), recompute_(training.activationCheckpointing.mode), head_width_(plan::head_width(size)) {
+  if (training.precision.compute == contract::ComputePrecision::kFP8) {
+    fp8_ = training.precision.fp8.value_or(contract::Fp8{}).recipe;
+    check_fp8(mesh.device(), *fp8_);
+  }
   const std::int32_t num_stages = mesh.layout().degrees().pp, part = chunk.index * num_stages + mesh.at().pp;
   const auto range = plan::split_layers(size, num_stages * chunk.count).at(static_cast<std::size_t>(part));
   for (std::int32_t i = range.first; i < range.last; ++i) {
@@ -108,7 +113,7 @@ at::Tensor LlamaStage::cross_entropy(const at::Tensor& in_BTD, const at::Tensor&
 Tensors LlamaStage::project(const Layer& layer, const at::Tensor& x_BTD) {
   const at::Tensor in_BTD = enter(norm(x_BTD, layer.input_norm));
   const auto heads = [&](const at::Tensor& weight) {
-    return linear(in_BTD, weight).unflatten(-1, {-1, head_width_}).transpose(1, 2);
+    return project_by(weight, in_BTD).unflatten(-1, {-1, head_width_}).transpose(1, 2);
   };
   return {heads(layer.q), heads(layer.k), heads(layer.v)};
 }
@@ -118,16 +123,16 @@ at::Tensor LlamaStage::attend(const Layer& layer, const Tensors& q_k_v) {
   const at::Tensor q_BNTH = rotate(q_k_v[0], table), k_BGTH = rotate(q_k_v[1], table);
   const bool grouped = q_BNTH.size(1) != k_BGTH.size(1);
   const at::Tensor out_BNTH = at::scaled_dot_product_attention(q_BNTH, k_BGTH, q_k_v[2], {}, 0.0, true, {}, grouped);
-  return leave(linear(out_BNTH.transpose(1, 2).flatten(2, 3), layer.o));
+  return leave(project_by(layer.o, out_BNTH.transpose(1, 2).flatten(2, 3)));
 }
 
 Tensors LlamaStage::open(const Layer& layer, const at::Tensor& x_BTD) {
   const at::Tensor in_BTD = enter(norm(x_BTD, layer.post_norm));
-  return {linear(in_BTD, layer.gate), linear(in_BTD, layer.up)};
+  return {project_by(layer.gate, in_BTD), project_by(layer.up, in_BTD)};
 }
 
 at::Tensor LlamaStage::close(const Layer& layer, const Tensors& gate_up) {
-  return leave(linear(swiglu(gate_up[0], gate_up[1]), layer.down));
+  return leave(project_by(layer.down, swiglu(gate_up[0], gate_up[1])));
 }
 
 at::Tensor LlamaStage::norm(const at::Tensor& x_BTD, const at::Tensor& weight_D) const {
@@ -138,6 +143,10 @@ at::Tensor LlamaStage::linear(const at::Tensor& x, const at::Tensor& weight) con
   if (late_ == nullptr) return at::linear(x, weight);
   keep_first(x);
   return late_->linear(x, weight);
+}
+
+at::Tensor LlamaStage::project_by(const at::Tensor& weight, const at::Tensor& x) const {
+  return fp8_ ? fp8_linear(x, weight, *fp8_) : linear(x, weight);
 }
 
 at::Tensor LlamaStage::enter(const at::Tensor& x) const {
@@ -160,8 +169,7 @@ std::vector<LlamaStage> llama_chunks(const contract::TrainingJobSpec& spec, cons
   std::vector<LlamaStage> chunks;
   const std::int32_t count = plan::chunks_per_stage(spec.parallelism);
   for (std::int32_t i = 0; i < count; ++i) {
-    chunks.emplace_back(spec.model.size.value(), parameters, mesh, plan::Chunk{.index = i, .count = count},
-                        spec.training.activationCheckpointing.mode);
+    chunks.emplace_back(spec.model.size.value(), parameters, mesh, plan::Chunk{.index = i, .count = count}, spec.training);
   }
   return chunks;
 }

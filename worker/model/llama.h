@@ -5,6 +5,7 @@
 // Source: Touvron et al., arXiv:2302.13971; names and conventions as in Hugging Face's modeling_llama.py.
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -22,11 +23,12 @@ namespace trainyard::model {
 /// Lives on the training thread. `parameters` and `mesh` must outlive it.
 class LlamaStage {
  public:
-  /// Of the mesh's stage: all of it, or one chunk. `recompute`: Full computes each layer again in the backward pass, from its input;
+  /// Of the mesh's stage: all of it, or one chunk. Of `training`: precision.compute FP8 multiplies with the weights of layers, but not
+  /// with the head, in FP8 (fp8.h). activationCheckpointing.mode Full computes each layer again in the backward pass, from its input;
   /// Selective, from the layer's two residual inputs and the outputs of the q, k, v, gate and up projections, both norms, the rotary
   /// embedding, the attention core and SwiGLU: no product with a weight. Neither changes a bit.
   LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk = {},
-             contract::RecomputeMode recompute = contract::RecomputeMode::kNone);
+             const contract::Training& training = {});
 
   /// Whether this is the first part of the model, which looks tokens up, and the last, which has the head.
   bool is_first() const { return embedding_VD.defined(); }
@@ -54,6 +56,7 @@ class LlamaStage {
   at::Tensor close(const Layer& layer, const Tensors& gate_up);
   at::Tensor norm(const at::Tensor& x_BTD, const at::Tensor& weight_D) const;
   at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) const;
+  at::Tensor project_by(const at::Tensor& weight, const at::Tensor& x) const;  // of a layer: in FP8 where that is asked for
   at::Tensor enter(const at::Tensor& x) const;
   at::Tensor leave(const at::Tensor& x) const;
   const RotaryTable& table_for(const at::Tensor& x_BNTH);
@@ -61,6 +64,7 @@ class LlamaStage {
   contract::ModelSize size_;
   mesh::Mesh& mesh_;
   contract::RecomputeMode recompute_;
+  std::optional<contract::Fp8Recipe> fp8_;
   std::int64_t head_width_;
   LateWeights* late_ = nullptr;
   std::vector<Layer> layers_;

@@ -29,7 +29,8 @@ ProgressMeter::ProgressMeter(const contract::TrainingJobSpec& spec, std::int64_t
       flops_per_token_(plan::flops_per_token(*spec.model.size, spec.data.sequenceLength)),
       steps_(steps) {
   const auto peak = peak_bf16_flops(device_name);
-  const auto compute = spec.training.precision.compute;  // FP16 is as fast as BF16 on all of them
+  const auto compute =
+      spec.training.precision.compute;  // FP16 is as fast as BF16 on all of them; of FP8 too little is in FP8 to tell
   if (peak && (compute == contract::ComputePrecision::kBF16 || compute == contract::ComputePrecision::kFP16))
     peak_flops_ = *peak * world_size;
 }

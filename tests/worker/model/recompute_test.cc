@@ -137,7 +137,7 @@ std::int64_t bytes_kept(contract::TrainingJobSpec spec, std::int32_t tp) {
   mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {
     Parameters parameters(spec, mesh);
     parameters.initialize(1);
-    LlamaStage stage(*spec.model.size, parameters, mesh, {}, spec.training.activationCheckpointing.mode);
+    LlamaStage stage(*spec.model.size, parameters, mesh, {}, spec.training);
     const auto options = at::TensorOptions().dtype(parameters.compute_type());
     const at::Tensor input = at::ones({2, spec.data.sequenceLength, spec.model.size->hiddenSize}, options).requires_grad_();
     const bool measured = mesh.at().pp == 1;
@@ -156,7 +156,8 @@ std::int64_t bytes_kept(contract::TrainingJobSpec spec, std::int32_t tp) {
 
 TEST(Memory, KeptOfTheLayersIsWhatThePlanForetellsToTheByte) {
   for (const auto mode : {RecomputeMode::kNone, RecomputeMode::kSelective, RecomputeMode::kFull}) {
-    for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16, ComputePrecision::kFP16}) {
+    for (const auto precision :
+         {ComputePrecision::kFP32, ComputePrecision::kBF16, ComputePrecision::kFP16, ComputePrecision::kFP8}) {
       for (const std::int32_t tp : {1, 2}) {
         SCOPED_TRACE(testing::Message() << contract::name_of(mode) << ' ' << contract::name_of(precision) << " tp=" << tp);
         auto spec = trainer::small_job();

@@ -44,7 +44,8 @@ std::map<std::int32_t, Trace> train(contract::TrainingJobSpec spec, contract::De
 }
 
 TEST(Recomputation, GivesTheSameBitsInEveryLayoutAndPrecision) {
-  for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16, ComputePrecision::kFP16}) {
+  for (const auto precision :
+       {ComputePrecision::kFP32, ComputePrecision::kBF16, ComputePrecision::kFP16, ComputePrecision::kFP8}) {
     for (const auto& degrees : {contract::Degrees{}, {.dp = 2}, {.pp = 2}, {.tp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
       auto spec = small_job(contract::Reduction::kCanonical);
       spec.training.precision.compute = precision;

@@ -56,8 +56,8 @@ TEST(Train, ResumesInAnotherLayoutWithTheSameBits) {
 }
 
 TEST(Train, ThatWasStoppedAndResumedIsTheUninterruptedOneInEachPrecisionAndLayout) {
-  for (const auto precision :
-       {contract::ComputePrecision::kBF16, contract::ComputePrecision::kFP16, contract::ComputePrecision::kFP32}) {
+  for (const auto precision : {contract::ComputePrecision::kBF16, contract::ComputePrecision::kFP16,
+                               contract::ComputePrecision::kFP8, contract::ComputePrecision::kFP32}) {
     for (const auto& degrees : {contract::Degrees{}, {.tp = 2}, {.pp = 2, .dp = 2}, {.pp = 2, .tp = 2}}) {
       SCOPED_TRACE(testing::Message() << contract::name_of(precision) << " pp=" << degrees.pp << " dp=" << degrees.dp
                                       << " tp=" << degrees.tp);

@@ -1,0 +1,139 @@
+#include "worker/model/fp8.h"
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+namespace trainyard::model {
+namespace {
+
+using contract::Fp8Recipe;
+
+/// The value of an E4M3 code, from the format's definition.
+double value_of(int code) {
+  const int exponent = code >> 3 & 15, mantissa = code & 7;
+  const double magnitude = exponent == 0 ? std::ldexp(mantissa / 8.0, -6) : std::ldexp(1 + mantissa / 8.0, exponent - 7);
+  return code & 128 ? -magnitude : magnitude;
+}
+
+/// The nearest code, of two the even one; beyond the largest the largest.
+int code_of(double value) {
+  int best = 0;
+  for (int code = 0; code < 127; ++code) {  // 127 is NaN
+    const double better = std::abs(std::abs(value) - value_of(best)), now = std::abs(std::abs(value) - value_of(code));
+    if (now < better || (now == better && code % 2 == 0)) best = code;
+  }
+  return std::signbit(value) ? best | 128 : best;
+}
+
+at::Tensor codes(const Fp8Matrix& x) { return x.values_RK.view(at::kByte); }
+
+/// By plain loops: blocks of so many rows and columns.
+void expect_right(const at::Tensor& x_RK, Fp8Blocks blocks, std::int64_t block_rows, std::int64_t block_columns) {
+  const auto found = to_fp8(x_RK, blocks);
+  const std::int64_t across = (x_RK.size(1) + block_columns - 1) / block_columns;
+  const at::Tensor found_codes = codes(found);
+  for (std::int64_t i = 0; i < x_RK.size(0); ++i) {
+    for (std::int64_t j = 0; j < x_RK.size(1); ++j) {
+      float most = 0;
+      const std::int64_t top = i / block_rows * block_rows, left = j / block_columns * block_columns;
+      for (std::int64_t r = top; r < std::min(top + block_rows, x_RK.size(0)); ++r) {
+        for (std::int64_t c = left; c < std::min(left + block_columns, x_RK.size(1)); ++c)
+          most = std::max(most, std::abs(x_RK[r][c].item<float>()));
+      }
+      const float scale = std::max(most, 1e-4F) / 448.0F;
+      ASSERT_EQ(found.scales[i / block_rows][j / block_columns].item<float>(), scale) << i << ' ' << j;
+      const float scaled = std::clamp(x_RK[i][j].item<float>() / scale, -448.0F, 448.0F);
+      ASSERT_EQ(found_codes[i][j].item<int>(), code_of(scaled)) << i << ' ' << j << " across " << across;
+    }
+  }
+}
+
+TEST(ToFp8, IsTheFormatsNearestNumberToTheBitForEveryCodeAndBetweenThem) {
+  std::vector<float> values;
+  for (int code = 0; code < 126; ++code) {
+    const auto low = static_cast<float>(value_of(code)), high = static_cast<float>(value_of(code + 1)), middle = (low + high) / 2;
+    for (const float value : {low, std::nextafter(middle, 0.0F), middle, std::nextafter(middle, 1e9F)}) {
+      values.push_back(value);
+      values.push_back(-value);
+    }
+  }
+  values.push_back(448);  // so that the scale is 1
+  const at::Tensor x = at::tensor(values).unsqueeze(0);
+  const auto found = to_fp8(x, Fp8Blocks::kTensor);
+  EXPECT_EQ(found.scales.item<float>(), 1.0F);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    EXPECT_EQ(codes(found)[0][static_cast<std::int64_t>(i)].item<int>(), code_of(values[i])) << values[i];
+  }
+}
+
+TEST(ToFp8, ScalesEachBlockByItsLargestNumber) {
+  at::manual_seed(1);
+  const at::Tensor x = at::randn({6, 40}) * at::randn({6, 40}).exp();
+  expect_right(x, Fp8Blocks::kTensor, 6, 40);
+  expect_right(x, Fp8Blocks::kRow, 1, 40);
+  expect_right(at::randn({3, 300}), Fp8Blocks::k1x128, 1, 128);
+}
+
+TEST(ToFp8, HasWholeAndBrokenBlocksOf128) {
+  at::manual_seed(2);
+  const at::Tensor x = at::randn({200, 130});
+  const auto found = to_fp8(x, Fp8Blocks::k128x128);
+  EXPECT_EQ(found.scales.sizes(), (at::IntArrayRef{2, 2}));
+  EXPECT_EQ(found.scales[0][0].item<float>(), x.narrow(0, 0, 128).narrow(1, 0, 128).abs().max().item<float>() / 448.0F);
+  EXPECT_EQ(found.scales[1][1].item<float>(), x.narrow(0, 128, 72).narrow(1, 128, 2).abs().max().item<float>() / 448.0F);
+  EXPECT_LT((from_fp8(found) - x).abs().max().item<float>(), x.abs().max().item<float>() / 16) << "half a step of 2^-3";
+}
+
+TEST(ToFp8, OfZerosIsZerosAndOfWhatIsNoNumberIsNone) {
+  EXPECT_TRUE(at::equal(from_fp8(to_fp8(at::zeros({4, 4}), Fp8Blocks::kTensor)), at::zeros({4, 4})));
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    at::Tensor x = at::ones({4, 4});
+    x[1][2] = bad;
+    EXPECT_FALSE(at::isfinite(from_fp8(to_fp8(x, Fp8Blocks::kTensor))).all().item<bool>());
+    const at::Tensor by_row = at::isfinite(from_fp8(to_fp8(x, Fp8Blocks::kRow))).all(1);
+    EXPECT_FALSE(by_row[1].item<bool>());
+    EXPECT_TRUE(by_row[0].item<bool>());
+  }
+}
+
+/// 1 − 2xy / (x² + y²): 0 where both are equal.
+double difference(const at::Tensor& x, const at::Tensor& y) {
+  const at::Tensor a = x.to(at::kDouble), b = y.to(at::kDouble);
+  return 1 - (2 * (a * b).sum() / (a.square().sum() + b.square().sum())).item<double>();
+}
+
+TEST(Fp8Linear, IsNearTheLinearLayerForwardAndBackward) {
+  at::manual_seed(3);
+  const at::Tensor x = at::randn({2, 128, 256}).requires_grad_(), weight = (at::randn({384, 256}) * 0.02).requires_grad_();
+  const at::Tensor gradient = at::randn({2, 128, 384}) * 1e-3;
+  const at::Tensor exact = at::linear(x, weight);
+  const auto wanted = torch::autograd::grad({exact}, {x, weight}, {gradient});
+  for (const auto recipe : {Fp8Recipe::kTensorwise, Fp8Recipe::kRowwise, Fp8Recipe::kBlockwise}) {
+    const at::Tensor out = fp8_linear(x, weight, recipe);
+    const auto found = torch::autograd::grad({out}, {x, weight}, {gradient});
+    for (const double far : {difference(out, exact), difference(found[0], wanted[0]), difference(found[1], wanted[1])}) {
+      EXPECT_LT(far, 1.5e-3) << contract::name_of(recipe);
+      EXPECT_GT(far, 1e-6) << "8 bits are no 32";
+    }
+  }
+}
+
+TEST(Fp8Linear, FinerScalesHelpWhereSizesDiffer) {
+  at::manual_seed(4);
+  const at::Tensor x = at::randn({64, 256}) * at::logspace(-4, 2, 64, 10.0).unsqueeze(1),
+                   weight = at::randn({64, 256}).requires_grad_();
+  const auto of_small_rows = [&](Fp8Recipe recipe) {
+    return difference(fp8_linear(x, weight, recipe).narrow(0, 0, 16), at::linear(x, weight).narrow(0, 0, 16));
+  };
+  EXPECT_GT(of_small_rows(Fp8Recipe::kTensorwise), 0.01) << "rows a thousandth of the largest are lost in one scale";
+  EXPECT_LT(of_small_rows(Fp8Recipe::kRowwise), 1.5e-3);
+  EXPECT_LT(of_small_rows(Fp8Recipe::kBlockwise), 1.5e-3);
+}
+
+}  // namespace
+}  // namespace trainyard::model
