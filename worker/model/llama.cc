@@ -33,6 +33,7 @@ UnitUses uses_of(const contract::ModelSize& size, const Parameters& parameters, 
 LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk,
                        const contract::Training& training)
     : size_(size), mesh_(mesh), recompute_(training.activationCheckpointing.mode), head_width_(plan::head_width(size)) {
+  allow_recomputation();
   if (training.precision.compute == contract::ComputePrecision::kFP8) {
     fp8_ = training.precision.fp8.value_or(contract::Fp8{}).recipe;
     check_fp8(mesh.device(), *fp8_);

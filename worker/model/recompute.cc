@@ -182,10 +182,12 @@ void keep_first(const at::Tensor& tensor) {
   if (keeper_of_this_thread != nullptr) keeper_of_this_thread->hooks()->call_pack_hook(tensor);
 }
 
+void allow_recomputation() { torch::autograd::set_default_engine_stub(&hooking_engine); }
+
 Tensors recomputed(const Block& block, const Tensors& inputs) {
   if (!at::GradMode::is_enabled()) return block(inputs);
-  static const bool installed = (torch::autograd::set_default_engine_stub(&hooking_engine), true);
-  TORCH_CHECK(installed && keeper_of_this_thread == nullptr, "a block that is computed again runs within no other");
+  allow_recomputation();
+  TORCH_CHECK(keeper_of_this_thread == nullptr, "a block that is computed again runs within no other");
   Forget forget(std::make_shared<Run>(block, inputs));
   const WithKeeper scope(&forget);
   return block(inputs);
