@@ -68,8 +68,8 @@ TEST(Recomputed, RunsABlockWhoseInputSeveralProductsShareOnlyUpToTheFirstOfThem)
 
 /// Doubles, keeps its input, and counts its runs.
 struct Double : torch::autograd::Function<Double> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, std::int64_t count) {
-    ++*reinterpret_cast<int*>(count);
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, int* count) {
+    ++*count;
     context->save_for_backward({x});
     return x + x;
   }
@@ -87,7 +87,7 @@ TEST(Recomputed, DoesNotRunAFunctionAgainWhoseInputItWasToldToKeepFirst) {
         [&](const Tensors& in) {
           const at::Tensor x = in[0] * 3;
           if (told) keep_first(x);
-          return Tensors{Double::apply(x, reinterpret_cast<std::int64_t>(&runs))};
+          return Tensors{Double::apply(x, &runs)};
         },
         {input});
     EXPECT_TRUE(at::equal(torch::autograd::grad({out[0].sum()}, {input})[0], at::full({4}, 6.0)));
