@@ -36,9 +36,11 @@ void launch(unsigned blocks, unsigned threads, Kernel kernel) {
 }  // namespace trainyard::cuda_on_cpu
 
 // The words of CUDA that the kernels use.
+// NOLINTBEGIN(bugprone-reserved-identifier)
 #define __global__
 #define __device__
 #define __shared__ static
 #define __syncthreads() trainyard::cuda_on_cpu::block_barrier->arrive_and_wait()
+// NOLINTEND(bugprone-reserved-identifier)
 #define threadIdx trainyard::cuda_on_cpu::thread_index
 #define blockIdx trainyard::cuda_on_cpu::block_index
