@@ -26,7 +26,7 @@ class LlamaStage {
   /// Of the mesh's stage: all of it, or one chunk. Of `training`: precision.compute FP8 multiplies with the weights of layers, but not
   /// with the head, in FP8 (fp8.h). activationCheckpointing.mode Full computes each layer again in the backward pass, from its input;
   /// Selective, from the layer's two residual inputs and the outputs of the q, k, v, gate and up projections, both norms, the rotary
-  /// embedding, the attention core and SwiGLU: no product with a weight. Neither changes a bit.
+  /// embedding, the attention core and SwiGLU, and q, k and gate once more on the way to the weights of v and up. Neither changes a bit.
   LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk = {},
              const contract::Training& training = {});
 
