@@ -120,7 +120,8 @@ Admission::Demand Admission::demand(const Candidate& candidate, const PodNeeds& 
     out.left = *charge;
     out.queue = queues_.find(charge->queue);
     out.amounts = times(needs.requests, candidate.size);
-    if (!queues_.stopped(out.queue) && has_room(queues_, out, charge->labels)) out.fits.push_back(charge->labels);
+    const bool exists = out.queue >= 0;  // else the gang keeps what it has, and gets no more
+    if (exists && !queues_.stopped(out.queue) && has_room(queues_, out, charge->labels)) out.fits.push_back(charge->labels);
     return out;
   }
   if (charge != nullptr && keeps_its_quota(candidate)) {

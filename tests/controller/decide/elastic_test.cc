@@ -311,6 +311,22 @@ TEST(AnElasticJob, IsAsLargeAsItsQueuesQuotaLetsItBe) {
   EXPECT_EQ(quota_of(world), "32");
 }
 
+TEST(AnElasticJob, StaysAsItIsWhenItsQueueIsDeleted) {
+  World world = world_of(4);
+  Queue other = queue_of(32);
+  other.name = "other";
+  world.cluster.put(queue_of(16));
+  world.cluster.put(other);
+  world.add(elastic_job(4, 1));
+  world.settle();
+  world.train(1);
+  world.cluster.erase_queue("default");
+  world.settle();
+  world.pass(400);
+  EXPECT_EQ(size_of(world), 2);
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
+}
+
 TEST(AnElasticJob, GivesQuotaBackWithTheWorkersThatItLoses) {
   World world = world_of(4);
   world.cluster.put(queue_of(32));
