@@ -5,7 +5,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 PROGRAMS := trainyard-controller trainyard-worker trainyard-rank
 
-.PHONY: help setup build test test-unit test-engine test-integration test-e2e demo down images chart bench sanitize tidy format format-check dockerfile fuzz cuda clean
+.PHONY: help setup build test test-unit test-engine test-integration test-e2e demo down images chart bench sanitize tidy format format-check dockerfile fuzz matrix cuda clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ dockerfile: ## build both images of the Dockerfile with buildah, and start their
 
 fuzz: ## libFuzzer over manifests and checkpoint files
 	@.ci/fuzz
+
+matrix: ## train in every layout of the equality matrix (the tests take a covering set); takes about an hour
+	@.ci/matrix
 
 cuda: ## compile and link the engine with NCCL and CUDA; needs no GPU
 	@.ci/setup packages torch

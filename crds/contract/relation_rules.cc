@@ -98,7 +98,9 @@ void check_cuts(const Parallelism& parallelism, const ModelSize& size, Findings&
   divides("heads", size.heads);
   if (size.keyValueHeads) divides("keyValueHeads", *size.keyValueHeads);
   divides("feedForwardSize", size.feedForwardSize);
-  divides("vocabularySize", size.vocabularySize);
+  findings.expect(
+      parallelism.tensor < 1 || parallelism.tensor <= size.vocabularySize, "spec.parallelism.tensor",
+      "tensor " + to_string(parallelism.tensor) + " exceeds model.size.vocabularySize " + to_string(size.vocabularySize));
   findings.expect(size.layers < 1 || parallelism.pipeline <= size.layers, "spec.parallelism.pipeline",
                   "pipeline " + to_string(parallelism.pipeline) + " exceeds model.size.layers " + to_string(size.layers) +
                       "; every stage needs a layer");

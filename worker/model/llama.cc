@@ -32,7 +32,11 @@ UnitUses uses_of(const contract::ModelSize& size, const Parameters& parameters, 
 
 LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk,
                        const contract::Training& training)
-    : size_(size), mesh_(mesh), recompute_(training.activationCheckpointing.mode), head_width_(plan::head_width(size)) {
+    : size_(size),
+      mesh_(mesh),
+      recompute_(training.activationCheckpointing.mode),
+      head_width_(plan::head_width(size)),
+      first_class_(plan::classes_of(size.vocabularySize, mesh.layout().degrees().tp, mesh.at().tp).first) {
   allow_recomputation();
   if (training.precision.compute == contract::ComputePrecision::kFP8) {
     fp8_ = training.precision.fp8.value_or(contract::Fp8{}).recipe;
@@ -65,10 +69,9 @@ LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parame
 at::Tensor LlamaStage::forward(const at::Tensor& input) {
   at::Tensor x_BTD = input;
   if (is_first()) {
-    const std::int64_t first_row = embedding_VD.size(0) * mesh_.at().tp;
     uses_.before_look_up();
     x_BTD = mesh_.tensor().size() == 1 ? at::embedding(embedding_VD, input)
-                                       : vocabulary_parallel_embedding(input, embedding_VD, first_row, mesh_.tensor());
+                                       : vocabulary_parallel_embedding(input, embedding_VD, first_class_, mesh_.tensor());
     uses_.after_look_up();
   }
   for (std::size_t use = uses_.first(); const auto& layer : layers_) {
@@ -108,7 +111,7 @@ at::Tensor LlamaStage::cross_entropy(const at::Tensor& in_BTD, const at::Tensor&
   if (is_whole && (late_ == nullptr || in_BTD.is_cuda())) return head_loss(in_BTD, head_VD, targets_N);
   const at::Tensor logits_NV = linear(in_BTD, head_VD).flatten(0, 1).to(at::kFloat);
   if (is_whole) return at::cross_entropy_loss(logits_NV, targets_N, {}, at::Reduction::Sum);
-  return vocabulary_parallel_cross_entropy(logits_NV, targets_N, logits_NV.size(1) * mesh_.at().tp, mesh_.tensor());
+  return vocabulary_parallel_cross_entropy(logits_NV, targets_N, first_class_, mesh_.tensor());
 }
 
 Tensors LlamaStage::project(const Layer& layer, const at::Tensor& x_BTD) {

@@ -66,6 +66,7 @@ class LlamaStage {
   contract::RecomputeMode recompute_;
   std::optional<contract::Fp8Recipe> fp8_;
   std::int64_t head_width_;
+  std::int64_t first_class_;  // of those that this rank has
   LateWeights* late_ = nullptr;
   std::vector<Layer> layers_;
   UnitUses uses_;

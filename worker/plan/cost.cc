@@ -72,7 +72,6 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
     bytes = {.parameters = zero.weights, .master = zero.master, .gradients = zero.gradients, .optimizer = zero.moments};
   }
   const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
-  const std::int64_t tp = parallelism.tensor;
   const std::int64_t replicas = contract::degrees(spec).dp * std::int64_t{parallelism.microBatchSize};
   const std::int64_t micro_batches =
       std::max<std::int64_t>(1, spec.training.globalBatchSize / std::max<std::int64_t>(1, replicas));
@@ -81,7 +80,7 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   if (stage == parallelism.pipeline - 1) {
     // Logits, in FP32, with what cross entropy makes of them; of all micro-batches where all forwards come first. A split backward keeps
     // their gradients, in the type of the products, until the head's turn comes.
-    const std::int64_t logits = tokens * (size.vocabularySize / tp);
+    const std::int64_t logits = tokens * classes_of(size.vocabularySize, parallelism.tensor, 0).count;
     const auto schedule = parallelism.pipelineSchedule.name;
     bytes.activations += logits * 4 * 3;
     if (schedule == contract::PipelineScheduleName::kGPipe) bytes.activations += (micro_batches - 1) * logits * 4 * 2;

@@ -75,10 +75,14 @@ std::vector<Parameter> llama_parameters(const contract::ModelSize& size, const s
     embedding.stages.push_back(last.stage);
     embedding.chunks.push_back(last.chunk);
   }
+  embedding.is_vocabulary = true;
   out.push_back(std::move(embedding));
   for (std::int32_t layer = 0; layer < size.layers; ++layer) append_layer(out, size, layer, place_of(part_of(parts, layer)));
   out.push_back(norm("model.norm.weight", size.hiddenSize, last));
-  if (!size.tieEmbeddings) out.push_back(matrix("lm_head.weight", size.vocabularySize, size.hiddenSize, kRows, last));
+  if (!size.tieEmbeddings) {
+    out.push_back(matrix("lm_head.weight", size.vocabularySize, size.hiddenSize, kRows, last));
+    out.back().is_vocabulary = true;
+  }
   std::sort(out.begin(), out.end(), [](const Parameter& a, const Parameter& b) { return a.name < b.name; });
   return out;
 }
@@ -87,10 +91,21 @@ std::vector<Parameter> parameters_of(const contract::TrainingJobSpec& spec) {
   return llama_parameters(spec.model.size.value(), parts_of(spec), chunks_per_stage(spec.parallelism));
 }
 
+Range classes_of(std::int64_t vocabulary, std::int32_t tp, std::int32_t tp_rank) {
+  const std::int64_t least = vocabulary / tp, left = vocabulary % tp;
+  return {.first = least * tp_rank + std::min<std::int64_t>(tp_rank, left), .count = least + (tp_rank < left ? 1 : 0)};
+}
+
 Box box_of(const Parameter& parameter, std::int32_t tp, std::int32_t tp_rank) {
   Box box{.offsets = std::vector<std::int64_t>(parameter.shape.size(), 0), .sizes = parameter.shape};
   if (tp == 1 || !parameter.split_dim) return box;
   const auto dim = static_cast<std::size_t>(*parameter.split_dim);
+  if (parameter.is_vocabulary) {
+    const Range classes = classes_of(box.sizes[dim], tp, tp_rank);
+    box.offsets[dim] = classes.first;
+    box.sizes[dim] = classes.count;
+    return box;
+  }
   if (box.sizes[dim] % tp != 0) {
     throw std::invalid_argument("cut " + parameter.name + ": dimension " + std::to_string(dim) + " of size " +
                                 std::to_string(box.sizes[dim]) + " does not divide by tensor " + std::to_string(tp));

@@ -23,11 +23,11 @@ struct Parameter {
   std::string name;                 // model.layers.0.self_attn.q_proj.weight
   std::vector<std::int64_t> shape;  // of the whole tensor, as in a checkpoint
   Initial initial = Initial::kNormal;
-  bool decays = true;  // weight decay: matrices decay, norms do not
-  std::optional<std::int64_t>
-      split_dim;                     // the dimension that tensor parallelism cuts into equal parts; nothing: whole on each rank
-  std::vector<std::int32_t> stages;  // who holds it, its owner first; two for a tied embedding in a pipeline
-  std::vector<std::int32_t> chunks;  // in which chunk of each of these stages
+  bool decays = true;                     // weight decay: matrices decay, norms do not
+  std::optional<std::int64_t> split_dim;  // the dimension that tensor parallelism cuts into parts; nothing: whole on each rank
+  std::vector<std::int32_t> stages;       // who holds it, its owner first; two for a tied embedding in a pipeline
+  std::vector<std::int32_t> chunks;       // in which chunk of each of these stages
+  bool is_vocabulary = false;             // its rows are classes, which tensor parallelism cuts into parts of any size
 
   bool is_on(std::int32_t stage) const;
   /// The chunk of `stage` that has it. Throws std::invalid_argument where none has.
@@ -51,7 +51,17 @@ std::vector<Parameter> llama_parameters(const contract::ModelSize& size, const s
 /// All parameters of a job's model, cut for its pipeline.
 std::vector<Parameter> parameters_of(const contract::TrainingJobSpec& spec);
 
-/// The part of `parameter` that rank `tp_rank` of `tp` holds. Throws std::invalid_argument where the dimension does not divide.
+/// A part of consecutive rows, classes or the like.
+struct Range {
+  std::int64_t first = 0, count = 0;
+};
+
+/// The classes of the vocabulary that rank `tp_rank` of `tp` holds: sizes differ by at most one, the first ranks have the larger parts. (Megatron-LM
+/// fills the vocabulary up to a multiple instead; then a checkpoint's shape depends on the layout.)
+Range classes_of(std::int64_t vocabulary, std::int32_t tp, std::int32_t tp_rank);
+
+/// The part of `parameter` that rank `tp_rank` of `tp` holds. Throws std::invalid_argument where the dimension does not divide, but for that
+/// of the vocabulary.
 Box box_of(const Parameter& parameter, std::int32_t tp, std::int32_t tp_rank);
 
 std::int64_t num_elements(const std::vector<std::int64_t>& shape);

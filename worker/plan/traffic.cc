@@ -34,7 +34,7 @@ class Traffic {
     activation_ = tokens_ * size_.hiddenSize * (full ? 4 : 2);
     for (std::int32_t stage = 0; stage < layout_.degrees().pp; ++stage) tensor_.push_back(tensor_ring(stage));
     for (std::int32_t tp = 0; tp < layout_.degrees().tp; ++tp) {
-      const std::int64_t whole = std::int64_t{size_.vocabularySize} * size_.hiddenSize / layout_.degrees().tp;
+      const std::int64_t whole = classes_of(size_.vocabularySize, layout_.degrees().tp, tp).count * size_.hiddenSize;
       tied_.push_back(zero_stage(spec) > 0 ? tied_embedding_kept(spec, tp)
                                            : std::vector(static_cast<std::size_t>(layout_.degrees().dp), whole));
     }
@@ -91,12 +91,17 @@ class Traffic {
 
   void find_data_rings() {
     const auto& degrees = layout_.degrees();
-    std::vector<std::int64_t> elements(tensor_.size(), 1);  // by stage; the loss
+    const auto num_tensor = static_cast<std::size_t>(degrees.tp);
+    std::vector<std::int64_t> elements(tensor_.size() * num_tensor, 1);  // by stage and tensor rank; the loss
     for (const auto& parameter : parameters_of(spec_)) {
       // A tied embedding on a single stage has two gradients, which are added after the reduction.
       const bool twice = size_.tieEmbeddings && degrees.pp == 1 && parameter.name == "model.embed_tokens.weight";
-      const std::int64_t own = num_elements(box_of(parameter, degrees.tp, 0).sizes) * (twice ? 2 : 1);
-      for (const auto stage : parameter.stages) elements[static_cast<std::size_t>(stage)] += own;
+      for (std::int32_t tp = 0; tp < degrees.tp; ++tp) {
+        const std::int64_t own = num_elements(box_of(parameter, degrees.tp, tp).sizes) * (twice ? 2 : 1);
+        for (const auto stage : parameter.stages) {
+          elements[static_cast<std::size_t>(stage) * num_tensor + static_cast<std::size_t>(tp)] += own;
+        }
+      }
     }
     const bool canonical = spec_.training.reduction == contract::Reduction::kCanonical;
     const auto reduced = [&](std::int64_t number) {
@@ -106,7 +111,7 @@ class Traffic {
     for (std::int32_t stage = 0; stage < degrees.pp; ++stage) {
       for (std::int32_t tp = 0; tp < degrees.tp; ++tp) {
         data_.push_back(zero ? zero_sent_per_step(spec_, stage, tp, micro_batches_) + reduced(1)
-                             : reduced(elements[static_cast<std::size_t>(stage)]));
+                             : reduced(elements[data_.size()]));
       }
     }
   }

@@ -109,6 +109,23 @@ TEST(BoxOf, CutsEachTensorIntoPartsThatCoverItOnce) {
   }
 }
 
+TEST(ClassesOf, AVocabularyOfAnySizeAreAsManyAsAnyOtherRankHasOrOneMore) {
+  for (const std::int64_t vocabulary : {8, 9, 11, 50'257}) {
+    for (const std::int32_t tp : {1, 2, 3, 4, 8}) {
+      std::int64_t next = 0;
+      for (std::int32_t rank = 0; rank < tp; ++rank) {
+        const Range classes = classes_of(vocabulary, tp, rank);
+        EXPECT_EQ(classes.first, next);
+        EXPECT_GE(classes.count, vocabulary / tp);
+        EXPECT_LE(classes.count, classes_of(vocabulary, tp, 0).count);
+        EXPECT_LE(classes.count, vocabulary / tp + 1);
+        next += classes.count;
+      }
+      EXPECT_EQ(next, vocabulary);
+    }
+  }
+}
+
 TEST(BoxOf, NamesTheTensorThatDoesNotDivide) {
   const auto parameters = by_name(llama_parameters(model(), split_layers(model(), 1)));
   try {

@@ -15,7 +15,7 @@ contract::TrainingJobSpec job(const contract::Degrees& degrees) {
   contract::TrainingJobSpec spec;
   spec.workers.count = degrees.pp * degrees.dp * degrees.tp;
   spec.model.size = contract::ModelSize{
-      .layers = 4, .hiddenSize = 16, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 24, .vocabularySize = 32};
+      .layers = 4, .hiddenSize = 16, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 24, .vocabularySize = 33};
   spec.data.sequenceLength = 6;
   spec.parallelism.pipeline = degrees.pp;
   spec.parallelism.tensor = degrees.tp;
