@@ -149,8 +149,7 @@ void check_sources(const std::string& at, const std::vector<Source>& sources, st
 
 void check_curriculum(const Curriculum& curriculum, Values& is) {
   const std::string at = "spec.data.curriculum";
-  is.unsupported(true, at, "curriculum");
-  is.items(at + ".stages", curriculum.stages.size(), 0, 32);
+  is.items(at + ".stages", curriculum.stages.size(), 1, 32);
   for (std::size_t i = 0; i < curriculum.stages.size(); ++i) {
     const auto& stage = curriculum.stages[i];
     const std::string here = at + ".stages[" + std::to_string(i) + "].";

@@ -65,6 +65,11 @@ class Oracle(unittest.TestCase):
     def test_several_weighted_sources_and_a_seed_are_the_same_bits(self):
         self.compare(job(SEVERAL, 40, seed=12345, schedule={"name": "Constant"}, max_norm=None))
 
+    def test_sequences_that_grow_on_the_way_are_the_same_bits(self):
+        for ends in ([{"untilStep": 5}, {"untilStep": 11}], [{"untilTokens": 1100}, {"untilTokens": 2400}], [{"untilEpoch": 0.1}, {"untilEpoch": 0.3}]):
+            with self.subTest(ends):
+                self.compare(job(CORPUS, 20, curriculum=[{**end, "sequenceLength": length} for end, length in zip(ends, (4, 16))]))
+
     def test_tied_embeddings_without_grouped_queries_are_the_same_bits(self):
         size = {"layers": 3, "hiddenSize": 48, "heads": 3, "feedForwardSize": 128, "vocabularySize": 256, "tieEmbeddings": True,
                 "ropeTheta": 500000.0, "normEpsilon": 1.0e-6}

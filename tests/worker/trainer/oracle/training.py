@@ -81,7 +81,8 @@ class Training:
         computed = {name: tensor.detach().half().requires_grad_() if self.half else tensor for name, tensor in self.parameters.items()}
         self.model = Llama(spec["model"]["size"], computed)
         self.scaler = torch.amp.GradScaler("cpu", enabled=self.half)
-        self.order = SampleOrder(spec["data"], self.training["seed"])
+        self.data = spec["data"]
+        self.order = SampleOrder(self.data, self.training["seed"])
         options = self.training["optimizer"]
         matrices = [tensor for tensor in self.parameters.values() if tensor.dim() > 1]
         vectors = [tensor for tensor in self.parameters.values() if tensor.dim() <= 1]
@@ -91,10 +92,19 @@ class Training:
         self.sum = balanced_sum if self.training.get("reduction", "Fast") == "Canonical" else running_sum
         self.steps_done = self.skipped = 0
 
+    def sequence_length(self):
+        """Of the step that comes: a stage lasts while the training has not come to its end; step is that step's number, counted from 1."""
+        step, samples = self.steps_done, sum(self.order.consumed)
+        for stage in self.data.get("curriculum", {}).get("stages", []):
+            if step <= stage.get("untilStep", 0) or samples * self.data["sequenceLength"] < stage.get("untilTokens", 0) or \
+                    samples < math.ceil(stage.get("untilEpoch", 0) * sum(self.order.sizes)):
+                return stage["sequenceLength"]
+        return self.data["sequenceLength"]
+
     def micro_batches(self):
-        count = self.training["globalBatchSize"]
+        count, length = self.training["globalBatchSize"], self.sequence_length()
         rows = torch.tensor([self.order.tokens(self.order.next()) for _ in range(count)])
-        return [(part[:, :-1], part[:, 1:]) for part in rows.split(self.micro_batch)]
+        return [(part[:, :-1].reshape(-1, length), part[:, 1:].reshape(-1, length)) for part in rows.split(self.micro_batch)]
 
     def gradients(self):
         """(loss, gradients by name) of the next global batch."""
