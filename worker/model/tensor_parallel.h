@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 
+#include "crds/contract/job.h"
 #include "worker/mesh/comm.h"
 
 namespace trainyard::model {
@@ -23,7 +24,8 @@ at::Tensor vocabulary_parallel_embedding(const at::Tensor& tokens_BT, const at::
 
 /// The sum over tokens of −ln softmax(logits)[target], where this rank has the logits of [first_class, first_class + logits.size(1)).
 ///   logits_NV FP32, targets_N int64   return a scalar, equal on every rank
+/// With `terms` its gradient is that of head_loss.h's loss_of_logits(), for no exchange more; all ranks have as many classes.
 at::Tensor vocabulary_parallel_cross_entropy(const at::Tensor& logits_NV, const at::Tensor& targets_N, std::int64_t first_class,
-                                             mesh::Comm& comm);
+                                             mesh::Comm& comm, const contract::Loss& terms = {});
 
 }  // namespace trainyard::model

@@ -115,16 +115,16 @@ class Training::Loop {
 
   bool told_to_stop() { return agree(mesh_, wish_of(around_.control())).stop >= 0; }
 
-  plan::StepsDone done() const { return {.steps = engine_.steps_done(), .samples = cursor_.samples}; }
+  plan::StepsDone so_far() const { return {.steps = engine_.steps_done(), .samples = cursor_.samples}; }
 
   void plan_steps() {
-    steps_ = data::planned_steps(spec_.training, stream_.samples_per_epoch(), spec_.data.sequenceLength, done());
+    steps_ = data::planned_steps(spec_.training, stream_.samples_per_epoch(), spec_.data.sequenceLength, so_far());
     engine_.set_steps(steps_);
   }
 
   /// The shape of this step's micro-batches; tells where it is another than the last step's.
   plan::MicroBatchShape next_shape() {
-    const std::int32_t length = plan::next_sequence_length(spec_, done(), stream_.samples_per_epoch());
+    const std::int32_t length = plan::next_sequence_length(spec_, so_far(), stream_.samples_per_epoch());
     if (sequence_length_ != 0 && length != sequence_length_) {
       notice(false, "SequenceLengthChanged",
              "from step " + std::to_string(engine_.steps_done() + 1) + " on sequences have " + std::to_string(length) +
@@ -149,11 +149,13 @@ class Training::Loop {
       const std::array<std::int64_t, 2> cut{shape.sequences, shape.sequence_length};
       return schedule::MicroBatch{read_batch.tokens_BT.view(cut), read_batch.targets_BT.view(cut)};
     };
-    const auto metrics = engine_.step({.micro_batches = static_cast<std::int32_t>(mine.ranges.size()),
-                                       .micro_batch_size = shape.sequences,
-                                       .sequence_length = shape.sequence_length,
-                                       .loss_tokens = batch * spec_.data.sequenceLength,
-                                       .read = read});
+    const auto metrics =
+        engine_.step({.micro_batches = static_cast<std::int32_t>(mine.ranges.size()),
+                      .micro_batch_size = shape.sequences,
+                      .sequence_length = shape.sequence_length,
+                      .loss_tokens = batch * spec_.data.sequenceLength,
+                      .read = read,
+                      .first_token = (cursor_.samples - batch + mine.ranges.front().first) * spec_.data.sequenceLength});
     if (metrics.skipped) {
       const auto compute = spec_.training.precision.compute;
       if (const auto words = notice_of_skipped(engine_.state(), compute)) notice(true, "StepSkipped", *words);
@@ -185,7 +187,7 @@ class Training::Loop {
     if (const auto& scale = engine_.state().loss_scale) out.lossScale = scale->scale;
     out.tokensPerSecond = meter_.tokens_per_second();
     out.mfu = meter_.mfu();
-    out.remainingSeconds = meter_.remaining_seconds(plan::steps_ahead(spec_, done(), steps_, stream_.samples_per_epoch()));
+    out.remainingSeconds = meter_.remaining_seconds(plan::steps_ahead(spec_, so_far(), steps_, stream_.samples_per_epoch()));
     out.updatedAt =
         contract::to_rfc3339(std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now()));
     return out;

@@ -79,7 +79,7 @@ class Training:
         self.parameters = {name: initial[name].requires_grad_() for name in sorted(initial)}
         self.half = self.training.get("precision", {}).get("compute") == "FP16"
         computed = {name: tensor.detach().half().requires_grad_() if self.half else tensor for name, tensor in self.parameters.items()}
-        self.model = Llama(spec["model"]["size"], computed)
+        self.model = Llama(spec["model"]["size"], computed, self.training.get("dropout", 0.0), self.training["seed"])
         self.scaler = torch.amp.GradScaler("cpu", enabled=self.half)
         self.data = spec["data"]
         self.order = SampleOrder(self.data, self.training["seed"])
@@ -90,7 +90,7 @@ class Training:
             [{"params": matrices, "weight_decay": options.get("weightDecay", 0.01)}, {"params": vectors, "weight_decay": 0.0}],
             betas=(options.get("beta1", 0.9), options.get("beta2", 0.999)), eps=options.get("epsilon", 1.0e-8))
         self.sum = balanced_sum if self.training.get("reduction", "Fast") == "Canonical" else running_sum
-        self.steps_done = self.skipped = 0
+        self.steps_done = self.skipped = self.tokens_done = 0
 
     def sequence_length(self):
         """Of the step that comes: a stage lasts while the training has not come to its end; step is that step's number, counted from 1."""
@@ -110,12 +110,18 @@ class Training:
         """(loss, gradients by name) of the next global batch."""
         batches = self.micro_batches()
         global_tokens = sum(tokens.numel() for tokens, _ in batches)
-        leaves = self.model.leaves
+        leaves, terms = self.model.leaves, self.training.get("loss")
         losses, parts = [], []
         for tokens, targets in batches:
-            logits = self.model.logits(tokens).float()
-            loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / global_tokens
-            parts.append([part.float() for part in torch.autograd.grad(self.scaler.scale(loss), list(leaves.values()))])
+            logits = self.model.logits(tokens, self.tokens_done).float().flatten(0, 1)
+            self.tokens_done += tokens.numel()
+            loss = functional.cross_entropy(logits, targets.flatten(), reduction="sum") / global_tokens
+            minimized = loss
+            if terms:
+                minimized = functional.cross_entropy(logits, targets.flatten(), reduction="sum",
+                                                     label_smoothing=terms.get("labelSmoothing", 0.0))
+                minimized = (minimized + terms.get("zLoss", 0.0) * logits.logsumexp(1).square().sum()) / global_tokens
+            parts.append([part.float() for part in torch.autograd.grad(self.scaler.scale(minimized), list(leaves.values()))])
             losses.append(loss.detach())
         summed = {name: self.sum(list(values)) for name, values in zip(leaves, zip(*parts))}
         if "tied head" in summed:
