@@ -315,6 +315,18 @@ struct LearningRateSchedule {
   bool operator==(const LearningRateSchedule&) const = default;
 };
 
+struct Loss {
+  double labelSmoothing = 0.0;
+  double zLoss = 0.0;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("labelSmoothing", self.labelSmoothing);
+    field("zLoss", self.zLoss);
+  }
+  bool operator==(const Loss&) const = default;
+};
+
 struct GradientClipping {
   double maxNorm = 1.0;
 
@@ -382,6 +394,8 @@ struct Training {
   std::int64_t seed = 1;
   Optimizer optimizer;
   LearningRateSchedule learningRateSchedule;
+  Loss loss;
+  double dropout = 0.0;
   std::optional<GradientClipping> gradientClipping;  // left out: no clipping
   Precision precision;
   ActivationCheckpointing activationCheckpointing;
@@ -396,6 +410,8 @@ struct Training {
     field("seed", self.seed);
     field("optimizer", self.optimizer);
     field("learningRateSchedule", self.learningRateSchedule);
+    field("loss", self.loss);
+    field("dropout", self.dropout);
     field("gradientClipping", self.gradientClipping);
     field("precision", self.precision);
     field("activationCheckpointing", self.activationCheckpointing);

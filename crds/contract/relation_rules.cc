@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <optional>
 #include <string_view>
+#include <vector>
 
 #include "crds/contract/rules.h"
 
@@ -130,6 +132,50 @@ void check_model(const TrainingJobSpec& spec, Findings& findings) {
       "must be at least 256, since data.tokenizer.kind Bytes makes 256 kinds of token of a text");
 }
 
+/// Whether `number_of(stage)` is larger in each stage than in the one before. Stages without the number are passed over.
+template <class NumberOf>
+bool grows(const std::vector<CurriculumStage>& stages, const NumberOf& number_of) {
+  decltype(number_of(stages.front())) before;
+  for (const auto& stage : stages) {
+    const auto number = number_of(stage);
+    if (number && before && *number <= *before) return false;
+    if (number) before = number;
+  }
+  return true;
+}
+
+void check_curriculum(const TrainingJobSpec& spec, Findings& findings) {
+  if (!spec.data.curriculum || spec.data.curriculum->stages.empty()) return;
+  const auto& stages = spec.data.curriculum->stages;
+  const std::string at = "spec.data.curriculum.stages";
+  bool all_divide = true, all_alike = true, all_end = true;
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const auto& stage = stages[i];
+    findings.expect(stage.untilEpoch.has_value() + stage.untilStep.has_value() + stage.untilTokens.has_value() == 1,
+                    at + "[" + to_string(i) + "]", "must have exactly one of untilEpoch, untilStep and untilTokens");
+    all_divide = all_divide && (stage.sequenceLength < 1 || spec.data.sequenceLength % stage.sequenceLength == 0);
+    all_alike = all_alike && stage.untilEpoch.has_value() == stages[0].untilEpoch.has_value() &&
+                stage.untilStep.has_value() == stages[0].untilStep.has_value() &&
+                stage.untilTokens.has_value() == stages[0].untilTokens.has_value();
+    const auto is_before = [](const auto& until, const auto& end) { return !until || !end || *until < *end; };
+    all_end = all_end && is_before(stage.untilEpoch, spec.training.epochs) && is_before(stage.untilStep, spec.training.steps) &&
+              is_before(stage.untilTokens, spec.training.tokens);
+  }
+  findings.expect(all_divide, at,
+                  "must have sequenceLengths that divide data.sequenceLength, so that its samples cut into whole sequences");
+  findings.expect(all_alike, at, "must all have the same of untilEpoch, untilStep and untilTokens");
+  findings.expect(grows(stages, [](const auto& stage) { return std::optional(stage.sequenceLength); }), at,
+                  "must have sequenceLengths that grow from stage to stage");
+  findings.expect(grows(stages, [](const auto& stage) { return stage.untilEpoch; }) &&
+                      grows(stages, [](const auto& stage) { return stage.untilStep; }) &&
+                      grows(stages, [](const auto& stage) { return stage.untilTokens; }),
+                  at, "must have ends (untilEpoch, untilStep or untilTokens) that grow from stage to stage");
+  findings.expect(
+      all_end, at,
+      "must end before the training does, below training.epochs, steps or tokens, since what is left trains on sequences "
+      "of data.sequenceLength");
+}
+
 /// What FP8 units and their scales need of the sizes of the layers' products.
 void check_fp8(const TrainingJobSpec& spec, Findings& findings) {
   const auto& precision = spec.training.precision;
@@ -193,6 +239,7 @@ std::vector<Problem> check_relations(const TrainingJobSpec& spec) {
   check_batch(spec, findings);
   check_model(spec, findings);
   check_training(spec.training, findings);
+  check_curriculum(spec, findings);
   check_fp8(spec, findings);
   findings.expect(!spec.evaluation || !spec.data.validation.empty(), "spec.data.validation",
                   "must have at least one source, since evaluation is set; add one, or leave evaluation out");

@@ -17,6 +17,7 @@ const std::map<std::string, std::vector<std::string>>& required_fields() {
       {"spec.data", {"train", "sequenceLength"}},
       {"spec.data.train[]", {"path"}},
       {"spec.data.validation[]", {"path"}},
+      {"spec.data.curriculum", {"stages"}},
       {"spec.data.curriculum.stages[]", {"sequenceLength"}},
       {"spec.training", {"globalBatchSize", "optimizer"}},
       {"spec.training.optimizer", {"learningRate"}},

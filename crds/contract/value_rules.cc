@@ -149,8 +149,7 @@ void check_sources(const std::string& at, const std::vector<Source>& sources, st
 
 void check_curriculum(const Curriculum& curriculum, Values& is) {
   const std::string at = "spec.data.curriculum";
-  is.unsupported(true, at, "curriculum");
-  is.items(at + ".stages", curriculum.stages.size(), 0, 32);
+  is.items(at + ".stages", curriculum.stages.size(), 1, 32);
   for (std::size_t i = 0; i < curriculum.stages.size(); ++i) {
     const auto& stage = curriculum.stages[i];
     const std::string here = at + ".stages[" + std::to_string(i) + "].";
@@ -198,6 +197,11 @@ void check_training(const Training& training, Values& is) {
   is.at_least(at + "learningRateSchedule.warmupSteps", schedule.warmupSteps, 0);
   if (schedule.decaySteps) is.at_least(at + "learningRateSchedule.decaySteps", *schedule.decaySteps, 1);
   is.within(at + "learningRateSchedule.minimum", schedule.minimum, 0, 1);
+  is.at_least(at + "loss.labelSmoothing", training.loss.labelSmoothing, 0);
+  is.below_one(at + "loss.labelSmoothing", training.loss.labelSmoothing);
+  is.within(at + "loss.zLoss", training.loss.zLoss, 0, 1);
+  is.at_least(at + "dropout", training.dropout, 0);
+  is.below_one(at + "dropout", training.dropout);
   if (training.gradientClipping) is.above_zero(at + "gradientClipping.maxNorm", training.gradientClipping->maxNorm);
   is.expect(!training.precision.fp8 || training.precision.compute == ComputePrecision::kFP8, at + "precision.fp8",
             "has a meaning for compute FP8 alone; leave it out");

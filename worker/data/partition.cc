@@ -1,7 +1,6 @@
 #include "worker/data/partition.h"
 
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
 
 namespace trainyard::data {
@@ -23,24 +22,18 @@ MicroBatches micro_batches(std::int64_t global_batch, std::int32_t data_degree, 
 
 namespace {
 
-/// Whole samples of so many epochs; bounded where no counter could hold them.
-std::int64_t samples_of(double epochs, std::int64_t samples_per_epoch) {
-  constexpr double kMost = 4611686018427387904.0;  // 2^62
-  return static_cast<std::int64_t>(std::min(kMost, std::ceil(epochs * static_cast<double>(samples_per_epoch))));
-}
-
 std::int64_t steps_for(std::int64_t amount, std::int64_t a_step) { return amount / a_step + (amount % a_step != 0 ? 1 : 0); }
 
 }  // namespace
 
 std::int64_t planned_steps(const contract::Training& training, std::int64_t samples_per_epoch, std::int32_t sequence_length,
-                           const StepsDone& done) {
+                           const plan::StepsDone& done) {
   if (training.steps) return *training.steps;
   if (!training.epochs && !training.tokens) throw std::invalid_argument("a training needs one of steps, epochs and tokens");
   const std::int64_t batch = training.globalBatchSize;
   const std::int64_t left =
       training.epochs
-          ? steps_for(std::max<std::int64_t>(0, samples_of(*training.epochs, samples_per_epoch) - done.samples), batch)
+          ? steps_for(std::max<std::int64_t>(0, plan::samples_of(*training.epochs, samples_per_epoch) - done.samples), batch)
           : steps_for(std::max<std::int64_t>(0, *training.tokens - done.samples * sequence_length), batch * sequence_length);
   return std::max<std::int64_t>(1, done.steps + left);
 }

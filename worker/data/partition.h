@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "crds/contract/job.h"
+#include "worker/plan/curriculum.h"
 
 namespace trainyard::data {
 
@@ -26,15 +27,9 @@ struct MicroBatches {
 /// Throws std::invalid_argument unless global_batch divides by data_degree · micro_batch and 0 <= data_rank < data_degree.
 MicroBatches micro_batches(std::int64_t global_batch, std::int32_t data_degree, std::int32_t data_rank, std::int64_t micro_batch);
 
-/// How far a training is, in whatever batches it came there.
-struct StepsDone {
-  std::int64_t steps = 0;
-  std::int64_t samples = 0;
-};
-
 /// The optimizer steps of a job from its start to its end: training.steps, or, with training.epochs or training.tokens, those done and
-/// as many as cover what is left, rounded up. `samples_per_epoch` is SampleStream's.
+/// as many as cover what is left, rounded up. `samples_per_epoch` is SampleStream's. A curriculum changes nothing about them.
 std::int64_t planned_steps(const contract::Training& training, std::int64_t samples_per_epoch, std::int32_t sequence_length,
-                           const StepsDone& done = {});
+                           const plan::StepsDone& done = {});
 
 }  // namespace trainyard::data

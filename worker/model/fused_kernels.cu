@@ -30,11 +30,11 @@ void by_type(const at::Tensor& x, const Body& body) {
 }
 
 template <class T, int kEach>
-void start_cross_entropy(const at::Tensor& logits_NV, const at::Tensor& targets_N, const at::Tensor& losses_N,
-                         bool with_gradient) {
+void start_cross_entropy(const at::Tensor& logits_NV, const at::Tensor& targets_N, const at::Tensor& losses_N, bool with_gradient,
+                         float smoothing, float z) {
   cross_entropy<T, kEach><<<static_cast<unsigned>(logits_NV.size(0)), kFusedThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
       logits_NV.data_ptr<T>(), targets_N.const_data_ptr<std::int64_t>(), losses_N.data_ptr<float>(), logits_NV.size(1),
-      with_gradient);
+      with_gradient, smoothing, z);
 }
 
 }  // namespace
@@ -111,16 +111,29 @@ void rotate_on_gpu(const at::Tensor& x_BTNH, const at::Tensor& cosine_TH, const 
 }
 
 void cross_entropy_on_gpu(const at::Tensor& logits_NV, const at::Tensor& targets_N, const at::Tensor& losses_N,
-                          bool with_gradient) {
+                          bool with_gradient, double label_smoothing, double z_loss) {
   if (logits_NV.numel() == 0) return;
+  const auto smoothing = static_cast<float>(label_smoothing), z = static_cast<float>(z_loss);
   by_type(logits_NV, [&](auto zero) {
     using T = decltype(zero);
     constexpr int kWide = Pack<T>::kSize;
     if (logits_NV.size(1) % kWide == 0) {
-      start_cross_entropy<T, kWide>(logits_NV, targets_N, losses_N, with_gradient);
+      start_cross_entropy<T, kWide>(logits_NV, targets_N, losses_N, with_gradient, smoothing, z);
     } else {
-      start_cross_entropy<T, 1>(logits_NV, targets_N, losses_N, with_gradient);
+      start_cross_entropy<T, 1>(logits_NV, targets_N, losses_N, with_gradient, smoothing, z);
     }
+  });
+}
+
+void dropout_on_gpu(const at::Tensor& x_BTD, const at::Tensor& out_BTD, const DropoutNumbers& numbers,
+                    const DropoutPlace& place) {
+  if (x_BTD.numel() == 0) return;
+  by_type(x_BTD, [&](auto zero) {
+    using T = decltype(zero);
+    const std::int64_t width = x_BTD.size(-1), fours = (width + 3) / 4, rows = x_BTD.numel() / width;
+    drop<<<blocks_of(rows * fours), kFusedThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+        x_BTD.const_data_ptr<T>(), out_BTD.data_ptr<T>(), rows, width, numbers.threshold, numbers.scale, place.first_token,
+        place.site, place.seed);
   });
 }
 

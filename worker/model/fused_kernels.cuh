@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "worker/model/philox.h"
+
 namespace trainyard::model {
 
 /// Threads a block of the grid, in all kernels.
@@ -180,6 +182,23 @@ static __global__ void rotate_halves(const T* x, const T* cosine, const T* sine,
   *reinterpret_cast<Pack<T>*>(out + low_at + half) = out_high;
 }
 
+/// A thread has four neighbouring features of a token, the words of one philox(). See dropout.h.
+template <class T>
+static __global__ void drop(const T* x, T* out, std::int64_t rows, std::int64_t width, std::uint32_t threshold, float scale,
+                            std::int64_t first_token, std::uint32_t site, std::uint64_t seed) {
+  const std::int64_t fours = (width + 3) / 4, thread = static_cast<std::int64_t>(blockIdx.x) * kFusedThreads + threadIdx.x;
+  if (thread >= rows * fours) return;
+  const std::int64_t row = thread / fours, four = thread % fours;
+  const auto token = static_cast<std::uint64_t>(first_token + row);
+  const PhiloxWords words = philox(
+      {{static_cast<std::uint32_t>(token), static_cast<std::uint32_t>(token >> 32), static_cast<std::uint32_t>(four), site}},
+      seed);
+  for (std::int64_t i = 0; i < 4 && 4 * four + i < width; ++i) {
+    const std::int64_t at = row * width + 4 * four + i;
+    out[at] = words.at[i] < threshold ? static_cast<T>(0.0f) : static_cast<T>(static_cast<float>(x[at]) * scale);
+  }
+}
+
 /// The largest of some numbers, and the sum of e^(number - largest).
 struct LogSum {
   float most;
@@ -198,9 +217,10 @@ struct alignas(sizeof(T) * kEach) Piece {
 };
 
 /// One block of the grid a token. kEach: neighbouring classes that a thread reads at once; V must be a multiple of it.
+/// The gradient is softmax · (1 + 2z · logsumexp) − (1 − smoothing) · [class = target] − smoothing / classes.
 template <class T, int kEach>
 static __global__ void cross_entropy(T* logits, const std::int64_t* targets, float* losses, std::int64_t classes,
-                                     bool with_gradient) {
+                                     bool with_gradient, float smoothing, float z) {
   __shared__ LogSum parts[kFusedThreads];
   T* const row = logits + static_cast<std::int64_t>(blockIdx.x) * classes;
   const std::int64_t target = targets[blockIdx.x];
@@ -224,12 +244,13 @@ static __global__ void cross_entropy(T* logits, const std::int64_t* targets, flo
   if (me == 0) losses[blockIdx.x] = logf(all.sum) - (static_cast<float>(row[target]) - all.most);
   __syncthreads();
   if (!with_gradient) return;
-  const float inverse = 1.0f / all.sum;
+  const float inverse = 1.0f / all.sum, of_share = 1.0f + 2.0f * z * (all.most + logf(all.sum));
+  const float of_target = 1.0f - smoothing, of_each = smoothing / static_cast<float>(classes);
   for (std::int64_t at = static_cast<std::int64_t>(me) * kEach; at < classes; at += std::int64_t{kFusedThreads} * kEach) {
     auto piece = *reinterpret_cast<const Piece<T, kEach>*>(row + at);
     for (int i = 0; i < kEach; ++i) {
       const float share = expf(static_cast<float>(piece.at[i]) - all.most) * inverse;
-      piece.at[i] = static_cast<T>(share - (at + i == target ? 1.0f : 0.0f));
+      piece.at[i] = static_cast<T>(share * of_share - (at + i == target ? of_target : 0.0f) - of_each);
     }
     *reinterpret_cast<Piece<T, kEach>*>(row + at) = piece;
   }

@@ -7,6 +7,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "worker/model/dropout.h"
+
 namespace trainyard::model {
 
 /// The same numbers as the kernels read them: contiguous, and beginning at a whole piece of 16 bytes, as a view need not. Mostly `x` itself.
@@ -36,9 +38,13 @@ bool can_rotate_on_gpu(const at::Tensor& x);
 void rotate_on_gpu(const at::Tensor& x_BTNH, const at::Tensor& cosine_TH, const at::Tensor& sine_TH, const at::Tensor& out_BTNH,
                    bool back);
 
-/// losses_N = logsumexp(logits) - logits[target], FP32. `with_gradient`: logits become softmax(logits) - [class = target], rounded once.
-/// Contiguous. Reads logits twice and writes them once. Source of the one-pass maximum and sum: Milakov and Gimelshein, arXiv:1805.02867.
+/// losses_N = logsumexp(logits) - logits[target], FP32. `with_gradient`: logits become the gradient of head_loss.h's loss_of_logits(), without
+/// terms softmax(logits) - [class = target], rounded once. Contiguous. Reads logits twice and writes them once. Source of the one-pass
+/// maximum and sum: Milakov and Gimelshein, arXiv:1805.02867.
 void cross_entropy_on_gpu(const at::Tensor& logits_NV, const at::Tensor& targets_N, const at::Tensor& losses_N,
-                          bool with_gradient);
+                          bool with_gradient, double label_smoothing = 0, double z_loss = 0);
+
+/// dropout.h's, of contiguous tensors.
+void dropout_on_gpu(const at::Tensor& x_BTD, const at::Tensor& out_BTD, const DropoutNumbers& numbers, const DropoutPlace& place);
 
 }  // namespace trainyard::model

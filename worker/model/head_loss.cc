@@ -34,23 +34,26 @@ struct Gradients {
   }
 };
 
-at::Tensor chunked(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, Gradients* gradients) {
+at::Tensor chunked(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, const contract::Loss& terms,
+                   Gradients* gradients) {
   const std::int64_t count = x.size(0), chunk = loss_chunk(x.size(1));
   const at::Tensor losses = at::empty({count}, x.options().dtype(at::kFloat));
   for (std::int64_t first = 0; first < count; first += chunk) {
     const std::int64_t rows = std::min(chunk, count - first);
     const at::Tensor part = x.narrow(0, first, rows), logits = at::mm(part, weight.t());
-    cross_entropy_on_gpu(logits, targets.narrow(0, first, rows), losses.narrow(0, first, rows), gradients != nullptr);
+    cross_entropy_on_gpu(logits, targets.narrow(0, first, rows), losses.narrow(0, first, rows), gradients != nullptr,
+                         terms.labelSmoothing, terms.zLoss);
     if (gradients != nullptr) gradients->add(first, logits, part, weight);
   }
   return losses.sum();
 }
 
 struct HeadLoss : torch::autograd::Function<HeadLoss> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets,
+                            const contract::Loss& terms) {
     const auto options = x.options().dtype(at::kFloat);
     Gradients gradients{at::empty(x.sizes(), options), at::empty(weight.sizes(), options)};
-    const at::Tensor loss = chunked(x, weight, targets, &gradients);
+    const at::Tensor loss = chunked(x, weight, targets, terms, &gradients);
     context->save_for_backward({gradients.x_ND, gradients.weight_VD});
     context->saved_data["type"] = x.scalar_type();
     return loss;
@@ -63,22 +66,39 @@ struct HeadLoss : torch::autograd::Function<HeadLoss> {
       at::Tensor out = at::empty(gradient.sizes(), gradient.options().dtype(type));
       return at::mul_out(out, gradient, upstream[0]);
     };
-    return {scaled(saved[0]), scaled(saved[1]), {}};
+    return {scaled(saved[0]), scaled(saved[1]), {}, {}};
   }
 };
 
 }  // namespace
 #endif
 
-at::Tensor head_loss(const at::Tensor& x, const at::Tensor& weight_VD, const at::Tensor& targets_N) {
+at::Tensor head_loss(const at::Tensor& x, const at::Tensor& weight_VD, const at::Tensor& targets_N, const contract::Loss& terms) {
 #ifdef TRAINYARD_CUDA
   if (x.is_cuda()) {
     const bool trains = at::GradMode::is_enabled() && (x.requires_grad() || weight_VD.requires_grad());
     const at::Tensor x_ND = x.flatten(0, -2).contiguous(), targets = targets_N.contiguous();
-    return trains ? HeadLoss::apply(x_ND, weight_VD, targets) : chunked(x_ND, weight_VD, targets, nullptr);
+    return trains ? HeadLoss::apply(x_ND, weight_VD, targets, terms) : chunked(x_ND, weight_VD, targets, terms, nullptr);
   }
 #endif
-  return at::cross_entropy_loss(at::linear(x, weight_VD).flatten(0, -2).to(at::kFloat), targets_N, {}, at::Reduction::Sum);
+  return loss_of_logits(at::linear(x, weight_VD).flatten(0, -2).to(at::kFloat), targets_N, terms);
+}
+
+at::Tensor loss_of_logits(const at::Tensor& logits_NV, const at::Tensor& targets_N, const contract::Loss& terms) {
+  if (terms == contract::Loss{} || !at::GradMode::is_enabled()) {
+    return at::cross_entropy_loss(logits_NV, targets_N, {}, at::Reduction::Sum);
+  }
+  // As cross_entropy_loss() does it with label smoothing, operation by operation.
+  const at::Tensor log_shares_NV = at::log_softmax(logits_NV, 1);
+  const at::Tensor cross_entropy = at::nll_loss(log_shares_NV, targets_N, {}, at::Reduction::Sum);
+  at::Tensor minimized = cross_entropy;
+  if (terms.labelSmoothing > 0) {
+    const auto classes = static_cast<double>(logits_NV.size(1));
+    minimized = (1 - terms.labelSmoothing) * cross_entropy + (-log_shares_NV.sum(1)).sum() * (terms.labelSmoothing / classes);
+  }
+  if (terms.zLoss > 0) minimized = minimized + logits_NV.logsumexp(1).square().sum() * terms.zLoss;
+  // Nothing is added to the value, and the whole gradient to its gradient.
+  return cross_entropy.detach() + (minimized - minimized.detach());
 }
 
 }  // namespace trainyard::model

@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "worker/model/dropout.h"
 #include "worker/model/fp8.h"
 #include "worker/model/head_loss.h"
 #include "worker/model/rms_norm.h"
@@ -35,6 +36,9 @@ LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parame
     : size_(size),
       mesh_(mesh),
       recompute_(training.activationCheckpointing.mode),
+      loss_(training.loss),
+      dropout_(training.dropout),
+      seed_(static_cast<std::uint64_t>(training.seed)),
       head_width_(plan::head_width(size)),
       first_class_(plan::classes_of(size.vocabularySize, mesh.layout().degrees().tp, mesh.at().tp).first) {
   allow_recomputation();
@@ -48,7 +52,8 @@ LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parame
     const auto get = [&, at = "model.layers." + std::to_string(i) + "."](const char* name) {
       return parameters.variable(at + name + ".weight");
     };
-    layers_.push_back({.input_norm = get("input_layernorm"),
+    layers_.push_back({.index = i,
+                       .input_norm = get("input_layernorm"),
                        .q = get("self_attn.q_proj"),
                        .k = get("self_attn.k_proj"),
                        .v = get("self_attn.v_proj"),
@@ -66,34 +71,44 @@ LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parame
   uses_ = uses_of(size, parameters, range, is_first(), is_last());
 }
 
-at::Tensor LlamaStage::forward(const at::Tensor& input) {
+at::Tensor LlamaStage::forward(const at::Tensor& input, std::optional<std::int64_t> first_token) {
   at::Tensor x_BTD = input;
   if (is_first()) {
     uses_.before_look_up();
     x_BTD = mesh_.tensor().size() == 1 ? at::embedding(embedding_VD, input)
                                        : vocabulary_parallel_embedding(input, embedding_VD, first_class_, mesh_.tensor());
     uses_.after_look_up();
+    x_BTD = dropped(x_BTD, 0, first_token);
   }
   for (std::size_t use = uses_.first(); const auto& layer : layers_) {
     x_BTD = uses_.enter(x_BTD, use);
     if (recompute_ == contract::RecomputeMode::kFull) {
-      x_BTD = recomputed([this, &layer](const Tensors& in) { return Tensors{decode(layer, in[0])}; }, {x_BTD})[0];
+      x_BTD = recomputed([this, &layer, first_token](const Tensors& in) { return Tensors{decode(layer, in[0], first_token)}; },
+                         {x_BTD})[0];
     } else {
-      x_BTD = decode(layer, x_BTD);
+      x_BTD = decode(layer, x_BTD, first_token);
     }
     x_BTD = uses_.leave(x_BTD, use++);
   }
   return x_BTD;
 }
 
-at::Tensor LlamaStage::decode(const Layer& layer, const at::Tensor& x_BTD) {
+at::Tensor LlamaStage::decode(const Layer& layer, const at::Tensor& x_BTD, std::optional<std::int64_t> first_token) {
+  const auto sites = dropout_sites(layer.index);
   const auto run = [&](const Block& part, const Tensors& in) {
     return recompute_ == contract::RecomputeMode::kSelective ? recomputed(part, in) : part(in);
   };
   const Tensors q_k_v = run([this, &layer](const Tensors& in) { return project(layer, in[0]); }, {x_BTD});
-  const at::Tensor middle_BTD = x_BTD + run([this, &layer](const Tensors& in) { return Tensors{attend(layer, in)}; }, q_k_v)[0];
+  const auto attended = [&] { return run([this, &layer](const Tensors& in) { return Tensors{attend(layer, in)}; }, q_k_v)[0]; };
+  const at::Tensor middle_BTD = x_BTD + dropped(attended(), sites.attention, first_token);
   const Tensors gate_up = run([this, &layer](const Tensors& in) { return open(layer, in[0]); }, {middle_BTD});
-  return middle_BTD + run([this, &layer](const Tensors& in) { return Tensors{close(layer, in)}; }, gate_up)[0];
+  const auto fed = [&] { return run([this, &layer](const Tensors& in) { return Tensors{close(layer, in)}; }, gate_up)[0]; };
+  return middle_BTD + dropped(fed(), sites.feed_forward, first_token);
+}
+
+at::Tensor LlamaStage::dropped(const at::Tensor& x_BTD, std::uint32_t site, std::optional<std::int64_t> first_token) const {
+  if (dropout_ <= 0 || !first_token) return x_BTD;
+  return dropout(x_BTD, dropout_, {.seed = seed_, .site = site, .first_token = *first_token});
 }
 
 at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& targets_BT) {
@@ -108,10 +123,10 @@ at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& 
 at::Tensor LlamaStage::cross_entropy(const at::Tensor& in_BTD, const at::Tensor& targets_N) {
   const bool is_whole = mesh_.tensor().size() == 1;
   // On a GPU the head's gradient comes with the loss, also where the others' come late: every schedule computes the same bits.
-  if (is_whole && (late_ == nullptr || in_BTD.is_cuda())) return head_loss(in_BTD, head_VD, targets_N);
+  if (is_whole && (late_ == nullptr || in_BTD.is_cuda())) return head_loss(in_BTD, head_VD, targets_N, loss_);
   const at::Tensor logits_NV = linear(in_BTD, head_VD).flatten(0, 1).to(at::kFloat);
-  if (is_whole) return at::cross_entropy_loss(logits_NV, targets_N, {}, at::Reduction::Sum);
-  return vocabulary_parallel_cross_entropy(logits_NV, targets_N, first_class_, mesh_.tensor());
+  if (is_whole) return loss_of_logits(logits_NV, targets_N, loss_);
+  return vocabulary_parallel_cross_entropy(logits_NV, targets_N, first_class_, size_.vocabularySize, mesh_.tensor(), loss_);
 }
 
 Tensors LlamaStage::project(const Layer& layer, const at::Tensor& x_BTD) {

@@ -38,17 +38,23 @@ class LlamaStage {
   void split_backward(LateWeights& late) { late_ = &late; }
 
   /// The first part takes tokens [B, T] int64, the others the part before's activations [B, T, D]; returns activations [B, T, D].
-  at::Tensor forward(const at::Tensor& input);
+  /// `first_token`: the number of the first token among all of the training, row after row, by which training.dropout drops; without it,
+  /// as in an evaluation, nothing is dropped.
+  at::Tensor forward(const at::Tensor& input, std::optional<std::int64_t> first_token = std::nullopt);
 
-  /// Of the last part: the sum over all tokens of the cross entropy in nats, an FP32 scalar; logits are FP32 for it.
+  /// Of the last part: the sum over all tokens of the cross entropy in nats, an FP32 scalar; logits are FP32 for it. Its gradient has
+  /// training.loss's terms in it (head_loss.h).
   at::Tensor loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& targets_BT);
 
  private:
   struct Layer {
+    std::int32_t index = 0;  // in the whole model
     at::Tensor input_norm, q, k, v, o, post_norm, gate, up, down;
   };
   at::Tensor cross_entropy(const at::Tensor& in_BTD, const at::Tensor& targets_N);
-  at::Tensor decode(const Layer& layer, const at::Tensor& x_BTD);
+  /// `first_token`: as of forward(); by value, since a layer may be computed again when another micro-batch has passed.
+  at::Tensor decode(const Layer& layer, const at::Tensor& x_BTD, std::optional<std::int64_t> first_token);
+  at::Tensor dropped(const at::Tensor& x_BTD, std::uint32_t site, std::optional<std::int64_t> first_token) const;
   // The four parts of a layer, each up to the next product with weights whose outputs Selective keeps.
   Tensors project(const Layer& layer, const at::Tensor& x_BTD);
   at::Tensor attend(const Layer& layer, const Tensors& q_k_v);
@@ -64,6 +70,9 @@ class LlamaStage {
   contract::ModelSize size_;
   mesh::Mesh& mesh_;
   contract::RecomputeMode recompute_;
+  contract::Loss loss_;
+  double dropout_;
+  std::uint64_t seed_;
   std::optional<contract::Fp8Recipe> fp8_;
   std::int64_t head_width_;
   std::int64_t first_class_;  // of those that this rank has

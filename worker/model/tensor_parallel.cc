@@ -47,7 +47,7 @@ struct Leave : torch::autograd::Function<Leave> {
 
 struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& logits_NV, const at::Tensor& targets_N,
-                            std::int64_t first_class, mesh::Comm* comm) {
+                            std::int64_t first_class, std::int64_t num_classes, mesh::Comm* comm, const contract::Loss& terms) {
     at::Tensor most_N1 = logits_NV.amax(-1, true);
     comm->all_reduce(most_N1, mesh::ReduceOp::kMax);
     at::Tensor shifted_NV = logits_NV - most_N1;
@@ -59,15 +59,21 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
     // One exchange for both: the sum of exponentials, and the target's logit, which one rank has and the others give as 0.
     at::Tensor both_N2 = at::cat({exponents_NV.sum(-1, true), picked_N1}, -1);
     comm->all_reduce(both_N2, mesh::ReduceOp::kSum);
-    const at::Tensor total_N1 = both_N2.narrow(-1, 0, 1);
-    context->save_for_backward({exponents_NV.div_(total_N1), index_N1, mine_N});
-    return (total_N1.log() - both_N2.narrow(-1, 1, 1)).sum();
+    const at::Tensor total_N1 = both_N2.narrow(-1, 0, 1), log_total_N1 = total_N1.log();
+    const at::Tensor log_sum_N1 = terms.zLoss > 0 ? log_total_N1 + most_N1 : at::Tensor();
+    context->save_for_backward({exponents_NV.div_(total_N1), index_N1, mine_N, log_sum_N1});
+    context->saved_data["smoothing"] = terms.labelSmoothing;
+    context->saved_data["z"] = terms.zLoss;
+    context->saved_data["classes"] = num_classes;
+    return (log_total_N1 - both_N2.narrow(-1, 1, 1)).sum();
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    at::Tensor gradient_NV = saved[0].clone();
-    gradient_NV.scatter_add_(-1, saved[1], saved[2].unsqueeze(-1).to(gradient_NV.dtype()).neg());
-    return {gradient_NV.mul_(gradients[0]), {}, {}, {}};
+    const double smoothing = context->saved_data["smoothing"].toDouble(), z = context->saved_data["z"].toDouble();
+    at::Tensor gradient_NV = z > 0 ? saved[0] * (1 + 2 * z * saved[3]) : saved[0].clone();
+    gradient_NV.scatter_add_(-1, saved[1], saved[2].unsqueeze(-1).to(gradient_NV.dtype()).mul_(smoothing - 1));
+    if (smoothing > 0) gradient_NV.sub_(smoothing / static_cast<double>(context->saved_data["classes"].toInt()));
+    return {gradient_NV.mul_(gradients[0]), {}, {}, {}, {}, {}};
   }
 };
 
@@ -86,8 +92,8 @@ at::Tensor vocabulary_parallel_embedding(const at::Tensor& tokens_BT, const at::
 }
 
 at::Tensor vocabulary_parallel_cross_entropy(const at::Tensor& logits_NV, const at::Tensor& targets_N, std::int64_t first_class,
-                                             mesh::Comm& comm) {
-  return CrossEntropy::apply(logits_NV, targets_N, first_class, &comm);
+                                             std::int64_t num_classes, mesh::Comm& comm, const contract::Loss& terms) {
+  return CrossEntropy::apply(logits_NV, targets_N, first_class, num_classes, &comm, terms);
 }
 
 }  // namespace trainyard::model

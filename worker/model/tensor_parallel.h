@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 
+#include "crds/contract/job.h"
 #include "worker/mesh/comm.h"
 
 namespace trainyard::model {
@@ -21,9 +22,11 @@ at::Tensor leave_parallel(const at::Tensor& x, mesh::Comm& comm);
 at::Tensor vocabulary_parallel_embedding(const at::Tensor& tokens_BT, const at::Tensor& weight_VD, std::int64_t first_row,
                                          mesh::Comm& comm);
 
-/// The sum over tokens of −ln softmax(logits)[target], where this rank has the logits of [first_class, first_class + logits.size(1)).
+/// The sum over tokens of −ln softmax(logits)[target], where this rank has the logits of [first_class, first_class + logits.size(1)) of
+/// `num_classes`.
 ///   logits_NV FP32, targets_N int64   return a scalar, equal on every rank
+/// With `terms` its gradient is that of head_loss.h's loss_of_logits(), for no exchange more.
 at::Tensor vocabulary_parallel_cross_entropy(const at::Tensor& logits_NV, const at::Tensor& targets_N, std::int64_t first_class,
-                                             mesh::Comm& comm);
+                                             std::int64_t num_classes, mesh::Comm& comm, const contract::Loss& terms = {});
 
 }  // namespace trainyard::model

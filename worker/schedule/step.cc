@@ -139,7 +139,9 @@ void StepRunner::forward(const plan::PipelineOp& op, const StepInput& input, InF
   auto& chunk = chunks_.at(static_cast<std::size_t>(op.chunk));
   MicroBatch batch;
   if (chunk.is_first() || chunk.is_last()) batch = input.read(op.micro_batch);
-  flight.output = chunk.forward(chunk.is_first() ? on_device(batch.tokens_BT, mesh_.device()) : flight.input);
+  std::optional<std::int64_t> first_token = input.first_token;
+  if (first_token) *first_token += op.micro_batch * input.micro_batch_size * input.sequence_length;
+  flight.output = chunk.forward(chunk.is_first() ? on_device(batch.tokens_BT, mesh_.device()) : flight.input, first_token);
   if (!chunk.is_last()) return;
   flight.output = chunk.loss_sum(flight.output, on_device(batch.targets_BT, mesh_.device()));
   if (loss_sum != nullptr) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -36,6 +37,9 @@ struct StepInput {
   std::int64_t sequence_length = 0;
   std::int64_t loss_tokens = 0;  // targets of all data ranks: what the loss is the mean over
   ReadMicroBatch read;
+  /// The number, among all tokens of the training, of the first one of this data rank's first micro-batch, whose others follow: what dropout
+  /// depends on. Nothing is dropped without it.
+  std::optional<std::int64_t> first_token = std::nullopt;
   double loss_scale =
       1.0;  // what each loss is multiplied with before backward; gradients, not the loss, come back with it in them
 };

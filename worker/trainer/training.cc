@@ -1,5 +1,6 @@
 #include "worker/trainer/training.h"
 
+#include <array>
 #include <chrono>
 #include <cmath>
 
@@ -9,6 +10,7 @@
 #include "worker/checkpoint/identity.h"
 #include "worker/data/partition.h"
 #include "worker/data/sample_stream.h"
+#include "worker/plan/curriculum.h"
 #include "worker/trainer/device_name.h"
 #include "worker/trainer/engine.h"
 #include "worker/trainer/evaluation.h"
@@ -50,7 +52,7 @@ class Training::Loop {
         cursor_(stream_.begin()),
         steps_(data::planned_steps(spec_.training, stream_.samples_per_epoch(), spec_.data.sequenceLength)),
         engine_(spec_, mesh, steps_),
-        meter_(spec_, steps_, mesh.layout().world_size(), device_name(mesh.device())) {
+        meter_(spec_, mesh.layout().world_size(), device_name(mesh.device())) {
     if (spec_.evaluation) {
       validation_.emplace("data.validation", spec_.data.validation, spec_.data.sequenceLength, spec_.model.size->vocabularySize);
     }
@@ -76,7 +78,7 @@ class Training::Loop {
       if (spec_.evaluation && (done % spec_.evaluation->everySteps == 0 || done == steps_)) {
         losses_.validation = evaluate(spec_, *validation_, engine_, mesh_);
       }
-      meter_.step_done(around_.seconds());
+      meter_.step_done(around_.seconds(), sequence_length_);
       report(metrics);
       const Wish wish = agree(mesh_, wish_of(around_.control()));
       if (done < steps_ && saves.after_step(done, wish, take, !metrics.skipped)) return Outcome::kStopped;
@@ -105,7 +107,7 @@ class Training::Loop {
     cursor_ = state.value.cursor;
     losses_ = {.training = state.value.loss, .validation = state.value.validationLoss};
     engine_.resume(engine_state_of(state.value, loaded->step));
-    plan_steps({.steps = loaded->step, .samples = cursor_.samples});
+    plan_steps();
     for (const auto& why : loaded->skipped) notice(true, "CheckpointCorrupt", why);
     for (const auto& change : changes_since(state.value, config_)) notice(false, "ResumedWithChanges", change);
     notice(false, "Resumed", "training goes on from step " + std::to_string(loaded->step) + ", " + loaded->path);
@@ -113,10 +115,23 @@ class Training::Loop {
 
   bool told_to_stop() { return agree(mesh_, wish_of(around_.control())).stop >= 0; }
 
-  void plan_steps(const data::StepsDone& done) {
-    steps_ = data::planned_steps(spec_.training, stream_.samples_per_epoch(), spec_.data.sequenceLength, done);
+  plan::StepsDone so_far() const { return {.steps = engine_.steps_done(), .samples = cursor_.samples}; }
+
+  void plan_steps() {
+    steps_ = data::planned_steps(spec_.training, stream_.samples_per_epoch(), spec_.data.sequenceLength, so_far());
     engine_.set_steps(steps_);
-    meter_.set_steps(steps_);
+  }
+
+  /// The shape of this step's micro-batches; tells where it is another than the last step's.
+  plan::MicroBatchShape next_shape() {
+    const std::int32_t length = plan::next_sequence_length(spec_, so_far(), stream_.samples_per_epoch());
+    if (sequence_length_ != 0 && length != sequence_length_) {
+      notice(false, "SequenceLengthChanged",
+             "from step " + std::to_string(engine_.steps_done() + 1) + " on sequences have " + std::to_string(length) +
+                 " tokens, before that " + std::to_string(sequence_length_) + " (data.curriculum)");
+    }
+    sequence_length_ = length;
+    return plan::micro_batch_shape(spec_, length);
   }
 
   void notice(bool warning, const char* reason, const std::string& message) {
@@ -125,18 +140,22 @@ class Training::Loop {
 
   StepMetrics step() {
     const std::int64_t batch = spec_.training.globalBatchSize;
+    const auto shape = next_shape();
     const auto samples = stream_.next(cursor_, batch);
     const auto mine = data::micro_batches(batch, mesh_.layout().degrees().dp, mesh_.at().dp, spec_.parallelism.microBatchSize);
     const auto read = [&](std::int32_t i) {
       const auto& range = mine.ranges.at(static_cast<std::size_t>(i));
       const auto read_batch = stream_.read({samples.data() + range.first, static_cast<std::size_t>(range.count)});
-      return schedule::MicroBatch{read_batch.tokens_BT, read_batch.targets_BT};
+      const std::array<std::int64_t, 2> cut{shape.sequences, shape.sequence_length};
+      return schedule::MicroBatch{read_batch.tokens_BT.view(cut), read_batch.targets_BT.view(cut)};
     };
-    const auto metrics = engine_.step({.micro_batches = static_cast<std::int32_t>(mine.ranges.size()),
-                                       .micro_batch_size = spec_.parallelism.microBatchSize,
-                                       .sequence_length = spec_.data.sequenceLength,
-                                       .loss_tokens = batch * spec_.data.sequenceLength,
-                                       .read = read});
+    const auto metrics =
+        engine_.step({.micro_batches = static_cast<std::int32_t>(mine.ranges.size()),
+                      .micro_batch_size = shape.sequences,
+                      .sequence_length = shape.sequence_length,
+                      .loss_tokens = batch * spec_.data.sequenceLength,
+                      .read = read,
+                      .first_token = (cursor_.samples - batch + mine.ranges.front().first) * spec_.data.sequenceLength});
     if (metrics.skipped) {
       const auto compute = spec_.training.precision.compute;
       if (const auto words = notice_of_skipped(engine_.state(), compute)) notice(true, "StepSkipped", *words);
@@ -168,7 +187,7 @@ class Training::Loop {
     if (const auto& scale = engine_.state().loss_scale) out.lossScale = scale->scale;
     out.tokensPerSecond = meter_.tokens_per_second();
     out.mfu = meter_.mfu();
-    out.remainingSeconds = meter_.remaining_seconds(out.step);
+    out.remainingSeconds = meter_.remaining_seconds(plan::steps_ahead(spec_, so_far(), steps_, stream_.samples_per_epoch()));
     out.updatedAt =
         contract::to_rfc3339(std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now()));
     return out;
@@ -188,6 +207,7 @@ class Training::Loop {
   data::SampleStream stream_;
   data::Cursor cursor_;
   std::int64_t steps_;
+  std::int32_t sequence_length_ = 0;  // of the last step; 0 before the first
   Engine engine_;
   ProgressMeter meter_;
   std::optional<data::SampleSet> validation_;

@@ -7,6 +7,8 @@
 namespace trainyard::data {
 namespace {
 
+using plan::StepsDone;
+
 TEST(MicroBatches, CoverTheGlobalBatchInTheSameOrderInEveryLayoutOfUpToEightRanks) {
   for (std::int32_t dp = 1; dp <= 8; ++dp) {
     for (std::int32_t pp = 1; dp * pp <= 8; ++pp) {

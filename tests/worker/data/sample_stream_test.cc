@@ -45,6 +45,13 @@ TEST_F(SampleStreamTest, CutsSourcesAtTheStrideOfTheSequenceLengthWithTargetsOne
   EXPECT_EQ(batch.tokens_BT.scalar_type(), at::kLong);
 }
 
+TEST_F(SampleStreamTest, CutsASampleIntoTheShorterSequencesOfACurriculum) {
+  const SampleSet whole("data.train", data_.train, 4, 256), halves("data.train", data_.train, 2, 256);
+  const auto batch = whole.read(3, 2), wanted = halves.read(6, 4);  // of the first source, whose places are the same
+  EXPECT_TRUE(batch.tokens_BT.view({4, 2}).equal(wanted.tokens_BT));
+  EXPECT_TRUE(batch.targets_BT.view({4, 2}).equal(wanted.targets_BT));
+}
+
 TEST_F(SampleStreamTest, ReadsEachSampleOnceInAnEvaluation) {
   const SampleSet set("data.validation", data_.validation, 4, 256);
   std::set<SampleId> seen;

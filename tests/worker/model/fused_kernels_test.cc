@@ -7,6 +7,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "worker/model/dropout.h"
+#include "worker/model/head_loss.h"
 #include "worker/model/rotary.h"
 
 namespace trainyard::model {
@@ -102,17 +104,24 @@ TYPED_TEST(FusedKernels, RotationIsThatOfTheOperationsForwardAndBack) {
 TYPED_TEST(FusedKernels, CrossEntropyAndItsGradientAreThoseOfTheOperations) {
   constexpr auto kType = c10::CppTypeToScalarType<TypeParam>::value;
   constexpr int kWide = Pack<TypeParam>::kSize;
-  for (const std::int64_t classes : {16, 4096, 5000}) {
+  struct Case {
+    std::int64_t classes = 0;
+    contract::Loss terms;
+  };
+  const contract::Loss both{.labelSmoothing = 0.1, .zLoss = 0.02}, z_loss{.labelSmoothing = 0, .zLoss = 0.02};
+  for (const Case& one : {Case{16, {}}, Case{4096, {}}, Case{5000, {}}, Case{16, both}, Case{5000, both}, Case{4096, z_loss}}) {
+    const std::int64_t classes = one.classes;
+    const contract::Loss terms = one.terms;
     const at::Tensor logits = mixed({3, classes}, kType);
     const at::Tensor targets = at::tensor({std::int64_t{0}, classes - 1, classes / 2}, at::kLong);
     const at::Tensor full = logits.to(at::kFloat).requires_grad_();
     const at::Tensor wanted = at::cross_entropy_loss(full, targets, {}, at::Reduction::None);
-    wanted.sum().backward();
+    loss_of_logits(full, targets, terms).backward();
     const auto by_kernel = [&](auto kernel, bool with_gradient) {
       at::Tensor scratch = logits.clone(), losses = at::full({3}, -1, at::kFloat);
       cuda_on_cpu::launch(3, kFusedThreads, [&] {
         kernel(scratch.data_ptr<TypeParam>(), targets.const_data_ptr<std::int64_t>(), losses.data_ptr<float>(), classes,
-               with_gradient);
+               with_gradient, static_cast<float>(terms.labelSmoothing), static_cast<float>(terms.zLoss));
       });
       EXPECT_TRUE(at::allclose(losses, wanted.detach(), 1e-6, 1e-6)) << classes;
       return scratch;
@@ -120,6 +129,22 @@ TYPED_TEST(FusedKernels, CrossEntropyAndItsGradientAreThoseOfTheOperations) {
     expect_near(by_kernel(&cross_entropy<TypeParam, kWide>, true), full.grad().to(kType));
     expect_near(by_kernel(&cross_entropy<TypeParam, 1>, true), full.grad().to(kType));
     EXPECT_TRUE(at::equal(by_kernel(&cross_entropy<TypeParam, kWide>, false), logits));
+  }
+}
+
+TYPED_TEST(FusedKernels, DropoutIsThatOfTheCpuToTheBit) {
+  constexpr auto kType = c10::CppTypeToScalarType<TypeParam>::value;
+  const DropoutPlace place{.seed = 123456789012, .site = 5, .first_token = (std::int64_t{1} << 32) - 10};
+  const auto numbers = dropout_numbers(0.3);
+  for (const std::int64_t width : {2, 10, 96}) {
+    const at::Tensor x = mixed({3, 7, width}, kType), wanted = dropout(x, 0.3, place);
+    at::Tensor out = at::full_like(x, -1);
+    cuda_on_cpu::launch(blocks_of(21 * ((width + 3) / 4)), kFusedThreads, [&] {
+      drop(x.const_data_ptr<TypeParam>(), out.data_ptr<TypeParam>(), std::int64_t{21}, width, numbers.threshold, numbers.scale,
+           place.first_token, place.site, place.seed);
+    });
+    EXPECT_TRUE(at::equal(out, wanted)) << width;
+    EXPECT_TRUE(out.eq(0).any().template item<bool>());
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "worker/model/dropout.h"
 #include "worker/model/head_loss.h"
 #include "worker/model/rms_norm.h"
 #include "worker/model/rotary.h"
@@ -94,6 +95,35 @@ TEST_P(FusedOnGpu, HeadLossIsThatOfTheOperationsInItsValueAndBothGradients) {
     for (std::size_t i = 1; i < 3; ++i) {
       EXPECT_LT(distance(results[1][i], results[0][i]), GetParam() == at::kFloat ? 1e-5 : 6e-3) << classes << ", gradient " << i;
     }
+  }
+}
+
+TEST_P(FusedOnGpu, HeadLossWithItsTermsIsThatOfTheOperations) {
+  const contract::Loss terms{.labelSmoothing = 0.1, .zLoss = 1e-3};
+  const at::Tensor targets = at::randint(5000, {300}, at::TensorOptions().dtype(at::kLong).device(at::kCUDA));
+  std::vector<at::Tensor> results[2];
+  for (int fused = 0; fused < 2; ++fused) {
+    torch::manual_seed(2);
+    const at::Tensor x = random({300, 64}).requires_grad_(), weight = random({5000, 64}, 0.2).requires_grad_();
+    const at::Tensor loss =
+        fused ? head_loss(x, weight, targets, terms) : loss_of_logits(at::linear(x, weight).to(at::kFloat), targets, terms);
+    (loss / (GetParam() == at::kHalf ? 1 : 300)).backward();
+    results[fused] = {loss.detach(), x.grad(), weight.grad()};
+  }
+  EXPECT_LT(distance(results[1][0], results[0][0]), GetParam() == at::kFloat ? 1e-6 : 1e-4);
+  for (std::size_t i = 1; i < 3; ++i)
+    EXPECT_LT(distance(results[1][i], results[0][i]), GetParam() == at::kFloat ? 1e-5 : 6e-3) << i;
+}
+
+TEST_P(FusedOnGpu, DropoutIsThatOfTheCpuToTheBit) {
+  const DropoutPlace place{.seed = 123456789012, .site = 5, .first_token = (std::int64_t{1} << 32) - 10};
+  for (const std::int64_t width : {10, 4096}) {
+    const at::Tensor x = random({3, 50, width}).requires_grad_(), here = x.detach().cpu().requires_grad_();
+    const at::Tensor found = dropout(x, 0.1, place), wanted = dropout(here, 0.1, place);
+    EXPECT_TRUE(at::equal(found.cpu(), wanted)) << width;
+    found.backward(at::ones_like(found));
+    wanted.backward(at::ones_like(wanted));
+    EXPECT_TRUE(at::equal(x.grad().cpu(), here.grad())) << width;
   }
 }
 

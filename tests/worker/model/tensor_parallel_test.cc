@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/worker/mesh/ranks.h"
+#include "worker/model/head_loss.h"
 
 namespace trainyard::model {
 namespace {
@@ -50,11 +51,31 @@ TEST(VocabularyParallelCrossEntropy, AndItsGradientAreThoseOfTheWhole) {
   (expected * 0.5).backward();
   mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
     const at::Tensor mine = logits.narrow(1, mesh.rank() * 3, 3).clone().requires_grad_();
-    const at::Tensor loss = vocabulary_parallel_cross_entropy(mine, targets, mesh.rank() * 3, mesh.tensor());
+    const at::Tensor loss = vocabulary_parallel_cross_entropy(mine, targets, mesh.rank() * 3, 12, mesh.tensor());
     EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-4);
     (loss * 0.5).backward();
     EXPECT_TRUE(at::allclose(mine.grad(), reference.grad().narrow(1, mesh.rank() * 3, 3), 1e-5, 1e-7));
   });
+}
+
+TEST(VocabularyParallelCrossEntropy, HasTheGradientOfTheWholeLossWithItsTermsAndTheValueOfTheCrossEntropy) {
+  const at::Tensor logits = at::arange(6 * 14, at::kFloat).mul(0.7).sin().mul(10).view({6, 14});
+  const at::Tensor targets = at::tensor({0, 11, 5, 2, 8, 3}, at::kLong);
+  const at::Tensor plain = at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum);
+  for (const auto& terms : {contract::Loss{.labelSmoothing = 0.1, .zLoss = 0}, contract::Loss{.labelSmoothing = 0, .zLoss = 0.05},
+                            contract::Loss{.labelSmoothing = 0.1, .zLoss = 0.05}}) {
+    const at::Tensor reference = logits.clone().requires_grad_();
+    (loss_of_logits(reference, targets, terms) * 0.5).backward();
+    mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+      const auto classes = plan::classes_of(14, 4, mesh.rank());  // not as many on every rank
+      const at::Tensor mine = logits.narrow(1, classes.first, classes.count).clone().requires_grad_();
+      const at::Tensor loss = vocabulary_parallel_cross_entropy(mine, targets, classes.first, 14, mesh.tensor(), terms);
+      EXPECT_NEAR(loss.item<double>(), plain.item<double>(), 1e-4);
+      (loss * 0.5).backward();
+      EXPECT_TRUE(at::allclose(mine.grad(), reference.grad().narrow(1, classes.first, classes.count), 1e-5, 1e-6))
+          << terms.labelSmoothing << " " << terms.zLoss;
+    });
+  }
 }
 
 }  // namespace

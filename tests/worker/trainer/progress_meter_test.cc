@@ -1,5 +1,6 @@
 #include "worker/trainer/progress_meter.h"
 
+#include <cmath>
 #include <limits>
 
 #include <gtest/gtest.h>
@@ -10,52 +11,80 @@
 namespace trainyard::trainer {
 namespace {
 
+std::vector<plan::Stretch> steps(std::int64_t count) { return {{.steps = count, .sequence_length = 16}}; }
+
 TEST(ProgressMeter, KnowsNothingBeforeAStep) {
-  ProgressMeter meter(small_job(), 100, 1, "");
+  ProgressMeter meter(small_job(), 1, "");
   meter.start(10);
   EXPECT_FALSE(meter.tokens_per_second());
-  EXPECT_FALSE(meter.remaining_seconds(0));
+  EXPECT_FALSE(meter.remaining_seconds(steps(100)));
 }
 
 TEST(ProgressMeter, CountsTokensOfAllRanksOverTheLastSteps) {
   const auto spec = small_job();  // 8 x 16 = 128 tokens a step
-  ProgressMeter meter(spec, 1000, 2, "");
+  ProgressMeter meter(spec, 2, "");
   meter.start(0);
-  for (int i = 1; i <= 100; ++i) meter.step_done(i);  // a second a step
+  for (int i = 1; i <= 100; ++i) meter.step_done(i, 16);  // a second a step
   EXPECT_DOUBLE_EQ(meter.tokens_per_second().value(), 128);
-  EXPECT_EQ(meter.remaining_seconds(100), 900);
-  for (int i = 1; i <= 32; ++i) meter.step_done(100 + i * 0.5);  // the window forgets how slow it was
+  EXPECT_EQ(meter.remaining_seconds(steps(900)), 900);
+  for (int i = 1; i <= 32; ++i) meter.step_done(100 + i * 0.5, 16);  // the window forgets how slow it was
   EXPECT_DOUBLE_EQ(meter.tokens_per_second().value(), 256);
 }
 
 TEST(ProgressMeter, LeavesNothingAfterTheLastStep) {
-  ProgressMeter meter(small_job(), 2, 1, "");
+  ProgressMeter meter(small_job(), 1, "");
   meter.start(0);
-  meter.step_done(1);
-  EXPECT_EQ(meter.remaining_seconds(1), 1);
-  meter.step_done(2);
-  EXPECT_EQ(meter.remaining_seconds(2), 0);
+  meter.step_done(1, 16);
+  EXPECT_EQ(meter.remaining_seconds(steps(1)), 1);
+  meter.step_done(2, 16);
+  EXPECT_EQ(meter.remaining_seconds({}), 0);
+}
+
+TEST(ProgressMeter, KnowsThatStepsOfLongerSequencesTakeLonger) {
+  auto spec = small_job();
+  spec.data.sequenceLength = 4096;  // most of the work is attention's
+  const auto flops = [&](std::int32_t length) { return plan::flops_per_token(*spec.model.size, length); };
+  ProgressMeter meter(spec, 1, "");
+  meter.start(0);
+  for (int i = 1; i <= 4; ++i) meter.step_done(i * 10.0, 64);  // as an early stage of a curriculum
+  const double seconds = 10 * (2 + 5 * flops(4096) / flops(64));
+  EXPECT_GT(seconds, 10 * (2 + 5 * 2));
+  EXPECT_EQ(meter.remaining_seconds({{.steps = 2, .sequence_length = 64}, {.steps = 5, .sequence_length = 4096}}),
+            std::llround(std::ceil(seconds)));
+  EXPECT_DOUBLE_EQ(meter.tokens_per_second().value(), 8 * 4096 / 10.0) << "a step has as many tokens in every stage";
+}
+
+TEST(ProgressMeter, CountsTheOperationsOfTheSequencesThatWereTrainedOn) {
+  auto spec = small_job();
+  spec.data.sequenceLength = 4096;
+  spec.training.precision.compute = contract::ComputePrecision::kBF16;
+  ProgressMeter meter(spec, 1, "NVIDIA H200");
+  meter.start(0);
+  meter.step_done(1, 64);
+  meter.step_done(2, 4096);
+  const double flops = 8 * 4096 * (plan::flops_per_token(*spec.model.size, 64) + plan::flops_per_token(*spec.model.size, 4096));
+  EXPECT_DOUBLE_EQ(meter.mfu().value(), flops / 2 / 989e12);
 }
 
 TEST(ProgressMeter, DoesNotTellTheEndOfATrainingWithoutEnd) {
-  ProgressMeter meter(small_job(), std::numeric_limits<std::int64_t>::max(), 1, "");
+  ProgressMeter meter(small_job(), 1, "");
   meter.start(0);
-  meter.step_done(2);
+  meter.step_done(2, 16);
   EXPECT_TRUE(meter.tokens_per_second());
-  EXPECT_FALSE(meter.remaining_seconds(1));
+  EXPECT_FALSE(meter.remaining_seconds(steps(std::numeric_limits<std::int64_t>::max())));
 }
 
 TEST(ProgressMeter, GivesTheShareOfThePeakWhereThePeakIsKnown) {
   auto spec = small_job();
   spec.training.precision.compute = contract::ComputePrecision::kBF16;
-  ProgressMeter meter(spec, 10, 4, "NVIDIA H200");
+  ProgressMeter meter(spec, 4, "NVIDIA H200");
   meter.start(0);
-  meter.step_done(1);
+  meter.step_done(1, 16);
   const double flops = 128 * plan::flops_per_token(*spec.model.size, 16);
   EXPECT_DOUBLE_EQ(meter.mfu().value(), flops / (4 * 989e12));
-  ProgressMeter unknown(spec, 10, 4, "a CPU");
+  ProgressMeter unknown(spec, 4, "a CPU");
   unknown.start(0);
-  unknown.step_done(1);
+  unknown.step_done(1, 16);
   EXPECT_FALSE(unknown.mfu());
 }
 

@@ -58,14 +58,16 @@ inline schedule::StepInput made_up_input(const contract::TrainingJobSpec& spec, 
           .micro_batch_size = spec.parallelism.microBatchSize,
           .sequence_length = spec.data.sequenceLength,
           .loss_tokens = batch * spec.data.sequenceLength,
-          .read = [&spec, mine, first = step * batch](std::int32_t i) {
-            const auto& range = mine.ranges.at(static_cast<std::size_t>(i));
-            std::vector<at::Tensor> rows;
-            for (std::int64_t n = 0; n < range.count; ++n) rows.push_back(made_up_tokens(spec, first + range.first + n));
-            const at::Tensor tokens = at::stack(rows);
-            const std::int64_t length = spec.data.sequenceLength;
-            return schedule::MicroBatch{.tokens_BT = tokens.narrow(1, 0, length), .targets_BT = tokens.narrow(1, 1, length)};
-          }};
+          .read =
+              [&spec, mine, first = step * batch](std::int32_t i) {
+                const auto& range = mine.ranges.at(static_cast<std::size_t>(i));
+                std::vector<at::Tensor> rows;
+                for (std::int64_t n = 0; n < range.count; ++n) rows.push_back(made_up_tokens(spec, first + range.first + n));
+                const at::Tensor tokens = at::stack(rows);
+                const std::int64_t length = spec.data.sequenceLength;
+                return schedule::MicroBatch{.tokens_BT = tokens.narrow(1, 0, length), .targets_BT = tokens.narrow(1, 1, length)};
+              },
+          .first_token = (step * batch + mine.ranges.front().first) * spec.data.sequenceLength};
 }
 
 }  // namespace trainyard::trainer

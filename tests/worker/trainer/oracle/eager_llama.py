@@ -40,12 +40,33 @@ def rotate(x, cos, sin):
     return x * cos + torch.cat((-high, low), dim=-1) * sin
 
 
+WORD = (1 << 32) - 1
+
+
+def times(factor, x):
+    """The high and low word of factor · x, both below 2^32: a product of 64 bits has no room in an int64."""
+    low = (factor & 0xFFFF) * x
+    high = (factor >> 16) * x + (low >> 16)
+    return high >> 16, (high & 0xFFFF) << 16 | low & 0xFFFF
+
+
+def philox(counter, seed):
+    """Philox4x32-10 of Random123: four words for each counter of four words, as int64."""
+    a, b, c, d = counter
+    key = [seed & WORD, seed >> 32]
+    for _ in range(10):
+        (high_a, low_a), (high_c, low_c) = times(0xD2511F53, a), times(0xCD9E8D57, c)
+        a, b, c, d = high_c ^ b ^ key[0], low_c, high_a ^ d ^ key[1], low_a
+        key = [key[0] + 0x9E3779B9 & WORD, key[1] + 0xBB67AE85 & WORD]
+    return a, b, c, d
+
+
 class Llama:
     """`parameters`: leaves by name. A tied head is a leaf of its own, which shares the embedding's storage: its gradient has an
     accumulator of its own, and is added last."""
 
-    def __init__(self, size, parameters):
-        self.size = size
+    def __init__(self, size, parameters, dropout=0.0, seed=0):
+        self.size, self.dropout, self.seed = size, dropout, seed
         self.parameters = parameters
         self.leaves = dict(parameters)
         if size.get("tieEmbeddings"):
@@ -77,11 +98,25 @@ class Llama:
         up = functional.linear(x, self.parameters[at + "up_proj.weight"])
         return functional.linear(gate * up, self.parameters[at + "down_proj.weight"])
 
-    def logits(self, tokens_BT):
+    def drop(self, x, site, first_token):
+        if self.dropout == 0:
+            return x
+        batch, length, width = x.shape
+        tokens = torch.arange(batch * length, dtype=torch.int64)[:, None] + first_token
+        fours = torch.arange((width + 3) // 4, dtype=torch.int64)[None, :]
+        words = philox((tokens & WORD, tokens >> 32, fours, torch.tensor(site)), self.seed)
+        words = torch.stack([word.expand(tokens.size(0), fours.size(1)) for word in words], dim=-1).flatten(1)[:, :width]
+        factor = torch.where(words < round(self.dropout * 2**32), 0.0, torch.tensor(1 / (1 - self.dropout)))
+        return (x.float() * factor.view_as(x)).to(x.dtype)
+
+    def logits(self, tokens_BT, first_token=0):
+        """`first_token`: the number of the first one among all that are trained on, by which dropout drops."""
         cos, sin = (table.to(self.head.dtype) for table in self.tables(tokens_BT.size(1)))
-        x = functional.embedding(tokens_BT, self.parameters["model.embed_tokens.weight"])
+        x = self.drop(functional.embedding(tokens_BT, self.parameters["model.embed_tokens.weight"]), 0, first_token)
         for layer in range(self.size["layers"]):
             at = f"model.layers.{layer}."
-            x = x + self.attention(self.norm(x, at + "input_layernorm.weight"), at + "self_attn.", cos, sin)
-            x = x + self.feed_forward(self.norm(x, at + "post_attention_layernorm.weight"), at + "mlp.")
+            attended = self.attention(self.norm(x, at + "input_layernorm.weight"), at + "self_attn.", cos, sin)
+            x = x + self.drop(attended, 1 + 2 * layer, first_token)
+            fed = self.feed_forward(self.norm(x, at + "post_attention_layernorm.weight"), at + "mlp.")
+            x = x + self.drop(fed, 2 + 2 * layer, first_token)
         return functional.linear(self.norm(x, "model.norm.weight"), self.head)

@@ -15,6 +15,7 @@ import torch  # noqa: E402
 import initial_values  # noqa: E402
 import ranks  # noqa: E402
 import stored_tensors  # noqa: E402
+from eager_llama import philox  # noqa: E402
 from ranks import job  # noqa: E402
 from training import Training, balanced_sum, learning_rate  # noqa: E402
 
@@ -65,6 +66,24 @@ class Oracle(unittest.TestCase):
     def test_several_weighted_sources_and_a_seed_are_the_same_bits(self):
         self.compare(job(SEVERAL, 40, seed=12345, schedule={"name": "Constant"}, max_norm=None))
 
+    def test_sequences_that_grow_on_the_way_are_the_same_bits(self):
+        for ends in ([{"untilStep": 5}, {"untilStep": 11}], [{"untilTokens": 1100}, {"untilTokens": 2400}], [{"untilEpoch": 0.1}, {"untilEpoch": 0.3}]):
+            with self.subTest(ends):
+                self.compare(job(CORPUS, 20, curriculum=[{**end, "sequenceLength": length} for end, length in zip(ends, (4, 16))]))
+
+    def test_label_smoothing_and_z_loss_are_the_same_bits(self):
+        for terms in ({"labelSmoothing": 0.1}, {"zLoss": 1.0e-3}, {"labelSmoothing": 0.1, "zLoss": 1.0e-3}):
+            with self.subTest(terms):
+                self.compare(job(CORPUS, 30, loss=terms))
+
+    def test_dropout_is_the_same_bits(self):
+        size = {"layers": 3, "hiddenSize": 44, "heads": 2, "feedForwardSize": 96, "vocabularySize": 256}
+        self.compare(job(CORPUS, 30, size=size, dropout=0.1, seed=2**40 + 3))
+
+    def test_the_whole_recipe_is_the_same_bits(self):
+        self.compare(job(CORPUS, 30, dropout=0.2, loss={"labelSmoothing": 0.1, "zLoss": 1.0e-4}, precision="FP16",
+                         curriculum=[{"untilStep": 8, "sequenceLength": 8}, {"untilStep": 20, "sequenceLength": 16}]))
+
     def test_tied_embeddings_without_grouped_queries_are_the_same_bits(self):
         size = {"layers": 3, "hiddenSize": 48, "heads": 3, "feedForwardSize": 128, "vocabularySize": 256, "tieEmbeddings": True,
                 "ropeTheta": 500000.0, "normEpsilon": 1.0e-6}
@@ -107,6 +126,11 @@ class Oracle(unittest.TestCase):
 
 class Expressions(unittest.TestCase):
     """What the oracle itself says, without the program."""
+
+    def test_philox_gives_the_published_answers(self):
+        self.assertEqual(philox((0, 0, 0, 0), 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8))
+        self.assertEqual(philox((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), 0x299F31D0A4093822),
+                         (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1))
 
     def test_the_tree_of_four_is_two_pairs(self):
         self.assertEqual(balanced_sum([1.0e16, 1.0, -1.0e16, 1.0]), (1.0e16 + 1.0) + (-1.0e16 + 1.0))

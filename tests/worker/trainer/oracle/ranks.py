@@ -142,7 +142,8 @@ def run(spec, threads=1, seconds=300):
 
 
 def job(train, steps, *, data=1, pipeline=1, pipeline_schedule=None, tensor=1, reduction="Canonical", size=None, sequence_length=32, batch=8,
-        micro_batch=2, checkpoint=None, seed=1, schedule=None, max_norm=1.0, learning_rate=2.0e-3, weight_decay=0.01, precision="FP32", zero=0):
+        micro_batch=2, checkpoint=None, seed=1, schedule=None, max_norm=1.0, learning_rate=2.0e-3, weight_decay=0.01, precision="FP32", zero=0, curriculum=None,
+        loss=None, dropout=0.0):
     """A spec; `train` is a path or a list of sources. Small, so that a step takes milliseconds."""
     spec = {
         "workers": {"count": data * pipeline * tensor},
@@ -157,6 +158,12 @@ def job(train, steps, *, data=1, pipeline=1, pipeline_schedule=None, tensor=1, r
             "precision": {"compute": precision}, "reduction": reduction},
         "lifecycle": {"startTimeoutSeconds": 60},
     }
+    if loss:
+        spec["training"]["loss"] = loss
+    if dropout:
+        spec["training"]["dropout"] = dropout
+    if curriculum:
+        spec["data"]["curriculum"] = {"stages": curriculum}
     if pipeline_schedule:
         spec["parallelism"]["pipelineSchedule"] = pipeline_schedule
     if max_norm:

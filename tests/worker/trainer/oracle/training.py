@@ -79,9 +79,10 @@ class Training:
         self.parameters = {name: initial[name].requires_grad_() for name in sorted(initial)}
         self.half = self.training.get("precision", {}).get("compute") == "FP16"
         computed = {name: tensor.detach().half().requires_grad_() if self.half else tensor for name, tensor in self.parameters.items()}
-        self.model = Llama(spec["model"]["size"], computed)
+        self.model = Llama(spec["model"]["size"], computed, self.training.get("dropout", 0.0), self.training["seed"])
         self.scaler = torch.amp.GradScaler("cpu", enabled=self.half)
-        self.order = SampleOrder(spec["data"], self.training["seed"])
+        self.data = spec["data"]
+        self.order = SampleOrder(self.data, self.training["seed"])
         options = self.training["optimizer"]
         matrices = [tensor for tensor in self.parameters.values() if tensor.dim() > 1]
         vectors = [tensor for tensor in self.parameters.values() if tensor.dim() <= 1]
@@ -89,23 +90,38 @@ class Training:
             [{"params": matrices, "weight_decay": options.get("weightDecay", 0.01)}, {"params": vectors, "weight_decay": 0.0}],
             betas=(options.get("beta1", 0.9), options.get("beta2", 0.999)), eps=options.get("epsilon", 1.0e-8))
         self.sum = balanced_sum if self.training.get("reduction", "Fast") == "Canonical" else running_sum
-        self.steps_done = self.skipped = 0
+        self.steps_done = self.skipped = self.tokens_done = 0
+
+    def sequence_length(self):
+        """Of the step that comes: a stage lasts while the training has not come to its end; step is that step's number, counted from 1."""
+        step, samples = self.steps_done, sum(self.order.consumed)
+        for stage in self.data.get("curriculum", {}).get("stages", []):
+            if step <= stage.get("untilStep", 0) or samples * self.data["sequenceLength"] < stage.get("untilTokens", 0) or \
+                    samples < math.ceil(stage.get("untilEpoch", 0) * sum(self.order.sizes)):
+                return stage["sequenceLength"]
+        return self.data["sequenceLength"]
 
     def micro_batches(self):
-        count = self.training["globalBatchSize"]
+        count, length = self.training["globalBatchSize"], self.sequence_length()
         rows = torch.tensor([self.order.tokens(self.order.next()) for _ in range(count)])
-        return [(part[:, :-1], part[:, 1:]) for part in rows.split(self.micro_batch)]
+        return [(part[:, :-1].reshape(-1, length), part[:, 1:].reshape(-1, length)) for part in rows.split(self.micro_batch)]
 
     def gradients(self):
         """(loss, gradients by name) of the next global batch."""
         batches = self.micro_batches()
         global_tokens = sum(tokens.numel() for tokens, _ in batches)
-        leaves = self.model.leaves
+        leaves, terms = self.model.leaves, self.training.get("loss")
         losses, parts = [], []
         for tokens, targets in batches:
-            logits = self.model.logits(tokens).float()
-            loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / global_tokens
-            parts.append([part.float() for part in torch.autograd.grad(self.scaler.scale(loss), list(leaves.values()))])
+            logits = self.model.logits(tokens, self.tokens_done).float().flatten(0, 1)
+            self.tokens_done += tokens.numel()
+            loss = functional.cross_entropy(logits, targets.flatten(), reduction="sum") / global_tokens
+            minimized = loss
+            if terms:
+                minimized = functional.cross_entropy(logits, targets.flatten(), reduction="sum",
+                                                     label_smoothing=terms.get("labelSmoothing", 0.0))
+                minimized = (minimized + terms.get("zLoss", 0.0) * logits.logsumexp(1).square().sum()) / global_tokens
+            parts.append([part.float() for part in torch.autograd.grad(self.scaler.scale(minimized), list(leaves.values()))])
             losses.append(loss.detach())
         summed = {name: self.sum(list(values)) for name, values in zip(leaves, zip(*parts))}
         if "tied head" in summed:
