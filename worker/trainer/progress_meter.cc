@@ -14,11 +14,24 @@ constexpr std::size_t kWindow = 32;
 
 }  // namespace
 
-std::optional<double> peak_bf16_flops(const std::string& device_name) {
-  constexpr auto kPeaks = std::to_array<std::pair<std::string_view, double>>(
-      {{"A100", 312e12}, {"H100 PCIe", 756e12}, {"H100 NVL", 835e12}, {"H100", 989e12}, {"H200", 989e12}, {"B200", 2250e12}});
-  for (const auto& [name, peak] : kPeaks) {
-    if (device_name.find(name) != std::string::npos) return peak;
+std::optional<double> peak_flops(const std::string& device_name, contract::ComputePrecision compute) {
+  using contract::ComputePrecision;
+  struct Peak {
+    std::string_view name;
+    double half;  // BF16 and FP16, which are equally fast on all of them
+    double fp8;   // 0: it has none
+  };
+  constexpr auto kPeaks = std::to_array<Peak>({{"A100", 312e12, 0},
+                                               {"H100 PCIe", 756e12, 1513e12},
+                                               {"H100 NVL", 835e12, 1671e12},
+                                               {"H100", 989e12, 1979e12},
+                                               {"H200", 989e12, 1979e12},
+                                               {"B200", 2250e12, 4500e12}});
+  if (compute == ComputePrecision::kFP32) return std::nullopt;
+  for (const auto& [name, half, fp8] : kPeaks) {
+    if (device_name.find(name) == std::string::npos) continue;
+    if (compute != ComputePrecision::kFP8) return half;
+    return fp8 > 0 ? std::optional(fp8) : std::nullopt;
   }
   return std::nullopt;
 }
@@ -27,13 +40,12 @@ ProgressMeter::ProgressMeter(const contract::TrainingJobSpec& spec, std::int64_t
                              const std::string& device_name)
     : tokens_per_step_(static_cast<double>(spec.training.globalBatchSize) * spec.data.sequenceLength),
       flops_per_token_(plan::flops_per_token(*spec.model.size, spec.data.sequenceLength)),
-      steps_(steps) {
-  const auto peak = peak_bf16_flops(device_name);
-  const auto compute =
-      spec.training.precision.compute;  // FP16 is as fast as BF16 on all of them; of FP8 too little is in FP8 to tell
-  if (peak && (compute == contract::ComputePrecision::kBF16 || compute == contract::ComputePrecision::kFP16))
-    peak_flops_ = *peak * world_size;
-}
+      recomputed_flops_per_token_(plan::recomputed_flops_per_token(*spec.model.size, spec.data.sequenceLength,
+                                                                   spec.training.activationCheckpointing.mode)),
+      steps_(steps),
+      world_size_(world_size),
+      device_name_(device_name),
+      peak_flops_(peak_flops(device_name, spec.training.precision.compute)) {}
 
 void ProgressMeter::start(double seconds) { ends_ = {seconds}; }
 
@@ -56,10 +68,36 @@ std::optional<std::int64_t> ProgressMeter::remaining_seconds(std::int64_t step) 
   return std::llround(seconds);
 }
 
-std::optional<double> ProgressMeter::mfu() const {
+std::optional<double> ProgressMeter::model_flops() const {
   const auto speed = tokens_per_second();
-  if (!speed || !peak_flops_) return std::nullopt;
-  return *speed * flops_per_token_ / *peak_flops_;
+  if (!speed) return std::nullopt;
+  return *speed * flops_per_token_ / world_size_;
+}
+
+std::optional<double> ProgressMeter::hardware_flops() const {
+  const auto speed = tokens_per_second();
+  if (!speed) return std::nullopt;
+  return *speed * (flops_per_token_ + recomputed_flops_per_token_) / world_size_;
+}
+
+std::optional<double> ProgressMeter::mfu() const {
+  const auto flops = model_flops();
+  if (!flops || !peak_flops_) return std::nullopt;
+  return *flops / *peak_flops_;
+}
+
+std::optional<double> ProgressMeter::hfu() const {
+  const auto flops = hardware_flops();
+  if (!flops || !peak_flops_) return std::nullopt;
+  return *flops / *peak_flops_;
+}
+
+std::optional<std::string> ProgressMeter::impossible() const {
+  const auto share = hfu();
+  if (!share || *share <= 1) return std::nullopt;
+  const auto tera = [](double flops) { return std::to_string(std::llround(flops / 1e12)) + " TFLOP/s"; };
+  return "each " + device_name_ + " would have done " + tera(*hardware_flops()) + ", but can do " + tera(*peak_flops_) +
+         ": its clock or the count of operations is wrong, and so are tokensPerSecond and mfu";
 }
 
 }  // namespace trainyard::trainer
