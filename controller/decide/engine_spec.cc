@@ -11,6 +11,7 @@ contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec, std
   out.suspend = false;
   out.lifecycle = {};
   out.lifecycle.startTimeoutSeconds = spec.lifecycle.startTimeoutSeconds;  // ranks wait so long for one another
+  out.lifecycle.hangTimeoutSeconds = spec.lifecycle.hangTimeoutSeconds;    // and agents end them after so long
   return out;
 }
 

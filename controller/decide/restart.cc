@@ -7,6 +7,7 @@
 #include "controller/decide/ending.h"
 #include "controller/decide/engine_spec.h"
 #include "controller/decide/failure_policy.h"
+#include "controller/decide/hang.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/node_health.h"
 #include "controller/decide/pod_failure.h"
@@ -265,7 +266,7 @@ bool watch_gang(Review& review) {
     if (wait_for_first_cause(review)) return true;
     // Whoever was done first and broke the connections of others is a program that does not end with them: no network's fault.
     if (all_follow(gang) && any_is(gang, WorkerState::kSucceeded)) cause->failureClass = FailureClass::kUnknown;
-    restart(review, std::move(*cause), Replace::kLostOnes);
+    restart(review, explain_hang(review.job, gang, std::move(*cause)), Replace::kLostOnes);
     return false;
   }
   if (restart_after_stop(review)) return false;

@@ -436,14 +436,40 @@ struct Checkpoint {
   std::string path;
   std::optional<std::int64_t> everySteps;  // left out: only when asked for (suspend, SIGTERM) and at the end
   std::int32_t keep = 3;
+  std::int32_t keepBest = 0;  // beside those: of the lowest validation loss
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
     field("path", self.path);
     field("everySteps", self.everySteps);
     field("keep", self.keep);
+    field("keepBest", self.keepBest);
   }
   bool operator==(const Checkpoint&) const = default;
+};
+
+struct Trace {
+  std::vector<std::int64_t> steps;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("steps", self.steps);
+  }
+  bool operator==(const Trace&) const = default;
+};
+
+struct MetricFiles {
+  std::optional<std::string> path;  // left out: the folder metrics in checkpoint.path
+  bool tensorBoard = false;
+  std::optional<Trace> trace;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("path", self.path);
+    field("tensorBoard", self.tensorBoard);
+    field("trace", self.trace);
+  }
+  bool operator==(const MetricFiles&) const = default;
 };
 
 enum class FailureClass { kUser, kInfrastructure, kTransient, kUnknown };
@@ -516,6 +542,7 @@ struct TrainingJobSpec {
   Training training;
   std::optional<Evaluation> evaluation;
   std::optional<Checkpoint> checkpoint;
+  std::optional<MetricFiles> metrics;
   Lifecycle lifecycle;
 
   template <class Self, class Visitor>
@@ -534,6 +561,7 @@ struct TrainingJobSpec {
     field("training", self.training);
     field("evaluation", self.evaluation);
     field("checkpoint", self.checkpoint);
+    field("metrics", self.metrics);
     field("lifecycle", self.lifecycle);
   }
   bool operator==(const TrainingJobSpec&) const = default;

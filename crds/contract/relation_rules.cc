@@ -223,6 +223,16 @@ void check_training(const Training& training, Findings& findings) {
                   "has no meaning for the schedule Constant; leave it out");
 }
 
+/// The best checkpoint is known by a loss of its own.
+void check_best(const TrainingJobSpec& spec, Findings& findings) {
+  if (!spec.checkpoint || spec.checkpoint->keepBest < 1) return;
+  findings.expect(spec.evaluation.has_value(), "spec.evaluation", "must be given, since checkpoint.keepBest goes by its loss");
+  const auto& every = spec.checkpoint->everySteps;
+  if (!spec.evaluation || !every || spec.evaluation->everySteps < 1) return;
+  findings.expect(*every % spec.evaluation->everySteps == 0, "spec.checkpoint.everySteps",
+                  "must divide by evaluation.everySteps, since checkpoint.keepBest needs a loss of each checkpoint");
+}
+
 }  // namespace
 
 std::vector<Problem> check_relations(const TrainingJobSpec& spec) {
@@ -243,6 +253,9 @@ std::vector<Problem> check_relations(const TrainingJobSpec& spec) {
   check_fp8(spec, findings);
   findings.expect(!spec.evaluation || !spec.data.validation.empty(), "spec.data.validation",
                   "must have at least one source, since evaluation is set; add one, or leave evaluation out");
+  check_best(spec, findings);
+  findings.expect(!spec.metrics || spec.metrics->path || spec.checkpoint, "spec.metrics",
+                  "needs a path, since there is no checkpoint whose path it could be in");
   return findings.take();
 }
 

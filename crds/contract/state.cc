@@ -30,6 +30,7 @@ Failure trimmed(Failure failure, std::size_t bytes) {
 std::string termination_message(State state) {
   constexpr std::size_t kLimit = 4096;
   if (size_of(encode(state)) > kLimit) state.notices.clear();
+  if (size_of(encode(state)) > kLimit) state.activities.clear();
   if (state.failure && size_of(encode(state)) > kLimit) {
     const std::size_t rest = size_of(encode(state)) - size_of(encode(*state.failure));
     state.failure = trimmed(*state.failure, kLimit - rest);

@@ -3,6 +3,7 @@
 // when it changes, or after n seconds (at most 30). The same JSON, trimmed, is the container's termination message.
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -62,6 +63,96 @@ struct Notice {
   bool operator==(const Notice&) const = default;
 };
 
+/// A call of a group of ranks. All ranks of a group make the same calls in the same order, so its number tells who has not come to it.
+struct GroupCall {
+  std::string group;                 // world, data, tensor, pipeline, activations, gradients, …: Mesh::Comms
+  std::string operation;             // all_reduce, receive, …
+  std::int64_t number = 0;           // of the group, from 1
+  std::int64_t elements = 0;         // of this rank's tensor
+  std::optional<std::int32_t> peer;  // the rank at the other end of a send or receive
+  double seconds = 0;                // since it was begun
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("group", self.group);
+    field("operation", self.operation);
+    field("number", self.number);
+    field("elements", self.elements);
+    field("peer", self.peer);
+    field("seconds", self.seconds);
+  }
+  bool operator==(const GroupCall&) const = default;
+};
+
+/// What a rank does: told every second by its process, so that it can be seen where a gang hangs, and because of whom (hang.h).
+struct RankActivity {
+  std::int32_t rank = 0;
+  std::int64_t step = 0;                        // the last that was done
+  std::int64_t mark = 0;                        // grows with everything that the rank begins or ends
+  bool warm = false;                            // a step was done since the process began
+  std::string doing;                            // forward, backward, evaluation, checkpoint, …; empty: nothing that has a name
+  std::optional<GroupCall> call;                // that it waits in
+  std::map<std::string, std::int64_t> started;  // by group: the number of its last call
+  double stillSeconds = 0;                      // added by the agent: since `mark` last grew
+  double silentSeconds = 0;                     // added by the agent: since the process told this
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("rank", self.rank);
+    field("step", self.step);
+    field("mark", self.mark);
+    field("warm", self.warm);
+    field("doing", self.doing);
+    field("call", self.call);
+    field("started", self.started);
+    field("stillSeconds", self.stillSeconds);
+    field("silentSeconds", self.silentSeconds);
+  }
+  bool operator==(const RankActivity&) const = default;
+};
+
+/// Where the time of one rank's step went, in seconds; the parts add up to the whole.
+struct StepTimes {
+  double seconds = 0;                           // from the end of the step before to its own
+  double compute = 0;                           // all that is none of the following; an evaluation that follows the step is in it
+  double data = 0;                              // waiting for samples
+  double checkpoint = 0;                        // the training thread's part of a save that the step before began
+  std::map<std::string, double> communication;  // exposed: waiting for a group, by axis (data, tensor, pipeline, world)
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("seconds", self.seconds);
+    field("compute", self.compute);
+    field("data", self.data);
+    field("checkpoint", self.checkpoint);
+    field("communication", self.communication);
+  }
+  bool operator==(const StepTimes&) const = default;
+};
+
+/// What is measured beside Progress, for logs and metrics: the status has what a person watches.
+struct Measures {
+  std::optional<StepTimes> times;
+  std::optional<std::int64_t> memoryPeakBytes;  // of this rank, since it began
+  std::optional<double> lossZScore;             // of the last step, against the 128 before it
+  std::optional<double> gradientNormZScore;
+  std::optional<double> modelFlopsPerSecond;     // of one device: the model's own arithmetic
+  std::optional<double> hardwareFlopsPerSecond;  // of one device: what was computed again counts too
+  std::optional<double> hardwareFlopsUtilization;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("times", self.times);
+    field("memoryPeakBytes", self.memoryPeakBytes);
+    field("lossZScore", self.lossZScore);
+    field("gradientNormZScore", self.gradientNormZScore);
+    field("modelFlopsPerSecond", self.modelFlopsPerSecond);
+    field("hardwareFlopsPerSecond", self.hardwareFlopsPerSecond);
+    field("hardwareFlopsUtilization", self.hardwareFlopsUtilization);
+  }
+  bool operator==(const Measures&) const = default;
+};
+
 struct State {
   std::int64_t version = 0;  // grows with every change, within a pod
   std::string podUid;
@@ -73,6 +164,8 @@ struct State {
   std::optional<Failure> failure;
   bool secondary = false;       // `failure` only follows another rank's (kPeerLostExitCode): look for the first cause elsewhere
   std::vector<Notice> notices;  // the last 16
+  std::vector<RankActivity>
+      activities;  // of this agent's ranks, while one of them stands still, and as they were when one failed
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
@@ -86,6 +179,7 @@ struct State {
     field("failure", self.failure);
     field("secondary", self.secondary);
     field("notices", self.notices);
+    field("activities", self.activities);
   }
   bool operator==(const State&) const = default;
 };
@@ -96,12 +190,14 @@ std::string signal_name(int signal);
 /// The failure with its message and last lines shortened until its JSON has at most `bytes` bytes (the status and a termination
 /// message hold 4,096); the end of a message and of the lines is kept, since causes stand at the end.
 Failure trimmed(Failure failure, std::size_t bytes = 4096);
-/// The state as a termination message: at most 4,096 bytes of JSON, notices dropped first.
+/// The state as a termination message: at most 4,096 bytes of JSON, notices dropped first, then activities.
 std::string termination_message(State state);
 
 /// What a rank writes to file descriptor 3, one JSON object a line.
-enum class ReportKind { kProgress, kCheckpoint, kNotice, kFailure };
-constexpr auto enum_names(ReportKind) { return std::to_array<std::string_view>({"Progress", "Checkpoint", "Notice", "Failure"}); }
+enum class ReportKind { kProgress, kCheckpoint, kNotice, kFailure, kActivity };
+constexpr auto enum_names(ReportKind) {
+  return std::to_array<std::string_view>({"Progress", "Checkpoint", "Notice", "Failure", "Activity"});
+}
 inline constexpr int kReportDescriptor = 3;
 
 struct Report {
@@ -111,6 +207,8 @@ struct Report {
   std::optional<std::int64_t> request;         // Checkpoint: the request that it answers
   std::optional<Notice> notice;                // Notice; the agent gives it its number
   std::optional<Failure> failure;              // Failure: class, reason and message; the agent adds the rest
+  std::optional<RankActivity> activity;        // Activity: every second, from every rank
+  std::optional<Measures> measures;            // Activity: of this rank; Progress: of the job
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
@@ -120,6 +218,8 @@ struct Report {
     field("request", self.request);
     field("notice", self.notice);
     field("failure", self.failure);
+    field("activity", self.activity);
+    field("measures", self.measures);
   }
   bool operator==(const Report&) const = default;
 };

@@ -23,6 +23,7 @@ const std::map<std::string, std::vector<std::string>>& required_fields() {
       {"spec.training.optimizer", {"learningRate"}},
       {"spec.evaluation", {"everySteps"}},
       {"spec.checkpoint", {"path"}},
+      {"spec.metrics.trace", {"steps"}},
       {"spec.lifecycle.failurePolicy.rules[]", {"action"}},
   };
   return fields;

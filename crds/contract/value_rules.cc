@@ -246,7 +246,6 @@ void check_lifecycle(const Lifecycle& lifecycle, Values& is) {
   if (const auto& ttl = lifecycle.ttlSecondsAfterFinished) is.within(at + "ttlSecondsAfterFinished", *ttl, 0, kHundredYears);
   is.within(at + "startTimeoutSeconds", lifecycle.startTimeoutSeconds, 1, kWeek);
   if (const auto& limit = lifecycle.hangTimeoutSeconds) is.within(at + "hangTimeoutSeconds", *limit, 1, kWeek);
-  is.unsupported(lifecycle.hangTimeoutSeconds.has_value(), at + "hangTimeoutSeconds", "hangTimeoutSeconds");
   is.within(at + "checkpointGraceSeconds", lifecycle.checkpointGraceSeconds, 0, 86400);
   check_failure_rules(lifecycle.failurePolicy.rules, is);
 }
@@ -266,7 +265,9 @@ std::vector<Problem> check_values(const TrainingJobSpec& spec) {
   } else {
     is.expect(spec.parallelism == Parallelism{}, "spec.parallelism", kTrainyardsAlone);
     is.expect(!spec.evaluation, "spec.evaluation", kTrainyardsAlone);
+    is.expect(!spec.lifecycle.hangTimeoutSeconds, "spec.lifecycle.hangTimeoutSeconds", kTrainyardsAlone);
     is.expect(!spec.checkpoint, "spec.checkpoint", kTrainyardsAlone);
+    is.expect(!spec.metrics, "spec.metrics", kTrainyardsAlone);
   }
   if (spec.evaluation) {
     is.at_least("spec.evaluation.everySteps", spec.evaluation->everySteps, 1);
@@ -276,6 +277,15 @@ std::vector<Problem> check_values(const TrainingJobSpec& spec) {
     check_path("spec.checkpoint.path", spec.checkpoint->path, is);
     if (spec.checkpoint->everySteps) is.at_least("spec.checkpoint.everySteps", *spec.checkpoint->everySteps, 1);
     is.within("spec.checkpoint.keep", spec.checkpoint->keep, 1, 1000);
+    is.within("spec.checkpoint.keepBest", spec.checkpoint->keepBest, 0, 1000);
+  }
+  if (spec.metrics) {
+    if (spec.metrics->path) check_path("spec.metrics.path", *spec.metrics->path, is);
+    if (const auto& trace = spec.metrics->trace) {
+      is.items("spec.metrics.trace.steps", trace->steps.size(), 1, 16);
+      for (std::size_t i = 0; i < trace->steps.size(); ++i)
+        is.at_least("spec.metrics.trace.steps[" + std::to_string(i) + "]", trace->steps[i], 1);
+    }
   }
   check_lifecycle(spec.lifecycle, is);
   return is.take();

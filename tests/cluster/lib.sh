@@ -138,13 +138,13 @@ show() { ip netns exec "trainyard-$1" nft delete table ip trainyard-hide; }
 # load NODE TAR: puts an image into a node.
 load() { on "$1" ctr -n k8s.io images import "$2" > /dev/null; }
 
-# kill_in NODE POD PROGRAM [NAMESPACE]: SIGKILL to the processes of that name in a pod's first container, each by its id; fails where
+# kill_in NODE POD PROGRAM [NAMESPACE [SIGNAL]]: SIGKILL, or another signal, to the processes of that name in a pod's first container, each by its id; fails where
 # there is none. Of a program's name the kernel keeps 15 characters.
 kill_in() {
   local id pid result=1
   id=$(k -n "${4:-default}" get pod "$2" -o jsonpath='{.status.containerStatuses[0].containerID}') || return 1
   for pid in $(on "$1" ctr -n k8s.io tasks ps "${id#containerd://}" | awk 'NR > 1 {print $1}'); do
-    if [ "$(on "$1" cat "/proc/$pid/comm")" = "${3:0:15}" ] && on "$1" kill -9 "$pid"; then result=0; fi
+    if [ "$(on "$1" cat "/proc/$pid/comm")" = "${3:0:15}" ] && on "$1" kill "-${5:-KILL}" "$pid"; then result=0; fi
   done
   return $result
 }

@@ -123,8 +123,7 @@ TEST(Examples, EverythingHasEveryFieldThatCanBeSetNow) {
   // Those that are not supported at any value, and the alternatives to epochs.
   EXPECT_EQ(absent, (std::set<std::string>{"spec.model.preset", "spec.model.path", "spec.data.tokenizer.path",
                                            "spec.data.curriculum.stages.untilStep", "spec.data.curriculum.stages.untilTokens",
-                                           "spec.training.steps", "spec.training.tokens", "spec.training.precision.fp8",
-                                           "spec.lifecycle.hangTimeoutSeconds"}));
+                                           "spec.training.steps", "spec.training.tokens", "spec.training.precision.fp8"}));
 }
 
 }  // namespace

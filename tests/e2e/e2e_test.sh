@@ -165,6 +165,16 @@ test_a_killed_rank_is_restarted_inside_its_pod() {
     is 1 field killed-rank restarts
 }
 
+test_a_rank_that_hangs_is_named_in_the_status_and_its_gang_goes_on() {
+  start hung 's/^  checkpoint:/  lifecycle: {hangTimeoutSeconds: 10}\n  checkpoint:/' && within 60 has_checkpoints hung 1 || return 1
+  local node
+  node=$(worker hung 1 spec.nodeName) && kill_in "$node" "$(worker hung 1 metadata.name)" trainyard-rank default STOP &&
+    within 60 is 1 field hung uncountedRestarts && is RankHung field hung failure.reason && is 1 field hung failure.rank &&
+    is "$node" field hung failure.node && is Infrastructure field hung failure.class &&
+    has "rank 1 has not answered for" field hung failure.message && has "rank 0 waits for it in" field hung failure.message &&
+    succeeded hung && is 0 field hung restarts
+}
+
 test_a_deleted_worker_pod_is_replaced() {
   start deleted-pod && within 60 has_checkpoints deleted-pod 1 || return 1
   local before

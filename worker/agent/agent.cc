@@ -234,5 +234,6 @@ void Agent::terminate() { impl_->perform(impl_->core.terminate(now())); }
 const contract::State& Agent::state() const { return impl_->core.state(); }
 std::int64_t Agent::ranks_started() const { return impl_->core.ranks_started(); }
 std::int64_t Agent::ranks_failed() const { return impl_->core.ranks_failed(); }
+const Measured& Agent::measured() const { return impl_->core.measured(); }
 
 }  // namespace trainyard::agent

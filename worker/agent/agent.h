@@ -47,6 +47,7 @@ class Agent : public Assignee {
   const contract::State& state() const override;
   std::int64_t ranks_started() const override;
   std::int64_t ranks_failed() const override;
+  const Measured& measured() const override;
 
  private:
   struct Impl;

@@ -72,7 +72,7 @@ int run_agent(const AgentCommand& command) {
                 Agent::Callbacks{.log_line = pass_through,
                                  .published =
                                      [&] {
-                                       log.state(agent->state(), uptime());
+                                       log.state(agent->state(), agent->measured(), uptime());
                                        if (service) service->published();
                                      },
                                  .ended =

@@ -5,6 +5,8 @@
 #include <set>
 #include <utility>
 
+#include "crds/contract/hang.h"
+
 namespace trainyard::agent {
 namespace {
 
@@ -117,6 +119,9 @@ void AgentCore::adopt(const Assignment& assignment, Now now, Actions& actions) {
   state_.checkpointed.reset();
   state_.failure.reset();
   state_.secondary = false;
+  state_.activities.clear();
+  evidence_.clear();
+  hang_suspected_at_.reset();
   kill_ranks(actions);
   if (!any_alive()) start_ranks(actions);
   publish(now, actions);
@@ -125,6 +130,7 @@ void AgentCore::adopt(const Assignment& assignment, Now now, Actions& actions) {
 
 void AgentCore::start_ranks(Actions& actions) {
   ranks_.clear();
+  measured_ = {};
   ranks_generation_ = assignment_->generation;
   if (assignment_->release || terminating_) return;
   const auto& spec = assignment_->spec;
@@ -175,6 +181,8 @@ Actions AgentCore::reported(std::int32_t rank, const contract::Report& report, N
   switch (report.kind) {
     case contract::ReportKind::kProgress: {
       if (!report.progress) break;
+      measured_.reporting_rank = rank;
+      if (report.measures) measured_.of_rank[rank] = *report.measures;
       unpublished_progress_ = report.progress;
       const bool first = state_.phase == AgentPhase::kStarting;
       if (first) state_.phase = AgentPhase::kRunning;
@@ -201,6 +209,10 @@ Actions AgentCore::reported(std::int32_t rank, const contract::Report& report, N
       // Told on together with the exit that follows.
       record->second.reported = report.failure;
       break;
+    case contract::ReportKind::kActivity:
+      if (report.measures) measured_.of_rank[rank] = *report.measures;
+      if (report.activity) note_activity(record->second, *report.activity, now, actions);
+      break;
   }
   return actions;
 }
@@ -209,6 +221,7 @@ Actions AgentCore::exited(const std::vector<RankExit>& exits, Now now) {
   for (const auto& exit : exits) note_exit(exit, now);
   Actions actions;
   if (failure_) kill_ranks(actions);
+  if (failure_ && evidence_.empty()) evidence_ = activities(now);
   if (!any_alive()) all_ended(now, actions);
   return actions;
 }
@@ -247,6 +260,7 @@ void AgentCore::all_ended(Now now, Actions& actions) {
     state_.phase = AgentPhase::kFailed;
     state_.failure = failure_;
     state_.secondary = failure_is_secondary_;
+    state_.activities = std::exchange(evidence_, {});
   } else if (ended_with(contract::kFinishedExitCode)) {
     state_.phase = AgentPhase::kSucceeded;
   } else {
@@ -305,11 +319,90 @@ Actions AgentCore::tick(Now now) {
     }
     kill_ranks(actions);
   }
+  if (const auto at = first_hangs_at(); !at || now.uptime < *at) {
+    hang_suspected_at_.reset();
+  } else if (!hang_suspected_at_) {
+    hang_suspected_at_ = now.uptime;
+  } else if (now.uptime >= *hang_suspected_at_ + limits_.hang_doubt) {
+    end_hang(now, actions);
+  }
+  if (const auto at = first_stands_still_at(); at && now.uptime >= *at) {
+    state_.activities = activities(now);
+    publish(now, actions);
+  }
   if (exit_at_ && now.uptime >= *exit_at_ && !any_alive()) {
     exit_at_.reset();
     actions.emplace_back(Exit{state_.phase == AgentPhase::kFailed ? 1 : 0});
   }
   return actions;
+}
+
+void AgentCore::note_activity(RankRecord& record, const contract::RankActivity& activity, Now now, Actions& actions) {
+  const bool has_moved = !record.activity || record.activity->mark != activity.mark;
+  record.activity = activity;
+  record.heard_at = now.uptime;
+  if (!has_moved) return;
+  record.moved_at = now.uptime;
+  if (state_.activities.empty() || failure_) return;
+  state_.activities.clear();  // it goes on; whoever still stands is told anew in its turn
+  publish(now, actions);
+}
+
+std::optional<milliseconds> AgentCore::hangs_at(const RankRecord& record) const {
+  const auto& lifecycle = assignment_->spec.lifecycle;
+  if (!record.alive || record.killed || !record.activity || !lifecycle.hangTimeoutSeconds) return std::nullopt;
+  // Until its first step a rank loads, draws initial values and warms up.
+  const std::int64_t more = record.activity->warm ? 0 : lifecycle.startTimeoutSeconds;
+  return record.moved_at + std::chrono::seconds(*lifecycle.hangTimeoutSeconds + more);
+}
+
+std::optional<milliseconds> AgentCore::first_hangs_at() const {
+  std::optional<milliseconds> first;
+  if (!ranks_are_current() || failure_) return first;
+  for (const auto& [rank, record] : ranks_) {
+    if (const auto at = hangs_at(record); at && (!first || *at < *first)) first = at;
+  }
+  return first;
+}
+
+std::optional<milliseconds> AgentCore::first_stands_still_at() const {
+  const auto hangs = first_hangs_at();
+  if (!hangs || !state_.activities.empty()) return std::nullopt;
+  return *hangs - std::chrono::milliseconds(500 * *assignment_->spec.lifecycle.hangTimeoutSeconds);
+}
+
+std::vector<contract::RankActivity> AgentCore::activities(Now now) const {
+  std::vector<contract::RankActivity> out;
+  const auto since = [&now](milliseconds at) { return std::chrono::duration<double>(now.uptime - at).count(); };
+  for (const auto& [rank, record] : ranks_) {
+    if (!record.activity) continue;
+    auto& activity = out.emplace_back(*record.activity);
+    activity.stillSeconds = since(record.moved_at);
+    activity.silentSeconds = since(record.heard_at);
+    if (activity.call) activity.call->seconds += activity.silentSeconds;
+  }
+  return out;
+}
+
+void AgentCore::end_hang(Now now, Actions& actions) {
+  evidence_ = activities(now);
+  contract::Degrees degrees = contract::degrees(assignment_->spec);
+  if (degrees.pp * degrees.dp * degrees.cp * degrees.tp != assignment_->worldSize) degrees = {.dp = assignment_->worldSize};
+  const auto blame = contract::blame_for_hang(contract::Layout(degrees, assignment_->worldSize), evidence_);
+  const auto mine = std::find_if(blame.ranks.begin(), blame.ranks.end(), [this](auto rank) { return ranks_.contains(rank); });
+  failure_ = contract::Failure{
+      .failureClass = blame.all_wait ? contract::FailureClass::kUnknown : contract::FailureClass::kInfrastructure,
+      .worker = assignment_->worker,
+      .reason = contract::kRankHung,
+      .message = "no sign of progress for the " + std::to_string(*assignment_->spec.lifecycle.hangTimeoutSeconds) +
+                 " s of lifecycle.hangTimeoutSeconds: " + blame.message,
+      .at = contract::to_rfc3339(now.wall)};
+  if (!worker_.node.empty()) failure_->node = worker_.node;
+  if (mine != blame.ranks.end()) failure_->rank = *mine;
+  failure_ = contract::trimmed(*failure_);
+  failure_is_secondary_ = !blame.ranks.empty() && mine == blame.ranks.end();
+  ++ranks_failed_;
+  kill_ranks(actions);
 }
 
 contract::Failure AgentCore::grace_exceeded(Now now) const {
@@ -330,6 +423,8 @@ std::optional<milliseconds> AgentCore::deadline() const {
   if (unpublished_progress_) consider(published_at_ + limits_.progress_interval);
   consider(kill_at_);
   consider(exit_at_);
+  consider(hang_suspected_at_ ? *hang_suspected_at_ + limits_.hang_doubt : first_hangs_at());
+  consider(first_stands_still_at());
   return next;
 }
 

@@ -22,6 +22,8 @@ struct Limits {
   std::chrono::milliseconds linger{60'000};          // so long the state is served after an end that was wanted, unless released
   std::chrono::milliseconds abandoned{600'000};      // so long an agent whose ranks ended otherwise waits for a controller to ask
   std::chrono::milliseconds progress_interval{500};  // progress alone makes a new version at most so often; all else at once
+  // So long a hang is only suspected: an agent that did not run itself for a while has words of its ranks yet to read.
+  std::chrono::milliseconds hang_doubt{1'000};
 };
 
 /// `uptime` never goes back and counts for deadlines; `wall` is what people read.
@@ -57,6 +59,12 @@ struct Exit {
 using Action = std::variant<StartRank, KillRank, SendControl, Publish, Exit>;
 using Actions = std::vector<Action>;
 
+/// What the ranks last measured. Not part of the state: only /metrics and the pod's log tell it.
+struct Measured {
+  std::map<std::int32_t, contract::Measures> of_rank;
+  std::optional<std::int32_t> reporting_rank;  // the one that reports progress, where this agent has it
+};
+
 /// How an assignment was taken: 200, 400 (it makes no sense) or 409 (it is older than, or contradicts, the one that is there).
 struct Answer {
   unsigned status = 200;
@@ -87,6 +95,7 @@ class AgentCore {
   const contract::State& state() const { return state_; }
   std::int64_t ranks_started() const { return ranks_started_; }
   std::int64_t ranks_failed() const { return ranks_failed_; }
+  const Measured& measured() const { return measured_; }
 
  private:
   struct RankRecord {
@@ -94,6 +103,9 @@ class AgentCore {
     bool killed = false;                        // by this agent: its SIGKILL is no evidence
     std::optional<int> exit_code;               // where it ended by itself
     std::optional<contract::Failure> reported;  // what it said of its own end
+    std::optional<contract::RankActivity> activity;
+    std::chrono::milliseconds heard_at{0};  // when it told that
+    std::chrono::milliseconds moved_at{0};  // when its mark last grew
   };
 
   Answer amend(const contract::Assignment& assignment, Now now);
@@ -108,6 +120,14 @@ class AgentCore {
   bool any_alive() const;
   bool keeps_checkpoints() const { return assignment_->spec.checkpoint.has_value(); }
   contract::Failure grace_exceeded(Now now) const;
+  void note_activity(RankRecord& record, const contract::RankActivity& activity, Now now, Actions& actions);
+  /// When a rank that shows no sign of progress until then hangs; nothing where no limit was set, or it has told nothing yet.
+  std::optional<std::chrono::milliseconds> hangs_at(const RankRecord& record) const;
+  std::optional<std::chrono::milliseconds> first_hangs_at() const;
+  /// Halfway to there: then the others may hear of it, so that whoever sees all agents knows all ranks before the first of them is killed.
+  std::optional<std::chrono::milliseconds> first_stands_still_at() const;
+  void end_hang(Now now, Actions& actions);
+  std::vector<contract::RankActivity> activities(Now now) const;
   /// Ranks that failed, or stopped since another worker is drained, wait for the next generation instead.
   bool ended_as_wanted() const;
   bool ranks_are_current() const { return assignment_ && ranks_generation_ == assignment_->generation; }
@@ -128,6 +148,9 @@ class AgentCore {
   std::optional<std::chrono::milliseconds> exit_at_;
   std::optional<std::chrono::milliseconds> kill_at_;
   std::optional<std::chrono::milliseconds> stop_ordered_at_;  // by the assignment
+  std::optional<std::chrono::milliseconds> hang_suspected_at_;
+  std::vector<contract::RankActivity> evidence_;  // what the ranks did when the first of them failed
+  Measured measured_;
   std::int64_t last_notice_ = 0;
   std::int64_t ranks_started_ = 0;
   std::int64_t ranks_failed_ = 0;

@@ -112,7 +112,8 @@ void AgentService::handle(const HttpRequest& request, HttpServer::Respond respon
   if (path == "/metrics") {
     return respond({.content_type = "text/plain; version=0.0.4",
                     .body = metrics_text(impl_->agent.state(),
-                                         {.started = impl_->agent.ranks_started(), .failed = impl_->agent.ranks_failed()})});
+                                         {.started = impl_->agent.ranks_started(), .failed = impl_->agent.ranks_failed()},
+                                         impl_->agent.measured())});
   }
   if (path != "/v1/state" && path != "/v1/assignment") return respond(message(404, "there is nothing at " + path));
 

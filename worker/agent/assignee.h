@@ -19,6 +19,7 @@ class Assignee {
   virtual const contract::State& state() const = 0;
   virtual std::int64_t ranks_started() const = 0;
   virtual std::int64_t ranks_failed() const = 0;
+  virtual const Measured& measured() const = 0;
 };
 
 }  // namespace trainyard::agent

@@ -47,6 +47,7 @@ std::vector<std::string*> paths_of(contract::TrainingJobSpec& spec) {
   if (spec.data.tokenizer.path) paths.push_back(&*spec.data.tokenizer.path);
   if (spec.model.path) paths.push_back(&*spec.model.path);
   if (spec.checkpoint) paths.push_back(&spec.checkpoint->path);
+  if (spec.metrics && spec.metrics->path) paths.push_back(&*spec.metrics->path);
   return paths;
 }
 

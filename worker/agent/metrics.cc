@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <sstream>
+#include <utility>
 
 namespace trainyard::agent {
 namespace {
@@ -16,6 +17,17 @@ class Text {
     head(name, type, help);
     out_ << name << ' ' << value << '\n';
   }
+  /// One line for each rank that has the value.
+  template <class Get>
+  void of_ranks(const char* name, const char* help, const Measured& measured, Get&& get) {
+    bool is_first = true;
+    for (const auto& [rank, measures] : measured.of_rank) {
+      const auto value = get(measures);
+      if (!value) continue;
+      if (std::exchange(is_first, false)) head(name, "gauge", help);
+      out_ << name << "{rank=\"" << rank << "\"} " << *value << '\n';
+    }
+  }
   template <class Number>
   void gauge(const char* name, const char* help, const std::optional<Number>& value) {
     if (value) metric(name, "gauge", help, *value);
@@ -27,9 +39,45 @@ class Text {
   std::ostringstream out_;
 };
 
+void write_times(Text& text, const Measured& measured) {
+  const char* name = "trainyard_rank_step_seconds";
+  bool is_first = true;
+  for (const auto& [rank, measures] : measured.of_rank) {
+    if (!measures.times) continue;
+    if (std::exchange(is_first, false)) {
+      text.head(name, "gauge", "Where the time of a rank's last step went; the parts add up to the step.");
+    }
+    const auto part = [&](const std::string& what, double seconds) {
+      text.out() << name << "{rank=\"" << rank << "\",part=\"" << what << "\"} " << seconds << '\n';
+    };
+    part("compute", measures.times->compute);
+    part("data", measures.times->data);
+    part("checkpoint", measures.times->checkpoint);
+    for (const auto& [axis, seconds] : measures.times->communication) part("communication_" + axis, seconds);
+  }
+}
+
+void write_measures(Text& text, const Measured& measured) {
+  using contract::Measures;
+  write_times(text, measured);
+  text.of_ranks("trainyard_rank_memory_peak_bytes",
+                "Most memory a rank has had: of its GPU for tensors, or resident on the host.", measured,
+                [](const Measures& of) { return of.memoryPeakBytes; });
+  const auto job = measured.reporting_rank ? measured.of_rank.find(*measured.reporting_rank) : measured.of_rank.end();
+  if (job == measured.of_rank.end()) return;
+  const auto& of = job->second;
+  text.gauge("trainyard_loss_z_score", "Standard deviations of the last step's loss from the mean of the 128 before it.",
+             of.lossZScore);
+  text.gauge("trainyard_gradient_norm_z_score", "The same of the gradient's norm.", of.gradientNormZScore);
+  text.gauge("trainyard_model_flops_per_second", "Operations a second of one device, of the model's own arithmetic.",
+             of.modelFlopsPerSecond);
+  text.gauge("trainyard_hardware_flops_per_second", "The same with what recomputation does again.", of.hardwareFlopsPerSecond);
+  text.gauge("trainyard_hardware_flops_utilization", "Share of the devices' peak that these take.", of.hardwareFlopsUtilization);
+}
+
 }  // namespace
 
-std::string metrics_text(const contract::State& state, const RankCounts& counts) {
+std::string metrics_text(const contract::State& state, const RankCounts& counts, const Measured& measured) {
   Text text;
   text.out().precision(17);
   text.head("trainyard_agent_phase", "gauge", "1 for the phase that the agent is in, 0 for the others.");
@@ -43,6 +91,7 @@ std::string metrics_text(const contract::State& state, const RankCounts& counts)
   if (state.checkpoint) {
     text.metric("trainyard_checkpoint_step", "gauge", "Step of the newest durable checkpoint.", state.checkpoint->step);
   }
+  write_measures(text, measured);
   if (!state.progress) return text.str();
   const auto& progress = *state.progress;
   text.metric("trainyard_training_step", "gauge", "Optimizer steps done.", progress.step);

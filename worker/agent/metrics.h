@@ -5,6 +5,7 @@
 #include <string>
 
 #include "crds/contract/state.h"
+#include "worker/agent/agent_core.h"
 
 namespace trainyard::agent {
 
@@ -13,7 +14,7 @@ struct RankCounts {
   std::int64_t failed = 0;
 };
 
-/// Gauges of the training appear only where this agent has the reporting rank.
-std::string metrics_text(const contract::State& state, const RankCounts& counts);
+/// Gauges of the training appear only where this agent has the reporting rank; those of single ranks everywhere.
+std::string metrics_text(const contract::State& state, const RankCounts& counts, const Measured& measured);
 
 }  // namespace trainyard::agent

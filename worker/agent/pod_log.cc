@@ -4,8 +4,8 @@
 
 namespace trainyard::agent {
 
-void PodLog::state(const contract::State& state, std::chrono::milliseconds now) {
-  if (state.progress) progress(*state.progress, now);
+void PodLog::state(const contract::State& state, const Measured& measured, std::chrono::milliseconds now) {
+  if (state.progress) progress(*state.progress, measured, now);
   for (const auto& notice : state.notices) {
     if (notice.number <= last_notice_) continue;
     last_notice_ = notice.number;
@@ -25,14 +25,17 @@ void PodLog::state(const contract::State& state, std::chrono::milliseconds now) 
   last_failure_ = state.failure;
 }
 
-void PodLog::progress(const contract::Progress& progress, std::chrono::milliseconds now) {
+void PodLog::progress(const contract::Progress& progress, const Measured& measured, std::chrono::milliseconds now) {
   if (last_progress_ == progress) return;
   const bool due = !last_progress_ || now >= last_progress_at_ + kInterval || progress.step >= progress.steps ||
                    progress.validationLoss != last_progress_->validationLoss;
   if (!due) return;
   last_progress_ = progress;
   last_progress_at_ = now;
-  log_(Severity::kInfo, "progress", contract::encode(progress));
+  nlohmann::json keys = contract::encode(progress);
+  const auto of = measured.reporting_rank ? measured.of_rank.find(*measured.reporting_rank) : measured.of_rank.end();
+  if (of != measured.of_rank.end()) keys.update(contract::encode(of->second));
+  log_(Severity::kInfo, "progress", keys);
 }
 
 }  // namespace trainyard::agent

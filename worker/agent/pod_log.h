@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "crds/contract/state.h"
+#include "worker/agent/agent_core.h"
 #include "worker/agent/log.h"
 
 namespace trainyard::agent {
@@ -15,11 +16,11 @@ class PodLog {
   static constexpr std::chrono::seconds kInterval{10};
 
   explicit PodLog(Log log) : log_(std::move(log)) {}
-  /// Writes what is new since the last state. `now` is of a clock that never goes back.
-  void state(const contract::State& state, std::chrono::milliseconds now);
+  /// Writes what is new since the last state. `now` is of a clock that never goes back. Progress comes with what was measured of it.
+  void state(const contract::State& state, const Measured& measured, std::chrono::milliseconds now);
 
  private:
-  void progress(const contract::Progress& progress, std::chrono::milliseconds now);
+  void progress(const contract::Progress& progress, const Measured& measured, std::chrono::milliseconds now);
 
   const Log log_;
   std::int64_t last_notice_ = 0;

@@ -197,7 +197,32 @@ std::string Checkpointer::commit(const Save& save) {
   directory_.commit(save.step, folder);
   auto corrupt = corrupt_;
   corrupt.erase(save.step);  // it has been replaced
-  return problem_in([&] { directory_.prune(save.step, options_.keep, corrupt, owner()); }).text;
+  return problem_in([&] { directory_.prune(save.step, options_.keep, corrupt, owner(), best(save, corrupt)); }).text;
+}
+
+/// Those of the lowest loss, of two equal ones the newer. What an earlier process wrote is read once; whoever can't be read has no loss.
+std::set<std::int64_t> Checkpointer::best(const Save& save, const std::set<std::int64_t>& corrupt) {
+  if (options_.keep_best < 1) return {};
+  losses_[save.step] = options_.loss_of(save.step, save.state);
+  std::vector<std::pair<double, std::int64_t>> ranking;  // by loss, then the newest first
+  for (const auto step : directory_.steps()) {
+    if (step > save.step || corrupt.contains(step)) continue;
+    if (!losses_.contains(step)) {
+      const auto file = directory_.of_step(step) / kManifestName;
+      const auto read = [&] {
+        losses_[step] = options_.loss_of(step, parse_manifest(read_text(storage_, file, kMaxManifestBytes), file.string()).state);
+      };
+      if (problem_in(read).trouble != Trouble::kNone) continue;
+    }
+    if (const auto& loss = losses_.at(step)) ranking.emplace_back(*loss, -step);
+  }
+  std::sort(ranking.begin(), ranking.end());
+  std::set<std::int64_t> out;
+  for (const auto& [loss, step] : ranking) {
+    if (static_cast<std::int32_t>(out.size()) == options_.keep_best) break;
+    out.insert(-step);
+  }
+  return out;
 }
 
 /// How the save ended, equal on all ranks; there is none under way afterwards.

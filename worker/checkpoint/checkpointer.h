@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -30,9 +31,12 @@
 namespace trainyard::checkpoint {
 
 struct Options {
-  std::string path;       // spec.checkpoint.path
-  std::int32_t keep = 3;  // spec.checkpoint.keep
-  std::string job;        // namespace/name
+  std::string path;            // spec.checkpoint.path
+  std::int32_t keep = 3;       // spec.checkpoint.keep
+  std::int32_t keep_best = 0;  // spec.checkpoint.keepBest
+  /// The loss of a checkpoint of that step by its state; nothing where it has none of its own.
+  std::function<std::optional<double>(std::int64_t step, const contract::Json& state)> loss_of;
+  std::string job;  // namespace/name
   std::string job_uid;
   std::int64_t generation = 0;   // of the gang
   contract::Json layout;         // the degrees, for people who read the manifest
@@ -106,6 +110,7 @@ class Checkpointer {
   std::optional<Saved> advance(bool wait);
   bool all_done(bool wait, Problem& problem);
   std::string commit(const Save& save);
+  std::set<std::int64_t> best(const Save& save, const std::set<std::int64_t>& corrupt);
   Saved ended(const Problem& problem);
   std::optional<Manifest> read_candidate(std::int64_t step, const std::vector<TensorShard>& shards, std::string& problem);
   std::string read_tensors(std::int64_t step, const Manifest& manifest, const std::vector<TensorShard>& shards);
@@ -119,6 +124,7 @@ class Checkpointer {
   Directory directory_;
   Agreement agreement_;
   std::optional<std::int64_t> durable_step_;
+  std::map<std::int64_t, std::optional<double>> losses_;  // of the checkpoints that are there; on rank 0's helper alone
   std::set<std::int64_t> corrupt_;  // steps whose checkpoints load() skipped; changed only while no save is under way
   std::unique_ptr<Save> save_;
   std::future<Problem> work_;  // this rank's part of together(); kept when a peer is lost meanwhile

@@ -38,13 +38,13 @@ bool is_leftover(std::string_view name) {
 /// What prune() removes of `steps`, which ascend, in the order in which it does. A corrupt one counts for nothing: it must not push out
 /// one that is right.
 std::vector<std::int64_t> superfluous(const std::vector<std::int64_t>& steps, std::int64_t newest, std::int32_t keep,
-                                      const std::set<std::int64_t>& corrupt) {
+                                      const std::set<std::int64_t>& corrupt, const std::set<std::int64_t>& best) {
   std::vector<std::int64_t> first, then;
   std::int32_t kept = 0;
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     if (corrupt.contains(*step)) {
       first.push_back(*step);
-    } else if (*step <= newest && kept++ >= std::max(keep, 1)) {
+    } else if (*step <= newest && kept++ >= std::max(keep, 1) && !best.contains(*step)) {
       then.push_back(*step);
     }
   }
@@ -89,7 +89,8 @@ void Directory::put_aside(std::int64_t step) {
   storage_.rename(of_step(step), aside(step));
 }
 
-void Directory::prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt, const std::string& owner) {
+void Directory::prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt, const std::string& owner,
+                      const std::set<std::int64_t>& best) {
   std::exception_ptr first_error;
   const auto attempt = [&](auto&& action) {
     try {
@@ -99,7 +100,7 @@ void Directory::prune(std::int64_t newest, std::int32_t keep, const std::set<std
     }
   };
   std::vector<std::filesystem::path> hidden{aside(newest)};  // what commit() replaced
-  for (const auto step : superfluous(steps(), newest, keep, corrupt)) {
+  for (const auto step : superfluous(steps(), newest, keep, corrupt, best)) {
     expect_owner(owner);
     attempt([&] {
       put_aside(step);

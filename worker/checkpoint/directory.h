@@ -32,9 +32,10 @@ class Directory {
   /// corrupt, is put aside, for prune() to remove: what cannot be removed makes no checkpoint fail.
   void commit(std::int64_t step, const std::filesystem::path& temporary);
   /// Once `newest` is durable: removes the `corrupt` ones first, and of the others up to `newest` what is older than the newest `keep`.
-  /// Later ones that are not corrupt are another gang's. Looks before each removal whether `owner` still has the folder. Goes on behind
+  /// Of those the `best` stay. Later ones that are not corrupt are another gang's. Looks before each removal whether `owner` still has the folder. Goes on behind
   /// what cannot be removed, and then throws the first of these errors.
-  void prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt, const std::string& owner);
+  void prune(std::int64_t newest, std::int32_t keep, const std::set<std::int64_t>& corrupt, const std::string& owner,
+             const std::set<std::int64_t>& best = {});
   /// Removes what writers left when they crashed; looks in the same way. Nobody but the owner can commit any more.
   void remove_leftovers(const std::string& owner);
 

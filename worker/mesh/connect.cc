@@ -23,6 +23,7 @@
 #include "worker/mesh/backend_comm.h"
 #include "worker/mesh/local_comm.h"
 #include "worker/mesh/meeting.h"
+#include "worker/mesh/watched_comm.h"
 #include "worker/plan/stages.h"
 
 namespace trainyard::mesh {
@@ -86,8 +87,8 @@ void leave_together(c10d::Store& store, std::int32_t world_size) {
 
 class Connector {
  public:
-  Connector(const RankConfig& config, const contract::Layout& layout, at::Device device)
-      : config_(config), layout_(layout), device_(device), store_(open_store(config)) {}
+  Connector(const RankConfig& config, const contract::Layout& layout, at::Device device, Timeline& timeline)
+      : config_(config), layout_(layout), device_(device), timeline_(timeline), store_(open_store(config)) {}
 
   enum class Use { kCollectives, kPointToPoint };
 
@@ -103,11 +104,8 @@ class Connector {
     options.device_index = static_cast<std::int32_t>(device_.index());
     options.point_to_point = use == Use::kPointToPoint;
     options.connect_timeout = std::chrono::seconds(config_.spec.lifecycle.startTimeoutSeconds);
-    options.timeout = std::chrono::seconds(config_.spec.lifecycle.hangTimeoutSeconds.value_or(300));
-#ifdef TRAINYARD_CUDA
-    if (device_.is_cuda()) return nccl_comm(options);
-#endif
-    return gloo_comm(options);
+    options.timeout = timeout();
+    return std::make_unique<WatchedComm>(backend(options), timeline_, name, ranks);
   }
   std::unique_ptr<Comm> along(const std::string& name, Axis axis, Use use = Use::kCollectives) {
     return group(name, layout_.group(axis, config_.rank), use);
@@ -117,9 +115,21 @@ class Connector {
   }
 
  private:
+  std::chrono::seconds timeout() const {
+    const auto& hang = config_.spec.lifecycle.hangTimeoutSeconds;
+    return std::chrono::seconds(hang ? *hang + 30 : 300);
+  }
+  std::unique_ptr<Comm> backend(const BackendOptions& options) const {
+#ifdef TRAINYARD_CUDA
+    if (device_.is_cuda()) return nccl_comm(options);
+#endif
+    return gloo_comm(options);
+  }
+
   const RankConfig& config_;
   contract::Layout layout_;
   at::Device device_;
+  Timeline& timeline_;
   c10::intrusive_ptr<c10d::Store> store_;
 };
 
@@ -142,7 +152,7 @@ at::Device device_of(const RankConfig& config) {
 
 }  // namespace
 
-std::unique_ptr<Mesh> connect(const RankConfig& config) {
+std::unique_ptr<Mesh> connect(const RankConfig& config, std::shared_ptr<Timeline> timeline) {
   const contract::Layout layout(contract::degrees(config.spec), config.worldSize);
   const at::Device device = device_of(config);
   if (layout.world_size() == 1) {
@@ -154,9 +164,9 @@ std::unique_ptr<Mesh> connect(const RankConfig& config) {
                       .gradients = solo_comm(),
                       .activations_around = solo_comm(),
                       .gradients_around = solo_comm()};
-    return std::make_unique<Mesh>(layout, config.rank, device, std::move(comms));
+    return std::make_unique<Mesh>(layout, config.rank, device, std::move(comms), std::function<void()>{}, std::move(timeline));
   }
-  Connector connector(config, layout, device);
+  Connector connector(config, layout, device, *timeline);
   std::vector<std::int32_t> everybody(static_cast<std::size_t>(layout.world_size()));
   std::iota(everybody.begin(), everybody.end(), 0);
   Mesh::Comms comms;
@@ -172,7 +182,7 @@ std::unique_ptr<Mesh> connect(const RankConfig& config) {
   };
   comms.activations_around = link_around("activations-around");
   comms.gradients_around = link_around("gradients-around");
-  auto mesh = std::make_unique<Mesh>(layout, config.rank, device, std::move(comms), connector.farewell());
+  auto mesh = std::make_unique<Mesh>(layout, config.rank, device, std::move(comms), connector.farewell(), std::move(timeline));
   meet_in_pairs(*mesh, config.spec.model.size && config.spec.model.size->tieEmbeddings, around);
   return mesh;
 }

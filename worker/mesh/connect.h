@@ -10,9 +10,11 @@ namespace trainyard::mesh {
 
 /// Connects this rank with all others of the layout: rank 0 listens at the rendezvous with a TCPStore, keys lie under
 /// `<job uid>/<generation>`, and Gloo (or NCCL, with GPUs) connects the groups from `bindAddress`. A world of one rank needs no network.
-/// Waits lifecycle.startTimeoutSeconds for the others; every later call of a group has lifecycle.hangTimeoutSeconds, or 300 s.
+/// Waits lifecycle.startTimeoutSeconds for the others; every later call of a group has lifecycle.hangTimeoutSeconds and half a minute more, so
+/// that the agents, which see who hangs, are first; or 300 s. The groups tell `timeline` of their calls.
 /// Throws PeerLost when they do not come; std::runtime_error when rank 0 cannot listen; contract::UserError (GpuUnavailable) when GPUs are
 /// asked of a program without CUDA.
-std::unique_ptr<Mesh> connect(const contract::RankConfig& config);
+std::unique_ptr<Mesh> connect(const contract::RankConfig& config,
+                              std::shared_ptr<Timeline> timeline = std::make_shared<Timeline>());
 
 }  // namespace trainyard::mesh

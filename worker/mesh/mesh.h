@@ -9,6 +9,7 @@
 
 #include "crds/contract/layout.h"
 #include "worker/mesh/comm.h"
+#include "worker/mesh/timeline.h"
 
 namespace trainyard::mesh {
 
@@ -28,12 +29,14 @@ class Mesh {
     std::unique_ptr<Comm> gradients_around;    // back
   };
 
-  /// `farewell`: what leave() does; nothing where ranks need not wait for each other.
-  Mesh(const contract::Layout& layout, std::int32_t rank, at::Device device, Comms comms, std::function<void()> farewell = {})
+  /// `farewell`: what leave() does; nothing where ranks need not wait for each other. `timeline`: that the groups tell of their calls.
+  Mesh(const contract::Layout& layout, std::int32_t rank, at::Device device, Comms comms, std::function<void()> farewell = {},
+       std::shared_ptr<Timeline> timeline = std::make_shared<Timeline>())
       : layout_(layout),
         rank_(rank),
         at_(layout_.coordinate_of(rank)),
         device_(device),
+        timeline_(std::move(timeline)),
         comms_(std::move(comms)),
         farewell_(std::move(farewell)) {}
 
@@ -51,6 +54,8 @@ class Mesh {
   bool is_first_stage() const { return at_.pp == 0; }
   bool is_last_stage() const { return at_.pp == layout_.degrees().pp - 1; }
 
+  Timeline& timeline() const { return *timeline_; }
+
   Comm& world() { return *comms_.world; }
   Comm& data() { return *comms_.data; }
   Comm& tensor() { return *comms_.tensor; }
@@ -63,6 +68,7 @@ class Mesh {
   std::int32_t rank_;
   contract::Coordinate at_;
   at::Device device_;
+  std::shared_ptr<Timeline> timeline_;  // before the groups, which tell it of their calls
   Comms comms_;
   std::function<void()> farewell_;
 };

@@ -48,6 +48,18 @@ double flops_per_token(const contract::ModelSize& size, std::int32_t sequence_le
   return 6 * matmul + 6 * attention;
 }
 
+double recomputed_flops_per_token(const contract::ModelSize& size, std::int32_t sequence_length, contract::RecomputeMode mode) {
+  const double width = size.hiddenSize, key_width = double{1} * key_value_heads(size) * head_width(size);
+  const double attention = sequence_length * width, feed_forward = width * size.feedForwardSize;
+  switch (mode) {
+    case contract::RecomputeMode::kFull: return 2 * size.layers * (layer_matmul_parameters(size) - feed_forward + attention);
+    case contract::RecomputeMode::kSelective:
+      return 2 * size.layers * (width * width + width * key_width + feed_forward + attention);
+    case contract::RecomputeMode::kNone: break;
+  }
+  return 0;
+}
+
 std::int64_t num_parameters(const contract::ModelSize& size) {
   std::int64_t total = 0;
   for (const auto& parameter : llama_parameters(size, split_layers(size, 1))) total += num_elements(parameter.shape);

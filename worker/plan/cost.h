@@ -24,6 +24,11 @@ double head_matmul_parameters(const contract::ModelSize& size);
 /// Source: Narayanan et al., arXiv:2104.04473, appendix, with the causal half.
 double flops_per_token(const contract::ModelSize& size, std::int32_t sequence_length);
 
+/// What backward computes again for one token (worker/model/recompute.h: a block runs again up to the last operation that something is kept
+/// of): of Full the layers but for their last product, 2·(D·A·H + 2·D·G·H + A·H·D + 2·D·F) + 2·T·A·H a layer; of Selective the products for
+/// q, k and gate, and attention, 2·(D·A·H + D·G·H + D·F) + 2·T·A·H.
+double recomputed_flops_per_token(const contract::ModelSize& size, std::int32_t sequence_length, contract::RecomputeMode mode);
+
 /// All parameters of the model: the global number of elements; a tied head counts once.
 std::int64_t num_parameters(const contract::ModelSize& size);
 

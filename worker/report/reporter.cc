@@ -36,7 +36,13 @@ Reporter::Reporter(int descriptor, bool json) : descriptor_(descriptor), json_(j
 
 Reporter::~Reporter() { close(); }
 
-void Reporter::progress(contract::Progress progress) { add({.kind = ReportKind::kProgress, .progress = std::move(progress)}); }
+void Reporter::progress(contract::Progress progress, std::optional<contract::Measures> measures) {
+  add({.kind = ReportKind::kProgress, .progress = std::move(progress), .measures = std::move(measures)});
+}
+
+void Reporter::activity(contract::RankActivity activity, std::optional<contract::Measures> measures) {
+  if (json_) add({.kind = ReportKind::kActivity, .activity = std::move(activity), .measures = std::move(measures)});
+}
 
 void Reporter::checkpoint(contract::CheckpointStatus checkpoint, std::optional<std::int64_t> request) {
   add({.kind = ReportKind::kCheckpoint, .checkpoint = std::move(checkpoint), .request = request});
@@ -63,12 +69,19 @@ void Reporter::add(Report report) {
 
 /// Of the kind of the newest, if there are too many.
 void Reporter::drop_oldest() {
-  const bool progress = queue_.back().kind == ReportKind::kProgress;
-  const auto of_the_kind = [progress](const Report& report) {
-    return report.kind != ReportKind::kFailure && (report.kind == ReportKind::kProgress) == progress;
+  const auto most_of = [](ReportKind kind) -> std::size_t {
+    switch (kind) {
+      case ReportKind::kProgress: return kMostProgress;
+      case ReportKind::kActivity: return 1;
+      default: return kMostQueued;
+    }
+  };
+  const std::size_t most = most_of(queue_.back().kind);
+  const auto of_the_kind = [&](const Report& report) {
+    return report.kind != ReportKind::kFailure && most_of(report.kind) == most;
   };
   const auto many = static_cast<std::size_t>(std::count_if(queue_.begin(), queue_.end(), of_the_kind));
-  if (many <= (progress ? kMostProgress : kMostQueued)) return;
+  if (many <= most) return;
   queue_.erase(std::find_if(queue_.begin(), queue_.end(), of_the_kind));
 }
 

@@ -28,7 +28,9 @@ class Reporter {
   Reporter(const Reporter&) = delete;
   Reporter& operator=(const Reporter&) = delete;
 
-  void progress(contract::Progress progress);
+  void progress(contract::Progress progress, std::optional<contract::Measures> measures = std::nullopt);
+  /// What this rank does; of those that wait for the pipe only the newest is kept. People are not told.
+  void activity(contract::RankActivity activity, std::optional<contract::Measures> measures = std::nullopt);
   /// A checkpoint is durable; `request` is the one that it answers.
   void checkpoint(contract::CheckpointStatus checkpoint, std::optional<std::int64_t> request = std::nullopt);
   void notice(bool warning, std::string reason, std::string message);

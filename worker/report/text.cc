@@ -45,6 +45,7 @@ std::string to_text(const Report& report) {
                report.failure->message;
       }
       break;
+    case ReportKind::kActivity: break;
   }
   return contract::encode(report).dump(-1, ' ', false, contract::Json::error_handler_t::replace);
 }

@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include <torch/torch.h>
@@ -16,6 +17,20 @@ namespace {
 at::Tensor on_device(const at::Tensor& tensor, at::Device device) {
   if (!device.is_cuda() || tensor.is_cuda()) return tensor.to(device);
   return tensor.pin_memory().to(device, /*non_blocking=*/true);
+}
+
+/// Sends and receives tell of themselves.
+std::optional<mesh::Timeline::Span> span_of(mesh::Timeline& timeline, const plan::PipelineOp& op) {
+  const auto of = [&](mesh::Work work) {
+    return std::optional<mesh::Timeline::Span>(std::in_place, timeline, work, op.micro_batch, op.chunk);
+  };
+  switch (op.kind) {
+    case PipelineOpKind::kForward: return of(mesh::Work::kForward);
+    case PipelineOpKind::kBackward:
+    case PipelineOpKind::kBackwardInput:
+    case PipelineOpKind::kBackwardWeight: return of(mesh::Work::kBackward);
+    default: return std::nullopt;
+  }
 }
 
 }  // namespace
@@ -106,6 +121,7 @@ void StepRunner::execute(const std::vector<plan::PipelineOp>& program, const Ste
     const auto& op = program[i];
     InFlight& flight = flights[key(op)];
     const auto link = plan::link_of(op, shape(input), mesh_.at().pp);
+    const auto span = span_of(mesh_.timeline(), op);
     switch (op.kind) {
       case PipelineOpKind::kReceiveActivation: receive(op, link, input, flight); break;
       case PipelineOpKind::kForward: forward(op, input, flight, loss_sum); break;

@@ -93,6 +93,7 @@ StepMetrics Engine::step(schedule::StepInput input) {
     return metrics;
   }
   state_.skipped_in_a_row = 0;
+  const mesh::Timeline::Span span(mesh_.timeline(), mesh::Work::kOptimizer);
   const auto& clipping = spec_.training.gradientClipping;
   optimizer_.step(gradients_, metrics.learning_rate,
                   clipping ? optim::clip_coefficient(metrics.gradient_norm, clipping->maxNorm) : 1.0);

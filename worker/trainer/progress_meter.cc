@@ -2,9 +2,7 @@
 
 #include <array>
 #include <cmath>
-#include <numeric>
 #include <string_view>
-#include <utility>
 
 #include "worker/plan/cost.h"
 
@@ -15,11 +13,24 @@ constexpr std::size_t kWindow = 32;
 
 }  // namespace
 
-std::optional<double> peak_bf16_flops(const std::string& device_name) {
-  constexpr auto kPeaks = std::to_array<std::pair<std::string_view, double>>(
-      {{"A100", 312e12}, {"H100 PCIe", 756e12}, {"H100 NVL", 835e12}, {"H100", 989e12}, {"H200", 989e12}, {"B200", 2250e12}});
-  for (const auto& [name, peak] : kPeaks) {
-    if (device_name.find(name) != std::string::npos) return peak;
+std::optional<double> peak_flops(const std::string& device_name, contract::ComputePrecision compute) {
+  using contract::ComputePrecision;
+  struct Peak {
+    std::string_view name;
+    double half;  // BF16 and FP16, which are equally fast on all of them
+    double fp8;   // 0: it has none
+  };
+  constexpr auto kPeaks = std::to_array<Peak>({{"A100", 312e12, 0},
+                                               {"H100 PCIe", 756e12, 1513e12},
+                                               {"H100 NVL", 835e12, 1671e12},
+                                               {"H100", 989e12, 1979e12},
+                                               {"H200", 989e12, 1979e12},
+                                               {"B200", 2250e12, 4500e12}});
+  if (compute == ComputePrecision::kFP32) return std::nullopt;
+  for (const auto& [name, half, fp8] : kPeaks) {
+    if (device_name.find(name) == std::string::npos) continue;
+    if (compute != ComputePrecision::kFP8) return half;
+    return fp8 > 0 ? std::optional(fp8) : std::nullopt;
   }
   return std::nullopt;
 }
@@ -27,53 +38,82 @@ std::optional<double> peak_bf16_flops(const std::string& device_name) {
 ProgressMeter::ProgressMeter(const contract::TrainingJobSpec& spec, std::int32_t world_size, const std::string& device_name)
     : size_(*spec.model.size),
       tokens_per_step_(static_cast<double>(spec.training.globalBatchSize) * spec.data.sequenceLength),
-      flops_per_token_(plan::flops_per_token(size_, spec.data.sequenceLength)) {
-  const auto peak = peak_bf16_flops(device_name);
-  const auto compute =
-      spec.training.precision.compute;  // FP16 is as fast as BF16 on all of them; of FP8 too little is in FP8 to tell
-  if (peak && (compute == contract::ComputePrecision::kBF16 || compute == contract::ComputePrecision::kFP16))
-    peak_flops_ = *peak * world_size;
-}
+      recomputation_(spec.training.activationCheckpointing.mode),
+      world_size_(world_size),
+      device_name_(device_name),
+      peak_flops_(peak_flops(device_name, spec.training.precision.compute)) {}
 
 void ProgressMeter::start(double seconds) {
   ends_ = {seconds};
-  works_.clear();
+  lengths_.clear();
 }
 
 void ProgressMeter::step_done(double seconds, std::int32_t sequence_length) {
   ends_.push_back(seconds);
-  works_.push_back(work_of(sequence_length));
+  lengths_.push_back(sequence_length);
   if (ends_.size() > kWindow + 1) {
     ends_.pop_front();
-    works_.pop_front();
+    lengths_.pop_front();
   }
 }
 
-double ProgressMeter::work_of(std::int32_t sequence_length) const {
-  return plan::flops_per_token(size_, sequence_length) / flops_per_token_;
+double ProgressMeter::model_work(std::int32_t sequence_length) const {
+  return tokens_per_step_ * plan::flops_per_token(size_, sequence_length);
 }
 
-double ProgressMeter::work_in_window() const { return std::accumulate(works_.begin(), works_.end(), 0.0); }
+double ProgressMeter::repeated_work(std::int32_t sequence_length) const {
+  return tokens_per_step_ * plan::recomputed_flops_per_token(size_, sequence_length, recomputation_);
+}
 
 std::optional<double> ProgressMeter::tokens_per_second() const {
-  if (ends_.size() < 2 || ends_.back() <= ends_.front()) return std::nullopt;
-  return tokens_per_step_ * static_cast<double>(ends_.size() - 1) / (ends_.back() - ends_.front());
+  if (ends_.size() < 2 || seconds_in_window() <= 0) return std::nullopt;
+  return tokens_per_step_ * static_cast<double>(ends_.size() - 1) / seconds_in_window();
 }
 
 std::optional<std::int64_t> ProgressMeter::remaining_seconds(const std::vector<plan::Stretch>& ahead) const {
+  const auto speed = model_flops();
+  if (!speed) return std::nullopt;
+  double work = 0;
+  for (const auto& stretch : ahead) work += static_cast<double>(stretch.steps) * model_work(stretch.sequence_length);
+  constexpr double kHundredYears = 100.0 * 365 * 86400;  // as long as a job may last; beyond, whoever stops it knows better
+  const double seconds = work / world_size_ / *speed;
+  if (seconds > kHundredYears) return std::nullopt;
+  return std::llround(std::ceil(seconds * (1 - 1e-12)));  // what is rounded in the division makes no second more
+}
+
+std::optional<double> ProgressMeter::model_flops() const {
   if (!tokens_per_second()) return std::nullopt;
   double work = 0;
-  for (const auto& stretch : ahead) work += static_cast<double>(stretch.steps) * work_of(stretch.sequence_length);
-  constexpr double kHundredYears = 100.0 * 365 * 86400;  // as long as a job may last; beyond, whoever stops it knows better
-  const double seconds = std::ceil(work * (ends_.back() - ends_.front()) / work_in_window());
-  if (seconds > kHundredYears) return std::nullopt;
-  return std::llround(seconds);
+  for (const auto length : lengths_) work += model_work(length);
+  return work / seconds_in_window() / world_size_;
+}
+
+std::optional<double> ProgressMeter::hardware_flops() const {
+  const auto model = model_flops();
+  if (!model) return std::nullopt;
+  double work = 0;
+  for (const auto length : lengths_) work += repeated_work(length);
+  return *model + work / seconds_in_window() / world_size_;
 }
 
 std::optional<double> ProgressMeter::mfu() const {
-  if (!tokens_per_second() || !peak_flops_) return std::nullopt;
-  const double flops = work_in_window() * tokens_per_step_ * flops_per_token_;
-  return flops / (ends_.back() - ends_.front()) / *peak_flops_;
+  const auto flops = model_flops();
+  if (!flops || !peak_flops_) return std::nullopt;
+  return *flops / *peak_flops_;
+}
+
+std::optional<double> ProgressMeter::hfu() const {
+  const auto flops = hardware_flops();
+  if (!flops || !peak_flops_) return std::nullopt;
+  return *flops / *peak_flops_;
+}
+
+std::optional<std::string> ProgressMeter::impossible() const {
+  const auto share = hfu();
+  if (!share || *share <= 1) return std::nullopt;
+  const auto tera = [](double flops) { return std::to_string(std::llround(flops / 1e12)) + " TFLOP/s"; };
+  return "each " + device_name_ + " would have done " + tera(*hardware_flops()) + ", but can do " + tera(*peak_flops_) +
+         ": its clock or the count of operations is wrong, and so are tokensPerSecond and mfu";
 }
 
 }  // namespace trainyard::trainer

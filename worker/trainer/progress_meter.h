@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "crds/contract/job.h"
@@ -26,23 +27,34 @@ class ProgressMeter {
   /// For the steps `ahead`, at the speed of the same steps, in the model's operations: those of longer sequences take more. Nothing where
   /// that is more than 100 years.
   std::optional<std::int64_t> remaining_seconds(const std::vector<plan::Stretch>& ahead) const;
-  /// The share of the devices' peak that the model's operations take (plan::flops_per_token); only where the peak is known.
+  /// Operations a second of one device: the model's own (plan::flops_per_token), and all, those that were computed again with them.
+  std::optional<double> model_flops() const;
+  std::optional<double> hardware_flops() const;
+  /// The shares of the device's peak that these take, in the format that products are computed in (with FP8: of the peak of FP8, though not
+  /// all products are); only where the peak is known.
   std::optional<double> mfu() const;
+  std::optional<double> hfu() const;
+  /// Where a device would have done more than it can: for people, what was measured. Then the clock, the device's name or the count is wrong.
+  std::optional<std::string> impossible() const;
 
  private:
-  /// The operations of a step, where those of one whose sequences are of data.sequenceLength are 1.
-  double work_of(std::int32_t sequence_length) const;
-  double work_in_window() const;
+  /// Operations of a step, of all devices: the model's own, and those that are computed again.
+  double model_work(std::int32_t sequence_length) const;
+  double repeated_work(std::int32_t sequence_length) const;
+  double seconds_in_window() const { return ends_.back() - ends_.front(); }
 
   contract::ModelSize size_;
   double tokens_per_step_;
-  double flops_per_token_;            // of data.sequenceLength
-  std::optional<double> peak_flops_;  // of all devices together
+  contract::RecomputeMode recomputation_;
+  std::int32_t world_size_;
+  std::string device_name_;
+  std::optional<double> peak_flops_;  // of one device
   std::deque<double> ends_;           // of the last steps, and the start of the first of them
-  std::deque<double> works_;          // of these steps
+  std::deque<std::int32_t> lengths_;  // of the sequences of these steps
 };
 
-/// Dense BF16 operations a second of one device, without sparsity, from NVIDIA's data sheets; nothing for a device that is not listed.
-std::optional<double> peak_bf16_flops(const std::string& device_name);
+/// Dense operations a second of one device in that format, without sparsity, from NVIDIA's data sheets; nothing for a device that is not
+/// listed, nor for FP32, whose products may or may not take tensor cores.
+std::optional<double> peak_flops(const std::string& device_name, contract::ComputePrecision compute);
 
 }  // namespace trainyard::trainer

@@ -52,19 +52,31 @@ contract::RankConfig read_config(const std::string& line) {
 
 RankProgram::RankProgram(contract::RankConfig config, report::Reporter& reporter, std::function<contract::RankControl()> control)
     : config_(std::move(config)),
+      heartbeat_(reporter, *timeline_, config_.rank),
       around_{
           .reporter = reporter,
           .storage = storage_,
           .control = std::move(control),
           .seconds = [] { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); },
-          .wait = [](std::chrono::seconds time) { std::this_thread::sleep_for(time); }} {}
+          .wait =
+              [this](std::chrono::seconds time) {
+                constexpr std::chrono::seconds kSecond{1};
+                for (auto left = time; left.count() > 0; left -= kSecond) {
+                  timeline_->touch();  // a wait that is meant is no hang
+                  std::this_thread::sleep_for(kSecond);
+                }
+              },
+          .measured = [this](const contract::Measures& measures) { heartbeat_.set_measures(measures); }} {}
 
 int RankProgram::run() {
   const bool canonical = config_.spec.training.reduction == contract::Reduction::kCanonical;
   // cuBLAS is deterministic only with a workspace of fixed size, and reads this at its first product.
   if (canonical) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
   at::set_num_threads(config_.threads);
-  mesh_ = mesh::connect(config_);
+  {
+    const mesh::Timeline::Span span(*timeline_, mesh::Work::kConnect);
+    mesh_ = mesh::connect(config_, timeline_);
+  }
   const c10::OptionalDeviceGuard device(mesh_->device());
   // CPU kernels are deterministic anyway; on a GPU, Canonical needs the deterministic ones where there is a choice. What nobody has
   // written is not read, so that filling it first would only cost time.
@@ -74,6 +86,7 @@ int RankProgram::run() {
   }
   training_ = std::make_unique<Training>(config_, *mesh_, around_);
   const Outcome outcome = training_->run();
+  const mesh::Timeline::Span span(*timeline_, mesh::Work::kLeave);
   mesh_->leave();
   return outcome == Outcome::kFinished ? contract::kFinishedExitCode : contract::kStoppedExitCode;
 }

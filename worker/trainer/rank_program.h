@@ -10,6 +10,7 @@
 #include "worker/checkpoint/storage.h"
 #include "worker/mesh/mesh.h"
 #include "worker/report/reporter.h"
+#include "worker/trainer/heartbeat.h"
 #include "worker/trainer/training.h"
 
 namespace trainyard::trainer {
@@ -30,6 +31,8 @@ class RankProgram {
  private:
   const contract::RankConfig config_;
   checkpoint::PosixStorage storage_;
+  const std::shared_ptr<mesh::Timeline> timeline_ = std::make_shared<mesh::Timeline>();
+  Heartbeat heartbeat_;
   const Surroundings around_;
   std::unique_ptr<mesh::Mesh> mesh_;
   std::unique_ptr<Training> training_;

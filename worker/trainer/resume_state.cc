@@ -37,6 +37,7 @@ ResumeState resume_state_of(const contract::RankConfig& config, const data::Curs
   ResumeState state{.cursor = cursor,
                     .loss = losses.training,
                     .validationLoss = losses.validation,
+                    .validationStep = losses.validation_step,
                     .sources = {},
                     .threads = config.threads,
                     .skippedSteps = engine.skipped,
@@ -44,6 +45,13 @@ ResumeState resume_state_of(const contract::RankConfig& config, const data::Curs
   if (const auto& scale = engine.loss_scale) state.lossScale = {.scale = scale->scale, .growthTracker = scale->growth_tracker};
   for (const auto& source : config.spec.data.train) state.sources.push_back({source.path, source.weight});
   return state;
+}
+
+std::optional<double> loss_of_checkpoint(std::int64_t step, const contract::Json& state) {
+  const auto decoded = contract::decode<ResumeState>(state, "state");
+  if (!decoded.problems.empty() || decoded.value.validationStep != step) return std::nullopt;
+  const auto& loss = decoded.value.validationLoss;
+  return loss && std::isfinite(*loss) ? loss : std::nullopt;
 }
 
 EngineState engine_state_of(const ResumeState& state, std::int64_t steps) {

@@ -41,11 +41,12 @@ struct LossScaleThen {
 /// The manifest's `state` (docs/formats.md). Equal on all ranks.
 struct ResumeState {
   data::Cursor cursor;
-  std::optional<double> loss;            // of the last step
-  std::optional<double> validationLoss;  // of the last evaluation
-  std::vector<SourceThen> sources;       // of data.train
-  std::int32_t threads = 0;              // a process; 0: not known
-  std::int64_t skippedSteps = 0;         // EngineState::skipped
+  std::optional<double> loss;                  // of the last step
+  std::optional<double> validationLoss;        // of the last evaluation
+  std::optional<std::int64_t> validationStep;  // after which that was
+  std::vector<SourceThen> sources;             // of data.train
+  std::int32_t threads = 0;                    // a process; 0: not known
+  std::int64_t skippedSteps = 0;               // EngineState::skipped
   std::int64_t skippedInARow = 0;
   std::optional<LossScaleThen> lossScale;  // of FP16
 
@@ -54,6 +55,7 @@ struct ResumeState {
     field("cursor", self.cursor);
     field("loss", self.loss);
     field("validationLoss", self.validationLoss);
+    field("validationStep", self.validationStep);
     field("sources", self.sources);
     field("threads", self.threads);
     field("skippedSteps", self.skippedSteps);
@@ -67,10 +69,13 @@ struct ResumeState {
 struct Losses {
   std::optional<double> training;    // of the last step; nothing where it was not finite
   std::optional<double> validation;  // of the last evaluation
+  std::optional<std::int64_t> validation_step;
 };
 /// What a training that has come to `cursor` keeps.
 ResumeState resume_state_of(const contract::RankConfig& config, const data::Cursor& cursor, const Losses& losses,
                             const EngineState& engine);
+/// The validation loss of a checkpoint of that step, where it was evaluated itself; `state` as in the manifest.
+std::optional<double> loss_of_checkpoint(std::int64_t step, const contract::Json& state);
 /// The engine's part of it; `steps` is the checkpoint's own.
 EngineState engine_state_of(const ResumeState& state, std::int64_t steps);
 

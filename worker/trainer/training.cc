@@ -1,8 +1,10 @@
 #include "worker/trainer/training.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "crds/contract/time.h"
 #include "crds/contract/user_error.h"
@@ -14,6 +16,8 @@
 #include "worker/trainer/device_name.h"
 #include "worker/trainer/engine.h"
 #include "worker/trainer/evaluation.h"
+#include "worker/trainer/measurements.h"
+#include "worker/trainer/metrics_folder.h"
 #include "worker/trainer/progress_meter.h"
 #include "worker/trainer/resume_state.h"
 #include "worker/trainer/saves.h"
@@ -24,16 +28,24 @@ namespace {
 
 using contract::TrainingJobSpec;
 
+/// Well below what counts as a hang, so that a save may take as long as it takes.
+std::chrono::milliseconds round_of(const contract::Lifecycle& lifecycle) {
+  return std::min(std::chrono::milliseconds(10'000), std::chrono::milliseconds(250 * lifecycle.hangTimeoutSeconds.value_or(40)));
+}
+
 checkpoint::Options checkpoint_options(const contract::RankConfig& config, const data::SampleSet& data, const mesh::Mesh& mesh) {
   const auto& degrees = mesh.layout().degrees();
   return {.path = config.spec.checkpoint->path,
           .keep = config.spec.checkpoint->keep,
+          .keep_best = config.spec.checkpoint->keepBest,
+          .loss_of = loss_of_checkpoint,
           .job = config.job,
           .job_uid = config.jobUid,
           .generation = config.generation,
           .layout = {{"data", degrees.dp}, {"pipeline", degrees.pp}, {"context", degrees.cp}, {"tensor", degrees.tp}},
           .identity = checkpoint::identity_of(config.spec, data.num_tokens()),
-          .device = mesh.device()};
+          .device = mesh.device(),
+          .round = round_of(config.spec.lifecycle)};
 }
 
 /// JSON has no number for what is none.
@@ -52,7 +64,8 @@ class Training::Loop {
         cursor_(stream_.begin()),
         steps_(data::planned_steps(spec_.training, stream_.samples_per_epoch(), spec_.data.sequenceLength)),
         engine_(spec_, mesh, steps_),
-        meter_(spec_, mesh.layout().world_size(), device_name(mesh.device())) {
+        meter_(spec_, mesh.layout().world_size(), device_name(mesh.device())),
+        measurements_(mesh.timeline(), mesh.device()) {
     if (spec_.evaluation) {
       validation_.emplace("data.validation", spec_.data.validation, spec_.data.sequenceLength, spec_.model.size->vocabularySize);
     }
@@ -65,31 +78,41 @@ class Training::Loop {
     // Reading a checkpoint may take long, and since it was written nothing was done that would be lost: a stop waits for no step.
     if (told_to_stop()) return Outcome::kStopped;
     restore();
+    mesh_.timeline().set_step(engine_.steps_done(), false);
     const bool is_done = engine_.steps_done() >= steps_;
     if (!is_done && told_to_stop()) return Outcome::kStopped;
     if (is_done) report();  // with no step left to do nothing else would tell of the last one
     Saves saves(spec_, checkpointer_ ? &*checkpointer_ : nullptr, around_.reporter, reports_progress(mesh_), around_.wait);
-    const auto take = [this] { return snapshot(); };
     meter_.start(around_.seconds());
+    measurements_.start();
+    folder_.emplace(spec_, mesh_, engine_.steps_done(), reports_progress(mesh_),
+                    [this](const std::string& words) { around_.reporter.notice(true, "MetricsNotWritten", words); });
     while (engine_.steps_done() < steps_) {
+      folder_->before_step(engine_.steps_done() + 1);
       const auto metrics = step();
       const std::int64_t done = engine_.steps_done();
       losses_.training = finite(metrics.loss);
       if (spec_.evaluation && (done % spec_.evaluation->everySteps == 0 || done == steps_)) {
+        const mesh::Timeline::Span span(mesh_.timeline(), mesh::Work::kEvaluation);
         losses_.validation = evaluate(spec_, *validation_, engine_, mesh_);
+        losses_.validation_step = done;
       }
       meter_.step_done(around_.seconds(), sequence_length_);
       report(metrics);
+      mesh_.timeline().set_step(done, true);
       const Wish wish = agree(mesh_, wish_of(around_.control()));
-      if (done < steps_ && saves.after_step(done, wish, take, !metrics.skipped)) return Outcome::kStopped;
+      if (done < steps_ && save_after(saves, done, wish, !metrics.skipped)) return Outcome::kStopped;
+      folder_->after_step(done);
     }
     end_if_all_were_skipped(engine_.state(), spec_.training.precision.compute);
-    saves.finish(engine_.steps_done(), take);
+    const mesh::Timeline::Span span(mesh_.timeline(), mesh::Work::kCheckpoint);
+    saves.finish(engine_.steps_done(), [this] { return snapshot(); });
     return Outcome::kFinished;
   }
 
  private:
   void restore() {
+    const mesh::Timeline::Span span(mesh_.timeline(), mesh::Work::kLoad);
     std::optional<checkpoint::Loaded> loaded;
     if (checkpointer_) {
       const auto left = checkpointer_->open();
@@ -105,12 +128,20 @@ class Training::Loop {
                                     ": its state does not say what data was consumed: " + contract::to_text(state.problems));
     }
     cursor_ = state.value.cursor;
-    losses_ = {.training = state.value.loss, .validation = state.value.validationLoss};
+    losses_ = {
+        .training = state.value.loss, .validation = state.value.validationLoss, .validation_step = state.value.validationStep};
     engine_.resume(engine_state_of(state.value, loaded->step));
     plan_steps();
     for (const auto& why : loaded->skipped) notice(true, "CheckpointCorrupt", why);
     for (const auto& change : changes_since(state.value, config_)) notice(false, "ResumedWithChanges", change);
     notice(false, "Resumed", "training goes on from step " + std::to_string(loaded->step) + ", " + loaded->path);
+  }
+
+  /// True: the training ends here.
+  bool save_after(Saves& saves, std::int64_t step, const Wish& wish, bool is_sound) {
+    const mesh::Timeline::Span span(mesh_.timeline(), mesh::Work::kCheckpoint);
+    return saves.after_step(
+        step, wish, [this] { return snapshot(); }, is_sound);
   }
 
   bool told_to_stop() { return agree(mesh_, wish_of(around_.control())).stop >= 0; }
@@ -144,6 +175,7 @@ class Training::Loop {
     const auto samples = stream_.next(cursor_, batch);
     const auto mine = data::micro_batches(batch, mesh_.layout().degrees().dp, mesh_.at().dp, spec_.parallelism.microBatchSize);
     const auto read = [&](std::int32_t i) {
+      const mesh::Timeline::Span span(mesh_.timeline(), mesh::Work::kData);
       const auto& range = mine.ranges.at(static_cast<std::size_t>(i));
       const auto read_batch = stream_.read({samples.data() + range.first, static_cast<std::size_t>(range.count)});
       const std::array<std::int64_t, 2> cut{shape.sequences, shape.sequence_length};
@@ -166,7 +198,17 @@ class Training::Loop {
 
   /// `metrics`: of the step that was just done; nothing where none was since the resume.
   void report(const std::optional<StepMetrics>& metrics = std::nullopt) {
-    if (reports_progress(mesh_)) around_.reporter.progress(progress(metrics));
+    std::optional<contract::Measures> measures;
+    if (metrics) measures = measurements_.step_done(meter_, metrics->loss, metrics->gradient_norm);
+    if (!reports_progress(mesh_)) {
+      if (measures) around_.measured(*measures);
+      return;
+    }
+    const auto told = progress(metrics);
+    around_.reporter.progress(told, measures);
+    if (measures) folder_->add(told, *measures, losses_.validation_step == told.step);
+    if (const auto words = meter_.impossible(); words && !std::exchange(told_impossible_, true))
+      notice(true, "RateImpossible", *words);
   }
 
   contract::Progress progress(const std::optional<StepMetrics>& metrics) const {
@@ -210,6 +252,9 @@ class Training::Loop {
   std::int32_t sequence_length_ = 0;  // of the last step; 0 before the first
   Engine engine_;
   ProgressMeter meter_;
+  Measurements measurements_;
+  bool told_impossible_ = false;
+  std::optional<MetricsFolder> folder_;  // once it is known from which step the training goes on
   std::optional<data::SampleSet> validation_;
   std::optional<checkpoint::Checkpointer> checkpointer_;
   Losses losses_;

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "crds/contract/assignment.h"
+#include "crds/contract/state.h"
 #include "worker/checkpoint/storage.h"
 #include "worker/mesh/mesh.h"
 #include "worker/report/reporter.h"
@@ -24,6 +25,8 @@ struct Surroundings {
   std::function<contract::RankControl()> control;  // what the agent last said
   std::function<double()> seconds;                 // a clock that does not go back
   std::function<void(std::chrono::seconds)> wait;  // returns after that time
+  std::function<void(const contract::Measures&)> measured = [](const contract::Measures&) {
+  };  // of a rank that does not report progress
 };
 
 /// One rank's training. Lives on the training thread; the constructor's arguments must outlive it. Its end may wait for the writer of a

@@ -45,6 +45,7 @@ class SimulatedAgent : public agent::Assignee {
   const contract::State& state() const override { return workers_.core(pod_uid_).state(); }
   std::int64_t ranks_started() const override { return workers_.core(pod_uid_).ranks_started(); }
   std::int64_t ranks_failed() const override { return workers_.core(pod_uid_).ranks_failed(); }
+  const agent::Measured& measured() const override { return workers_.core(pod_uid_).measured(); }
 
  private:
   test::FakeWorkers& workers_;

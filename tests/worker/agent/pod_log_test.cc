@@ -16,7 +16,7 @@ class PodLogTest : public testing::Test {
   /// The lines of this state: level, message, and the value of `key`.
   std::vector<std::string> lines(milliseconds now, const char* key) {
     written.clear();
-    log.state(state, now);
+    log.state(state, measured, now);
     std::vector<std::string> out;
     for (const auto& [severity, message, keys] : written) {
       out.push_back(std::string(severity == Severity::kWarning ? "warning: " : "") + message + " " + keys.at(key).dump());
@@ -26,6 +26,7 @@ class PodLogTest : public testing::Test {
   using Lines = std::vector<std::string>;
 
   contract::State state;
+  Measured measured;
   std::vector<std::tuple<Severity, std::string, nlohmann::json>> written;
   PodLog log{[this](Severity severity, std::string_view message, const nlohmann::json& keys) {
     written.emplace_back(severity, message, keys);
@@ -42,6 +43,17 @@ TEST_F(PodLogTest, TellsProgressAtTheFirstStepThenEveryTenSecondsAndAtTheLast) {
   EXPECT_EQ(lines(seconds(110), "step"), Lines{"progress 3"});
   step(500);
   EXPECT_EQ(lines(seconds(111), "step"), Lines{"progress 500"});
+}
+
+TEST_F(PodLogTest, TellsWithProgressWhatWasMeasuredOfIt) {
+  step(1);
+  measured.reporting_rank = 3;
+  measured.of_rank[3].times = contract::StepTimes{.seconds = 2, .compute = 1.5, .communication = {{"data", 0.5}}};
+  measured.of_rank[4].memoryPeakBytes = 9;
+  lines(seconds(1), "step");
+  const auto& keys = std::get<2>(written.at(0));
+  EXPECT_EQ(keys.at("times").at("communication").at("data"), 0.5);
+  EXPECT_FALSE(keys.contains("memoryPeakBytes")) << "of another rank";
 }
 
 TEST_F(PodLogTest, TellsEachValidationAtOnce) {

@@ -139,6 +139,33 @@ TEST(Checkpointer, KeepsTheNewestCheckpointsOnly) {
   EXPECT_EQ(Directory(storage, folder.path()).steps(), (std::vector<std::int64_t>{3, 4}));
 }
 
+TEST(Checkpointer, KeepsTheBestBesideTheNewestAlsoThoseOfAnEarlierProcess) {
+  const ScratchFolder folder;
+  PosixStorage storage;
+  const std::map<std::int64_t, double> losses{{1, 3.0}, {2, 1.0}, {3, 2.0}, {5, 2.5},
+                                              {6, 1.5}, {7, 9.0}, {8, 8.0}};  // 4 has none
+  const auto save_steps = [&](std::int64_t first, std::int64_t last) {
+    run_ranks(2, [&](mesh::Comm& comm) {
+      auto options = options_for(folder.path());
+      options.keep_best = 2;
+      options.loss_of = [&](std::int64_t step, const contract::Json&) {
+        return losses.contains(step) ? std::optional(losses.at(step)) : std::nullopt;
+      };
+      Checkpointer checkpointer(options, comm, storage);
+      checkpointer.open();
+      for (auto step = first; step <= last; ++step) {
+        checkpointer.start(snapshot_of(step, Cut::kRows, comm));
+        EXPECT_EQ(checkpointer.finish()->failure, "");
+      }
+    });
+  };
+  const auto there = [&] { return Directory(storage, folder.path()).steps(); };
+  save_steps(1, 4);
+  EXPECT_EQ(there(), (std::vector<std::int64_t>{2, 3, 4})) << "the newest two, and the best two";
+  save_steps(5, 8);
+  EXPECT_EQ(there(), (std::vector<std::int64_t>{2, 6, 7, 8}));
+}
+
 TEST(Checkpointer, FallsBackFromACorruptCheckpointOnAllRanksAndSaysSo) {
   const ScratchFolder folder;
   save(folder.path(), 100, 2, Cut::kRows);

@@ -4,6 +4,7 @@
 
 #include "tests/worker/mesh/ranks.h"
 #include "worker/model/head_loss.h"
+#include "worker/plan/parameters.h"
 
 namespace trainyard::model {
 namespace {

@@ -30,6 +30,19 @@ TEST(FlopsPerToken, ExplainPublishedThroughputs) {
   EXPECT_NEAR(1'602 * flops_per_token(llama3_70b(), 8192) / 1e12, 719, 0.719 * 1.1);
 }
 
+TEST(RecomputedFlopsPerToken, AreThoseOfTheProductsThatRunAgain) {
+  using contract::RecomputeMode;
+  const auto size = llama3_8b();
+  const double layers = 32, width = 4096, key_width = 1024, feed_forward = 14336, tokens = 8192;
+  EXPECT_EQ(recomputed_flops_per_token(size, 8192, RecomputeMode::kNone), 0);
+  EXPECT_DOUBLE_EQ(recomputed_flops_per_token(size, 8192, RecomputeMode::kFull),
+                   2 * layers * (2 * width * width + 2 * width * key_width + 2 * width * feed_forward + tokens * width));
+  EXPECT_DOUBLE_EQ(recomputed_flops_per_token(size, 8192, RecomputeMode::kSelective),
+                   2 * layers * (width * width + width * key_width + width * feed_forward + tokens * width));
+  // Less than the third that is often reckoned with, since neither the head nor the last product is computed again.
+  EXPECT_LT(recomputed_flops_per_token(size, 8192, RecomputeMode::kFull), flops_per_token(size, 8192) / 3);
+}
+
 contract::TrainingJobSpec job(contract::ComputePrecision precision) {
   contract::TrainingJobSpec spec;
   spec.model.size = llama3_8b();

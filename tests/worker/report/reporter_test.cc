@@ -151,6 +151,21 @@ TEST(Reporter, PutsProgressBeforeTheCheckpointThatFollowedIt) {
   EXPECT_EQ(reports[3].progress->step, 101);
 }
 
+TEST(Reporter, KeepsOnlyTheNewestOfWhatTheRankDoes) {
+  Pipe pipe;
+  pipe.fill();
+  Reporter reporter(pipe.writer(), true);
+  reporter.notice(false, "First", "");  // taken out of the queue, and waits for the pipe
+  for (std::int64_t mark = 1; mark <= 100; ++mark) reporter.activity({.mark = mark});
+  reporter.progress(progress_of(1));
+  const auto reports = read_while_closing(reporter, pipe);
+  const auto activities =
+      std::count_if(reports.begin(), reports.end(), [](const Report& r) { return r.kind == ReportKind::kActivity; });
+  EXPECT_LE(activities, 2) << "one may have been taken out before the others came";
+  EXPECT_EQ(reports.back().progress->step, 1);
+  EXPECT_EQ(reports.at(reports.size() - 2).activity->mark, 100);
+}
+
 TEST(Reporter, GoesOnWhenItsReaderIsGone) {
   Pipe pipe;
   pipe.close_reader();

@@ -88,12 +88,46 @@ TEST(ProgressMeter, GivesTheShareOfThePeakWhereThePeakIsKnown) {
   EXPECT_FALSE(unknown.mfu());
 }
 
-TEST(PeakBf16Flops, TellsVariantsOfADeviceApart) {
-  EXPECT_EQ(peak_bf16_flops("NVIDIA H100 80GB HBM3"), 989e12);
-  EXPECT_EQ(peak_bf16_flops("NVIDIA H100 PCIe"), 756e12);
-  EXPECT_EQ(peak_bf16_flops("NVIDIA A100-SXM4-80GB"), 312e12);
-  EXPECT_FALSE(peak_bf16_flops("NVIDIA GeForce RTX 4090"));
-  EXPECT_FALSE(peak_bf16_flops(""));
+TEST(ProgressMeter, CountsWhatIsComputedAgainForTheHardwareAlone) {
+  auto spec = small_job();
+  spec.training.precision.compute = contract::ComputePrecision::kBF16;
+  spec.training.activationCheckpointing.mode = contract::RecomputeMode::kFull;
+  ProgressMeter meter(spec, 4, "NVIDIA H200");
+  meter.start(0);
+  meter.step_done(1, 16);
+  const double model = 128 * plan::flops_per_token(*spec.model.size, 16) / 4;
+  const double again =
+      128 * plan::recomputed_flops_per_token(*spec.model.size, 16, spec.training.activationCheckpointing.mode) / 4;
+  EXPECT_GT(again, 0);
+  EXPECT_DOUBLE_EQ(meter.model_flops().value(), model);
+  EXPECT_DOUBLE_EQ(meter.hardware_flops().value(), model + again);
+  EXPECT_DOUBLE_EQ(meter.hfu().value(), (model + again) / 989e12);
+  EXPECT_FALSE(meter.impossible());
+}
+
+TEST(ProgressMeter, SaysThatADeviceCannotHaveDoneMoreThanItCan) {
+  auto spec = small_job();
+  spec.training.precision.compute = contract::ComputePrecision::kBF16;
+  ProgressMeter meter(spec, 1, "NVIDIA A100-SXM4-80GB");
+  meter.start(0);
+  meter.step_done(1e-9, 16);
+  const auto words = meter.impossible();
+  ASSERT_TRUE(words);
+  EXPECT_NE(words->find("each NVIDIA A100-SXM4-80GB would have done"), std::string::npos) << *words;
+  EXPECT_NE(words->find("can do 312 TFLOP/s"), std::string::npos) << *words;
+}
+
+TEST(PeakFlops, TellVariantsOfADeviceAndFormatsApart) {
+  using contract::ComputePrecision;
+  EXPECT_EQ(peak_flops("NVIDIA H100 80GB HBM3", ComputePrecision::kBF16), 989e12);
+  EXPECT_EQ(peak_flops("NVIDIA H100 80GB HBM3", ComputePrecision::kFP16), 989e12);
+  EXPECT_EQ(peak_flops("NVIDIA H100 80GB HBM3", ComputePrecision::kFP8), 1979e12);
+  EXPECT_FALSE(peak_flops("NVIDIA H100 80GB HBM3", ComputePrecision::kFP32));
+  EXPECT_EQ(peak_flops("NVIDIA H100 PCIe", ComputePrecision::kBF16), 756e12);
+  EXPECT_EQ(peak_flops("NVIDIA A100-SXM4-80GB", ComputePrecision::kBF16), 312e12);
+  EXPECT_FALSE(peak_flops("NVIDIA A100-SXM4-80GB", ComputePrecision::kFP8)) << "it has none";
+  EXPECT_FALSE(peak_flops("NVIDIA GeForce RTX 4090", ComputePrecision::kBF16));
+  EXPECT_FALSE(peak_flops("", ComputePrecision::kBF16));
 }
 
 }  // namespace

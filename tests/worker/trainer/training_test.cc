@@ -1,7 +1,10 @@
 // The whole loop with data, checkpoints and reports, its ranks as threads.
 #include "worker/trainer/training.h"
 
+#include <algorithm>
 #include <cmath>
+#include <set>
+#include <sstream>
 
 #include <gtest/gtest.h>
 
@@ -262,6 +265,105 @@ TEST(Train, EndsWithAUserErrorWhenNoGradientIsFiniteAnyMore) {
   for (const auto& entry : fs::directory_iterator(job.spec.checkpoint->path)) {
     EXPECT_FALSE(entry.path().filename().string().starts_with("step-")) << entry.path();
   }
+}
+
+TEST(Train, TellsWhereTheTimeOfEachStepWent) {
+  const Job job;
+  const auto done = run(job, {.dp = 2, .tp = 2});
+  ASSERT_EQ(done.progress.size(), 6u);
+  for (const auto& report : done.progress) {
+    ASSERT_TRUE(report.measures && report.measures->times);
+    const auto& times = *report.measures->times;
+    double sum = times.compute + times.data + times.checkpoint;
+    for (const auto& [axis, seconds] : times.communication) sum += seconds;
+    EXPECT_NEAR(sum, times.seconds, 1e-9);
+    EXPECT_GT(times.compute, 0);
+    EXPECT_GT(times.data, 0);
+    EXPECT_GT(report.measures->memoryPeakBytes.value(), 0);
+    EXPECT_FALSE(report.measures->lossZScore) << "there are too few steps before it";
+  }
+}
+
+/// The steps of the checkpoints that are there.
+std::vector<std::int64_t> checkpoints_of(const Job& job) {
+  std::vector<std::int64_t> steps;
+  for (const auto& entry : fs::directory_iterator(job.spec.checkpoint->path)) {
+    const auto name = entry.path().filename().string();
+    if (name.starts_with("step-")) steps.push_back(std::stoll(name.substr(5)));
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+TEST(Train, KeepsTheCheckpointOfTheLowestValidationLossThroughARestart) {
+  Job job;
+  job.spec.evaluation = contract::Evaluation{.everySteps = 1, .batches = 2};
+  job.spec.checkpoint->everySteps = 1;
+  job.spec.checkpoint->keep = 1;
+  job.spec.checkpoint->keepBest = 1;
+  job.spec.training.steps = 4;
+  auto told = run(job).progress;
+  // From here on a rate that is too high makes it worse.
+  job.spec.training.steps = 8;
+  job.spec.training.optimizer.learningRate = 0.5;
+  job.spec.training.gradientClipping.reset();
+  const auto later = run(job, {}, 2).progress;
+  told.insert(told.end(), later.begin(), later.end());
+  ASSERT_EQ(told.size(), 8u);
+  const auto best = std::min_element(told.begin(), told.end(), [](const auto& a, const auto& b) {
+    return a.progress->validationLoss.value_or(1e300) < b.progress->validationLoss.value_or(1e300);
+  });
+  ASSERT_LE(best->progress->step, 4) << "of the first run";
+  EXPECT_EQ(checkpoints_of(job), (std::vector<std::int64_t>{best->progress->step, 8}));
+}
+
+TEST(Train, WritesATraceOfChosenStepsFromEveryRank) {
+  Job job;
+  job.spec.metrics = contract::MetricFiles{.trace = contract::Trace{.steps = {2, 4}}};
+  job.spec.checkpoint->everySteps = 2;
+  run(job, {.pp = 2, .dp = 2});
+  const auto folder = fs::path(job.spec.checkpoint->path) / "metrics" / "traces";
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), fs::directory_iterator()), 2 * 4);
+  std::ifstream file(folder / "step-00000002-rank-00003.json");
+  std::set<std::string> names;
+  double first = 1e300, last = 0;
+  for (const auto& event : contract::Json::parse(file).at("traceEvents")) {
+    names.insert(event.at("name").get<std::string>());
+    if (event.at("ph") != "X") continue;
+    EXPECT_EQ(event.at("pid"), 3);
+    EXPECT_GE(event.at("dur"), 0);
+    first = std::min(first, event.at("ts").get<double>());
+    last = std::max(last, event.at("ts").get<double>());
+  }
+  for (const char* name : {"forward 0", "backward 0", "optimizer", "checkpoint", "data"})
+    EXPECT_TRUE(names.contains(name)) << name;
+  EXPECT_GT(first, 1.7e15) << "microseconds since 1970";
+  EXPECT_LT(last - first, 60e6) << "of one step alone";
+}
+
+TEST(Train, WritesTensorBoardsFilesOfEveryStepAndGoesOnWhereItCannot) {
+  Job job;
+  job.spec.metrics = contract::MetricFiles{.path = (job.folder / "logs").string(), .tensorBoard = true};
+  run(job, {.dp = 2});
+  std::string all;
+  for (const auto& entry : fs::directory_iterator(job.folder / "logs" / "tensorboard")) {
+    EXPECT_TRUE(entry.path().filename().string().starts_with("events.out.tfevents."));
+    std::ostringstream text;
+    text << std::ifstream(entry.path()).rdbuf();
+    all += text.str();
+  }
+  std::size_t losses = 0;
+  for (std::size_t at = all.find("train/loss\x15"); at != std::string::npos; at = all.find("train/loss\x15", at + 1)) ++losses;
+  EXPECT_EQ(losses, 6u);
+  EXPECT_NE(all.find("validation/loss"), std::string::npos);
+
+  Job wrong;
+  wrong.spec.metrics =
+      contract::MetricFiles{.path = "/proc/nowhere", .tensorBoard = true, .trace = contract::Trace{.steps = {1}}};
+  const auto done = run(wrong);
+  EXPECT_EQ(done.progress.size(), 6u);
+  ASSERT_FALSE(done.notices.empty());
+  EXPECT_EQ(done.notices.front().notice->reason, "MetricsNotWritten");
 }
 
 TEST(Train, SaysThatTheCorpusIsMissing) {

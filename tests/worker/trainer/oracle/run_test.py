@@ -31,15 +31,16 @@ spec:
     reduction: Canonical
   evaluation: {{everySteps: 20, batches: 2}}
   checkpoint: {{path: /checkpoints, everySteps: {every}, keep: 2}}
+  lifecycle: {lifecycle}
 """
 
 
 class Run:
     """The program on a manifest, its output in a file. A context: it does not outlive it."""
 
-    def __init__(self, folder, checkpoints, steps, every=20):
+    def __init__(self, folder, checkpoints, steps, every=20, lifecycle="{}"):
         self.manifest = folder / f"job-{steps}-{every}.yaml"
-        self.manifest.write_text(MANIFEST.format(steps=steps, every=every))
+        self.manifest.write_text(MANIFEST.format(steps=steps, every=every, lifecycle=lifecycle))
         self.log = folder / f"{time.monotonic_ns()}.log"
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen([PROGRAM, "run", self.manifest, "--every", "5", "--path", f"/data={ROOT / 'LICENSE'}", "--path",
@@ -55,6 +56,11 @@ class Run:
 
     def out(self):
         return self.log.read_text(errors="replace")
+
+    def pid_of_rank(self, rank):
+        """Ranks are started in their order, so their numbers grow with it, or wrap around once in a long while."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return sorted(map(int, children))[rank]
 
     def exit_code(self, seconds=120):
         return self.process.wait(seconds)
@@ -102,6 +108,22 @@ class RealRanks(unittest.TestCase):
         self.assertIn("Resumed: training goes on from step", out)
         self.assertEqual(self.tensors_of("halves", 400), self.tensors_of("through", 400))
 
+    def test_a_rank_that_hangs_is_named_with_the_call_that_the_others_wait_in_and_the_job_goes_on(self):
+        with Run(self.folder, self.folder / "hung", 100000, every=50, lifecycle="{hangTimeoutSeconds: 3, maxRestarts: 1}") as run:
+            run.wait_for(r"Checkpoint of step 50 ")
+            rank = run.pid_of_rank(1)
+            began = time.monotonic()
+            os.kill(rank, signal.SIGSTOP)
+            run.wait_for("RankHung: .*", 30)
+            took = time.monotonic() - began
+            run.wait_for("Resumed: training goes on from step")
+            out = run.out()
+        self.assertRegex(out, r"RankHung: no sign of progress for the 3 s of lifecycle.hangTimeoutSeconds: rank 1 has not answered for \d+ s")
+        self.assertRegex(out, r"rank 0 waits for it in (all_reduce|all_gather|all_to_all) \d+ of (the data axis|all ranks) \(\d+ elements?\)")
+        self.assertIn("restart 1 of 1", out)
+        self.assertLess(took, 3 + 10)
+        self.assertFalse(pathlib.Path(f"/proc/{rank}").exists())
+
     def test_a_second_run_on_the_same_folder_is_noticed_by_the_first(self):
         with Run(self.folder, self.folder / "shared", 1000000, every=50) as first:
             first.wait_for(r"step \d+/1000000")
@@ -112,7 +134,7 @@ class RealRanks(unittest.TestCase):
         short = self.folder / "short"
         short.write_text("too short")
         manifest = self.folder / "short.yaml"
-        manifest.write_text(MANIFEST.format(steps=5, every=5))
+        manifest.write_text(MANIFEST.format(steps=5, every=5, lifecycle="{}"))
         ended = subprocess.run([PROGRAM, "run", manifest, "--path", f"/data={short}", "--path", f"/checkpoints={self.folder}/none"],
                                capture_output=True, text=True, timeout=120)
         self.assertEqual(ended.returncode, 1)

@@ -1,0 +1,96 @@
+#include "worker/trainer/metrics_folder.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <system_error>
+#include <utility>
+
+#include "worker/trainer/trace_file.h"
+
+namespace trainyard::trainer {
+namespace {
+
+std::filesystem::path folder_of(const contract::TrainingJobSpec& spec) {
+  if (!spec.metrics) return {};
+  if (spec.metrics->path) return *spec.metrics->path;
+  return std::filesystem::path(spec.checkpoint.value().path) / "metrics";
+}
+
+std::string trace_name(std::int64_t step, std::int32_t rank) {
+  char name[64];
+  std::snprintf(name, sizeof name, "step-%08lld-rank-%05d.json", static_cast<long long>(step), rank);
+  return name;
+}
+
+}  // namespace
+
+std::vector<report::Scalar> scalars_of(const contract::Progress& progress, const contract::Measures& measures, bool evaluated) {
+  std::vector<report::Scalar> out;
+  const auto add = [&out](const char* tag, const auto& value) {
+    if (value) out.push_back({tag, static_cast<double>(*value)});
+  };
+  add("train/loss", progress.loss);
+  add("train/learning_rate", progress.learningRate);
+  add("train/gradient_norm", progress.gradientNorm);
+  add("train/loss_z_score", measures.lossZScore);
+  add("train/gradient_norm_z_score", measures.gradientNormZScore);
+  add("train/skipped_steps", progress.skippedSteps);
+  add("train/loss_scale", progress.lossScale);
+  out.push_back({"train/tokens", static_cast<double>(progress.tokens)});
+  if (evaluated) {
+    add("validation/loss", progress.validationLoss);
+    add("validation/perplexity", progress.validationPerplexity);
+  }
+  add("speed/tokens_per_second", progress.tokensPerSecond);
+  add("speed/model_flops_utilization", progress.mfu);
+  add("speed/hardware_flops_utilization", measures.hardwareFlopsUtilization);
+  add("speed/model_flops_per_second", measures.modelFlopsPerSecond);
+  add("memory/peak_bytes", measures.memoryPeakBytes);
+  if (const auto& times = measures.times) {
+    out.push_back({"time/step", times->seconds});
+    out.push_back({"time/compute", times->compute});
+    out.push_back({"time/data", times->data});
+    out.push_back({"time/checkpoint", times->checkpoint});
+    for (const auto& [axis, seconds] : times->communication) out.push_back({"time/communication_" + axis, seconds});
+  }
+  return out;
+}
+
+MetricsFolder::MetricsFolder(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh, std::int64_t step, bool reports, Warn warn)
+    : spec_(spec), mesh_(mesh), warn_(std::move(warn)), folder_(folder_of(spec)) {
+  if (spec.metrics && spec.metrics->tensorBoard && reports) events_.emplace(folder_ / "tensorboard", step);
+}
+
+bool MetricsFolder::traces(std::int64_t step) const {
+  if (!spec_.metrics || !spec_.metrics->trace) return false;
+  const auto& steps = spec_.metrics->trace->steps;
+  return std::find(steps.begin(), steps.end(), step) != steps.end();
+}
+
+void MetricsFolder::before_step(std::int64_t step) {
+  if (traces(step)) mesh_.timeline().record(true);
+}
+
+void MetricsFolder::add(const contract::Progress& progress, const contract::Measures& measures, bool evaluated) {
+  if (!events_) return;
+  events_->add(progress.step, scalars_of(progress, measures, evaluated));
+  if (const auto trouble = events_->take_trouble(); !trouble.empty())
+    warn_("TensorBoard's files are not written any more: " + trouble);
+}
+
+void MetricsFolder::after_step(std::int64_t step) {
+  if (!traces(step)) return;
+  auto& timeline = mesh_.timeline();
+  timeline.record(false);
+  const double wall = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const auto path = folder_ / "traces" / trace_name(step, mesh_.rank());
+  std::error_code error;
+  std::filesystem::create_directories(path.parent_path(), error);
+  std::ofstream file(path, std::ios::binary);
+  file << trace_text(timeline.take_events(), mesh_.rank(), wall - timeline.seconds());
+  if (!file.flush()) warn_("the trace " + path.string() + " could not be written");
+}
+
+}  // namespace trainyard::trainer

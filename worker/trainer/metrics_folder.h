@@ -1,0 +1,43 @@
+#pragma once
+// spec.metrics: TensorBoard's files of the job, from the rank that reports, and the traces of chosen steps, from every rank.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "crds/contract/job.h"
+#include "crds/contract/state.h"
+#include "worker/mesh/mesh.h"
+#include "worker/report/event_file.h"
+
+namespace trainyard::trainer {
+
+/// Lives on the training thread; `spec` and `mesh` must outlive it. What cannot be written is told once, and training goes on.
+class MetricsFolder {
+ public:
+  using Warn = std::function<void(const std::string&)>;
+  /// `step`: done before the run. Nothing is written where the spec has no metrics.
+  MetricsFolder(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh, std::int64_t step, bool reports, Warn warn);
+
+  void before_step(std::int64_t step);
+  /// Of the reporting rank. `evaluated`: the step's own validation loss is in it.
+  void add(const contract::Progress& progress, const contract::Measures& measures, bool evaluated);
+  /// With all that came between this step and the next.
+  void after_step(std::int64_t step);
+
+ private:
+  bool traces(std::int64_t step) const;
+
+  const contract::TrainingJobSpec& spec_;
+  mesh::Mesh& mesh_;
+  Warn warn_;
+  std::filesystem::path folder_;
+  std::optional<report::EventFile> events_;
+};
+
+/// Tags and values of a step; what was not measured is left out.
+std::vector<report::Scalar> scalars_of(const contract::Progress& progress, const contract::Measures& measures, bool evaluated);
+
+}  // namespace trainyard::trainer
