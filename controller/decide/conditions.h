@@ -46,6 +46,9 @@ inline constexpr const char* kLostRace = "LostRace";            // a kubelet rej
 inline constexpr const char* kGangRemoved = "GangRemoved";      // all pods go; then the gang is placed anew
 inline constexpr const char* kPartlyScheduled = "PartlyScheduled";  // the same: kube-scheduler found nodes for some workers alone
 
+// Of Failed, True:
+inline constexpr const char* kDeadlineExceeded = "DeadlineExceeded";
+
 // Of Running, False:
 inline constexpr const char* kSuspending = "Suspending";  // a checkpoint is being written, then the pods go
 inline constexpr const char* kPreempting = "Preempting";  // the same, for the sake of another job
