@@ -1,5 +1,6 @@
 #include "controller/flags.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <utility>
 
@@ -33,6 +34,18 @@ std::vector<std::string> list_of(const std::vector<std::string>& flags) {
   return flags == std::vector<std::string>{kNoFlag} ? std::vector<std::string>{} : flags;
 }
 
+/// Without repetitions, which would be watched twice.
+std::vector<std::string> namespaces_of(std::vector<std::string> names, std::string& problems) {
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  for (const auto& name : names) {
+    const bool is_label = !name.empty() && name.size() <= 63 && name.front() != '-' && name.back() != '-' &&
+                          name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+    if (!is_label) problems += "; --watch-namespaces: `" + name + "` is no name of a namespace";
+  }
+  return names;
+}
+
 std::string read_controller_key(const std::string& file, std::string& problems) {
   std::string key = kube::read_credential_file(file);
   key.erase(key.find_last_not_of(" \t\r\n") + 1);
@@ -63,6 +76,12 @@ void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--namespace", flags.name_space, "Where this controller runs and its Lease lies; by default the credentials'");
   app.add_option("--identity", flags.identity,
                  "This controller's name in the Lease and in events; by default host name and process");
+  app.add_option("--watch-namespaces", flags.watch_namespaces,
+                 "Run the jobs of these namespaces alone, and see nothing else of the cluster: kube-scheduler chooses the nodes")
+      ->delimiter(',');
+  app.add_flag(
+      "--read-cluster", flags.read_cluster,
+      "With --watch-namespaces: read nodes, all pods, volumes, PriorityClasses, queues and namespaces, and choose the nodes");
   app.add_flag("--leader-elect", flags.leader_elect, "Act only while holding the Lease trainyard-controller");
   app.add_option("--metrics-address", flags.metrics_address, "IP:PORT for /metrics, /healthz and /readyz; or none")
       ->capture_default_str();
@@ -107,6 +126,8 @@ reconcile::ReconcilerOptions reconciler_options(const Flags& flags, std::functio
   options.settings.maintenance_taints = list_of(flags.maintenance_taints);
   options.settings.default_image = flags.default_image;
   options.settings.controller_namespace = flags.name_space;
+  options.settings.namespaces = namespaces_of(flags.watch_namespaces, problems);
+  options.settings.sees_cluster = options.settings.namespaces.empty() || flags.read_cluster;
   if (flags.controller_key_file.empty()) {
     problems += "; --controller-key-file is required";
   } else {

@@ -19,6 +19,8 @@ struct Flags {
   std::string kubeconfig;
   std::string name_space;
   std::string identity;
+  std::vector<std::string> watch_namespaces;
+  bool read_cluster = false;
   bool leader_elect = false;
   std::string metrics_address = ":8080";
   std::string debug_address = kNoFlag;

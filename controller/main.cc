@@ -143,11 +143,13 @@ class Controller {
     log_.info("trainyard-controller starts", {{"version", TRAINYARD_VERSION},
                                               {"server", credentials_.server},
                                               {"namespace", flags_.name_space},
+                                              {"watch_namespaces", flags_.watch_namespaces},
+                                              {"read_cluster", flags_.read_cluster},
                                               {"identity", flags_.identity},
                                               {"leader_election", flags_.leader_elect}});
     beat(SteadyClock::now());
     watcher_.emplace(
-        credentials_, cache::watch_targets(), [this](kube::WatchBatch batch) { heard(std::move(batch)); },
+        credentials_, targets_, [this](kube::WatchBatch batch) { heard(std::move(batch)); },
         kube::WatchOptions{.trouble = [this](std::size_t target, const std::string& what) { watch_trouble(target, what); }});
     if (flags_.metrics_address != kNoFlag) {
       endpoints_.emplace(flags_.metrics_address, answers());
@@ -233,7 +235,7 @@ class Controller {
     metrics_.add("trainyard_agent_answers_total", {{"result", observation.state ? "answer" : "error"}});
     threads_.brain([this, observation = std::move(observation)] { reconciler_.apply(observation); });
   }
-  static std::string collection(std::size_t target) { return cache::watch_targets().at(target).path; }
+  std::string collection(std::size_t target) const { return targets_.at(target).path; }
 
   /// Once a second, on the brain: shows that it lives, and counts what there is.
   void beat(SteadyClock::time_point due) {
@@ -284,6 +286,7 @@ class Controller {
   reconcile::Reconciler reconciler_;
   std::atomic<bool> ending_ = false;
   std::atomic<SteadyClock::rep> last_beat_{0};
+  const std::vector<kube::WatchTarget> targets_ = cache::watch_targets(reconciler_.cluster().settings);
   SteadyClock::time_point counted_{};  // the brain's
   std::optional<kube::Watcher> watcher_;
   std::optional<observe::Endpoints> endpoints_, debug_endpoints_;

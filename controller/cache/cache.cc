@@ -1,6 +1,7 @@
 #include "controller/cache/cache.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <limits>
 #include <utility>
@@ -22,20 +23,59 @@ std::int64_t to_revision(const std::string& text) {
 
 ObjectKey job_of(const decide::Pod& pod) { return {pod.key.ns, pod.worker->job}; }
 
-}  // namespace
+/// A kind's place in the API, and whether its objects lie in namespaces.
+struct Source {
+  Watched kind;
+  const char* group;
+  const char* resource;
+  bool is_namespaced;
+  void (*shrink)(Json&);
+};
+constexpr std::array<Source, kNumWatched> kSources{{
+    {Watched::kJobs, "/apis/trainyard.dev/v1alpha1", "trainingjobs", true, drop_managed_fields},
+    {Watched::kPods, "/api/v1", "pods", true, shrink_pod},
+    {Watched::kNodes, "/api/v1", "nodes", false, shrink_node},
+    {Watched::kClaims, "/api/v1", "persistentvolumeclaims", true, drop_managed_fields},
+    {Watched::kVolumes, "/api/v1", "persistentvolumes", false, shrink_volume},
+    {Watched::kPriorityClasses, "/apis/scheduling.k8s.io/v1", "priorityclasses", false, drop_managed_fields},
+    {Watched::kQueues, "/apis/trainyard.dev/v1alpha1", "trainingqueues", false, drop_managed_fields},
+    {Watched::kNamespaces, "/api/v1", "namespaces", false, shrink_namespace},
+}};
 
-std::vector<kube::WatchTarget> watch_targets() {
-  return {{.path = "/apis/trainyard.dev/v1alpha1/trainingjobs", .label_selector = {}, .shrink = drop_managed_fields},
-          {.path = "/api/v1/pods", .label_selector = {}, .shrink = shrink_pod},
-          {.path = "/api/v1/nodes", .label_selector = {}, .shrink = shrink_node},
-          {.path = "/api/v1/persistentvolumeclaims", .label_selector = {}, .shrink = drop_managed_fields},
-          {.path = "/api/v1/persistentvolumes", .label_selector = {}, .shrink = shrink_volume},
-          {.path = "/apis/scheduling.k8s.io/v1/priorityclasses", .label_selector = {}, .shrink = drop_managed_fields},
-          {.path = "/apis/trainyard.dev/v1alpha1/trainingqueues", .label_selector = {}, .shrink = drop_managed_fields},
-          {.path = "/api/v1/namespaces", .label_selector = {}, .shrink = shrink_namespace}};
+/// Where objects of the kind are read; {""}: everywhere; none: nowhere.
+std::vector<std::string> places_of(const Source& source, const decide::Settings& settings) {
+  if (!source.is_namespaced && !settings.sees_cluster) return {};
+  const bool of_the_cluster = source.kind == Watched::kPods && settings.sees_cluster;  // everybody's pods take up room
+  if (!source.is_namespaced || settings.namespaces.empty() || of_the_cluster) return {""};
+  return settings.namespaces;
 }
 
-Cache::Cache(decide::Settings settings) { cluster_.settings = std::move(settings); }
+}  // namespace
+
+std::vector<kube::WatchTarget> watch_targets(const decide::Settings& settings) {
+  std::vector<kube::WatchTarget> out;
+  for (const auto& source : kSources) {
+    for (const auto& ns : places_of(source, settings)) {
+      const std::string place = ns.empty() ? "/" : "/namespaces/" + ns + "/";
+      out.push_back({.path = source.group + place + source.resource, .label_selector = {}, .shrink = source.shrink});
+    }
+  }
+  return out;
+}
+
+Cache::Cache(decide::Settings settings) {
+  for (const auto& source : kSources) {
+    for (auto& ns : places_of(source, settings)) progress_.push_back({.kind = source.kind, .ns = std::move(ns)});
+  }
+  cluster_.settings = std::move(settings);
+}
+
+const Cache::Progress& Cache::progress(Watched kind, const std::string& ns) const {
+  static const Progress kUnwatched;
+  const auto found = std::find_if(progress_.begin(), progress_.end(),
+                                  [&](const Progress& item) { return item.kind == kind && item.covers(ns); });
+  return found == progress_.end() ? kUnwatched : *found;
+}
 
 bool Cache::synced() const {
   return std::all_of(progress_.begin(), progress_.end(), [](const Progress& progress) { return progress.listed; });
@@ -47,9 +87,9 @@ Changes Cache::take_changes() {
 }
 
 void Cache::apply(const kube::WatchBatch& batch, Time now) {
-  if (batch.target >= kNumWatched) return;
-  const auto kind = static_cast<Watched>(batch.target);
-  Progress& at = progress(kind);
+  if (batch.target >= progress_.size()) return;
+  Progress& at = progress_[batch.target];
+  const Watched kind = at.kind;
   const std::int64_t revision = to_revision(batch.resource_version);
   if (batch.relisted) {
     if (kind == Watched::kNodes && at.listed && batch.server_was_away) {
@@ -58,7 +98,7 @@ void Cache::apply(const kube::WatchBatch& batch, Time now) {
     }
     if (revision < at.watched) {  // the server's store was set back to a backup: what was believed counts for nothing
       at.seen = 0;
-      erase_missing(kind, {}, std::numeric_limits<std::int64_t>::max());
+      erase_missing(at, {}, std::numeric_limits<std::int64_t>::max());
       assumed_pods_.clear();
       gone_.clear();
     }
@@ -82,23 +122,24 @@ void Cache::apply(const kube::WatchBatch& batch, Time now) {
 }
 
 void Cache::apply_list(const kube::WatchBatch& batch, Time) {
-  if (batch.target < kNumWatched) replace(batch);
+  if (batch.target < progress_.size()) replace(batch);
 }
 
 void Cache::replace(const kube::WatchBatch& batch) {
-  const auto kind = static_cast<Watched>(batch.target);
-  Progress& at = progress(kind);
+  Progress& at = progress_[batch.target];
   const std::int64_t revision = to_revision(batch.resource_version);
   const bool outdated = at.listed && revision < at.seen;  // whoever told of later changes told of all before them
   at.listed = true;
   if (outdated) return;
-  erase_missing(kind, batch, revision);
-  for (const auto& event : batch.events) put(kind, event.object);
+  erase_missing(at, batch, revision);
+  for (const auto& event : batch.events) put(at.kind, event.object);
   at.seen = std::max(at.seen, revision);
-  if (kind == Watched::kPods) std::erase_if(assumed_pods_, [&](const auto& item) { return item.second <= revision; });
+  if (at.kind != Watched::kPods) return;
+  std::erase_if(assumed_pods_, [&](const auto& item) { return item.second <= revision && at.covers(item.first.ns); });
 }
 
-void Cache::erase_missing(Watched kind, const kube::WatchBatch& batch, std::int64_t revision) {
+void Cache::erase_missing(const Progress& at, const kube::WatchBatch& batch, std::int64_t revision) {
+  const Watched kind = at.kind;
   std::set<ObjectKey> keys;
   std::set<std::string> uids;
   for (const auto& event : batch.events) {
@@ -108,15 +149,16 @@ void Cache::erase_missing(Watched kind, const kube::WatchBatch& batch, std::int6
   std::vector<std::pair<ObjectKey, std::string>> missing;
   if (kind == Watched::kJobs) {
     for (const auto& [key, job] : cluster_.jobs()) {
-      if (!keys.contains(key) && to_revision(job.resource_version) <= revision) missing.emplace_back(key, job.uid);
+      if (at.covers(key.ns) && !keys.contains(key) && to_revision(job.resource_version) <= revision)
+        missing.emplace_back(key, job.uid);
     }
   } else if (kind == Watched::kPods) {
     for (const auto& [key, pod] : cluster_.pods()) {
       const auto assumed = assumed_pods_.find(key);
       const bool newer = assumed != assumed_pods_.end() && assumed->second > revision;
-      if (!keys.contains(key) && !newer) missing.emplace_back(key, pod.uid);
+      if (at.covers(key.ns) && !keys.contains(key) && !newer) missing.emplace_back(key, pod.uid);
     }
-    std::erase_if(gone_, [&uids](const std::string& uid) { return !uids.contains(uid); });
+    std::erase_if(gone_, [&](const auto& item) { return at.covers(item.second) && !uids.contains(item.first); });
   } else if (kind == Watched::kNodes) {
     for (const auto& [name, node] : cluster_.nodes()) {
       if (!keys.contains({"", name})) missing.emplace_back(ObjectKey{"", name}, "");
@@ -140,7 +182,7 @@ void Cache::erase_missing(Watched kind, const kube::WatchBatch& batch, std::int6
     }
   } else {
     for (const auto& [key, claim] : cluster_.claims()) {
-      if (!keys.contains(key)) missing.emplace_back(key, "");
+      if (at.covers(key.ns) && !keys.contains(key)) missing.emplace_back(key, "");
     }
   }
   for (const auto& [key, uid] : missing) erase(kind, key, uid);
@@ -376,7 +418,7 @@ void Cache::forget_agents() {
 void Cache::assume_pod(const Json& object) {
   const ObjectKey key = key_of(object);
   const std::int64_t revision = revision_of(object);
-  if (gone_.contains(uid_of(object)) || revision <= progress(Watched::kPods).seen) return;
+  if (gone_.contains(uid_of(object)) || revision <= progress(Watched::kPods, key.ns).seen) return;
   const auto assumed = assumed_pods_.find(key);
   if (assumed != assumed_pods_.end() && revision < assumed->second) return;
   assumed_pods_[key] = revision;
@@ -386,7 +428,7 @@ void Cache::assume_pod(const Json& object) {
 void Cache::assume_pod_gone(const ObjectKey& key, const std::string& uid) {
   const auto* pod = cluster_.pod(key);
   if (pod == nullptr || pod->uid != uid) return;
-  gone_.insert(uid);
+  gone_.emplace(uid, key.ns);
   assumed_pods_.erase(key);
   erase_pod(*pod);
 }
@@ -396,10 +438,11 @@ void Cache::expect_status(const ObjectKey& key, const contract::TrainingJobStatu
 /// An answer about a job may come after the watch told of the job's end.
 bool Cache::knows_better(const Json& object) const {
   if (gone_.contains(uid_of(object))) return true;
-  const auto* known = cluster_.job(key_of(object));
+  const ObjectKey key = key_of(object);
+  const auto* known = cluster_.job(key);
   const bool holds = known != nullptr && known->uid == uid_of(object);
   const std::int64_t revision = revision_of(object);
-  return !holds && revision != 0 && revision <= progress_[static_cast<std::size_t>(Watched::kJobs)].seen;
+  return !holds && revision != 0 && revision <= progress(Watched::kJobs, key.ns).seen;
 }
 
 void Cache::assume_status(const Json& object, Time now) {
@@ -419,7 +462,7 @@ void Cache::assume_queue_status(const Json& object, Time now) {
 void Cache::assume_job_gone(const ObjectKey& key, const std::string& uid) {
   const auto* job = cluster_.job(key);
   if (job == nullptr || job->uid != uid) return;
-  gone_.insert(uid);
+  gone_.emplace(uid, key.ns);
   cluster_.erase_job(key);
   changes_.jobs.insert(key);
   changes_.room = true;

@@ -1,7 +1,6 @@
 #pragma once
 // What the controller believes, kept up to date from watches, agents and its own writes, and which jobs that touches.
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -20,12 +19,14 @@ namespace trainyard::cache {
 
 using contract::Json;
 
-/// What is watched; the value is a batch's `target`, an index of watch_targets().
+/// What is watched; where the whole cluster is, the value is a batch's `target`, an index of watch_targets().
 enum class Watched : std::size_t { kJobs, kPods, kNodes, kClaims, kVolumes, kPriorityClasses, kQueues, kNamespaces };
 inline constexpr std::size_t kNumWatched = 8;
 /// Jobs; all pods and nodes of the cluster, since every pod takes up room; and the PersistentVolumeClaims that templates may name, with
 /// the volumes behind them, not all of which every node can mount; PriorityClasses, which say who goes first; TrainingQueues, and the namespaces that may use them.
-std::vector<kube::WatchTarget> watch_targets();
+/// Where the controller runs the jobs of some namespaces (Settings::namespaces), one target for each of them in the place of jobs and claims;
+/// and where it sees nothing else (Settings::sees_cluster), the same of pods, and none of the rest.
+std::vector<kube::WatchTarget> watch_targets(const decide::Settings& settings = {});
 
 /// What changed since it was asked the last time.
 struct Changes {
@@ -84,15 +85,20 @@ class Cache {
   void notice_told(const std::string& pod_uid, std::int64_t number);
 
  private:
+  /// Of one target.
   struct Progress {
+    Watched kind{};
+    std::string ns;  // empty: everywhere
     bool listed = false;
     std::int64_t watched = 0;  // the last resource version that the watch itself brought
     std::int64_t seen = 0;     // all changes up to this one are in the cluster, whoever brought them
     contract::Time heard{};    // when the watch last brought anything
+    bool covers(const std::string& place) const { return ns.empty() || ns == place; }
   };
-  Progress& progress(Watched kind) { return progress_[static_cast<std::size_t>(kind)]; }
+  /// Of the target that tells of such objects in the namespace.
+  const Progress& progress(Watched kind, const std::string& ns) const;
   void replace(const kube::WatchBatch& batch);
-  void erase_missing(Watched kind, const kube::WatchBatch& batch, std::int64_t revision);
+  void erase_missing(const Progress& at, const kube::WatchBatch& batch, std::int64_t revision);
   bool knows_better(const Json& job) const;
   void put(Watched kind, const Json& object);
   void erase(Watched kind, const decide::ObjectKey& key, const std::string& uid);
@@ -112,10 +118,11 @@ class Cache {
   void node_changed(const std::string& name);
 
   decide::Cluster cluster_;
-  std::array<Progress, kNumWatched> progress_;
+  std::vector<Progress> progress_;                          // by target
   std::map<decide::ObjectKey, std::int64_t> assumed_pods_;  // by own writes: the resource version that the watch has yet to reach
   std::map<decide::ObjectKey, contract::TrainingJobStatus> expected_;  // own writes under way
-  std::set<std::string> gone_;  // UIDs that the server no longer has, and the watch has yet to tell
+  std::map<std::string, std::string>
+      gone_;  // UIDs that the server no longer has, and the watch has yet to tell, with their namespaces
   std::unordered_map<std::string, decide::ObjectKey> pod_by_uid_;  // worker pods
   contract::Time outage_start_{}, outage_grace_end_{};
   Changes changes_;

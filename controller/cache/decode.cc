@@ -131,6 +131,7 @@ std::optional<decide::WorkerPod> read_worker(const Json& metadata, const Json& s
   worker.message = text(status, "message");
   const Json& scheduled = condition(status, "PodScheduled");
   if (text(scheduled, "status") == "False") worker.unscheduled_message = text(scheduled, "message");
+  if (text(scheduled, "status") == "True") worker.scheduled_at = time(scheduled, "lastTransitionTime");
   read_container(trainer(status, "containerStatuses"), worker);
   return worker;
 }

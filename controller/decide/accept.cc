@@ -8,6 +8,7 @@
 #include "controller/decide/pod_template.h"
 #include "controller/decide/priority.h"
 #include "controller/decide/queues.h"
+#include "controller/decide/unseen_nodes.h"
 
 namespace trainyard::decide {
 namespace {
@@ -95,9 +96,13 @@ void accept(Review& review) {
     return review.set(condition::kAccepted, true, "Accepted", pending.empty() ? kCanRun : pending);
   }
   std::vector<Problem> problems = job.problems;
-  check_pack(job.spec, review.cluster.settings, problems);
+  if (review.cluster.settings.sees_cluster) {
+    check_pack(job.spec, review.cluster.settings, problems);
+    if (auto problem = queue_problem(review.cluster, job)) problems.push_back(std::move(*problem));
+  } else {
+    for (auto& problem : beyond_namespaces(job.spec)) problems.push_back(std::move(problem));
+  }
   if (auto problem = unknown_priority_class(review.cluster, job)) problems.push_back(std::move(*problem));
-  if (auto problem = queue_problem(review.cluster, job)) problems.push_back(std::move(*problem));
   for (auto& problem : template_problems(job.spec, review.cluster.settings)) problems.push_back(std::move(problem));
   if (!problems.empty()) return refuse(review, "InvalidSpec", contract::to_text(problems));
   if (!check_template(review)) return;

@@ -58,7 +58,7 @@ std::optional<ClaimTrouble> claim_trouble(const Cluster& cluster, const Job& job
     } else if (claim->volume.empty()) {
       pending.push_back(name);
       if (waits == nullptr) waits = claim;
-    } else if (cluster.volume(claim->volume) == nullptr) {
+    } else if (cluster.settings.sees_cluster && cluster.volume(claim->volume) == nullptr) {
       lost = claim;
     }
   }

@@ -76,6 +76,7 @@ struct WorkerPod {
   std::string reason;                        // status.reason: OutOfcpu, UnexpectedAdmissionError, NodeAffinity, Evicted, …
   std::string message;                       // status.message
   std::string unscheduled_message;           // of the condition PodScheduled, where it is False (binding: Scheduler)
+  std::optional<Time> scheduled_at;          // since when that is True
   std::vector<Toleration> tolerations;       // with those that admission added
   bool operator==(const WorkerPod&) const = default;
 };
@@ -207,6 +208,10 @@ struct TopologyLevel {
 };
 
 struct Settings {
+  std::vector<std::string> namespaces;  // whose jobs this controller runs; empty: everybody's
+  /// Nodes, all pods on them, volumes, PriorityClasses, queues and namespaces are read. False: nothing but what lies in `namespaces`, so that
+  /// kube-scheduler chooses the nodes (unseen_nodes.h).
+  bool sees_cluster = true;
   std::vector<TopologyLevel> topology_levels;   // from the widest to the narrowest
   std::string default_image;                    // of worker containers whose template names none
   std::string controller_namespace;             // for the NetworkPolicy that a condition asks for

@@ -75,6 +75,11 @@ bool is_finished(const TrainingJobStatus& status) {
   return is_true(status, condition::kComplete) || is_true(status, condition::kFailed);
 }
 
+bool is_removed(const TrainingJobStatus& status) {
+  const std::string why = reason_of(status, condition::kPlaced);
+  return why == reason::kGangRemoved || why == reason::kPartlyScheduled;
+}
+
 bool is_vacating(const TrainingJobStatus& status) {
   const std::string why = reason_of(status, condition::kRunning);
   return why == reason::kSuspending || why == reason::kPreempting || why == reason::kDraining;

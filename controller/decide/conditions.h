@@ -44,6 +44,10 @@ inline constexpr const char* kWorkerLost = "WorkerLost";        // some workers 
 inline constexpr const char* kNoReplacement = "NoReplacement";  // the same, and there is no room for the new ones
 inline constexpr const char* kLostRace = "LostRace";            // a kubelet rejected a pod, as where another scheduler was faster
 inline constexpr const char* kGangRemoved = "GangRemoved";      // all pods go; then the gang is placed anew
+inline constexpr const char* kPartlyScheduled = "PartlyScheduled";  // the same: kube-scheduler found nodes for some workers alone
+
+// Of Failed, True:
+inline constexpr const char* kDeadlineExceeded = "DeadlineExceeded";
 
 // Of Running, False:
 inline constexpr const char* kSuspending = "Suspending";  // a checkpoint is being written, then the pods go
@@ -94,6 +98,8 @@ void set_condition(std::vector<contract::Condition>& conditions, NewCondition co
 
 /// Succeeded or Failed.
 bool is_finished(const contract::TrainingJobStatus& status);
+/// All pods of the gang go, for it to be placed anew.
+bool is_removed(const contract::TrainingJobStatus& status);
 /// The job's pods are about to go: a suspension or a preemption was begun, and has not come to its end.
 bool is_vacating(const contract::TrainingJobStatus& status);
 /// The ranks are told to stop: for that, or to go on as another number of workers.

@@ -4,6 +4,7 @@
 
 #include "controller/decide/elastic.h"
 #include "controller/decide/pod_template.h"
+#include "controller/decide/unseen_nodes.h"
 
 namespace trainyard::decide {
 namespace {
@@ -23,7 +24,8 @@ std::string placed_message(const contract::TrainingJobSpec& spec, const contract
   const std::int32_t size = gang_size(spec, status), wanted = spec.workers.count;
   const std::string workers =
       size >= wanted ? counted(size, "worker") : std::to_string(size) + " of " + counted(wanted, "worker");
-  return workers + " on " + counted(status.placement ? status.placement->nodes : 0, "node");
+  const std::int32_t nodes = status.placement ? status.placement->nodes : 0;
+  return nodes == 0 ? workers + ", whose nodes kube-scheduler chooses" : workers + " on " + counted(nodes, "node");
 }
 
 bool programs_have_ended(const Job& job, const GangView& gang) {
@@ -60,6 +62,7 @@ bool watch_creation(Review& review) {
 }
 
 Time makes_room_until(const Cluster& cluster, const Job& job) {
+  if (reason_of(job.status, condition::kPlaced) == reason::kPartlyScheduled) return stands_back_until(cluster, job);
   const bool was_refused = reason_of(job.status, condition::kPlaced) == reason::kGangRemoved && cluster.refusal(job) != nullptr &&
                            template_change(job, cluster.settings).empty();
   return was_refused ? since_of(job.status, condition::kPlaced) + cluster.settings.refused_wait : Time{};

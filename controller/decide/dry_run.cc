@@ -17,7 +17,8 @@ constexpr std::chrono::seconds kForEachDryRun{5};  // so long apart are the answ
 
 bool asks(const Cluster& cluster, const Job& job) {
   const auto& status = job.status;
-  if (!job.spec.dryRun || job.deleting || job.spec.managedBy != contract::kManagedBy) return false;
+  if (!job.spec.dryRun || !cluster.settings.sees_cluster || job.deleting || job.spec.managedBy != contract::kManagedBy)
+    return false;
   if (job.spec.suspend || is_true(status, condition::kSuspended) || is_finished(status)) return false;
   const auto* check = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings));
   return check != nullptr && check->accepted;

@@ -8,6 +8,7 @@
 #include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
 #include "controller/decide/expected_end.h"
+#include "controller/decide/kept_pods.h"
 
 namespace trainyard::decide {
 namespace {
@@ -20,6 +21,7 @@ std::optional<Time> leaves_at(const Cluster& cluster, const Pod& pod, const Job*
     return std::max(now, *pod.deletion_time);
   }
   const bool is_ours = pod.worker.has_value();
+  if (is_ours && job != nullptr && !job->deleting && keeps_running_pods(*job, job->status)) return std::nullopt;
   if (is_ours && (job == nullptr || job->deleting || is_finished(job->status))) return now;
   return std::nullopt;
 }

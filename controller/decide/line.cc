@@ -60,7 +60,6 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
                 .needs = check == nullptr ? nullptr : &check->needs,
                 .priority = priority_of(cluster, job),
                 .gang = view_gang(cluster, job, now)};
-  const std::string why = reason_of(job.status, condition::kPlaced);
   const bool creating = is_true(job.status, condition::kPlaced) && !is_resizing(job);
   // Pods of two templates in one gang would be two images that talk to each other; plan_job() removes those of the old one.
   if (creating && hash != job.status.templateHash) return std::nullopt;
@@ -69,7 +68,7 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
   for (const auto* pod : out.gang.surplus) out.blocked_until = std::max(out.blocked_until, may_run_until(cluster, *pod, now));
   for (const auto& worker : out.gang.workers) {
     const bool keeps = creating ? worker.pod != nullptr
-                                : worker.reusable && why != reason::kGangRemoved && worker.pod->worker->template_hash == hash;
+                                : worker.reusable && !is_removed(job.status) && worker.pod->worker->template_hash == hash;
     out.num_kept += keeps;
     if (keeps) continue;
     // Where nobody has deleted it yet, plan_job() is about to, which brings schedule() back.

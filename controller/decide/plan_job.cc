@@ -2,6 +2,7 @@
 #include "controller/decide/assignments.h"
 #include "controller/decide/ending.h"
 #include "controller/decide/events.h"
+#include "controller/decide/kept_pods.h"
 #include "controller/decide/plan.h"
 #include "controller/decide/resizing.h"
 #include "controller/decide/restart.h"
@@ -22,7 +23,9 @@ void remove_leftovers(Review& review) {
       review.look_again(pod->created + avoided);
     }
   }
-  for (const auto* pod : review.gang.superseded) review.remove(*pod, "another pod has its place");
+  for (const auto* pod : review.gang.superseded) {
+    if (!is_kept(review.cluster, review.job, *pod)) review.remove(*pod, "another pod has its place");
+  }
 }
 
 void run_life(Review& review) {

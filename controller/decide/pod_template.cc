@@ -140,7 +140,8 @@ std::int64_t grace_seconds(const Json& pod_spec, const TrainingJobSpec& spec) {
   return std::max(given.is_number_integer() ? given.get<std::int64_t>() : 0, checkpoint + kAgentEndsWithinSeconds);
 }
 
-/// The node controller would delete pods of a node that is away for five minutes; whether they are lost, only we decide.
+/// The node controller would delete pods of a node that is away for five minutes; whether they are lost, only we decide, who see the node and
+/// ask the agent. Who sees no nodes leaves it to the node controller.
 void add_tolerations(Json& pod_spec) {
   Json& tolerations = list_at(pod_spec, "tolerations");
   for (const char* key : {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}) {
@@ -161,6 +162,14 @@ void pin(Json& pod_spec, contract::Binding binding, const std::string& node) {
   if (terms.empty()) terms.push_back(Json::object());
   const Json here{{"key", "metadata.name"}, {"operator", "In"}, {"values", Json::array({node})}};
   for (Json& term : terms) list_at(term, "matchFields").push_back(here);  // terms are alternatives: each needs it
+}
+
+/// For kube-scheduler, where it chooses the node.
+void rather_not(Json& pod_spec, const std::string& node) {
+  Json& terms =
+      list_at(object_at(object_at(pod_spec, "affinity"), "nodeAffinity"), "preferredDuringSchedulingIgnoredDuringExecution");
+  const Json elsewhere{{"key", "metadata.name"}, {"operator", "NotIn"}, {"values", Json::array({node})}};
+  terms.push_back({{"weight", 100}, {"preference", {{"matchFields", Json::array({elsewhere})}}}});
 }
 
 Json metadata(const Job& job, const Json& own, const WorkerPlace& place, const std::string& hash) {
@@ -321,11 +330,12 @@ Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& pla
   if (has_agent(spec)) add_key(pod_spec, job, settings);
   add_gpus(container, spec.workers);
   add_shared_memory(pod_spec, container);
-  add_tolerations(pod_spec);
+  if (settings.sees_cluster) add_tolerations(pod_spec);
   pod_spec["restartPolicy"] = "Never";
   if (spec.priorityClassName) pod_spec["priorityClassName"] = *spec.priorityClassName;
   pod_spec["terminationGracePeriodSeconds"] = grace_seconds(pod_spec, spec);
   if (place.node) pin(pod_spec, spec.placement.binding, *place.node);
+  for (const auto& node : place.avoid) rather_not(pod_spec, node);
   return {{"apiVersion", "v1"},
           {"kind", "Pod"},
           {"metadata", metadata(job, member(spec.workers.templ, "metadata"), place, template_hash(spec, settings))},

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,12 +22,13 @@ std::string template_hash(const contract::TrainingJobSpec& spec, const Settings&
 /// upgrade of the chart, by the default image. Empty where they would not.
 std::string template_change(const Job& job, const Settings& settings);
 
-/// Which worker, and where. Without a node the pod is for a dry run.
+/// Which worker, and where. Without a node the pod is for a dry run, or kube-scheduler chooses.
 struct WorkerPlace {
   std::int32_t worker = 0;
   std::int64_t generation = 1;
   std::optional<std::string> node;
   std::optional<std::int32_t> num_workers = std::nullopt;  // of its gang; nothing: workers.count
+  std::set<std::string> avoid{};                           // where kube-scheduler chooses the node: better none of these
 };
 /// The whole Pod. For a job without template_problems().
 Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place);

@@ -35,7 +35,9 @@ Priority priority_of(const Cluster& cluster, const Job& job) {
 
 std::optional<contract::Problem> unknown_priority_class(const Cluster& cluster, const Job& job) {
   const Named named = class_of(job.spec);
-  if (named.name.empty() || cluster.priority_classes().contains(named.name)) return std::nullopt;
+  // Who can't read the classes leaves it to the API server, which refuses a pod of an unknown one.
+  if (named.name.empty() || !cluster.settings.sees_cluster || cluster.priority_classes().contains(named.name))
+    return std::nullopt;
   return contract::Problem{named.field,
                            "names no PriorityClass of the cluster: " + named.name + "; `kubectl get priorityclasses` lists them"};
 }

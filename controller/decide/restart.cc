@@ -14,6 +14,7 @@
 #include "controller/decide/pod_template.h"
 #include "controller/decide/progress.h"
 #include "controller/decide/starting.h"
+#include "controller/decide/unseen_nodes.h"
 
 namespace trainyard::decide {
 namespace {
@@ -142,6 +143,7 @@ std::optional<Time> waited_for_since(const Review& review, const Worker& worker)
     return std::max({worker.pod->created, since_of(review.status, condition::kPlaced), restarted});
   }
   if (worker.state != WorkerState::kComing) return std::nullopt;
+  if (!review.cluster.settings.sees_cluster && worker.pod->node.empty()) return std::nullopt;  // await_nodes()
   if (worker.pod->worker->ip.empty() || review.job.spec.engine == contract::Engine::kCustom) return worker.pod->created;
   if (worker.agent == nullptr) return std::nullopt;
   return std::max(worker.pod->created, worker.agent->since);
@@ -270,7 +272,7 @@ bool watch_gang(Review& review) {
     return false;
   }
   if (restart_after_stop(review)) return false;
-  if (begin_with_edited_spec(review) || enforce_start_timeout(review)) return false;
+  if (begin_with_edited_spec(review) || await_nodes(review) || enforce_start_timeout(review)) return false;
   return !leave_nodes(review);
 }
 
@@ -283,7 +285,7 @@ void thin_out(Review& review) {
   if (!has_pods) return;
   const bool keeps_some = std::any_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.reusable; });
   const std::string change = keeps_some ? template_change(review.job, review.cluster.settings) : "";
-  bool all = reason_of(review.status, condition::kPlaced) == reason::kGangRemoved;
+  bool all = is_removed(review.status);
   // A refusal that passes by itself costs no worker: it was asked twice.
   const Time refused_for_good = since_of(review.status, condition::kAccepted) + 2 * review.cluster.settings.template_retry;
   if (!all && is_false(review.status, condition::kAccepted) && review.now >= refused_for_good) {

@@ -168,8 +168,10 @@ class Scheduling {
     if (!candidate.has_others()) {
       Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, tried.flavor);
       if (tried.spares) gang = sparing(std::move(gang), avoided_nodes(*candidate.job, now_));
-      tried.nodes =
-          least_traffic(topology_, limited(std::move(gang), binding), links_of(spec_of(candidate)), std::move(tried.nodes));
+      if (cluster_.settings.sees_cluster) {
+        tried.nodes =
+            least_traffic(topology_, limited(std::move(gang), binding), links_of(spec_of(candidate)), std::move(tried.nodes));
+      }
     }
     take(candidate, tried.nodes, binding);
     admission_.start(*candidate.job, demand, tried.flavor);
@@ -181,6 +183,12 @@ class Scheduling {
   /// Quota, and nodes for all that are missing, once those have gone that are in the way.
   Tried find_place(const Candidate& candidate, const std::vector<Reservation*>& binding) {
     Tried out{.demand = admission_.demand(candidate, *candidate.needs)};
+    if (!cluster_.settings.sees_cluster) {  // kube-scheduler chooses
+      out.found = !out.demand.fits.empty();
+      if (out.found) out.flavor = out.demand.fits.front();
+      out.nodes.assign(candidate.missing.size(), "");
+      return out;
+    }
     const auto avoided = avoided_nodes(*candidate.job, now_);
     for (const auto* pod : candidate.in_the_way) give_or_take(*pod, true);
     // Better a node that failed it than none.
@@ -250,6 +258,7 @@ class Scheduling {
                     .priority = candidate.priority,
                     .is_vacating = true};  // for who comes later in this look: it can't be stopped before it was started
     for (const auto& name : nodes) {
+      if (name.empty()) continue;
       const auto node = static_cast<std::size_t>(topology_.find_node(name));
       topology_.take(node, requests);
       holding.pods.emplace_back(node, &requests);
@@ -591,8 +600,12 @@ class Scheduling {
     if (nodes.empty()) return plan;
     std::vector<Action> pods;
     for (std::size_t i = 0; i < nodes.size(); ++i) {
-      const WorkerPlace place{
+      WorkerPlace place{
           .worker = candidate.missing[i], .generation = status.generation, .node = nodes[i], .num_workers = candidate.size};
+      if (nodes[i].empty()) {
+        place.node.reset();
+        place.avoid = avoided_nodes(job, now_);
+      }
       pods.push_back(CreatePod{{job.key.ns, contract::pod_name(job.key.name, place.worker, place.generation)},
                                worker_pod(job, cluster_.settings, place)});
     }
@@ -678,7 +691,8 @@ class Scheduling {
       if (worker.pod != nullptr) by_worker[static_cast<std::size_t>(worker.index)] = worker.pod->node;
     }
     for (std::size_t i = 0; i < added.size(); ++i) by_worker[static_cast<std::size_t>(candidate.missing[i])] = added[i];
-    const std::set<std::string> nodes(by_worker.begin(), by_worker.end());
+    std::set<std::string> nodes(by_worker.begin(), by_worker.end());
+    if (nodes.contains("")) nodes.clear();  // kube-scheduler chooses
     const std::int32_t level = spec.placement.pack ? topology_.level_of(spec.placement.pack->level) : 0;
     std::set<std::string> domains;
     for (const auto& node : nodes) {
@@ -691,7 +705,8 @@ class Scheduling {
             .wanted = candidate.job->spec.workers.count,
             .domains = {domains.begin(), domains.end()},
             .nodes = static_cast<std::int32_t>(nodes.size()),
-            .traffic = traffic_status(topology_, spec, by_worker),
+            .traffic = cluster_.settings.sees_cluster ? traffic_status(topology_, spec, by_worker)
+                                                      : std::vector<contract::LevelTraffic>{},
             .memoryPerRank = memory_status(spec)};
   }
 

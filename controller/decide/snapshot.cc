@@ -55,6 +55,7 @@ void fields(auto& visit, Is<WorkerPod> auto& it) {
   visit("reason", it.reason);
   visit("message", it.message);
   visit("unscheduledMessage", it.unscheduled_message);
+  visit("scheduledAt", it.scheduled_at);
   visit("tolerations", it.tolerations);
 }
 void fields(auto& visit, Is<Pod> auto& it) {
@@ -168,6 +169,8 @@ void fields(auto& visit, Is<TopologyLevel> auto& it) {
   visit("label", it.label);
 }
 void fields(auto& visit, Is<Settings> auto& it) {
+  visit("namespaces", it.namespaces);
+  visit("seesCluster", it.sees_cluster);
   visit("topologyLevels", it.topology_levels);
   visit("defaultImage", it.default_image);
   visit("controllerNamespace", it.controller_namespace);

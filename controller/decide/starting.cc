@@ -4,6 +4,7 @@
 
 #include "controller/decide/creation.h"
 #include "controller/decide/progress.h"
+#include "controller/decide/unseen_nodes.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::decide {
@@ -163,6 +164,7 @@ std::string waits_for(const Worker& worker) {
 void tell_how_it_runs(Review& review) {
   const auto& workers = review.gang.workers;
   copy_progress(review);
+  count_nodes(review);
   review.set(condition::kPlaced, true, reason::kGangPlaced, placed_message(review.job.spec, review.status));
   review.status.workers = {
       .desired = review.job.spec.workers.count,

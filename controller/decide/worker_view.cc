@@ -120,7 +120,8 @@ class Examination {
   bool has_lost_its_node(Worker& worker) const {
     const std::string& name = worker.pod->node;
     const Node* node = cluster_.node(name);
-    if (name.empty() || (node != nullptr && !is_out_of_service(*node))) return false;
+    if (name.empty() || !cluster_.settings.sees_cluster) return false;
+    if (node != nullptr && !is_out_of_service(*node)) return false;
     if (node == nullptr) {
       lose(worker, "NodeGone", "its node " + name + " is no longer in the cluster", now_);
     } else {
@@ -261,6 +262,7 @@ bool is_rejected(const Pod& pod) {
 }
 
 bool is_node_lost(const Cluster& cluster, const std::string& name, Time now) {
+  if (!cluster.settings.sees_cluster) return name.empty();
   const Node* node = cluster.node(name);
   return node == nullptr || is_out_of_service(*node) || (!node->ready && now >= node->ready_since + cluster.settings.node_lost);
 }
@@ -268,7 +270,7 @@ bool is_node_lost(const Cluster& cluster, const std::string& name, Time now) {
 std::optional<Time> may_run_until(const Cluster& cluster, const Pod& pod, Time now) {
   if (!is_live(pod) || is_node_lost(cluster, pod.node, now)) return std::nullopt;
   Time until = pod.deletion_time ? *pod.deletion_time + cluster.settings.node_lost : Time::max();
-  if (const Node* node = cluster.node(pod.node); !node->ready)
+  if (const Node* node = cluster.node(pod.node); node != nullptr && !node->ready)
     until = std::min(until, node->ready_since + cluster.settings.node_lost);
   if (now >= until) return std::nullopt;
   return until;

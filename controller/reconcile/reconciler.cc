@@ -100,7 +100,7 @@ void Reconciler::read_everything(std::int64_t term, int tries) {
     executor_.brain_after(kDrainInterval, [this, term, tries] { read_everything(term, tries); });
     return;
   }
-  executor_.hand([this, term, tries, targets = cache::watch_targets()] {
+  executor_.hand([this, term, tries, targets = cache::watch_targets(options_.settings)] {
     std::vector<kube::WatchBatch> batches;
     kube::Response failure;
     for (std::size_t target = 0; target < targets.size() && batches.size() == target; ++target) {
@@ -108,10 +108,11 @@ void Reconciler::read_everything(std::int64_t term, int tries) {
       if (list.ok()) batches.push_back(to_batch(target, std::move(list.listing)));
       failure = std::move(list.failure);
     }
-    executor_.brain([this, term, tries, batches = std::move(batches), failure = std::move(failure)] {
+    const bool is_all = batches.size() == targets.size();
+    executor_.brain([this, term, tries, is_all, batches = std::move(batches), failure = std::move(failure)] {
       if (term != term_) return;
       for (const auto& batch : batches) cache_.apply_list(batch, executor_.now());
-      if (batches.size() == cache::kNumWatched) return act();
+      if (is_all) return act();
       observer_.warned("a new leader could not read the cluster", {{"status", failure.status}, {"error", failure.message}});
       const milliseconds wait = std::min(kListRetryLimit, kListRetry * (1 << std::min(tries, 8)));
       executor_.brain_after(wait, [this, term, tries] { read_everything(term, tries + 1); });

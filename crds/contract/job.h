@@ -505,6 +505,9 @@ struct FailurePolicy {
   bool operator==(const FailurePolicy&) const = default;
 };
 
+enum class CleanPodPolicy { kRunning, kNone, kAll };
+constexpr auto enum_names(CleanPodPolicy) { return std::to_array<std::string_view>({"Running", "None", "All"}); }
+
 struct Lifecycle {
   std::int32_t maxRestarts = 5;
   std::optional<std::int64_t> activeDeadlineSeconds;
@@ -512,6 +515,7 @@ struct Lifecycle {
   std::int64_t startTimeoutSeconds = 600;
   std::optional<std::int64_t> hangTimeoutSeconds;
   std::int64_t checkpointGraceSeconds = 120;
+  CleanPodPolicy cleanPodPolicy = CleanPodPolicy::kRunning;
   FailurePolicy failurePolicy;
 
   template <class Self, class Visitor>
@@ -522,6 +526,7 @@ struct Lifecycle {
     field("startTimeoutSeconds", self.startTimeoutSeconds);
     field("hangTimeoutSeconds", self.hangTimeoutSeconds);
     field("checkpointGraceSeconds", self.checkpointGraceSeconds);
+    field("cleanPodPolicy", self.cleanPodPolicy);
     field("failurePolicy", self.failurePolicy);
   }
   bool operator==(const Lifecycle&) const = default;

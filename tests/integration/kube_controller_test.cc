@@ -1,150 +1,9 @@
-// The built trainyard-controller against a real etcd and kube-apiserver, with the permissions that the chart gives it and no others.
-// There are no kubelets: nodes are objects, and pods stay where they were put.
+// The built trainyard-controller, for the whole cluster.
 
-#include <algorithm>
-#include <csignal>
-#include <memory>
-
-#include <gtest/gtest.h>
-#include <yaml-cpp/yaml.h>
-
-#include "controller/kube/kubeconfig.h"
-#include "controller/kube/lease.h"
-#include "controller/kube/rest_kube_api.h"
-#include "tests/crds/yaml.h"
-#include "tests/paths.h"
-#include "tests/support/api_server.h"
-#include "tests/support/helm.h"
-#include "tests/support/program.h"
-#include "tests/support/temporary_folder.h"
+#include "tests/integration/built_controller.h"
 
 namespace trainyard {
 namespace {
-
-using kube::Json;
-using kube::Method;
-using testing::Program;
-
-const std::string kProgram = std::string(test::kBinDir) + "/trainyard-controller";
-const std::string kJobs = "/apis/trainyard.dev/v1alpha1/namespaces/default/trainingjobs";
-const std::string kPods = "/api/v1/namespaces/default/pods";
-const std::string kClaims = "/api/v1/namespaces/default/persistentvolumeclaims";
-const std::string kLease = "/apis/coordination.k8s.io/v1/namespaces/default/leases/trainyard-controller";
-
-Json node(const std::string& name) {
-  return {{"metadata", {{"name", name}, {"labels", {{"kubernetes.io/hostname", name}, {"rack", "rack-1"}}}}}};
-}
-Json node_status() {
-  const Json amounts = {{"cpu", "8"}, {"memory", "32Gi"}, {"pods", "110"}, {"nvidia.com/gpu", "8"}};
-  return {{"status",
-           {{"allocatable", amounts},
-            {"capacity", amounts},
-            {"conditions", {{{"type", "Ready"}, {"status", "True"}, {"reason", "KubeletReady"}}}}}}};
-}
-Json job(const std::string& name, int workers, int gpus) {
-  const Json container = {{"name", "worker"}, {"image", "nothing.test/worker:1"}, {"resources", {{"requests", {{"cpu", "1"}}}}}};
-  Json spec = crd_test::json_from(YAML::Load(R"(
-    model: {size: {layers: 2, hiddenSize: 64, heads: 2, feedForwardSize: 128, vocabularySize: 256}}
-    data: {train: [{path: /data/train}], tokenizer: {kind: Bytes}, sequenceLength: 64}
-    training: {steps: 10, globalBatchSize: 128, optimizer: {learningRate: 1.0e-3}}
-  )"));
-  spec["workers"] = {{"count", workers}, {"gpusPerWorker", gpus}, {"template", {{"spec", {{"containers", {container}}}}}}};
-  return {{"apiVersion", "trainyard.dev/v1alpha1"}, {"kind", "TrainingJob"}, {"metadata", {{"name", name}}}, {"spec", spec}};
-}
-
-class BuiltController : public ::testing::Test {
- protected:
-  /// One server for all tests: it takes seconds to start.
-  static void SetUpTestSuite() {
-    server_ = std::make_unique<testing::ApiServer>();
-    ASSERT_EQ(testing::helm(*server_, {"install", "trainyard"}).wait(), 0);
-  }
-  static void TearDownTestSuite() { server_.reset(); }
-
-  BuiltController() : api_(kube::read_kubeconfig({.files = {server_->kubeconfig()}})) {
-    key_file_ = folder_.write("key", std::string(64, 'k'));
-    account_ = folder_.write("kubeconfig", kubeconfig_of_account());
-    if (api_.perform({.path = "/api/v1/nodes/node-2"}).ok()) return;
-    for (const std::string name : {"node-1", "node-2"}) {
-      perform(Method::kPost, "/api/v1/nodes", node(name));
-      perform(Method::kPatch, "/api/v1/nodes/" + name + "/status", node_status());
-      // What the node controller does once a node is ready; admission put the taint there.
-      perform(Method::kPatch, "/api/v1/nodes/" + name, {{"spec", {{"taints", nullptr}}}});
-    }
-  }
-  ~BuiltController() override {
-    for (const auto& path : {kJobs, kPods}) {
-      perform(Method::kDelete, path, {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}, {"gracePeriodSeconds", 0}});
-    }
-    api_.perform({.method = Method::kDelete, .path = kLease});  // of a controller that was killed
-  }
-
-  std::unique_ptr<Program> start(const std::string& identity, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> flags{"--controller-key-file=" + key_file_.string(),
-                                   "--kubeconfig=" + account_.string(),
-                                   "--leader-elect",
-                                   "--identity=" + identity,
-                                   "--metrics-address=127.0.0.1:0",
-                                   "--topology-levels=rack=rack,host=kubernetes.io/hostname",
-                                   "--log-level=debug"};
-    flags.insert(flags.end(), more.begin(), more.end());
-    return std::make_unique<Program>(kProgram, flags);
-  }
-  /// The administrator's, with a token of the chart's service account in the place of his certificate.
-  std::string kubeconfig_of_account() {
-    const auto answer = perform(Method::kPost, "/api/v1/namespaces/default/serviceaccounts/trainyard/token",
-                                {{"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenRequest"}, {"spec", Json::object()}});
-    YAML::Node config = YAML::LoadFile(server_->kubeconfig().string());
-    config["users"][0]["user"] = YAML::Node(YAML::NodeType::Map);
-    config["users"][0]["user"]["token"] = answer.body.at("status").at("token").get<std::string>();
-    return YAML::Dump(config);
-  }
-  kube::Response perform(Method method, const std::string& path, const Json& body) {
-    const char* type = method == Method::kPatch ? "application/merge-patch+json" : "application/json";
-    auto response = api_.perform({.method = method, .path = path, .body = body, .content_type = type});
-    EXPECT_TRUE(response.ok()) << path << ": " << response.message;
-    return response;
-  }
-  /// Creates the job, once the server serves the kind.
-  void apply(const Json& manifest) {
-    kube::Response response;
-    const auto end = std::chrono::steady_clock::now() + testing::kPatience;
-    do {
-      response = api_.perform({.method = Method::kPost, .path = kJobs, .body = manifest});
-    } while (response.is_not_found() && std::chrono::steady_clock::now() < end);
-    ASSERT_TRUE(response.ok()) << response.message;
-  }
-  /// Asks for the object until it is as wanted; the last answer.
-  Json eventually(const std::string& path, const std::function<bool(const Json&)>& wanted) {
-    const auto end = std::chrono::steady_clock::now() + testing::kPatience;
-    Json object;
-    do {
-      object = api_.perform({.path = path}).body;
-    } while (!wanted(object) && std::chrono::steady_clock::now() < end);
-    EXPECT_TRUE(wanted(object)) << object.dump(1);
-    return object;
-  }
-  static std::string condition(const Json& object, const std::string& type, const char* field = "status") {
-    if (!object.contains("status") || !object.at("status").contains("conditions")) return "";
-    for (const auto& item : object.at("status").at("conditions")) {
-      if (item.at("type") == type) return item.value(field, "");
-    }
-    return "";
-  }
-  std::vector<std::string> nodes_of_pods() {
-    std::vector<std::string> nodes;
-    const Json pods = api_.perform({.path = kPods}).body;
-    for (const auto& pod : pods.at("items")) nodes.push_back(pod.at("spec").value("nodeName", ""));
-    std::sort(nodes.begin(), nodes.end());
-    return nodes;
-  }
-
-  static std::unique_ptr<testing::ApiServer> server_;
-  testing::TemporaryFolder folder_;
-  std::filesystem::path key_file_, account_;
-  kube::RestKubeApi api_;
-};
-std::unique_ptr<testing::ApiServer> BuiltController::server_;
 
 TEST_F(BuiltController, PlacesAGangWholeAndSaysWhyAnotherHasNoRoom) {
   const auto controller = start("one");
@@ -366,12 +225,13 @@ TEST_F(BuiltController, GivesASnapshotOnWhichItsDecisionsAreMadeAgain) {
 }
 
 TEST_F(BuiltController, SaysWhatIsWrongWithItsFlagsAndEnds) {
-  Program controller(kProgram, {"--controller-key-file=" + folder_.write("short", "abc").string(), "--topology-levels=rack,=x",
-                                "--debug-address=:8081", "--kubeconfig=" + server_->kubeconfig().string()});
+  Program controller(
+      kProgram, {"--controller-key-file=" + folder_.write("short", "abc").string(), "--topology-levels=rack,=x",
+                 "--watch-namespaces=team-a,Team/b", "--debug-address=:8081", "--kubeconfig=" + server_->kubeconfig().string()});
   const auto line = controller.line_with("cannot go on");
   ASSERT_TRUE(line);
-  for (const char* part :
-       {"`:8081` is not on the loopback", "`rack` is not NAME=LABEL", "`=x` is not NAME=LABEL", "at least 32 are needed"}) {
+  for (const char* part : {"`Team/b` is no name of a namespace", "`:8081` is not on the loopback", "`rack` is not NAME=LABEL",
+                           "`=x` is not NAME=LABEL", "at least 32 are needed"}) {
     EXPECT_NE(line->find(part), std::string::npos) << *line;
   }
   EXPECT_EQ(controller.wait(), 1);

@@ -33,7 +33,7 @@ Controller::Controller(test::VirtualTime& time, test::FakeKubeApi& api, test::Fa
       agents_(time, workers,
               [this](agents::Observation seen) { executor_.brain([this, seen = std::move(seen)] { reconciler_.apply(seen); }); }),
       reconciler_(executor_, api, agents_, options_for(settings, key, identity, [this] { return holds_lease(); }), observer_),
-      watcher_(time, api, cache::watch_targets(), [this](kube::WatchBatch batch) {
+      watcher_(time, api, cache::watch_targets(settings), [this](kube::WatchBatch batch) {
         executor_.brain([this, batch = std::move(batch)] { reconciler_.apply(batch); });
       }) {
   elect();

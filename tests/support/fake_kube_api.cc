@@ -123,7 +123,8 @@ Response FakeKubeApi::list_page(const Path& path, const Request& request) const 
   std::size_t skip = request.query.contains("continue") ? std::stoul(request.query.at("continue")) : 0;
   Json items = Json::array();
   Json metadata = {{"resourceVersion", std::to_string(revision_)}};
-  const auto all = list(path.collection);
+  auto all = list(path.collection);
+  if (!path.ns.empty()) std::erase_if(all, [&](const auto& object) { return cache::key_of(*object).ns != path.ns; });
   for (; skip < all.size(); ++skip) {
     if (limit != 0 && items.size() == limit) {
       metadata["continue"] = std::to_string(skip);
@@ -329,8 +330,9 @@ void FakeKubeApi::outage(milliseconds time) { away_until_ = std::max(away_until_
 FakeWatcher::FakeWatcher(VirtualTime& time, FakeKubeApi& api, std::vector<kube::WatchTarget> targets, kube::WatchSink sink)
     : time_(time), api_(api), sink_(std::move(sink)) {
   for (std::size_t i = 0; i < targets.size(); ++i) {
-    ears_.push_back({.path = targets[i].path});
-    api_.on_change(targets[i].path, [this, i, alive = std::weak_ptr<bool>(alive_)](const FakeKubeApi::Change&) {
+    const auto path = FakeKubeApi::parse(targets[i].path);
+    ears_.push_back({.collection = path.collection, .ns = path.ns});
+    api_.on_change(path.collection, [this, i, alive = std::weak_ptr<bool>(alive_)](const FakeKubeApi::Change&) {
       if (!alive.expired()) wake(i);
     });
     wake(i);
@@ -367,14 +369,16 @@ void FakeWatcher::deliver(std::size_t target) {
     });
     return;
   }
-  const auto& changes = api_.changes(ear.path);
+  const auto& changes = api_.changes(ear.collection);
   const bool expired = !changes.empty() && changes.front().revision > ear.revision + 1 && changes.size() >= 2'000;
   kube::WatchBatch batch = ear.listed && !expired ? kube::WatchBatch{.target = target, .resource_version = ""} : whole(target);
   if (!batch.relisted) {
     auto at =
         std::upper_bound(changes.begin(), changes.end(), ear.revision,
                          [](std::int64_t revision, const FakeKubeApi::Change& change) { return revision < change.revision; });
-    for (; at != changes.end(); ++at) batch.events.push_back({at->type, *at->object});
+    for (; at != changes.end(); ++at) {
+      if (ear.ns.empty() || cache::key_of(*at->object).ns == ear.ns) batch.events.push_back({at->type, *at->object});
+    }
     if (batch.events.empty()) return;
     batch.resource_version = std::to_string(changes.back().revision);
   }
@@ -386,7 +390,10 @@ void FakeWatcher::deliver(std::size_t target) {
 
 kube::WatchBatch FakeWatcher::whole(std::size_t target) {
   kube::WatchBatch batch{.target = target, .relisted = true, .events = {}, .resource_version = std::to_string(api_.revision())};
-  for (const auto& object : api_.list(ears_[target].path)) batch.events.push_back({EventType::kAdded, *object});
+  const Ear& ear = ears_[target];
+  for (const auto& object : api_.list(ear.collection)) {
+    if (ear.ns.empty() || cache::key_of(*object).ns == ear.ns) batch.events.push_back({EventType::kAdded, *object});
+  }
   return batch;
 }
 

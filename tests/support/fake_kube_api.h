@@ -49,6 +49,12 @@ class FakeKubeApi : public kube::KubeApi {
  public:
   explicit FakeKubeApi(VirtualTime& time) : time_(time) {}
 
+  /// A request's path; the collection's own is the one over all namespaces.
+  struct Path {
+    std::string collection, ns, name, subresource;
+  };
+  static Path parse(const std::string& path);
+
   kube::Response perform(const kube::Request& request) override;
 
   // ---- Faults.
@@ -96,11 +102,6 @@ class FakeKubeApi : public kube::KubeApi {
     std::deque<Change> changes;
     std::vector<std::function<void(const Change&)>> listeners;
   };
-  struct Path {
-    std::string collection, ns, name, subresource;
-  };
-  static Path parse(const std::string& path);
-
   kube::Response dispatch(const kube::Request& request);
   kube::Response list_page(const Path& path, const kube::Request& request) const;
   kube::Response post(const Path& path, const kube::Request& request);
@@ -137,7 +138,7 @@ class FakeWatcher {
 
  private:
   struct Ear {
-    std::string path;
+    std::string collection, ns;
     bool listed = false;
     bool posted = false;
     bool server_was_away = false;

@@ -9,6 +9,8 @@
 namespace trainyard::test {
 namespace {
 
+constexpr seconds kEvictedAfter{300};  // tolerationSeconds that admission gives a pod which says nothing else
+
 decide::Resources requests_of(const Json& pod) {
   std::vector<contract::Problem> problems;
   return decide::pod_requests(pod.at("spec"), problems);
@@ -29,6 +31,20 @@ std::string pinned_node(const Json& pod) {
     }
   }
   return "";
+}
+
+bool fits_into(const Json& node, const decide::Resources& all) {
+  std::vector<contract::Problem> problems;
+  const auto allocatable = decide::read_resources(node.at("status").at("allocatable"), "", problems);
+  return std::all_of(all.entries().begin(), all.entries().end(),
+                     [&](const auto& item) { return item.second <= allocatable[item.first]; });
+}
+
+bool tolerates_unreachable(const Json& pod) {
+  const auto tolerations = pod.value("/spec/tolerations"_json_pointer, Json::array());
+  return std::any_of(tolerations.begin(), tolerations.end(), [](const Json& toleration) {
+    return toleration.value("key", "") == "node.kubernetes.io/unreachable" && !toleration.contains("tolerationSeconds");
+  });
 }
 
 std::vector<ObjectKey> claims_of(const Json& pod) {
@@ -148,7 +164,18 @@ void FakeKubelets::node_ready_after(const std::string& node, bool ready, millise
       condition["status"] = status;
       condition["lastTransitionTime"] = contract::to_rfc3339(time_.now());
     });
+    if (!ready) time_.after(kEvictedAfter, [this, node] { evict_from(node); });
   });
+}
+
+/// The node controller's part.
+void FakeKubelets::evict_from(const std::string& node) {
+  if (is_up(node)) return;
+  for (const auto& pod : api_.list(kPodsPath)) {
+    if (pod->value("/spec/nodeName"_json_pointer, "") == node && !tolerates_unreachable(*pod)) {
+      api_.remove(kPodsPath, cache::key_of(*pod));
+    }
+  }
 }
 
 void FakeKubelets::changed(const FakeKubeApi::Change& change) {
@@ -184,23 +211,38 @@ void FakeKubelets::sync(const ObjectKey& key) {
 bool FakeKubelets::fits(const std::string& node, const decide::Resources& requests) const {
   const Json* object = api_.get(kNodes, {"", node});
   if (object == nullptr) return false;
-  std::vector<contract::Problem> problems;
-  const auto allocatable = decide::read_resources(object->at("status").at("allocatable"), "", problems);
   decide::Resources used = requests;
   for (const auto& [uid, pod] : known_) {
     const Json* other = api_.get(kPodsPath, pod.key);
     if (pod.node == node && other != nullptr && !is_finished(*other)) used += pod.requests;
   }
-  for (const auto& [name, amount] : used.entries()) {
-    if (amount > allocatable[name]) return false;
+  return fits_into(*object, used);
+}
+
+/// kube-scheduler's choice for a pod that may go anywhere: the first node with room beside all that is bound there.
+std::string FakeKubelets::chosen_node(const Json& pod) const {
+  std::map<std::string, decide::Resources> used;
+  for (const auto& other : api_.list(kPodsPath)) {
+    if (!is_finished(*other)) used[other->value("/spec/nodeName"_json_pointer, "")] += requests_of(*other);
   }
-  return true;
+  for (const auto& object : api_.list(kNodes)) {
+    const std::string name = cache::key_of(*object).name;
+    decide::Resources all = used[name];
+    all += requests_of(pod);
+    if (object->value("/status/conditions/0/status"_json_pointer, "") == "True" && fits_into(*object, all)) return name;
+  }
+  return "";
 }
 
 void FakeKubelets::bind(const ObjectKey& key, const Json& pod) {
-  const std::string node = pinned_node(pod);
+  std::string node = pinned_node(pod);
+  if (node.empty()) node = chosen_node(pod);
   if (!node.empty() && is_up(node) && fits(node, requests_of(pod)) && bind_claims(pod)) {
-    api_.edit(kPodsPath, key, [&](Json& object) { object["spec"]["nodeName"] = node; });
+    api_.edit(kPodsPath, key, [&](Json& object) {
+      object["spec"]["nodeName"] = node;
+      object["status"]["conditions"] = {
+          {{"type", "PodScheduled"}, {"status", "True"}, {"lastTransitionTime", contract::to_rfc3339(time_.now())}}};
+    });
     return;
   }
   api_.edit(kPodsPath, key, [](Json& object) {

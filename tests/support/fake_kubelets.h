@@ -63,6 +63,8 @@ class FakeKubelets {
   bool is_running(const std::string& uid) const { return workers_.is_running(uid) || programs_.is_running(uid); }
   void kill_container(const std::string& uid);
   bool fits(const std::string& node, const decide::Resources& requests) const;
+  std::string chosen_node(const Json& pod) const;
+  void evict_from(const std::string& node);
   void node_ready_after(const std::string& node, bool ready, milliseconds delay);
   bool bind_claims(const Json& pod);
   bool can_mount(const Json& pod) const;

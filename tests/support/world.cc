@@ -153,7 +153,8 @@ void World::run_kubelets() {
   const auto pods = cluster.pods();
   for (const auto& [key, pod] : pods) {
     const auto* node = cluster.node(pod.node);
-    if (!pod.worker || node == nullptr || !node->ready) continue;
+    const bool runs = cluster.settings.sees_cluster ? node != nullptr && node->ready : !pod.node.empty() || pod.deletion_time;
+    if (!pod.worker || !runs) continue;
     if (pod.deletion_time) {
       cluster.erase_pod(key);
     } else if (pod.phase == PodPhase::kPending && pod.worker->waiting_reason.empty()) {

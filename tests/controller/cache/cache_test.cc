@@ -1,5 +1,7 @@
 #include "controller/cache/cache.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "tests/controller/cache/objects.h"
@@ -404,6 +406,63 @@ TEST_F(CacheTest, AForeignPodIsRoomWhenItTakesOrGivesBackSome) {
   foreign["status"]["phase"] = "Succeeded";
   hear(kPods, EventType::kModified, foreign);
   EXPECT_TRUE(cache.take_changes().room);
+}
+
+std::vector<std::string> paths(const decide::Settings& settings) {
+  std::vector<std::string> out;
+  for (const auto& target : watch_targets(settings)) out.push_back(target.path);
+  return out;
+}
+
+TEST(WatchTargets, OfNamespacesAloneLieInThese) {
+  EXPECT_EQ(paths({.namespaces = {"x", "y"}, .sees_cluster = false}),
+            (std::vector<std::string>{"/apis/trainyard.dev/v1alpha1/namespaces/x/trainingjobs",
+                                      "/apis/trainyard.dev/v1alpha1/namespaces/y/trainingjobs", "/api/v1/namespaces/x/pods",
+                                      "/api/v1/namespaces/y/pods", "/api/v1/namespaces/x/persistentvolumeclaims",
+                                      "/api/v1/namespaces/y/persistentvolumeclaims"}));
+}
+
+TEST(WatchTargets, OfNamespacesInAClusterThatMayBeReadHaveEverybodysPods) {
+  const auto found = paths({.namespaces = {"x"}});
+  EXPECT_EQ(found.front(), "/apis/trainyard.dev/v1alpha1/namespaces/x/trainingjobs");
+  for (const char* path : {"/api/v1/pods", "/api/v1/nodes", "/apis/trainyard.dev/v1alpha1/trainingqueues"}) {
+    EXPECT_NE(std::find(found.begin(), found.end(), path), found.end()) << path;
+  }
+  EXPECT_EQ(found.size(), kNumWatched);
+}
+
+struct TwoNamespaces : testing::Test {
+  Cache cache{decide::Settings{.namespaces = {"default", "other"}, .sees_cluster = false}};
+  static constexpr std::size_t kPodsOfDefault = 2, kPodsOfOther = 3;
+  static Json in_other(Json object) {
+    object["metadata"]["namespace"] = "other";
+    return object;
+  }
+};
+
+TEST_F(TwoNamespaces, AreKnownWhenEachWasListed) {
+  for (std::size_t target = 0; target < 5; ++target) cache.apply(listed(target, 1, {}), at(0));
+  EXPECT_FALSE(cache.synced());
+  cache.apply(listed(5, 1, {}), at(0));
+  EXPECT_TRUE(cache.synced());
+}
+
+TEST_F(TwoNamespaces, AListOfTheOneTakesNothingFromTheOther) {
+  cache.apply(listed(kPodsOfDefault, 100, {pod_object("a-0-1", 90, "p1")}), at(0));
+  cache.apply(listed(kPodsOfOther, 100, {in_other(pod_object("a-0-1", 91, "p2"))}), at(0));
+  cache.apply(listed(kPodsOfDefault, 200, {}), at(1));
+  EXPECT_EQ(cache.cluster().pod({"default", "a-0-1"}), nullptr);
+  EXPECT_NE(cache.cluster().pod({"other", "a-0-1"}), nullptr);
+}
+
+TEST_F(TwoNamespaces, WhatTheOneHasHeardMakesNoAnswerAboutTheOtherLate) {
+  cache.apply(listed(kPodsOfDefault, 100, {}), at(0));
+  cache.apply(listed(kPodsOfOther, 100, {}), at(0));
+  cache.apply(event(kPodsOfDefault, EventType::kAdded, pod_object("a-0-1", 300, "p1")), at(1));
+  cache.assume_pod(in_other(pod_object("b-0-1", 250, "p2")));
+  EXPECT_NE(cache.cluster().pod({"other", "b-0-1"}), nullptr);
+  cache.assume_pod(pod_object("c-0-1", 250, "p3"));
+  EXPECT_EQ(cache.cluster().pod({"default", "c-0-1"}), nullptr) << "all up to 300 is known of this one";
 }
 
 }  // namespace
