@@ -5,6 +5,7 @@
 #include "worker/model/fp8.h"
 #include "worker/model/head_loss.h"
 #include "worker/model/rms_norm.h"
+#include "worker/model/saved_tensors.h"
 #include "worker/model/swiglu.h"
 #include "worker/model/tensor_parallel.h"
 #include "worker/plan/cost.h"
@@ -33,7 +34,11 @@ UnitUses uses_of(const contract::ModelSize& size, const Parameters& parameters, 
 LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk,
                        const contract::Training& training)
     : size_(size), mesh_(mesh), recompute_(training.activationCheckpointing.mode), head_width_(plan::head_width(size)) {
-  allow_recomputation();
+  allow_keepers();
+  if (training.activationCheckpointing.offload) {
+    offloaded_.emplace(mesh.host());
+    for (const auto& leaf : parameters.leaves()) offloaded_->leave_alone(leaf.variable);
+  }
   if (training.precision.compute == contract::ComputePrecision::kFP8) {
     fp8_ = training.precision.fp8.value_or(contract::Fp8{}).recipe;
     check_fp8(mesh.device(), *fp8_);
@@ -73,11 +78,11 @@ at::Tensor LlamaStage::forward(const at::Tensor& input) {
   }
   for (std::size_t use = uses_.first(); const auto& layer : layers_) {
     x_BTD = uses_.enter(x_BTD, use);
-    if (recompute_ == contract::RecomputeMode::kFull) {
-      x_BTD = recomputed([this, &layer](const Tensors& in) { return Tensors{decode(layer, in[0])}; }, {x_BTD})[0];
-    } else {
-      x_BTD = decode(layer, x_BTD);
-    }
+    const auto run = [&] {
+      if (recompute_ != contract::RecomputeMode::kFull) return decode(layer, x_BTD);
+      return recomputed([this, &layer](const Tensors& in) { return Tensors{decode(layer, in[0])}; }, {x_BTD})[0];
+    };
+    x_BTD = offloaded_ ? offloaded_->run(use == uses_.first(), run) : run();
     x_BTD = uses_.leave(x_BTD, use++);
   }
   return x_BTD;
@@ -162,6 +167,9 @@ const RotaryTable& LlamaStage::table_for(const at::Tensor& x_BNTH) {
   const std::int64_t tokens = x_BNTH.size(2);
   if (!table_.cosine_TH.defined() || table_.cosine_TH.size(0) != tokens) {
     table_ = rotary_table(tokens, head_width_, size_.ropeTheta, x_BNTH.options().requires_grad(false));
+    if (offloaded_) {
+      for (const auto& tensor : {table_.cosine_TH, table_.sine_TH}) offloaded_->leave_alone(tensor);
+    }
   }
   return table_;
 }
