@@ -16,6 +16,7 @@
 
 #include "worker/mesh/host_link.h"
 #include "worker/optim/adamw.h"
+#include "worker/optim/adamw_on_cpu.h"
 #include "worker/plan/offload_cost.h"
 
 namespace {
@@ -72,12 +73,35 @@ std::vector<at::Tensor> tensors(std::int64_t total, const std::function<at::Tens
 }
 
 double stepping(mesh::HostLink& link, const std::vector<at::Tensor>& masters, const std::vector<at::Tensor>& gradients,
-                const std::vector<at::Tensor>& weights, bool weights_on_host) {
+                const std::vector<at::Tensor>& weights) {
   std::vector<optim::Trained> trained;
-  for (std::size_t i = 0; i < masters.size(); ++i)
+  for (std::size_t i = 0; i < masters.size(); ++i) {
     trained.push_back({.master = masters[i], .decays = true, .weight = weights[i]});
-  optim::AdamW optimizer({}, trained, {.link = &link, .weights = weights_on_host});
+  }
+  optim::AdamW optimizer({}, trained, {.link = &link});
   return seconds_of([&] { optimizer.step(gradients, 1e-4, 0.9); });
+}
+
+/// The arithmetic alone, of what is on the host already.
+double computing(const std::vector<at::Tensor>& masters, const std::function<std::vector<at::Tensor>(at::ScalarType)>& on_host) {
+  const auto averages = on_host(at::kFloat), squares = on_host(at::kFloat), gradients = on_host(at::kFloat),
+             weights = on_host(at::kBFloat16);
+  optim::AdamWNumbers numbers = optim::adamw_numbers({}, 1, 1e-4, true);
+  numbers.gradient_scale = 0.9F;
+  optim::Cores cores;
+  return seconds_of([&] {
+    for (std::size_t i = 0; i < masters.size(); ++i) {
+      const std::int64_t all = masters[i].numel();
+      cores.share((all + optim::kAdamWPiece - 1) / optim::kAdamWPiece, [&](std::int64_t piece) {
+        const auto part = [&](const at::Tensor& tensor) {
+          const std::int64_t first = piece * optim::kAdamWPiece;
+          return tensor.narrow(0, first, std::min(optim::kAdamWPiece, all - first));
+        };
+        optim::adamw_step_on_cpu({part(masters[i]), part(averages[i]), part(squares[i]), part(gradients[i]), part(weights[i])},
+                                 numbers);
+      });
+    }
+  });
 }
 
 }  // namespace
@@ -91,7 +115,7 @@ int main(int count, char** arguments) {
   const std::int64_t total = (count > 1 ? std::atoll(arguments[1]) : 1000) * 1'000'000;
   at::set_num_threads(count > 2 ? std::atoi(arguments[2]) : static_cast<int>(std::thread::hardware_concurrency()));
   const at::Device device(at::kCUDA, 0);
-  const auto link = mesh::host_link(device), here = mesh::host_link(at::kCPU);
+  const auto link = mesh::host_link(device);
   const auto on_device = [&](at::ScalarType type) {
     return tensors(total, [&](std::int64_t size) { return at::full({size}, 1e-3, at::TensorOptions(type).device(device)); });
   };
@@ -99,11 +123,10 @@ int main(int count, char** arguments) {
   const auto gradients = on_device(at::kFloat), weights = on_device(at::kBFloat16);
   const double down = copying(*link, mesh::Way::kDown, at::kFloat, total, device);
   const double up = copying(*link, mesh::Way::kUp, at::kBFloat16, total, device);
-  // The CPU alone: the same step, its gradients and weights on the host already.
-  const auto host = tensors(total, [&](std::int64_t size) { return at::full({size}, 1e-3); });
-  const auto rounded = tensors(total, [&](std::int64_t size) { return at::zeros({size}, at::kBFloat16); });
-  const double cores = stepping(*here, masters, host, rounded, true);
-  const double step = stepping(*link, masters, gradients, weights, false), bound = std::max({down, cores, up});
+  const double cores = computing(masters, [&](at::ScalarType type) {
+    return tensors(total, [&](std::int64_t size) { return at::full({size}, 1e-3, type); });
+  });
+  const double step = stepping(*link, masters, gradients, weights), bound = std::max({down, cores, up});
   const auto rate = [&](double bytes, double seconds) { return static_cast<double>(total) * bytes / seconds / 1e9; };
   std::printf("offloaded AdamW of %.1f billion parameters, BF16 weights, %d threads\n", static_cast<double>(total) / 1e9,
               at::get_num_threads());

@@ -9,6 +9,8 @@
 #include <memory>
 #include <utility>
 
+#include <ATen/core/grad_mode.h>
+
 #include "worker/mesh/host_link.h"
 
 namespace trainyard::mesh {
