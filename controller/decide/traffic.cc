@@ -334,7 +334,8 @@ std::optional<contract::RankMemory> memory_status(const contract::TrainingJobSpe
                               .gradients = most.gradients,
                               .optimizer = most.optimizer,
                               .activations = most.activations,
-                              .total = most.total()};
+                              .total = most.total(),
+                              .host = most.host};
 }
 
 }  // namespace trainyard::decide

@@ -640,7 +640,8 @@ struct RankMemory {
   std::int64_t gradients = 0;
   std::int64_t optimizer = 0;
   std::int64_t activations = 0;
-  std::int64_t total = 0;
+  std::int64_t total = 0;  // on the device
+  std::int64_t host = 0;   // what is offloaded from a GPU
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
@@ -650,6 +651,7 @@ struct RankMemory {
     field("optimizer", self.optimizer);
     field("activations", self.activations);
     field("total", self.total);
+    field("host", self.host);
   }
   bool operator==(const RankMemory&) const = default;
 };

@@ -106,8 +106,14 @@ void check_parallelism(const Parallelism& parallelism, Values& is) {
   const auto& zero = parallelism.zero;
   is.within(at + "zero.stage", zero.stage, 0, 3);
   is.unsupported(zero.shardGroup == ShardGroup::kNode, at + "zero.shardGroup", "zero.shardGroup Node");
-  is.unsupported(zero.offload.parameters, at + "zero.offload.parameters", "zero.offload.parameters");
-  is.unsupported(zero.offload.optimizer, at + "zero.offload.optimizer", "zero.offload.optimizer");
+  const auto& offload = zero.offload;
+  is.expect(!offload.optimizer || zero.stage >= 1, at + "zero.offload.optimizer",
+            "needs zero.stage 1, 2 or 3: at stage 0 every data-parallel rank would keep the whole state of the optimizer in the "
+            "host's memory");
+  is.expect(!offload.parameters || zero.stage == 3, at + "zero.offload.parameters",
+            "needs zero.stage 3, at which a layer's parameters are on the device only while it is computed");
+  is.expect(!offload.parameters || offload.optimizer, at + "zero.offload.parameters",
+            "needs zero.offload.optimizer too, whose step leaves the new parameters in the host's memory");
 }
 
 void check_model(const Model& model, Values& is) {
@@ -205,8 +211,6 @@ void check_training(const Training& training, Values& is) {
   if (training.gradientClipping) is.above_zero(at + "gradientClipping.maxNorm", training.gradientClipping->maxNorm);
   is.expect(!training.precision.fp8 || training.precision.compute == ComputePrecision::kFP8, at + "precision.fp8",
             "has a meaning for compute FP8 alone; leave it out");
-  const auto& recompute = training.activationCheckpointing;
-  is.unsupported(recompute.offload, at + "activationCheckpointing.offload", "activationCheckpointing.offload");
 }
 
 bool is_signal(const std::string& name) {

@@ -6,14 +6,14 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 pack=build/gpu-pack
 [ -e build/cuda/CMakeCache.txt ] || cmake --preset cuda > /dev/null
-cmake --build build/cuda -j "${JOBS:-$(nproc)}" --target trainyard-rank worker_mesh_test worker_model_test worker_optim_test gpu_test
+cmake --build build/cuda -j "${JOBS:-$(nproc)}" --target trainyard-rank gpu_offload_bench worker_mesh_test worker_model_test worker_optim_test gpu_test
 rm -rf $pack
 mkdir -p $pack/include $pack/share/cmake $pack/bin
 cp -r /usr/include/nlohmann /usr/include/gloo $pack/include/
 cp -r /usr/share/cmake/nlohmann_json $pack/share/cmake/
 mkdir $pack/googletest && cp -r /usr/src/googletest/googletest/{CMakeLists.txt,cmake,include,src} $pack/googletest/
 sed -i '1i cmake_minimum_required(VERSION 3.25)\nset(GOOGLETEST_VERSION 1.12.1)' $pack/googletest/CMakeLists.txt
-for program in trainyard-rank worker_{mesh,model,optim}_test gpu_test; do
+for program in trainyard-rank gpu_offload_bench worker_{mesh,model,optim}_test gpu_test; do
   strip -o $pack/bin/$program build/cuda/bin/$program
 done
 du -sh $pack

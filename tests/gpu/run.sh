@@ -25,6 +25,7 @@ starts() { # FOLDER: whether its programs run here; they say so without using th
   local program
   [ -x "$1/trainyard-rank" ] || return 1
   "$1/trainyard-rank" --help > /dev/null 2>&1 || [ $? = 2 ] || return 1
+  [ -x "$1/gpu_offload_bench" ] || return 1
   for program in $test_programs; do "$1/$program" --gtest_list_tests > /dev/null 2>&1 || return 1; done
 }
 
@@ -41,7 +42,7 @@ build() {
   fi
   # Warnings of a compiler that the project does not know are no errors here.
   cmake --preset cuda -DTRAINYARD_WERROR=OFF -DTRAINYARD_TORCH="$torch" -DCMAKE_CUDA_ARCHITECTURES="$arch" "$@" > "$out/build.log" 2>&1 &&
-    cmake --build build/cuda -j "$(nproc)" --target trainyard-rank $test_programs >> "$out/build.log" 2>&1 ||
+    cmake --build build/cuda -j "$(nproc)" --target trainyard-rank gpu_offload_bench $test_programs >> "$out/build.log" 2>&1 ||
     { tail -40 "$out/build.log"; exit 1; }
 }
 
@@ -69,6 +70,7 @@ for step in ${*:-tests bench}; do
     bench)
       $python -W ignore tests/bench/gpu_ceilings_bench.py 2>&1 | tee "$out/ceilings.log" || status=1
       $python -W ignore tests/bench/gpu_engine_bench.py --steps "${STEPS:-20}" --rounds "${ROUNDS:-2}" 2>&1 | tee "$out/engine.log" || status=1
+      "$TRAINYARD_BIN_DIR/gpu_offload_bench" 2>&1 | tee "$out/offload.log" || status=1
       # All four sequences at once: on 80 GB eager PyTorch has no room for their logits.
       $python -W ignore tests/bench/gpu_engine_bench.py --steps 8 --rounds 1 --micro-batch 4 --sides trainyard,eager 2>&1 |
         tee "$out/engine-4.log" || status=1 ;;

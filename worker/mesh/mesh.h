@@ -9,6 +9,7 @@
 
 #include "crds/contract/layout.h"
 #include "worker/mesh/comm.h"
+#include "worker/mesh/host_link.h"
 #include "worker/mesh/timeline.h"
 
 namespace trainyard::mesh {
@@ -30,15 +31,17 @@ class Mesh {
   };
 
   /// `farewell`: what leave() does; nothing where ranks need not wait for each other. `timeline`: that the groups tell of their calls.
+  /// `host`: by default that of the device.
   Mesh(const contract::Layout& layout, std::int32_t rank, at::Device device, Comms comms, std::function<void()> farewell = {},
-       std::shared_ptr<Timeline> timeline = std::make_shared<Timeline>())
+       std::shared_ptr<Timeline> timeline = std::make_shared<Timeline>(), std::unique_ptr<HostLink> host = nullptr)
       : layout_(layout),
         rank_(rank),
         at_(layout_.coordinate_of(rank)),
         device_(device),
         timeline_(std::move(timeline)),
         comms_(std::move(comms)),
-        farewell_(std::move(farewell)) {}
+        farewell_(std::move(farewell)),
+        host_(host ? std::move(host) : host_link(device)) {}
 
   /// After the last call of any group, at an end that is as it should be: returns when every rank has come here, or after half a
   /// minute. A process that ended earlier could take bytes with it that a slower rank still waits for.
@@ -51,6 +54,8 @@ class Mesh {
   const contract::Coordinate& at() const { return at_; }
   /// Where this rank computes, and where collectives need their tensors.
   at::Device device() const { return device_; }
+  /// The memory beside it.
+  HostLink& host() { return *host_; }
   bool is_first_stage() const { return at_.pp == 0; }
   bool is_last_stage() const { return at_.pp == layout_.degrees().pp - 1; }
 
@@ -71,6 +76,7 @@ class Mesh {
   std::shared_ptr<Timeline> timeline_;  // before the groups, which tell it of their calls
   Comms comms_;
   std::function<void()> farewell_;
+  std::unique_ptr<HostLink> host_;
 };
 
 }  // namespace trainyard::mesh

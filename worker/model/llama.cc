@@ -6,6 +6,7 @@
 #include "worker/model/fp8.h"
 #include "worker/model/head_loss.h"
 #include "worker/model/rms_norm.h"
+#include "worker/model/saved_tensors.h"
 #include "worker/model/swiglu.h"
 #include "worker/model/tensor_parallel.h"
 #include "worker/plan/cost.h"
@@ -41,7 +42,11 @@ LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parame
       seed_(static_cast<std::uint64_t>(training.seed)),
       head_width_(plan::head_width(size)),
       first_class_(plan::classes_of(size.vocabularySize, mesh.layout().degrees().tp, mesh.at().tp).first) {
-  allow_recomputation();
+  allow_keepers();
+  if (training.activationCheckpointing.offload) {
+    offloaded_.emplace(mesh.host());
+    for (const auto& leaf : parameters.leaves()) offloaded_->leave_alone(leaf.variable);
+  }
   if (training.precision.compute == contract::ComputePrecision::kFP8) {
     fp8_ = training.precision.fp8.value_or(contract::Fp8{}).recipe;
     check_fp8(mesh.device(), *fp8_);
@@ -82,12 +87,12 @@ at::Tensor LlamaStage::forward(const at::Tensor& input, std::optional<std::int64
   }
   for (std::size_t use = uses_.first(); const auto& layer : layers_) {
     x_BTD = uses_.enter(x_BTD, use);
-    if (recompute_ == contract::RecomputeMode::kFull) {
-      x_BTD = recomputed([this, &layer, first_token](const Tensors& in) { return Tensors{decode(layer, in[0], first_token)}; },
-                         {x_BTD})[0];
-    } else {
-      x_BTD = decode(layer, x_BTD, first_token);
-    }
+    const auto run = [&] {
+      if (recompute_ != contract::RecomputeMode::kFull) return decode(layer, x_BTD, first_token);
+      return recomputed([this, &layer, first_token](const Tensors& in) { return Tensors{decode(layer, in[0], first_token)}; },
+                        {x_BTD})[0];
+    };
+    x_BTD = offloaded_ ? offloaded_->run(use == uses_.first(), run) : run();
     x_BTD = uses_.leave(x_BTD, use++);
   }
   return x_BTD;
@@ -180,6 +185,9 @@ const RotaryTable& LlamaStage::table_for(const at::Tensor& x_BNTH) {
   const std::int64_t tokens = x_BNTH.size(2);
   if (!table_.cosine_TH.defined() || table_.cosine_TH.size(0) != tokens) {
     table_ = rotary_table(tokens, head_width_, size_.ropeTheta, x_BNTH.options().requires_grad(false));
+    if (offloaded_) {
+      for (const auto& tensor : {table_.cosine_TH, table_.sine_TH}) offloaded_->leave_alone(tensor);
+    }
   }
   return table_;
 }

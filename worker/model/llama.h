@@ -13,6 +13,7 @@
 #include "crds/contract/job.h"
 #include "worker/mesh/mesh.h"
 #include "worker/model/late_weights.h"
+#include "worker/model/offloaded_activations.h"
 #include "worker/model/parameters.h"
 #include "worker/model/recompute.h"
 #include "worker/model/rotary.h"
@@ -26,7 +27,8 @@ class LlamaStage {
   /// Of the mesh's stage: all of it, or one chunk. Of `training`: precision.compute FP8 multiplies with the weights of layers, but not
   /// with the head, in FP8 (fp8.h). activationCheckpointing.mode Full computes each layer again in the backward pass, from its input;
   /// Selective, from the layer's two residual inputs and the outputs of the q, k, v, gate and up projections, both norms, the rotary
-  /// embedding, the attention core and SwiGLU, and q, k and gate once more on the way to the weights of v and up. Neither changes a bit.
+  /// embedding, the attention core and SwiGLU, and q, k and gate once more on the way to the weights of v and up.
+  /// activationCheckpointing.offload keeps on the host what the mode keeps of the layers. None of these changes a bit.
   LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk = {},
              const contract::Training& training = {});
 
@@ -73,6 +75,7 @@ class LlamaStage {
   contract::Loss loss_;
   double dropout_;
   std::uint64_t seed_;
+  std::optional<OffloadedActivations> offloaded_;
   std::optional<contract::Fp8Recipe> fp8_;
   std::int64_t head_width_;
   std::int64_t first_class_;  // of those that this rank has

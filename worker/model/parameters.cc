@@ -30,6 +30,7 @@ Parameters::Parameters(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh)
     if (global.is_on(mesh.at().pp)) mine.push_back(global);
   }
   const std::int32_t zero = plan::zero_stage(spec);
+  const auto& offload = spec.parallelism.zero.offload;
   std::vector<plan::ShardUnit> units;
   if (zero > 0) units = plan::shard_units(mine, degrees.tp, mesh.at().tp, degrees.dp);
   std::vector<Gathered> gathered;
@@ -39,17 +40,30 @@ Parameters::Parameters(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh)
     const plan::Box box = zero > 0 ? plan::shard_of(units, all_.size(), mesh.at().dp) : whole;
     const at::Tensor data = zero == 3 ? without_memory(whole.sizes, options.dtype(compute_type_))
                                       : at::empty(whole.sizes, options.dtype(compute_type_));
-    const bool shares = compute_type_ == at::kFloat && zero < 3;
-    const at::Tensor master =
-        shares ? data.narrow(0, box.offsets[0] - whole.offsets[0], box.sizes[0]) : at::empty(box.sizes, options);
-    gathered.push_back({master, data});
+    const auto mine_of_data = [&] { return data.narrow(0, box.offsets[0] - whole.offsets[0], box.sizes[0]); };
+    at::Tensor master;
+    if (offload.optimizer) {
+      master = mesh.host().memory(box.sizes, at::kFloat);
+      if (zero < 3) {
+        weights_.push_back(mine_of_data());
+      } else if (!offload.parameters) {
+        weights_.push_back(at::empty(box.sizes, options.dtype(compute_type_)));
+      } else {
+        weights_.push_back(compute_type_ == at::kFloat ? master : mesh.host().memory(box.sizes, compute_type_));
+      }
+    } else {
+      master = compute_type_ == at::kFloat && zero < 3 ? mine_of_data() : at::empty(box.sizes, options);
+    }
+    gathered.push_back({offload.optimizer ? weights_.back() : master, data});
     const bool tied = size.tieEmbeddings && global.name == "model.embed_tokens.weight";
     // detach() shares memory, so the two leaves of a tied embedding are one weight with two gradients.
     const int uses = tied && mesh.is_first_stage() && mesh.is_last_stage() ? 2 : 1;
     for (int i = 0; i < uses; ++i) leaves_.push_back({all_.size(), data.detach().requires_grad_()});
     all_.push_back({global, box, master});
   }
-  if (zero > 0) sharded_ = std::make_unique<ShardedWeights>(std::move(units), std::move(gathered), zero < 3, mesh.data());
+  if (zero == 0) return;
+  sharded_ = std::make_unique<ShardedWeights>(std::move(units), std::move(gathered), zero < 3, mesh.data(),
+                                              offload.parameters ? &mesh.host() : nullptr);
 }
 
 void Parameters::initialize(std::int64_t seed) {
@@ -58,10 +72,19 @@ void Parameters::initialize(std::int64_t seed) {
 }
 
 void Parameters::refresh() {
-  if (sharded_) return sharded_->refresh();
-  if (compute_type_ == at::kFloat) return;
   const at::NoGradGuard no_grad;
-  for (auto& leaf : leaves_) leaf.variable.copy_(all_[leaf.parameter].master);
+  if (!weights_.empty()) {
+    for (std::size_t i = 0; i < all_.size(); ++i) {
+      if (!weights_[i].is_same(all_[i].master)) weights_[i].copy_(all_[i].master);
+    }
+  } else if (!sharded_ && compute_type_ != at::kFloat) {
+    for (auto& leaf : leaves_) leaf.variable.copy_(all_[leaf.parameter].master);
+  }
+  gather();
+}
+
+void Parameters::gather() {
+  if (sharded_) sharded_->refresh();
 }
 
 std::size_t Parameters::place_of(const std::string& name) const {

@@ -5,8 +5,8 @@
 
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
-#include <torch/csrc/autograd/engine.h>
-#include <torch/csrc/autograd/saved_variable_hooks.h>
+
+#include "worker/model/saved_tensors.h"
 
 namespace trainyard::model {
 namespace {
@@ -53,9 +53,11 @@ class Places {
 /// One run of a block in the forward pass, and what backward computes of it again.
 class Run {
  public:
-  Run(Block block, const Tensors& inputs) : block_(std::move(block)) {
+  /// `around`: the keeper of the thread, which then keeps the inputs.
+  Run(Block block, const Tensors& inputs, Keeper* around) : block_(std::move(block)) {
     for (const auto& input : inputs) {
-      inputs_.push_back(input.detach());
+      const at::Tensor kept = input.detach();
+      inputs_.push_back(around == nullptr ? keep_here(kept) : around->keep(kept));
       requires_grad_.push_back(input.requires_grad());
     }
   }
@@ -84,7 +86,7 @@ class Run {
   void run_again();
 
   Block block_;
-  Tensors inputs_;
+  std::vector<std::unique_ptr<Kept>> inputs_;
   std::vector<bool> requires_grad_;
   Places places_, places_again_;
   std::vector<std::int32_t> users_;  // by place: how many nodes of the graph keep it
@@ -94,23 +96,12 @@ class Run {
 /// Ends a block's second run where nothing more is needed of it.
 struct EverythingHasComeAgain {};
 
-/// What becomes of tensors that autograd wants to keep on this thread: nothing unusual, or one of these.
-class Keeper {
- public:
-  virtual ~Keeper() = default;
-  virtual std::unique_ptr<torch::autograd::SavedVariableHooks> hooks() = 0;
-};
-thread_local Keeper* keeper_of_this_thread = nullptr;
-
-class WithKeeper {
- public:
-  explicit WithKeeper(Keeper* keeper) : before_(std::exchange(keeper_of_this_thread, keeper)) {}
-  ~WithKeeper() { keeper_of_this_thread = before_; }
-  WithKeeper(const WithKeeper&) = delete;
-  WithKeeper& operator=(const WithKeeper&) = delete;
-
- private:
-  Keeper* before_;
+/// A block runs within no other.
+struct KeeperOfABlock : Keeper {
+  std::unique_ptr<Kept> keep(const at::Tensor& /*tensor*/) override {
+    TORCH_CHECK(false, "a block that is computed again runs within no other");
+  }
+  void keep_first(const at::Tensor& tensor) override { hooks()->call_pack_hook(tensor); }
 };
 
 /// Of the forward pass: a place in the list instead of the tensor.
@@ -129,7 +120,7 @@ struct PlaceInstead : torch::autograd::SavedVariableHooks {
   std::size_t place = 0;
   bool kept = false;
 };
-struct Forget : Keeper {
+struct Forget : KeeperOfABlock {
   explicit Forget(std::shared_ptr<Run> of) : run(std::move(of)) {}
   std::unique_ptr<torch::autograd::SavedVariableHooks> hooks() override { return std::make_unique<PlaceInstead>(run); }
   std::shared_ptr<Run> run;
@@ -145,7 +136,7 @@ struct CollectInstead : torch::autograd::SavedVariableHooks {
   at::Tensor call_unpack_hook() override { TORCH_CHECK(false, "the second run of a block has no backward pass"); }
   Run& run;
 };
-struct Collect : Keeper {
+struct Collect : KeeperOfABlock {
   explicit Collect(Run& of) : run(of) {}
   std::unique_ptr<torch::autograd::SavedVariableHooks> hooks() override { return std::make_unique<CollectInstead>(run); }
   Run& run;
@@ -154,7 +145,7 @@ struct Collect : Keeper {
 void Run::run_again() {
   const at::AutoGradMode recording(true);
   Tensors inputs;
-  for (std::size_t i = 0; i < inputs_.size(); ++i) inputs.push_back(inputs_[i].detach().requires_grad_(requires_grad_[i]));
+  for (std::size_t i = 0; i < inputs_.size(); ++i) inputs.push_back(inputs_[i]->get().detach().requires_grad_(requires_grad_[i]));
   Collect collect(*this);
   try {
     const WithKeeper scope(&collect);
@@ -164,31 +155,16 @@ void Run::run_again() {
   TORCH_CHECK(is_full(), "compute a block again: it kept ", users_.size(), " tensors at first and ", again_.size(), " then");
 }
 
-/// LibTorch asks its engine for the hooks of a tensor that is to be kept; Python's engine answers so too.
-class HookingEngine : public torch::autograd::Engine {
- public:
-  std::unique_ptr<torch::autograd::SavedVariableHooks> get_default_saved_variable_hooks() override {
-    return keeper_of_this_thread == nullptr ? nullptr : keeper_of_this_thread->hooks();
-  }
-};
-torch::autograd::Engine& hooking_engine() {
-  static HookingEngine engine;
-  return engine;
-}
-
 }  // namespace
 
 void keep_first(const at::Tensor& tensor) {
-  if (keeper_of_this_thread != nullptr) keeper_of_this_thread->hooks()->call_pack_hook(tensor);
+  if (auto* const keeper = keeper_of_this_thread()) keeper->keep_first(tensor);
 }
-
-void allow_recomputation() { torch::autograd::set_default_engine_stub(&hooking_engine); }
 
 Tensors recomputed(const Block& block, const Tensors& inputs) {
   if (!at::GradMode::is_enabled()) return block(inputs);
-  allow_recomputation();
-  TORCH_CHECK(keeper_of_this_thread == nullptr, "a block that is computed again runs within no other");
-  Forget forget(std::make_shared<Run>(block, inputs));
+  allow_keepers();
+  Forget forget(std::make_shared<Run>(block, inputs, keeper_of_this_thread()));
   const WithKeeper scope(&forget);
   return block(inputs);
 }

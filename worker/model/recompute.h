@@ -20,11 +20,8 @@ using Tensors = std::vector<at::Tensor>;
 /// refers to lives until the backward pass is over. A block runs within no other.
 using Block = std::function<Tensors(const Tensors&)>;
 
-/// To be called before the first backward pass of the process: LibTorch starts its threads for GPUs once, for the engine that runs first, and
-/// these blocks need one that asks for hooks.
-void allow_recomputation();
-
-/// block(inputs), of which only `inputs` are kept for backward. Where no gradients are recorded, just block(inputs).
+/// block(inputs), of which only `inputs` are kept for backward, by the keeper of the thread where it has one (saved_tensors.h). Where no
+/// gradients are recorded, just block(inputs).
 /// Collectives of the block are called again in the backward pass, by the ranks of a group alike, since all run the same graph.
 Tensors recomputed(const Block& block, const Tensors& inputs);
 

@@ -33,6 +33,7 @@ void take_memory(const at::Tensor& variable) {
 /// A gathering on its way.
 struct ShardedWeights::Flight {
   at::Tensor part, whole;
+  std::unique_ptr<mesh::Crossing> crossing;  // from the host; null where shards are on the device
   std::unique_ptr<mesh::Pending> pending;
 };
 
@@ -41,8 +42,9 @@ struct ShardedWeights::Held {
   std::unique_ptr<Flight> flight;
 };
 
-ShardedWeights::ShardedWeights(std::vector<plan::ShardUnit> units, std::vector<Gathered> weights, bool keeps, mesh::Comm& data)
-    : units_(std::move(units)), weights_(std::move(weights)), keeps_(keeps), data_(data), held_(units_.size()) {}
+ShardedWeights::ShardedWeights(std::vector<plan::ShardUnit> units, std::vector<Gathered> weights, bool keeps, mesh::Comm& data,
+                               mesh::HostLink* host)
+    : units_(std::move(units)), weights_(std::move(weights)), keeps_(keeps), data_(data), host_(host), held_(units_.size()) {}
 
 ShardedWeights::~ShardedWeights() = default;
 
@@ -60,17 +62,35 @@ void ShardedWeights::start(std::size_t unit) {
   auto& held = held_[unit];
   if (held.whole || held.flight) return;
   held.flight = std::make_unique<Flight>();
-  auto& [part, whole, pending] = *held.flight;
+  auto& [part, whole, crossing, pending] = *held.flight;
   const auto options = weights_[units_[unit].parameters.front()].variable.options().requires_grad(false);
   part = at::empty({units_[unit].part_elements}, options);
   whole = at::empty({units_[unit].part_elements * data_.size()}, options);
+  if (host_ == nullptr) {
+    pack(unit, part);
+    pending = data_.start_all_gather(whole, part);
+    return;
+  }
+  // The gathering waits for the copies, and what the device computes meanwhile for neither.
+  crossing = host_->start(mesh::Way::kUp, [this, unit, flight = held.flight.get()] {
+    pack(unit, flight->part);
+    flight->pending = data_.start_all_gather(flight->whole, flight->part);
+  });
+}
+
+/// This rank's shards of a unit, one behind the other.
+void ShardedWeights::pack(std::size_t unit, const at::Tensor& part) const {
   std::int64_t first = 0;
   for (const auto place : units_[unit].parameters) {
-    const auto& master = weights_[place].master;
-    part.narrow(0, first, master.numel()).copy_(master.reshape({-1}));
-    first += master.numel();
+    const auto& shard = weights_[place].shard;
+    part.narrow(0, first, shard.numel()).copy_(shard.view({-1}), /*non_blocking=*/true);
+    first += shard.numel();
   }
-  pending = data_.start_all_gather(whole, part);
+}
+
+void ShardedWeights::wait(Flight& flight) {
+  if (flight.crossing) flight.crossing->wait_on_device();
+  flight.pending->wait();
 }
 
 void ShardedWeights::finish(std::size_t unit) {
@@ -78,7 +98,7 @@ void ShardedWeights::finish(std::size_t unit) {
   auto& held = held_[unit];
   if (!held.flight) return;
   const auto flight = std::move(held.flight);
-  flight->pending->wait();
+  wait(*flight);
   const auto& shards = units_[unit];
   for (std::size_t i = 0; i < shards.parameters.size(); ++i) {
     const auto& variable = weights_[shards.parameters[i]].variable;
@@ -122,7 +142,7 @@ void ShardedWeights::need(std::size_t unit, std::int64_t next) {
 
 void ShardedWeights::release(std::size_t unit) {
   auto& held = held_[unit];
-  if (held.flight) held.flight->pending->wait();  // what is under way cannot be called back
+  if (held.flight) wait(*held.flight);  // what is under way cannot be called back
   held.flight.reset();
   held.whole = false;
   for (const auto place : units_[unit].parameters) take_memory(weights_[place].variable);

@@ -3,7 +3,7 @@
 //
 //   stages 1 and 2   the variables stay whole; after the optimizer's step all units are gathered
 //   stage 3          a unit's variables have memory from just before its forward to just after, and again around its backward; the unit
-//                    that is used next is gathered meanwhile
+//                    that is used next is gathered meanwhile. Where the shards lie on the host, it is brought up first
 
 #include <cstdint>
 #include <memory>
@@ -12,13 +12,14 @@
 #include <ATen/ATen.h>
 
 #include "worker/mesh/comm.h"
+#include "worker/mesh/host_link.h"
 #include "worker/plan/shards.h"
 
 namespace trainyard::model {
 
 /// A weight as it is put together: from every data rank's shard into the variable.
 struct Gathered {
-  at::Tensor master;    // FP32, of this rank's rows
+  at::Tensor shard;     // this rank's rows: the FP32 master; or of the variable's type, on the device or on its host
   at::Tensor variable;  // whole on the tensor-parallel rank; at stage 3 without memory
 };
 
@@ -27,7 +28,9 @@ struct Gathered {
 class ShardedWeights {
  public:
   /// `weights`: one for each parameter of the units, in the order of the table. `keeps`: the variables stay whole (stages 1 and 2).
-  ShardedWeights(std::vector<plan::ShardUnit> units, std::vector<Gathered> weights, bool keeps, mesh::Comm& data);
+  /// `host`: the way from the host, where the shards lie there, of the variables' type; else null.
+  ShardedWeights(std::vector<plan::ShardUnit> units, std::vector<Gathered> weights, bool keeps, mesh::Comm& data,
+                 mesh::HostLink* host = nullptr);
   ~ShardedWeights();
 
   const std::vector<plan::ShardUnit>& units() const { return units_; }
@@ -35,7 +38,7 @@ class ShardedWeights {
   /// The unit of a parameter of this rank.
   std::size_t unit_of(std::size_t parameter) const;
 
-  /// After the masters changed. Where the variables stay whole all units are gathered; else what was gathered of the old is dropped.
+  /// After the shards changed. Where the variables stay whole all units are gathered; else what was gathered of the old is dropped.
   void refresh();
 
   /// The unit's variables are whole after it. Starts to gather `next` meanwhile, unless it is negative.
@@ -47,12 +50,15 @@ class ShardedWeights {
   struct Flight;
   struct Held;
   void start(std::size_t unit);
+  void pack(std::size_t unit, const at::Tensor& part) const;
+  static void wait(Flight& flight);
   void finish(std::size_t unit);
 
   std::vector<plan::ShardUnit> units_;
   std::vector<Gathered> weights_;
   bool keeps_;
   mesh::Comm& data_;
+  mesh::HostLink* host_;
   std::vector<Held> held_;  // by unit
 };
 

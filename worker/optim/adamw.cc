@@ -5,6 +5,9 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "worker/optim/adamw_on_cpu.h"
+#include "worker/optim/offloaded_adamw.h"
+
 #ifdef TRAINYARD_CUDA
 #include "worker/optim/adamw_kernels.h"
 #endif
@@ -12,50 +15,64 @@
 namespace trainyard::optim {
 
 AdamW::AdamW(contract::Optimizer options, std::vector<Trained> trained) : options_(options), trained_(std::move(trained)) {
-  for (const auto& [master, decays, weight] : trained_) {
-    averages_.push_back(at::zeros_like(master));
-    squares_.push_back(at::zeros_like(master));
+  for (const auto& each : trained_) {
+    averages_.push_back(at::zeros_like(each.master));
+    squares_.push_back(at::zeros_like(each.master));
   }
 }
 
+AdamW::AdamW(contract::Optimizer options, std::vector<Trained> trained, const HostSide& host)
+    : options_(options), trained_(std::move(trained)) {
+  std::vector<at::Tensor> masters;
+  at::ScalarType weight_type = at::kFloat;
+  for (const auto& each : trained_) {
+    averages_.push_back(host.link->memory(each.master.sizes(), at::kFloat).zero_());
+    squares_.push_back(host.link->memory(each.master.sizes(), at::kFloat).zero_());
+    masters.push_back(each.master);
+    if (each.weight.defined()) weight_type = each.weight.scalar_type();
+  }
+  offloaded_ = std::make_unique<OffloadedAdamW>(*host.link, masters, weight_type, host.weights);
+}
+
+AdamW::~AdamW() = default;
+AdamW::AdamW(AdamW&&) noexcept = default;
+
 bool AdamW::writes_weights() const {
-  return std::all_of(trained_.begin(), trained_.end(),
-                     [](const Trained& each) { return each.master.is_cuda() && each.weight.defined(); });
+  return offloaded_ || std::all_of(trained_.begin(), trained_.end(),
+                                   [](const Trained& each) { return each.master.is_cuda() && each.weight.defined(); });
 }
 
 void AdamW::step(const std::vector<at::Tensor>& gradients, double learning_rate, double gradient_scale) {
   const at::NoGradGuard no_grad;
   ++steps_;
+  std::vector<AdamWTensors> tensors;
+  std::vector<AdamWNumbers> numbers;
   for (std::size_t i = 0; i < trained_.size(); ++i) {
-    if (trained_[i].master.is_cuda()) {
-      step_by_kernel(i, gradients[i], learning_rate, gradient_scale);
-    } else {
-      if (gradient_scale != 1.0) at::Tensor(gradients[i]).mul_(gradient_scale);
-      step_by_operations(i, gradients[i], learning_rate);
+    tensors.push_back(tensors_of(i, gradients[i]));
+    numbers.push_back(adamw_numbers(options_, steps_, learning_rate, trained_[i].decays));
+    numbers.back().gradient_scale = static_cast<float>(gradient_scale);
+  }
+  if (offloaded_) return offloaded_->step(tensors, numbers);
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+#ifdef TRAINYARD_CUDA
+    if (tensors[i].master.is_cuda()) {
+      adamw_step_on_gpu(tensors[i], numbers[i]);
+      continue;
     }
+#endif
+    tensors[i].weight.reset();
+    adamw_step_on_cpu(tensors[i], numbers[i]);
   }
 }
 
-double AdamW::correction(double beta) const { return 1.0 - std::pow(beta, static_cast<double>(steps_)); }
-
-void AdamW::step_by_operations(std::size_t i, const at::Tensor& gradient, double learning_rate) {
-  const double step_size = learning_rate / correction(options_.beta1),
-               correction2_root = std::pow(correction(options_.beta2), 0.5);
-  at::Tensor& master = trained_[i].master;
-  if (trained_[i].decays && options_.weightDecay != 0.0) master.mul_(1.0 - learning_rate * options_.weightDecay);
-  averages_[i].lerp_(gradient, 1.0 - options_.beta1);
-  squares_[i].mul_(options_.beta2).addcmul_(gradient, gradient, 1.0 - options_.beta2);
-  const at::Tensor denominator = squares_[i].sqrt().div_(correction2_root).add_(options_.epsilon);
-  master.addcdiv_(averages_[i], denominator, -step_size);
-}
-
-void AdamW::step_by_kernel([[maybe_unused]] std::size_t i, [[maybe_unused]] const at::Tensor& gradient,
-                           [[maybe_unused]] double learning_rate, [[maybe_unused]] double gradient_scale) {
-#ifdef TRAINYARD_CUDA
-  AdamWNumbers numbers = adamw_numbers(options_, steps_, learning_rate, trained_[i].decays);
-  numbers.gradient_scale = static_cast<float>(gradient_scale);
-  adamw_step_on_gpu({trained_[i].master, averages_[i], squares_[i], gradient.contiguous(), trained_[i].weight}, numbers);
-#endif
+/// The CPU takes gradients of any strides, and scales them where they are.
+AdamWTensors AdamW::tensors_of(std::size_t i, const at::Tensor& gradient) const {
+  const bool anywhere = trained_[i].master.is_cpu() && !offloaded_;
+  return {.master = trained_[i].master,
+          .average = averages_[i],
+          .square = squares_[i],
+          .gradient = anywhere ? gradient : gradient.contiguous(),
+          .weight = trained_[i].weight};
 }
 
 AdamWNumbers adamw_numbers(const contract::Optimizer& options, std::int64_t step, double learning_rate, bool decays) {
@@ -66,7 +83,7 @@ AdamWNumbers adamw_numbers(const contract::Optimizer& options, std::int64_t step
   numbers.average_weight = static_cast<float>(1.0 - options.beta1);
   numbers.square_decay = static_cast<float>(options.beta2);
   numbers.square_weight = static_cast<float>(1.0 - options.beta2);
-  numbers.correction_root = static_cast<float>(std::sqrt(correction2));
+  numbers.correction_root = static_cast<float>(std::pow(correction2, 0.5));  // PyTorch's ** 0.5
   numbers.epsilon = static_cast<float>(options.epsilon);
   numbers.step_size = static_cast<float>(learning_rate / correction1);
   return numbers;

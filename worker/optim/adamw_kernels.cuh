@@ -20,10 +20,13 @@ struct alignas(sizeof(T) * kAdamWEach) AdamWPack {
 static __device__ void adamw_element(float& master, float& average, float& square, float gradient, const AdamWNumbers& numbers) {
   gradient *= numbers.gradient_scale;
   master *= numbers.decay;
-  average += numbers.average_weight * (gradient - average);
+  // PyTorch's lerp: from the nearer end, fused.
+  const bool is_near = numbers.average_weight < 0.5F;
+  average =
+      fmaf(is_near ? numbers.average_weight : numbers.average_weight - 1.0F, gradient - average, is_near ? average : gradient);
   square = square * numbers.square_decay + numbers.square_weight * gradient * gradient;
   const float denominator = sqrtf(square) / numbers.correction_root + numbers.epsilon;
-  master -= numbers.step_size * (average / denominator);
+  master += -numbers.step_size * average / denominator;
 }
 
 /// `weight` may be null. Block b has elements from b · 1024 on. `aligned`: all pointers are, to four elements; a shard may begin anywhere.

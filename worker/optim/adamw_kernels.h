@@ -2,21 +2,14 @@
 // AdamW's step on a GPU in one pass: every tensor is read once and written once, and the weight that forward reads is written beside
 // its master. 30 bytes a parameter with BF16 weights, where the operations one by one move about 100. Only in builds with TRAINYARD_CUDA.
 
-#include <ATen/core/Tensor.h>
-
 #include "worker/optim/adamw_numbers.h"
+#include "worker/optim/adamw_tensors.h"
 
 namespace trainyard::optim {
 
-/// One tensor of the optimizer, all of one size, contiguous, on one GPU.
-struct AdamWTensors {
-  at::Tensor master, average, square;  // FP32, changed in place
-  at::Tensor gradient;                 // FP32, BF16 or FP16
-  at::Tensor weight;                   // BF16 or FP16, becomes the rounded master; undefined where there is none
-};
-
-/// master, average and square as AdamW::step() of adamw.h has them, of the gradient times numbers.gradient_scale. Element by element, so
-/// deterministic; of the CPU's results it may differ in the last bits, where the GPU fuses a product with a sum. On the current stream.
+/// master, average and square as AdamW::step() of adamw.h has them, of the gradient times numbers.gradient_scale, which stays as it is.
+/// All on one GPU; the weight BF16 or FP16. Element by element, with the roundings of the CPU's operations, so within 1 ulp of its
+/// results: LibTorch's vectors fuse a product with a sum where its remainders may not. On the current stream.
 void adamw_step_on_gpu(const AdamWTensors& tensors, const AdamWNumbers& numbers);
 
 }  // namespace trainyard::optim

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "worker/plan/activations.h"
+#include "worker/plan/offload_cost.h"
 #include "worker/plan/parameters.h"
 #include "worker/plan/pipeline.h"
 #include "worker/plan/shards.h"
@@ -83,12 +84,13 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
     const auto zero = zero_memory(spec, stage);
     bytes = {.parameters = zero.weights, .master = zero.master, .gradients = zero.gradients, .optimizer = zero.moments};
   }
+  offload_optimizer(spec, bytes);
   const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
   const std::int64_t replicas = contract::degrees(spec).dp * std::int64_t{parallelism.microBatchSize};
   const std::int64_t micro_batches =
       std::max<std::int64_t>(1, spec.training.globalBatchSize / std::max<std::int64_t>(1, replicas));
-  bytes.activations = layers_in_flight(parallelism, parts, micro_batches, stage) * tokens * kept_activation_bytes(spec) +
-                      tokens * recomputed_activation_bytes(spec);
+  bytes.activations = tokens * recomputed_activation_bytes(spec);
+  add_layers(spec, layers_in_flight(parallelism, parts, micro_batches, stage), tokens * kept_activation_bytes(spec), bytes);
   if (stage == parallelism.pipeline - 1) {
     // Logits, in FP32, with what cross entropy makes of them; of all micro-batches where all forwards come first. A split backward keeps
     // their gradients, in the type of the products, until the head's turn comes.

@@ -38,13 +38,15 @@ struct RankBytes {
   std::int64_t gradients = 0;    // FP32 sums
   std::int64_t optimizer = 0;    // AdamW's two moments in FP32
   std::int64_t activations = 0;  // of the micro-batches in flight, and what backward computes again at a time
-  std::int64_t total() const { return parameters + master + gradients + optimizer + activations; }
+  std::int64_t host = 0;         // what is offloaded from a GPU; all else is on the device
+  std::int64_t total() const { return parameters + master + gradients + optimizer + activations; }  // of the device
   bool operator==(const RankBytes&) const = default;
 };
 
 /// Parameters, masters, gradients and optimizer's states are those of zero_cost.h with ZeRO.
 /// The bytes that the busiest tensors of pipeline stage `stage` take on each of its ranks. Activations are what autograd keeps of the layers
-/// (activations.h), plus the logits of the last stage in FP32 three times; a curriculum's micro-batches have as many tokens as others.
+/// (activations.h), plus the logits of the last stage in FP32 three times; a curriculum's micro-batches have as many tokens as others. What
+/// offload moves to the host: offload_cost.h.
 RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage);
 
 }  // namespace trainyard::plan

@@ -73,7 +73,8 @@ ShardUnit cut(const std::vector<Parameter>& mine, std::vector<std::size_t> place
 }  // namespace
 
 std::int32_t zero_stage(const contract::TrainingJobSpec& spec) {
-  return contract::degrees(spec).dp == 1 ? 0 : spec.parallelism.zero.stage;
+  const auto& zero = spec.parallelism.zero;
+  return contract::degrees(spec).dp == 1 && !zero.offload.parameters ? 0 : zero.stage;
 }
 
 std::int64_t ShardUnit::kept(std::int32_t dp_rank) const {

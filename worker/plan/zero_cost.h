@@ -9,7 +9,7 @@
 //   stage 2  c·P                4K            4·ΣS + exchanges       8K        4·ΣS·m + c·ΣS
 //   stage 3  two units, c·U     4K            4·ΣS + exchanges       8K        4·ΣS·m + 2c·ΣS·m, of a look-up c·S·m
 //
-// In FP32 masters and weights of stages 1 and 2 are one memory. Canonical exchanges the sum over micro-batches at every stage: with it
+// Offload (offload_cost.h) moves masters and moments to the host. In FP32 masters and weights of stages 1 and 2 are one memory. Canonical exchanges the sum over micro-batches at every stage: with it
 // gradients are 4P and 4·ΣS. Source: Rajbhandari et al., arXiv:1910.02054, sections 5 and 7.
 
 #include <cstdint>

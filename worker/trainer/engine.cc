@@ -20,10 +20,18 @@ optim::GradientNorm norm_of(const contract::TrainingJobSpec& spec, const model::
   return {all, std::move(parts), mesh, parameters.sharded() != nullptr};
 }
 
-optim::AdamW optimizer_of(const contract::TrainingJobSpec& spec, const model::Parameters& parameters) {
+optim::AdamW optimizer_of(const contract::TrainingJobSpec& spec, const model::Parameters& parameters, mesh::Mesh& mesh) {
   std::vector<optim::Trained> trained;
   for (const auto& parameter : parameters.all()) {
     trained.push_back({.master = parameter.master, .decays = parameter.global.decays, .weight = {}});
+  }
+  const auto& offload = spec.parallelism.zero.offload;
+  if (offload.optimizer) {
+    for (std::size_t i = 0; i < trained.size(); ++i) {
+      const auto& weight = parameters.weights()[i];
+      if (!weight.is_same(trained[i].master)) trained[i].weight = weight;
+    }
+    return {spec.training.optimizer, std::move(trained), {.link = &mesh.host(), .weights = offload.parameters}};
   }
   // Where leaves are copies of their masters, each of the whole: a tied embedding's two share one.
   if (parameters.compute_type() != at::kFloat && parameters.sharded() == nullptr) {
@@ -46,7 +54,7 @@ Engine::Engine(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh, std::int
       chunks_(model::llama_chunks(spec, parameters_, mesh)),
       runner_(spec, parameters_, chunks_, mesh),
       norm_(norm_of(spec, parameters_, mesh)),
-      optimizer_(optimizer_of(spec, parameters_)) {}
+      optimizer_(optimizer_of(spec, parameters_, mesh)) {}
 
 void Engine::initialize() {
   parameters_.initialize(spec_.training.seed);
@@ -97,7 +105,11 @@ StepMetrics Engine::step(schedule::StepInput input) {
   const auto& clipping = spec_.training.gradientClipping;
   optimizer_.step(gradients_, metrics.learning_rate,
                   clipping ? optim::clip_coefficient(metrics.gradient_norm, clipping->maxNorm) : 1.0);
-  if (!optimizer_.writes_weights()) parameters_.refresh();
+  if (optimizer_.writes_weights()) {
+    parameters_.gather();
+  } else {
+    parameters_.refresh();
+  }
   return metrics;
 }
 

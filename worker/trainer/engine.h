@@ -49,7 +49,7 @@ class Engine {
   std::int64_t steps_done() const { return state_.steps; }
   const EngineState& state() const { return state_; }
   const model::Parameters& parameters() const { return parameters_; }
-  /// The last step's gradients, in the order of parameters().all(): on a CPU after clipping, on a GPU before.
+  /// The last step's gradients, in the order of parameters().all(): on a CPU after clipping, on a GPU and with offload before.
   const std::vector<at::Tensor>& gradients() const { return gradients_; }
 
  private:

@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "tests/worker/mesh/late_link.h"
 #include "worker/mesh/mesh.h"
 
 namespace trainyard::mesh {
@@ -46,8 +47,10 @@ class LateComm : public Comm {
   Comm& inner_;
 };
 
-/// The same mesh, late along the data axis, with its rank on `device`. The mesh must outlive the result.
-inline Mesh late_on(Mesh& mesh, at::Device device) {
+/// The same mesh, late along the data axis, with its rank on `device`; to the host by `link`, else late on a CPU and as it is on a GPU. The
+/// mesh must outlive the result.
+inline Mesh late_on(Mesh& mesh, at::Device device, std::unique_ptr<HostLink> link = nullptr) {
+  if (!link && device.is_cpu()) link = std::make_unique<LateLink>();
   return Mesh(mesh.layout(), mesh.rank(), device,
               {.world = std::make_unique<LateComm>(mesh.world()),
                .data = std::make_unique<LateComm>(mesh.data()),
@@ -56,7 +59,8 @@ inline Mesh late_on(Mesh& mesh, at::Device device) {
                .activations = std::make_unique<LateComm>(mesh.activations()),
                .gradients = std::make_unique<LateComm>(mesh.gradients()),
                .activations_around = std::make_unique<LateComm>(mesh.activations(true)),
-               .gradients_around = std::make_unique<LateComm>(mesh.gradients(true))});
+               .gradients_around = std::make_unique<LateComm>(mesh.gradients(true))},
+              {}, std::move(link));
 }
 inline Mesh late(Mesh& mesh) { return late_on(mesh, at::kCPU); }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "tests/worker/mesh/late_link.h"
 #include "tests/worker/mesh/ranks.h"
 
 namespace trainyard::model {
@@ -22,7 +23,7 @@ bool has_memory(const at::Tensor& variable) { return variable.storage().nbytes()
 
 /// A data rank's weights; `keeps`: as at stages 1 and 2.
 struct Rank {
-  Rank(mesh::Mesh& mesh, bool keeps) {
+  Rank(mesh::Mesh& mesh, bool keeps, mesh::HostLink* host = nullptr) {
     auto units = plan::shard_units(two_layers(), 1, 0, mesh.data().size());
     std::vector<Gathered> gathered;
     for (std::size_t i = 0; i < 2; ++i) {
@@ -32,7 +33,7 @@ struct Rank {
       gathered.push_back({values_of(parameter).narrow(0, box.offsets[0], box.sizes[0]).clone(), variable});
       variables.push_back(variable.detach().requires_grad_());
     }
-    weights = std::make_unique<ShardedWeights>(std::move(units), std::move(gathered), keeps, mesh.data());
+    weights = std::make_unique<ShardedWeights>(std::move(units), std::move(gathered), keeps, mesh.data(), host);
     weights->refresh();
   }
 
@@ -78,6 +79,24 @@ TEST(ShardedWeights, AreGatheredAheadOfTheirUse) {
     rank.weights->release(0);
     rank.weights->need(1, -1);
     EXPECT_TRUE(at::equal(rank.variables[1], values_of(two_layers()[1])));
+  });
+}
+
+TEST(ShardedWeights, ComeFromTheHostAheadOfTheirUse) {
+  mesh::run_ranks(contract::Layout({.dp = 2}, 2), [](mesh::Mesh& mesh) {
+    mesh::LateLink link;
+    Rank rank(mesh, false, &link);
+    const at::Tensor result = rank.forward(at::ones({2, 32}).requires_grad_());
+    torch::autograd::backward({result});
+    for (const auto& variable : rank.variables) EXPECT_FALSE(has_memory(variable));
+    rank.weights->need(0, 1);
+    rank.weights->release(0);
+    EXPECT_FALSE(has_memory(rank.variables[1])) << "it is on its way";
+    rank.weights->need(1, -1);
+    EXPECT_TRUE(at::equal(rank.variables[1], values_of(two_layers()[1])));
+    rank.weights->need(0, 1);
+    rank.weights->refresh();  // calls off what was under way
+    for (const auto& variable : rank.variables) EXPECT_FALSE(has_memory(variable));
   });
 }
 

@@ -98,6 +98,72 @@ TEST(BytesPerRank, WithZeroInFullPrecisionHaveNoMasterBesideWholeWeights) {
   EXPECT_LT(sharded.total() - sharded.activations, num_parameters(llama3_8b()) * 6);
 }
 
+/// Of eight data ranks with a GPU each.
+contract::TrainingJobSpec on_gpus(contract::ComputePrecision precision, std::int32_t stage) {
+  auto spec = job(precision);
+  spec.workers.count = 8;
+  spec.workers.gpusPerWorker = 1;
+  spec.parallelism.zero.stage = stage;
+  return spec;
+}
+
+TEST(BytesPerRank, OffloadTheOptimizersStateToTheHost) {
+  for (const auto precision : {contract::ComputePrecision::kBF16, contract::ComputePrecision::kFP32}) {
+    const std::int64_t each = precision == contract::ComputePrecision::kFP32 ? 4 : 2;
+    for (const std::int32_t stage : {1, 2, 3}) {
+      auto spec = on_gpus(precision, stage);
+      const auto plain = bytes_per_rank(spec, 0);
+      spec.parallelism.zero.offload.optimizer = true;
+      const auto offloaded = bytes_per_rank(spec, 0);
+      const std::int64_t changed = plain.optimizer / 8;
+      EXPECT_EQ(plain.host, 0);
+      EXPECT_EQ(offloaded.host, 12 * changed + 3 * (std::int64_t{1} << 22) * (4 + each));
+      EXPECT_EQ(offloaded.master + offloaded.optimizer, 0);
+      EXPECT_EQ(offloaded.parameters, plain.parameters + (stage == 3 ? each * changed : 0)) << stage;
+      EXPECT_EQ(offloaded.gradients, plain.gradients);
+    }
+  }
+}
+
+TEST(BytesPerRank, OffloadTheParametersToTheHostAlsoOfOneDataRank) {
+  auto spec = on_gpus(contract::ComputePrecision::kBF16, 3);
+  const auto plain = bytes_per_rank(spec, 0);
+  spec.parallelism.zero.offload = {.parameters = true, .optimizer = true};
+  const auto offloaded = bytes_per_rank(spec, 0);
+  EXPECT_EQ(offloaded.parameters, plain.parameters);
+  EXPECT_EQ(offloaded.host, plain.optimizer / 8 * (12 + 2) + 3 * (std::int64_t{1} << 22) * 4);
+  spec.workers.count = 1;
+  const auto alone = bytes_per_rank(spec, 0);
+  EXPECT_LT(alone.parameters, num_parameters(llama3_8b())) << "two units, and what they are gathered in";
+  EXPECT_GT(alone.host, 14 * num_parameters(llama3_8b()));
+  spec.training.precision.compute = contract::ComputePrecision::kFP32;
+  EXPECT_LT(bytes_per_rank(spec, 0).host, 12 * num_parameters(llama3_8b()) + (std::int64_t{1} << 26))
+      << "masters are the weights";
+}
+
+TEST(BytesPerRank, OffloadedWithoutAGpuAreAllInOneMemory) {
+  auto spec = job(contract::ComputePrecision::kFP32);
+  spec.parallelism.zero = {.stage = 1, .offload = {.optimizer = true}};
+  const auto bytes = bytes_per_rank(spec, 0);
+  EXPECT_EQ(bytes.host, 0);
+  EXPECT_EQ(bytes.master, 4 * num_parameters(llama3_8b())) << "apart from the weights";
+  EXPECT_EQ(bytes.optimizer, 8 * num_parameters(llama3_8b()) + 3 * (std::int64_t{1} << 22) * 8);
+}
+
+TEST(BytesPerRank, OffloadActivationsButThoseOfTwoLayers) {
+  for (const auto mode : {contract::RecomputeMode::kNone, contract::RecomputeMode::kFull, contract::RecomputeMode::kSelective}) {
+    auto spec = on_gpus(contract::ComputePrecision::kBF16, 0);
+    spec.training.activationCheckpointing.mode = mode;
+    const auto plain = bytes_per_rank(spec, 0);
+    spec.training.activationCheckpointing.offload = true;
+    const auto offloaded = bytes_per_rank(spec, 0);
+    const std::int64_t layer = offloaded.host / llama3_8b().layers;
+    EXPECT_EQ(plain.activations - offloaded.activations, (llama3_8b().layers - 2) * layer);
+    spec.workers.gpusPerWorker = 0;
+    EXPECT_EQ(bytes_per_rank(spec, 0).host, 0);
+  }
+}
+
 TEST(BytesPerRank, WithCanonicalKeepWholeGradientsAtEveryStage) {
   auto spec = job(contract::ComputePrecision::kBF16);
   spec.workers.count = 8;

@@ -1,0 +1,121 @@
+#include "worker/optim/offloaded_adamw.h"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "tests/worker/mesh/late_link.h"
+#include "worker/optim/adamw.h"
+
+namespace trainyard::optim {
+namespace {
+
+/// Sizes below, at and beyond a piece and a block, none of them a multiple of a vector's; and one of which this rank has nothing.
+const std::vector<std::vector<std::int64_t>> kSizes{
+    {5}, {0, 8}, {3, kAdamWPiece}, {7, 333}, {kAdamWPiece}, {2 * kAdamWPiece + 13}, {1}};
+
+at::Tensor values(const std::vector<std::int64_t>& sizes, double phase) {
+  std::int64_t count = 1;
+  for (const auto size : sizes) count *= size;
+  return at::arange(count, at::kFloat).mul(0.37).add(phase).sin().view(sizes);
+}
+
+contract::Optimizer options() {
+  contract::Optimizer out;
+  out.weightDecay = 0.1;
+  return out;
+}
+
+/// The optimizers of equal tensors, beside each other.
+struct Pair {
+  Pair(mesh::HostLink& link, at::ScalarType type, bool weights_on_host) {
+    std::vector<Trained> plain, offloaded;
+    for (const auto& sizes : kSizes) {
+      const bool decays = sizes.size() > 1;
+      masters.push_back(values(sizes, 1));
+      plain.push_back({.master = masters.back(), .decays = decays, .weight = {}});
+      on_host.push_back(link.memory(sizes, at::kFloat).copy_(masters.back()));
+      weights.push_back(at::zeros(sizes, type));
+      offloaded.push_back({.master = on_host.back(), .decays = decays, .weight = weights.back()});
+    }
+    by_operations = std::make_unique<AdamW>(options(), plain);
+    by_blocks = std::make_unique<AdamW>(options(), offloaded, HostSide{.link = &link, .weights = weights_on_host});
+  }
+  void step(int number) {
+    std::vector<at::Tensor> gradients, same;
+    for (const auto& sizes : kSizes) {
+      gradients.push_back(values(sizes, number + 0.5));
+      same.push_back(gradients.back().clone());
+    }
+    by_blocks->step(gradients, 0.01 / number, 0.7);
+    for (std::size_t i = 0; i < same.size(); ++i) EXPECT_TRUE(at::equal(gradients[i], same[i])) << "gradients stay";
+    by_operations->step(same, 0.01 / number, 0.7);
+  }
+  void expect_equal() const {
+    for (std::size_t i = 0; i < masters.size(); ++i) {
+      EXPECT_TRUE(at::equal(on_host[i], masters[i])) << i;
+      EXPECT_TRUE(at::equal(by_blocks->averages()[i], by_operations->averages()[i])) << i;
+      EXPECT_TRUE(at::equal(by_blocks->squares()[i], by_operations->squares()[i])) << i;
+      EXPECT_TRUE(at::equal(weights[i], masters[i].to(weights[i].scalar_type()))) << i;
+    }
+  }
+  std::vector<at::Tensor> masters, on_host, weights;
+  std::unique_ptr<AdamW> by_operations, by_blocks;
+};
+
+TEST(OffloadedAdamW, GivesTheNumbersOfAdamWAndTheWeights) {
+  at::set_num_threads(1);
+  for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const bool weights_on_host : {false, true}) {
+      const auto link = mesh::host_link(at::kCPU);
+      Pair pair(*link, type, weights_on_host);
+      EXPECT_TRUE(pair.by_blocks->writes_weights());
+      for (int step = 1; step <= 4; ++step) pair.step(step);
+      pair.expect_equal();
+    }
+  }
+}
+
+TEST(OffloadedAdamW, UsesNoBlockBeforeItCameAndNoRoomBeforeItIsFree) {
+  at::set_num_threads(1);
+  for (const std::int64_t block : {kAdamWPiece, 3 * kAdamWPiece, std::int64_t{1}}) {
+    mesh::LateLink link(block);
+    Pair pair(link, at::kBFloat16, false);
+    for (int step = 1; step <= 4; ++step) pair.step(step);
+    pair.expect_equal();
+  }
+}
+
+TEST(OffloadedAdamW, GivesTheSameNumbersOnSeveralCores) {
+  at::set_num_threads(3);
+  const auto link = mesh::host_link(at::kCPU);
+  Pair pair(*link, at::kBFloat16, false);
+  at::set_num_threads(1);
+  for (int step = 1; step <= 4; ++step) pair.step(step);
+  pair.expect_equal();
+}
+
+TEST(OffloadedAdamW, StagesABlockAtATimeHoweverLargeTheModel) {
+  at::set_num_threads(1);
+  std::atomic<std::int64_t> bytes = 0;
+  mesh::LateLink link(kAdamWPiece, &bytes);
+  std::vector<at::Tensor> masters;
+  for (int i = 0; i < 20; ++i) masters.push_back(at::zeros({kAdamWPiece + 1}));
+  const OffloadedAdamW offloaded(link, masters, at::kBFloat16, false);
+  EXPECT_EQ(bytes, 3 * kAdamWPiece * (4 + 2));
+}
+
+TEST(Cores, DoEachTaskOnce) {
+  for (const int count : {1, 4}) {
+    at::set_num_threads(count);
+    Cores cores;
+    at::set_num_threads(1);
+    for (const std::int64_t tasks : {0, 1, 3, 100}) {
+      std::vector<std::atomic<int>> done(static_cast<std::size_t>(tasks));
+      cores.share(tasks, [&](std::int64_t i) { ++done[static_cast<std::size_t>(i)]; });
+      for (const auto& times : done) EXPECT_EQ(times, 1);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trainyard::optim

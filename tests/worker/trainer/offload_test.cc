@@ -1,0 +1,290 @@
+// What lies in the host's memory computes the same numbers, whatever it is combined with (docs/numerics.md).
+#include <atomic>
+
+#include <gtest/gtest.h>
+
+#include "tests/worker/mesh/late_comm.h"
+#include "tests/worker/trainer/a_training.h"
+#include "tests/worker/trainer/in_layouts.h"
+#include "worker/plan/cost.h"
+#include "worker/plan/offload_cost.h"
+
+namespace trainyard::trainer {
+namespace {
+
+using contract::ComputePrecision;
+using contract::Degrees;
+using contract::RecomputeMode;
+using contract::TrainingJobSpec;
+
+enum class What { kNothing, kOptimizer, kParameters };
+
+TrainingJobSpec offloading(TrainingJobSpec spec, What what, std::int32_t stage) {
+  spec.parallelism.zero = {.stage = stage,
+                           .offload = {.parameters = what == What::kParameters, .optimizer = what != What::kNothing}};
+  return spec;
+}
+
+/// Wide enough that shards cut matrices in the middle, and that the optimizer's step has several blocks of LateLink's.
+TrainingJobSpec wide_job(std::int64_t steps = 4, ComputePrecision precision = ComputePrecision::kFP32) {
+  auto spec = small_job(contract::Reduction::kCanonical);
+  spec.model.size = contract::ModelSize{
+      .layers = 2, .hiddenSize = 96, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 200, .vocabularySize = 160};
+  spec.training.steps = steps;
+  spec.training.precision.compute = precision;
+  return spec;
+}
+
+std::string text_of(const Degrees& degrees, std::int32_t stage) {
+  return "stage " + std::to_string(stage) + ", dp " + std::to_string(degrees.dp) + ", pp " + std::to_string(degrees.pp) +
+         ", tp " + std::to_string(degrees.tp);
+}
+
+const std::vector<Degrees>& some_layouts() {
+  static const std::vector<Degrees> layouts{
+      {}, {.dp = 2}, {.pp = 2}, {.tp = 2}, {.pp = 2, .dp = 2}, {.dp = 2, .tp = 2}, {.pp = 2, .dp = 2, .tp = 2}};
+  return layouts;
+}
+
+TEST(Offload, OfTheOptimizerEqualsNoneBitForBitInEveryLayoutAtEveryStage) {
+  const auto spec = wide_job();
+  for (const auto& degrees : some_layouts()) {
+    const auto plain = train(spec, degrees);
+    for (const std::int32_t stage : {1, 2, 3}) {
+      SCOPED_TRACE(text_of(degrees, stage));
+      expect_equal_bits(train(offloading(spec, What::kOptimizer, stage), degrees), plain);
+    }
+  }
+}
+
+TEST(Offload, OfTheParametersEqualsNoneBitForBitInEveryLayout) {
+  const auto spec = wide_job();
+  for (const auto& degrees : some_layouts()) {
+    SCOPED_TRACE(text_of(degrees, 3));
+    expect_equal_bits(train(offloading(spec, What::kParameters, 3), degrees), train(spec, degrees));
+  }
+}
+
+TEST(Offload, IsTheSameWhenACopyEndsAtOnceAndWhenItEndsAtTheLastMoment) {
+  for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
+    const auto spec = wide_job(4, precision);
+    for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2, .dp = 2}}) {
+      const auto plain = train(spec, degrees);
+      for (const std::int32_t stage : {1, 2, 3}) {
+        SCOPED_TRACE(text_of(degrees, stage));
+        expect_equal_bits(train(offloading(spec, What::kOptimizer, stage), degrees, {}, mesh::late), plain);
+      }
+      SCOPED_TRACE(text_of(degrees, 3));
+      expect_equal_bits(train(offloading(spec, What::kParameters, 3), degrees, {}, mesh::late), plain);
+    }
+  }
+}
+
+TEST(Offload, EqualsNoneBitForBitInEveryPrecision) {
+  for (const auto precision : {ComputePrecision::kBF16, ComputePrecision::kFP16, ComputePrecision::kFP8}) {
+    auto spec = wide_job(4, precision);
+    spec.model.size->feedForwardSize = 192;  // what FP8 multiplies
+    for (const auto& degrees : {Degrees{}, {.dp = 2}}) {
+      SCOPED_TRACE(std::string(contract::name_of(precision)) + ", " + text_of(degrees, 3));
+      const auto plain = train(spec, degrees);
+      expect_equal_bits(train(offloading(spec, What::kOptimizer, 3), degrees), plain);
+      expect_equal_bits(train(offloading(spec, What::kOptimizer, 1), degrees), plain);
+      expect_equal_bits(train(offloading(spec, What::kParameters, 3), degrees), plain);
+    }
+  }
+}
+
+TEST(Offload, KeepsATiedEmbeddingOneWeight) {
+  auto spec = wide_job();
+  spec.model.size->tieEmbeddings = true;
+  for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2}, {.pp = 2, .dp = 2}}) {
+    const auto plain = train(spec, degrees);
+    for (const std::int32_t stage : {1, 3}) {
+      SCOPED_TRACE(text_of(degrees, stage));
+      expect_equal_bits(train(offloading(spec, What::kOptimizer, stage), degrees, {}, mesh::late), plain);
+    }
+    expect_equal_bits(train(offloading(spec, What::kParameters, 3), degrees, {}, mesh::late), plain);
+  }
+}
+
+TEST(Offload, EqualsNoneBitForBitWithEveryPipelineSchedule) {
+  auto spec = wide_job(3);
+  spec.model.size->layers = 4;
+  for (const auto name : {contract::PipelineScheduleName::kGPipe, contract::PipelineScheduleName::kInterleaved,
+                          contract::PipelineScheduleName::kZeroBubble}) {
+    SCOPED_TRACE(contract::name_of(name));
+    spec.parallelism.pipelineSchedule = {.name = name,
+                                         .virtualStages = name == contract::PipelineScheduleName::kInterleaved ? 2 : 1};
+    const auto plain = train(spec, {.pp = 2, .dp = 2});
+    expect_equal_bits(train(offloading(spec, What::kOptimizer, 2), {.pp = 2, .dp = 2}, {}, mesh::late), plain);
+    expect_equal_bits(train(offloading(spec, What::kParameters, 3), {.pp = 2, .dp = 2}, {}, mesh::late), plain);
+  }
+}
+
+TEST(Offload, UnderFastStaysCloseToOneProcessOverAHundredSteps) {
+  auto spec = longer_job(100);
+  spec.training.gradientClipping.reset();  // gradients() have it in them only where nothing is offloaded
+  const auto alone = train(spec, {});
+  expect_near(train(offloading(spec, What::kOptimizer, 2), {.dp = 2}), alone);
+  expect_near(train(offloading(spec, What::kParameters, 3), {.pp = 2, .dp = 2, .tp = 2}), alone);
+}
+
+// On several cores: pieces of a tensor are done by whoever is free.
+TEST(Offload, DoesNotDependOnHowManyCoresUpdate) {
+  const auto spec = offloading(wide_job(), What::kOptimizer, 1);
+  const auto updated_by = [&](int cores) {
+    auto mine = spec;
+    std::map<std::string, at::Tensor> weights;
+    mesh::run_ranks(layout_of(mine, {}), [&](mesh::Mesh& mesh) {
+      at::set_num_threads(cores);
+      Engine engine(mine, mesh, 4);
+      at::set_num_threads(1);
+      engine.initialize();
+      for (std::int64_t step = 0; step < 4; ++step) engine.step(made_up_input(mine, mesh, step));
+      for (const auto& parameter : engine.parameters().all()) weights[parameter.global.name] = parameter.master.clone();
+    });
+    return weights;
+  };
+  const auto one = updated_by(1), three = updated_by(3);
+  for (const auto& [name, weight] : one) EXPECT_TRUE(at::equal(weight, three.at(name))) << name;
+}
+
+TEST(Offload, OfASkippedStepChangesNothing) {
+  for (const auto what : {What::kNothing, What::kOptimizer, What::kParameters}) {
+    auto spec = offloading(wide_job(), what, 3);
+    mesh::run_ranks(layout_of(spec, {.dp = 2}), [&](mesh::Mesh& mesh) {
+      at::set_num_threads(1);
+      Engine engine(spec, mesh, 4);
+      engine.initialize();
+      EXPECT_FALSE(engine.step(made_up_input(spec, mesh, 0)).skipped);
+      std::vector<at::Tensor> before;
+      for (const auto& shard : engine.shards()) before.push_back(shard.local.clone());
+      auto bad = made_up_input(spec, mesh, 1);
+      bad.loss_tokens = 0;
+      EXPECT_TRUE(engine.step(bad).skipped);
+      for (std::size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(at::equal(engine.shards()[i].local, before[i]));
+      EXPECT_FALSE(engine.step(made_up_input(spec, mesh, 2)).skipped);
+    });
+  }
+}
+
+TEST(Offload, MayBeTurnedOnAndOffWhenATrainingIsResumed) {
+  for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
+    Job through;
+    through.spec.training.precision.compute = precision;
+    run(through);
+    for (const bool first : {true, false}) {
+      for (const auto what : {What::kOptimizer, What::kParameters}) {
+        Job halves;
+        halves.spec.training.precision.compute = precision;
+        const auto plain = halves.spec;
+        const auto checkpoints = halves.spec.checkpoint;
+        halves.spec = first ? offloading(plain, what, 3) : plain;
+        run(halves, {.dp = 2}, 1, stop_at(3));
+        halves.spec = first ? plain : offloading(plain, what, 3);
+        halves.spec.checkpoint = checkpoints;
+        run(halves, {.pp = 2}, 2);
+        EXPECT_EQ(through.tensors_of(6), halves.tensors_of(6)) << first << ' ' << static_cast<int>(what);
+      }
+    }
+  }
+}
+
+TrainingJobSpec with_activations(TrainingJobSpec spec, RecomputeMode mode, bool offload) {
+  spec.training.activationCheckpointing = {.mode = mode, .offload = offload};
+  return spec;
+}
+
+TEST(Offload, OfTheActivationsEqualsNoneBitForBitInEveryLayout) {
+  const auto spec = wide_job(3);
+  for (const auto& degrees : some_layouts()) {
+    const auto plain = train(spec, degrees);
+    for (const auto mode : {RecomputeMode::kNone, RecomputeMode::kFull, RecomputeMode::kSelective}) {
+      for (const bool late : {false, true}) {
+        SCOPED_TRACE(std::string(contract::name_of(mode)) + ", " + text_of(degrees, 0) + (late ? ", late" : ""));
+        const auto over = late ? mesh::late : std::function<mesh::Mesh(mesh::Mesh&)>{};
+        expect_equal_bits(train(with_activations(spec, mode, true), degrees, {}, over), plain);
+      }
+    }
+  }
+}
+
+TEST(Offload, OfTheActivationsEqualsNoneBitForBitInEveryPrecision) {
+  for (const auto precision : {ComputePrecision::kBF16, ComputePrecision::kFP16, ComputePrecision::kFP8}) {
+    auto spec = wide_job(3, precision);
+    spec.model.size->feedForwardSize = 192;
+    const auto plain = train(spec, {});
+    for (const auto mode : {RecomputeMode::kNone, RecomputeMode::kFull, RecomputeMode::kSelective}) {
+      SCOPED_TRACE(testing::Message() << contract::name_of(precision) << ' ' << contract::name_of(mode));
+      expect_equal_bits(train(with_activations(spec, mode, true), {}, {}, mesh::late), plain);
+    }
+  }
+}
+
+TEST(Offload, OfTheActivationsEqualsNoneBitForBitWithEveryPipelineSchedule) {
+  auto spec = wide_job(3);
+  spec.model.size->layers = 6;
+  for (const auto name : {contract::PipelineScheduleName::kGPipe, contract::PipelineScheduleName::kInterleaved,
+                          contract::PipelineScheduleName::kZeroBubble}) {
+    spec.parallelism.pipelineSchedule = {.name = name,
+                                         .virtualStages = name == contract::PipelineScheduleName::kInterleaved ? 2 : 1};
+    const auto plain = train(spec, {.pp = 2, .tp = 2});
+    for (const auto mode : {RecomputeMode::kNone, RecomputeMode::kFull, RecomputeMode::kSelective}) {
+      SCOPED_TRACE(testing::Message() << contract::name_of(name) << ' ' << contract::name_of(mode));
+      expect_equal_bits(train(with_activations(spec, mode, true), {.pp = 2, .tp = 2}, {}, mesh::late), plain);
+    }
+  }
+}
+
+TEST(Offload, OfEverythingAtOnceEqualsNoneBitForBit) {
+  auto spec = wide_job(3, ComputePrecision::kBF16);
+  spec.model.size->layers = 5;
+  for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2, .dp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
+    const auto plain = train(spec, degrees);
+    for (const auto mode : {RecomputeMode::kNone, RecomputeMode::kFull, RecomputeMode::kSelective}) {
+      SCOPED_TRACE(std::string(contract::name_of(mode)) + ", " + text_of(degrees, 3));
+      const auto all = with_activations(offloading(spec, What::kParameters, 3), mode, true);
+      expect_equal_bits(train(all, degrees, {}, mesh::late), plain);
+      expect_equal_bits(train(all, degrees), plain);
+    }
+  }
+}
+
+/// Bytes that an engine's states and staging take of the host, on the rank with the most, after a step.
+std::int64_t host_bytes(TrainingJobSpec spec, const Degrees& degrees) {
+  const auto layout = layout_of(spec, degrees);
+  std::atomic<std::int64_t> most = 0;
+  mesh::run_ranks(layout, [&](mesh::Mesh& plain) {
+    at::set_num_threads(1);
+    std::atomic<std::int64_t> bytes = 0;
+    auto mesh = mesh::late_on(plain, at::kCPU, std::make_unique<mesh::LateLink>(plan::kOffloadBlock, &bytes));
+    {
+      Engine engine(spec, mesh, 1);
+      engine.initialize();
+      engine.step(made_up_input(spec, mesh, 0));
+      for (std::int64_t seen = most; seen < bytes && !most.compare_exchange_weak(seen, bytes);) continue;
+    }
+    EXPECT_EQ(bytes, 0);
+  });
+  return most;
+}
+
+TEST(Offload, TakesOfTheHostWhatThePlanForetells) {
+  for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
+    for (const auto& degrees : {Degrees{}, {.dp = 4}}) {
+      for (const auto what : {What::kOptimizer, What::kParameters}) {
+        for (const std::int32_t stage : {1, 3}) {
+          if (what == What::kParameters && stage != 3) continue;
+          SCOPED_TRACE(text_of(degrees, stage));
+          auto spec = offloading(wide_job(1, precision), what, stage);
+          layout_of(spec, degrees);
+          spec.workers.gpusPerWorker = 1;
+          EXPECT_EQ(host_bytes(spec, degrees), plan::bytes_per_rank(spec, 0).host);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trainyard::trainer

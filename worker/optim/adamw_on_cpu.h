@@ -1,0 +1,44 @@
+#pragma once
+// AdamW's step on a CPU: torch.optim.AdamW's operations one by one, so that results are PyTorch's to the bit. In pieces that stay in a
+// core's cache the operations pass over memory once instead of eight times, and pieces need not wait for each other.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "worker/optim/adamw_numbers.h"
+#include "worker/optim/adamw_tensors.h"
+
+namespace c10 {
+class ThreadPool;
+}
+
+namespace trainyard::optim {
+
+/// Elements of a piece: 16 bytes each, with the temporary 20, of a core's second cache. So few that an operation is of one thread.
+inline constexpr std::int64_t kAdamWPiece = 1 << 14;
+
+/// As AdamW::step() of adamw.h has them, of the gradient times numbers.gradient_scale, which the gradient then is.
+void adamw_step_on_cpu(const AdamWTensors& tensors, const AdamWNumbers& numbers);
+
+/// The cores that train for a while at something else than LibTorch's operations. at::parallel_for is a plain loop in a program that is
+/// not compiled for OpenMP. Lives on the training thread.
+class Cores {
+ public:
+  /// at::get_num_threads() of them, the caller's included.
+  Cores();
+  ~Cores();
+  Cores(const Cores&) = delete;
+  Cores& operator=(const Cores&) = delete;
+
+  /// Calls task(0) to task(count - 1), in any order, each on one core, without recording gradients; returns when all are done. A task
+  /// throws nothing.
+  void share(std::int64_t count, const std::function<void(std::int64_t)>& task);
+
+ private:
+  std::int64_t others_;
+  std::unique_ptr<c10::ThreadPool> pool_;  // null where there is one core
+};
+
+}  // namespace trainyard::optim

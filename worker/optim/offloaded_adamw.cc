@@ -1,0 +1,108 @@
+#include "worker/optim/offloaded_adamw.h"
+
+#include <algorithm>
+
+#include <ATen/ATen.h>
+
+#include "worker/plan/offload_cost.h"
+
+namespace trainyard::optim {
+namespace {
+
+at::Tensor some_of(const at::Tensor& tensor, std::int64_t first, std::int64_t count) {
+  return tensor.view({-1}).narrow(0, first, count);
+}
+
+}  // namespace
+
+OffloadedAdamW::OffloadedAdamW(mesh::HostLink& link, const std::vector<at::Tensor>& masters, at::ScalarType weight_type,
+                               bool weights_on_host)
+    : link_(link), weights_on_host_(weights_on_host) {
+  const std::int64_t room = std::max<std::int64_t>(1, link.block_elements() / kAdamWPiece) * kAdamWPiece;
+  std::int64_t taken = room, largest = 0;  // of the last block
+  for (std::size_t i = 0; i < masters.size(); ++i) {
+    for (std::int64_t first = 0; first < masters[i].numel();) {
+      const std::int64_t left = masters[i].numel() - first;
+      const std::int64_t fits = left <= room - taken ? left : (room - taken) / kAdamWPiece * kAdamWPiece;
+      if (fits == 0) {
+        blocks_.emplace_back();
+        taken = 0;
+        continue;
+      }
+      blocks_.back().push_back({.tensor = i, .first = first, .count = fits, .at = taken});
+      first += fits;
+      taken += fits;
+      largest = std::max(largest, taken);
+    }
+  }
+  for (std::int64_t i = 0; i < plan::kOffloadBuffers; ++i) {
+    gradients_.push_back({link.memory({largest}, at::kFloat), nullptr});
+    if (!weights_on_host) weights_.push_back({link.memory({largest}, weight_type), nullptr});
+  }
+}
+
+OffloadedAdamW::~OffloadedAdamW() = default;
+
+void OffloadedAdamW::bring_gradients(std::size_t block, const std::vector<AdamWTensors>& tensors) {
+  if (block >= blocks_.size()) return;
+  auto& buffer = buffer_of(gradients_, block);
+  buffer.crossing = link_.start(mesh::Way::kDown, [&pieces = blocks_[block], to = buffer.memory, &tensors] {
+    for (const auto& [tensor, first, count, at] : pieces) {
+      to.narrow(0, at, count).copy_(some_of(tensors[tensor].gradient, first, count), /*non_blocking=*/true);
+    }
+  });
+}
+
+void OffloadedAdamW::send_weights(std::size_t block, const std::vector<AdamWTensors>& tensors) {
+  auto& buffer = buffer_of(weights_, block);
+  buffer.crossing = link_.start(mesh::Way::kUp, [&pieces = blocks_[block], from = buffer.memory, &tensors] {
+    for (const auto& [tensor, first, count, at] : pieces) {
+      some_of(tensors[tensor].weight, first, count).copy_(from.narrow(0, at, count), /*non_blocking=*/true);
+    }
+  });
+}
+
+void OffloadedAdamW::update(std::size_t block, const std::vector<AdamWTensors>& tensors,
+                            const std::vector<AdamWNumbers>& numbers) {
+  const at::Tensor gradients = buffer_of(gradients_, block).memory;
+  const at::Tensor weights = weights_on_host_ ? at::Tensor() : buffer_of(weights_, block).memory;
+  std::vector<Piece> pieces;
+  for (const auto& [tensor, first, count, at] : blocks_[block]) {
+    for (std::int64_t done = 0; done < count; done += kAdamWPiece) {
+      pieces.push_back({.tensor = tensor, .first = first + done, .count = std::min(kAdamWPiece, count - done), .at = at + done});
+    }
+  }
+  cores_.share(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
+    const auto& [tensor, first, count, at] = pieces[static_cast<std::size_t>(i)];
+    const auto& of = tensors[tensor];
+    at::Tensor weight;
+    if (!weights_on_host_) {
+      weight = weights.narrow(0, at, count);
+    } else if (of.weight.defined()) {
+      weight = some_of(of.weight, first, count);
+    }
+    adamw_step_on_cpu({.master = some_of(of.master, first, count),
+                       .average = some_of(of.average, first, count),
+                       .square = some_of(of.square, first, count),
+                       .gradient = gradients.narrow(0, at, count),
+                       .weight = weight},
+                      numbers[tensor]);
+  });
+}
+
+void OffloadedAdamW::step(const std::vector<AdamWTensors>& tensors, const std::vector<AdamWNumbers>& numbers) {
+  for (std::size_t block = 0; block < gradients_.size(); ++block) bring_gradients(block, tensors);
+  for (std::size_t block = 0; block < blocks_.size(); ++block) {
+    buffer_of(gradients_, block).crossing->wait_on_host();
+    if (!weights_on_host_) {
+      auto& sent = buffer_of(weights_, block).crossing;  // the block that was there before
+      if (sent) sent->wait_on_host();
+    }
+    update(block, tensors, numbers);
+    bring_gradients(block + gradients_.size(), tensors);
+    if (!weights_on_host_) send_weights(block, tensors);
+  }
+  if (!weights_on_host_ && !blocks_.empty()) buffer_of(weights_, blocks_.size() - 1).crossing->wait_on_device();
+}
+
+}  // namespace trainyard::optim

@@ -1,0 +1,45 @@
+#include "worker/plan/offload_cost.h"
+
+#include <algorithm>
+
+#include "worker/plan/shards.h"
+#include "worker/plan/stages.h"
+
+namespace trainyard::plan {
+namespace {
+
+bool has_one_memory(const contract::TrainingJobSpec& spec) { return spec.workers.gpusPerWorker == 0; }
+
+}  // namespace
+
+void offload_optimizer(const contract::TrainingJobSpec& spec, RankBytes& bytes) {
+  const auto& offload = spec.parallelism.zero.offload;
+  if (!offload.optimizer) return;
+  const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
+  const std::int64_t changed = bytes.optimizer / 8, each = full ? 4 : 2;
+  const std::int64_t staged = 4 + (offload.parameters ? 0 : each);
+  const std::int64_t master = 4 * changed;
+  const std::int64_t moments = 8 * changed + kOffloadBuffers * std::min(kOffloadBlock, changed) * staged;
+  const bool are_masters = full && offload.parameters;
+  const std::int64_t shards = zero_stage(spec) == 3 && !are_masters ? each * changed : 0;
+  if (has_one_memory(spec)) {
+    bytes.parameters += shards;
+    bytes.master = master;
+    bytes.optimizer = moments;
+    return;
+  }
+  bytes.master = bytes.optimizer = 0;
+  bytes.host += master + moments;
+  (offload.parameters ? bytes.host : bytes.parameters) += shards;
+}
+
+void add_layers(const contract::TrainingJobSpec& spec, std::int64_t layers, std::int64_t layer_bytes, RankBytes& bytes) {
+  if (!spec.training.activationCheckpointing.offload) {
+    bytes.activations += layers * layer_bytes;
+    return;
+  }
+  bytes.activations += std::min(layers, kOffloadLayers * chunks_per_stage(spec.parallelism)) * layer_bytes;
+  (has_one_memory(spec) ? bytes.activations : bytes.host) += layers * layer_bytes;
+}
+
+}  // namespace trainyard::plan

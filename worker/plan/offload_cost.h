@@ -1,0 +1,28 @@
+#pragma once
+// What parallelism.zero.offload and activationCheckpointing.offload move from the device to its host, in bytes.
+
+#include <cstdint>
+
+#include "crds/contract/job.h"
+#include "worker/plan/cost.h"
+
+namespace trainyard::plan {
+
+/// Elements that the optimizer's step carries at a time: 16 MiB in FP32, with which PCIe is as fast as it gets, and short beside a step.
+inline constexpr std::int64_t kOffloadBlock = std::int64_t{1} << 22;
+/// Blocks of gradients, and as many of weights, that have room in pinned memory: one under way, one in use, one to even them out.
+inline constexpr std::int64_t kOffloadBuffers = 3;
+/// Layers whose activations are on the device at once: the one that is computed, and the one before, whose copies may be under way.
+inline constexpr std::int64_t kOffloadLayers = 2;
+
+/// Of a rank whose optimizer changes K parameters of c bytes each: masters and moments, 12·K, and staging of three blocks, or K where
+/// that is less, of 4 + c bytes an element go to the host (with offload.parameters 4). At stage 3 the shards that weights are gathered from, c·K, no longer come from the
+/// masters: they stay on the device, or with offload.parameters are on the host, in FP32 as the masters themselves. Without GPUs both
+/// are one memory, and nothing moves: there `bytes` has it all, and no host.
+/// Source: Ren et al., "ZeRO-Offload", arXiv:2101.06840.
+void offload_optimizer(const contract::TrainingJobSpec& spec, RankBytes& bytes);
+
+/// The activations of `layers` layers, of `layer_bytes` each: kOffloadLayers of each chunk on the device, all of them on the host.
+void add_layers(const contract::TrainingJobSpec& spec, std::int64_t layers, std::int64_t layer_bytes, RankBytes& bytes);
+
+}  // namespace trainyard::plan
