@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "controller/decide/claims.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/engine_spec.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/pod_template.h"
@@ -45,6 +47,35 @@ void refuse(Review& review, const char* reason, const std::string& message) {
   review.set(condition::kAccepted, false, reason, message);
 }
 
+/// What is wrong with the spec, as far as it is not for the API server to say.
+std::vector<Problem> problems_of(const Cluster& cluster, const Job& job) {
+  std::vector<Problem> problems = job.problems;
+  if (cluster.settings.sees_cluster) {
+    check_pack(job.spec, cluster.settings, problems);
+    if (auto problem = queue_problem(cluster, job)) problems.push_back(std::move(*problem));
+  } else {
+    for (auto& problem : beyond_namespaces(job.spec)) problems.push_back(std::move(problem));
+  }
+  if (auto problem = unknown_priority_class(cluster, job)) problems.push_back(std::move(*problem));
+  for (auto& problem : template_problems(job.spec, cluster.settings)) problems.push_back(std::move(problem));
+  return problems;
+}
+
+DryRunPod dry_run_of(const Cluster& cluster, const Job& job) {
+  const WorkerPlace nowhere{.worker = 0, .generation = next_generation(cluster, job), .node = {}};
+  return {job.key, job.uid, template_hash(job.spec, cluster.settings), worker_pod(job, cluster.settings, nowhere)};
+}
+
+/// What the API server, or the binding, has against its pods; empty: nothing.
+std::string refusal_of(const Job& job, const TemplateCheck& check) {
+  if (!check.accepted) return "the API server refuses a pod of spec.workers.template: " + check.message;
+  if (job.spec.placement.binding == contract::Binding::kDirect && !check.beyond_direct.empty()) {
+    return "an admission webhook adds to a pod of spec.workers.template what placement.binding Direct can't hold:\n" +
+           contract::to_text(check.beyond_direct);
+  }
+  return "";
+}
+
 /// True where the API server accepts the pods.
 bool check_template(Review& review) {
   const auto& job = review.job;
@@ -56,35 +87,53 @@ bool check_template(Review& review) {
   const bool is_outdated = check != nullptr && reason_of(review.status, condition::kPlaced) == reason::kLostRace &&
                            check->at < since_of(review.status, condition::kPlaced);
   if (check == nullptr || is_outdated || ((!check->accepted || check->over_quota) && review.now >= retry)) {
-    const WorkerPlace nowhere{.worker = 0, .generation = next_generation(review.cluster, job), .node = {}};
-    review.writes.push_back(DryRunPod{job.key, job.uid, hash, worker_pod(job, settings, nowhere)});
+    review.writes.push_back(dry_run_of(review.cluster, job));
   }
   if (check == nullptr) {
     hold_first_word(review);
     return false;
   }
   if (!check->accepted || check->over_quota) review.look_again(retry);
-  if (!check->accepted) {
-    refuse(review, "TemplateRefused", "the API server refuses a pod of spec.workers.template: " + check->message);
-    return false;
+  const std::string refusal = refusal_of(job, *check);
+  if (!refusal.empty()) refuse(review, "TemplateRefused", refusal);
+  return refusal.empty();
+}
+
+/// Of workers.count, edited while the gang is there.
+std::string pending_count(const Review& review, bool other_template) {
+  const Job& job = review.job;
+  const auto& placement = job.status.placement;
+  const std::int32_t count = job.spec.workers.count, size = gang_size(job);
+  if (!placement || placement->wanted.value_or(count) == count || count == size) return "";
+  const std::string asked =
+      "workers.count was changed to " + std::to_string(count) + ", and the gang has " + std::to_string(size);
+  if (!can_resize(job.spec) || (count > size && other_template)) {
+    const char* why = job.spec.engine == contract::Engine::kCustom
+                          ? "nobody knows when a program of the engine Custom has written one"
+                      : can_resize(job.spec) ? "the new pods would be of another template than the others"
+                                             : "spec.checkpoint is left out";
+    return asked + "; it can't be given others at a checkpoint, since " + why +
+           ": the change takes effect when the job is suspended and resumed, or its workers are placed anew after a failure";
   }
-  if (job.spec.placement.binding == contract::Binding::kDirect && !check->beyond_direct.empty()) {
-    refuse(review, "TemplateRefused",
-           "an admission webhook adds to a pod of spec.workers.template what placement.binding Direct can't hold:\n" +
-               contract::to_text(check->beyond_direct));
-    return false;
-  }
-  return true;
+  if (count > size || !may_resize(job)) return "";  // schedule() says in the condition Placed what more workers wait for
+  const std::string problem = second_look(review.cluster, job, review.now).problem;
+  return problem.empty() ? "" : asked + "; it is not stopped for that, since it would not be placed again: " + problem;
 }
 
 /// What the gang that runs does not have of the spec yet; empty where it has all of it.
 std::string pending_edits(const Review& review) {
   std::string out = template_change(review.job, review.cluster.settings);
-  if (!out.empty()) out += "; the change takes effect when the job is suspended and resumed";
-  if (!is_spec_edited(review.job)) return out;
-  return out + (out.empty() ? "" : ". ") +
-         "spec.evaluation or spec.checkpoint was changed; the change takes effect at the next restart, or when the job is "
-         "suspended and resumed";
+  const bool other_template = !out.empty();
+  if (other_template) out += "; the change takes effect when the job is suspended and resumed";
+  const auto add = [&out](const std::string& more) {
+    if (!more.empty()) out += (out.empty() ? "" : ". ") + more;
+  };
+  add(pending_count(review, other_template));
+  if (is_spec_edited(review.job)) {
+    add("spec.evaluation or spec.checkpoint was changed; the change takes effect at the next restart, or when the job is "
+        "suspended and resumed");
+  }
+  return out;
 }
 
 }  // namespace
@@ -95,15 +144,7 @@ void accept(Review& review) {
     const std::string pending = pending_edits(review);
     return review.set(condition::kAccepted, true, "Accepted", pending.empty() ? kCanRun : pending);
   }
-  std::vector<Problem> problems = job.problems;
-  if (review.cluster.settings.sees_cluster) {
-    check_pack(job.spec, review.cluster.settings, problems);
-    if (auto problem = queue_problem(review.cluster, job)) problems.push_back(std::move(*problem));
-  } else {
-    for (auto& problem : beyond_namespaces(job.spec)) problems.push_back(std::move(problem));
-  }
-  if (auto problem = unknown_priority_class(review.cluster, job)) problems.push_back(std::move(*problem));
-  for (auto& problem : template_problems(job.spec, review.cluster.settings)) problems.push_back(std::move(problem));
+  const std::vector<Problem> problems = problems_of(review.cluster, job);
   if (!problems.empty()) return refuse(review, "InvalidSpec", contract::to_text(problems));
   if (!check_template(review)) return;
   review.set(condition::kAccepted, true, "Accepted", kCanRun);
@@ -117,6 +158,27 @@ bool is_acceptable(const Cluster& cluster, const Job& job, Time now) {
   Review trial(cluster, job, now);
   accept(trial);
   return is_true(trial.status, condition::kAccepted);
+}
+
+SecondLook second_look(const Cluster& cluster, const Job& job, Time now) {
+  SecondLook out;
+  if (const auto problems = problems_of(cluster, job); !problems.empty()) {
+    out.problem = contract::to_text(problems);
+    return out;
+  }
+  const auto& settings = cluster.settings;
+  const auto* check = cluster.template_check(job.uid, template_hash(job.spec, settings));
+  const bool says_no = check != nullptr && (!check->accepted || check->over_quota);
+  const auto lasts = says_no ? std::max(settings.template_retry, settings.grow_after) : settings.template_retry;
+  if (check == nullptr || now >= check->at + lasts) out.ask = dry_run_of(cluster, job);
+  if (check == nullptr) return out;
+  if (says_no) out.again = check->at + lasts;
+  out.problem = refusal_of(job, *check);
+  if (out.problem.empty()) {
+    if (auto trouble = claim_trouble(cluster, job, check->needs)) out.problem = std::move(trouble->message);
+  }
+  if (check->over_quota) out.no_more_pods = "a ResourceQuota of namespace " + job.key.ns + " has no room for another pod now";
+  return out;
 }
 
 }  // namespace trainyard::decide

@@ -13,4 +13,14 @@ void accept(Review& review);
 /// Whether the job is accepted, or would be by accept() now; of one whose template the API server has accepted.
 bool is_acceptable(const Cluster& cluster, const Job& job, Time now);
 
+/// Before a gang that trains is stopped to be placed anew: whether it would be, as far as that is no matter of room. What it was accepted for
+/// when it was placed may be gone: its priority class, a volume, the webhook's consent.
+struct SecondLook {
+  std::optional<DryRunPod> ask;  // the API server is to be asked first: it was not yet, or too long ago
+  std::string problem;           // why the gang would not be placed
+  std::string no_more_pods;      // why it would get no more pods than it has
+  std::optional<Time> again;     // where the API server said no: when it is asked anew
+};
+SecondLook second_look(const Cluster& cluster, const Job& job, Time now);
+
 }  // namespace trainyard::decide

@@ -6,6 +6,7 @@
 #include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
 #include "controller/decide/quantity.h"
+#include "controller/decide/review.h"
 
 namespace trainyard::decide {
 namespace {
@@ -57,6 +58,14 @@ bool waits_for_something_else(const Job& job) {
 }
 
 }  // namespace
+
+void lower_admission(contract::TrainingJobStatus& status, const Resources& needed) {
+  if (!status.admission) return;
+  for (auto& [resource, amount] : status.admission->resources) {
+    const auto had = parse_quantity(resource, amount.text);
+    if (had && needed[resource] < *had) amount = {quantity_text(resource, needed[resource])};
+  }
+}
 
 Admission::Admission(const Cluster& cluster, const std::vector<Candidate>& line) : cluster_(cluster), queues_(cluster) {
   if (!queues_.is_empty()) entitle(line);
@@ -309,6 +318,18 @@ bool Admission::may_stop(const Demand& demand, const Labels& labels, const Charg
   if (!demand.takes_quota() || charge == nullptr) return true;
   const auto found = claim(demand, labels, *charge);
   return found.is_within || found.other_borrows;
+}
+
+void admit(Review& review, const Queues& queues, const Admission::Demand& demand, const Labels& flavor) {
+  review.status.admission.reset();
+  if (!demand.takes_quota()) return;
+  const std::string& queue = queues.queue(demand.queue).name;
+  contract::AdmissionStatus admission{.queue = queue, .nodeLabels = flavor, .resources = {}};
+  for (const auto& [resource, amount] : demand.amounts.entries()) {
+    if (amount > 0) admission.resources[resource] = {quantity_text(resource, amount)};
+  }
+  review.status.admission = std::move(admission);
+  review.set(condition::kAdmitted, true, "Admitted", "by TrainingQueue " + queue + ", on " + to_text(flavor));
 }
 
 }  // namespace trainyard::decide

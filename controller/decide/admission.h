@@ -17,6 +17,11 @@
 
 namespace trainyard::decide {
 
+struct Review;
+
+/// What a gang holds of its queue's quota beyond what it needs is given back: it has fewer workers now.
+void lower_admission(contract::TrainingJobStatus& status, const Resources& needed);
+
 class Admission {
  public:
   using Index = Queues::Index;
@@ -86,5 +91,8 @@ class Admission {
   std::map<ObjectKey, std::pair<Place, Resources>> entitlements_;
   mutable std::map<Place, std::vector<Resources>> too_much_;  // amounts that would take away what others are entitled to
 };
+
+/// Into the status: what the gang holds from now on, where it takes quota.
+void admit(Review& review, const Queues& queues, const Admission::Demand& demand, const Labels& flavor);
 
 }  // namespace trainyard::decide

@@ -226,8 +226,9 @@ struct Settings {
       120};  // a gang whose pods were refused makes room for others so long before it is tried again
   std::chrono::seconds secondary_wait{10};  // so long the first cause is waited for when only failures that follow one are known
   std::chrono::seconds silence_told{600};   // no step for so long is told in the condition Progressing
-  std::chrono::seconds preempted_min_run{600};      // a job that was preempted is left alone so long once it is placed again
-  std::chrono::seconds grow_after{300};             // a gang grows when there was room for more workers for so long (elastic.h)
+  std::chrono::seconds preempted_min_run{600};  // a job that was preempted is left alone so long once it is placed again
+  std::chrono::seconds grow_after{300};         // a gang grows when there was room for more workers for so long (elastic.h)
+  std::chrono::seconds size_retry{1'800};  // a gang whose pods were refused, or that failed as it grew, stays smaller so long
   std::chrono::seconds rejecting_node_avoided{30};  // no pods go to a node so long after its kubelet rejected one
   /// Conditions of nodes that say, where they are True, that what runs there will not go well. By default those of node-problem-detector
   /// (config/kernel-monitor.json) and of AKS that tell of broken hardware, kernels and file systems.

@@ -1,6 +1,8 @@
 #include "controller/decide/creation.h"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "controller/decide/elastic.h"
 #include "controller/decide/pod_template.h"
@@ -18,6 +20,37 @@ std::string words_of(const Refusal* refusal) {
   return refusal == nullptr ? "" : ": the API server refuses to " + refusal->request + ": " + refusal->message;
 }
 
+struct Fallback {
+  std::int32_t size = 0, refused = 0;  // how many workers the gang can have, and the least number that it can't
+};
+
+/// The largest of its sizes, or the one that it had before it grew, for which pods are there.
+std::optional<Fallback> fallback(const Review& review, std::int64_t num_pods) {
+  auto sizes = gang_sizes(review.job.spec);
+  const auto& grown_from = review.status.resize;
+  if (grown_from && grown_from->workers < sizes.back()) sizes.push_back(grown_from->workers);
+  Fallback out{.refused = gang_size(review.job)};
+  for (const auto size : sizes) {
+    if (size >= out.refused) continue;
+    if (size <= num_pods) {
+      out.size = size;
+      return out;
+    }
+    out.refused = size;
+  }
+  return std::nullopt;
+}
+
+/// The others are not asked for again for a while. Programs of the engine Custom were told how many they are, so they are made anew.
+void fall_back(Review& review, const Fallback& to, const std::string& why) {
+  const bool is_custom = review.job.spec.engine == contract::Engine::kCustom;
+  refuse_size(review.status, to.refused, review.cluster.settings, review.now);
+  if (!is_custom && review.status.placement) review.status.placement->workers = to.size;
+  review.set(condition::kPlaced, false, is_custom ? reason::kGangRemoved : reason::kResizing,
+             "the gang goes on with " + counted(to.size, "worker") + " instead of " + std::to_string(gang_size(review.job)) +
+                 ", since " + why);
+}
+
 }  // namespace
 
 std::string placed_message(const contract::TrainingJobSpec& spec, const contract::TrainingJobStatus& status) {
@@ -26,6 +59,11 @@ std::string placed_message(const contract::TrainingJobSpec& spec, const contract
       size >= wanted ? counted(size, "worker") : std::to_string(size) + " of " + counted(wanted, "worker");
   const std::int32_t nodes = status.placement ? status.placement->nodes : 0;
   return nodes == 0 ? workers + ", whose nodes kube-scheduler chooses" : workers + " on " + counted(nodes, "node");
+}
+
+bool tells_why_not_more(const contract::TrainingJobStatus& status, const std::string& placed) {
+  const auto* told = find_condition(status, condition::kPlaced);
+  return told != nullptr && told->reason == reason::kGangPlaced && told->message.starts_with(placed_message(placed, ""));
 }
 
 bool programs_have_ended(const Job& job, const GangView& gang) {
@@ -41,20 +79,25 @@ bool watch_creation(Review& review) {
   const std::string placed = placed_message(review.job.spec, review.status);
   if (missing == 0 || programs_have_ended(review.job, review.gang)) {
     review.set(condition::kPlaced, true, reason::kGangPlaced, placed);
+    if (!refused_size(review.status, review.cluster.settings, review.now)) review.status.resize.reset();
     return false;
   }
   const auto limit = std::chrono::seconds(review.job.spec.lifecycle.startTimeoutSeconds);
   const Time over = since_of(review.status, condition::kPlaced) + limit;
   const Refusal* refusal = review.cluster.refusal(review.job);
   const std::string which = std::to_string(missing) + " of " + counted(static_cast<std::int32_t>(workers.size()), "worker");
+  const auto smaller = refusal == nullptr ? std::nullopt : fallback(review, std::ssize(workers) - missing);
+  const Time falls_back = std::min(over, since_of(review.status, condition::kPlaced) + review.cluster.settings.template_retry);
   if (const std::string change = template_change(review.job, review.cluster.settings); !change.empty()) {
     review.set(condition::kPlaced, false, reason::kGangRemoved, change + " before all workers were created");
+  } else if (smaller && review.now >= falls_back) {
+    fall_back(review, *smaller, which + " could not be created" + words_of(refusal));
   } else if (review.now >= over) {
     review.set(condition::kPlaced, false, reason::kGangRemoved,
                which + " could not be created within lifecycle.startTimeoutSeconds, " + std::to_string(limit.count()) + " s" +
                    words_of(refusal));
   } else {
-    review.look_again(over);
+    review.look_again(smaller ? falls_back : over);
     review.set(condition::kPlaced, true, reason::kCreatingWorkers,
                refusal == nullptr ? placed : placed + "; " + which + " could not be created yet" + words_of(refusal));
   }

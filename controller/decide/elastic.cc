@@ -27,7 +27,9 @@ bool is_valid(const contract::TrainingJobSpec& spec, std::int64_t size) {
 }  // namespace
 
 std::int32_t gang_size(const contract::TrainingJobSpec& spec, const contract::TrainingJobStatus& status) {
-  return status.placement ? status.placement->workers.value_or(spec.workers.count) : spec.workers.count;
+  if (!status.placement) return spec.workers.count;
+  const std::int32_t desired = status.workers.desired > 0 ? status.workers.desired : spec.workers.count;
+  return status.placement->workers.value_or(desired);
 }
 
 std::vector<std::int32_t> gang_sizes(const contract::TrainingJobSpec& spec) {
@@ -62,9 +64,23 @@ std::optional<std::int32_t> fewer_wanted(const Job& job) {
   return job.spec.workers.count;
 }
 
-Time grows_at(const Job& job, const Settings& settings, Time now) {
+bool asks_for_more(const Job& job) {
   const auto& placement = job.status.placement;
-  if (placement && placement->wanted.value_or(job.spec.workers.count) < job.spec.workers.count) return now;
+  return placement && placement->wanted.value_or(job.spec.workers.count) < job.spec.workers.count;
+}
+
+std::optional<std::int32_t> refused_size(const contract::TrainingJobStatus& status, const Settings& settings, Time now) {
+  const auto until = status.resize ? contract::parse_rfc3339(status.resize->at) : std::nullopt;
+  return until && *until > now + settings.grow_after ? std::optional(status.resize->workers) : std::nullopt;
+}
+
+void refuse_size(contract::TrainingJobStatus& status, std::int32_t size, const Settings& settings, Time now) {
+  const auto span = std::max(settings.size_retry, settings.grow_after) + settings.grow_after;
+  status.resize = contract::ResizeStatus{.workers = size, .at = contract::to_rfc3339(now + span)};
+}
+
+Time grows_at(const Job& job, const Settings& settings, Time now) {
+  if (asks_for_more(job)) return now;
   const auto& resize = job.status.resize;
   const auto known = resize ? contract::parse_rfc3339(resize->at) : std::nullopt;
   return known.value_or(now + settings.grow_after);

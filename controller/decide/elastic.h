@@ -10,7 +10,7 @@
 
 namespace trainyard::decide {
 
-/// Workers of the gang that the job has, by status.placement; where it has none, as many as it asks for.
+/// Workers of the gang that the job has, by status.placement (older_status.h); where it has none, as many as it asks for.
 std::int32_t gang_size(const contract::TrainingJobSpec& spec, const contract::TrainingJobStatus& status);
 inline std::int32_t gang_size(const Job& job) { return gang_size(job.spec, job.status); }
 
@@ -30,6 +30,17 @@ bool may_resize(const Job& job);
 
 /// The user wants fewer workers than the gang has: so many. Nothing where he does not, or where it can't become them now.
 std::optional<std::int32_t> fewer_wanted(const Job& job);
+
+/// The user has asked for more workers since the gang was placed.
+bool asks_for_more(const Job& job);
+
+/// The least size that is not to be tried before status.resize->at: the API server refused pods of so many workers (a ResourceQuota, an
+/// admission webhook), or the gang failed as it was to grow to it. Nothing where all may be tried. That it is no growth that is only foreseen
+/// one sees by its lying further ahead than Settings::grow_after.
+std::optional<std::int32_t> refused_size(const contract::TrainingJobStatus& status, const Settings& settings, Time now);
+
+/// Notes that.
+void refuse_size(contract::TrainingJobStatus& status, std::int32_t size, const Settings& settings, Time now);
 
 /// When a gang that trains, and finds room for more workers now, stops for them: at once where the user has asked for more since it was
 /// placed; else when there has been room for Settings::grow_after all the time. A stop costs it a checkpoint and a start, so room that a job

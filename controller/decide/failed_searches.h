@@ -38,7 +38,11 @@ class FailedSearches {
     NoRoom found;
   };
   static constexpr std::size_t kMost = 64;  // each is compared with; a line of more kinds is searched for
-  static bool is_general(const Gang& gang) { return gang.beside.empty() && gang.avoid.empty(); }
+  /// Where the gang's other workers are says no more than which is the best of several places, but with pack Required.
+  static bool is_general(const Gang& gang) {
+    const bool is_tied = gang.pack && gang.pack->mode == contract::PackMode::kRequired && !gang.beside.empty();
+    return gang.avoid.empty() && !is_tied;
+  }
 
   std::vector<Failed> failed_;
 };

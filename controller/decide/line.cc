@@ -29,11 +29,20 @@ bool is_waiting(const Job& job) {
   return reason_of(status, condition::kPlaced) != reason::kGangPlaced;
 }
 
-/// A gang that is there may go on as large as it was, whatever the spec asks for meanwhile.
-std::vector<std::int32_t> sizes_for(const Candidate& candidate) {
-  auto out = gang_sizes(candidate.job->spec);
-  const std::int32_t size = gang_size(*candidate.job);
-  if (candidate.has_others() && size < out.back()) out.push_back(size);
+/// A gang that is there may go on as large as it was, whatever the spec asks for meanwhile; where it had grown, and not all that came with that
+/// are there, as large as it was before.
+std::vector<std::int32_t> sizes_for(const Cluster& cluster, const Candidate& candidate, Time now) {
+  const Job& job = *candidate.job;
+  auto out = gang_sizes(job.spec);
+  const std::int32_t least = out.back();
+  const auto refused = refused_size(job.status, cluster.settings, now);
+  if (refused) std::erase_if(out, [&](std::int32_t size) { return size >= *refused; });
+  const auto may_go_on_with = [&](std::int32_t size) {
+    if (candidate.has_others() && size < (out.empty() ? least + 1 : out.back())) out.push_back(size);
+  };
+  may_go_on_with(gang_size(job));
+  if (job.status.resize && !refused && !is_resizing(job)) may_go_on_with(job.status.resize->workers);
+  if (out.empty()) out.push_back(least);
   return out;
 }
 
@@ -80,7 +89,7 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
                                            [&job](const Pod* pod) { return pod->worker->generation == job.status.generation; });
   if (creating && (out.missing.empty() || is_rejected_now || programs_have_ended(job, out.gang))) return std::nullopt;
   out.size = gang_size(job);
-  out.sizes = creating ? std::vector{out.size} : sizes_for(out);
+  out.sizes = creating ? std::vector{out.size} : sizes_for(cluster, out, now);
   out.waits_for = size_to_wait_for(out);
   return out;
 }
@@ -112,9 +121,10 @@ std::vector<Candidate> those_that_may_grow(const Cluster& cluster, Time now) {
     // New pods of another template would be of another image than those that stay.
     if (!may_resize(job) || !template_change(job, cluster.settings).empty()) continue;
     const auto* check = cluster.template_check(job.uid, job.status.templateHash);
-    if (check == nullptr || !check->accepted || !is_true(job.status, condition::kAccepted)) continue;
-    Candidate candidate{
-        .job = &job, .needs = &check->needs, .priority = priority_of(cluster, job), .gang = view_gang(cluster, job, now)};
+    Candidate candidate{.job = &job,
+                        .needs = check == nullptr ? nullptr : &check->needs,
+                        .priority = priority_of(cluster, job),
+                        .gang = view_gang(cluster, job, now)};
     const auto& workers = candidate.gang.workers;
     const bool all_train =
         std::all_of(workers.begin(), workers.end(), [](const Worker& w) { return w.state == WorkerState::kUp && w.reusable; });

@@ -31,11 +31,25 @@ struct Candidate {
 std::vector<Candidate> line(const Cluster& cluster, Time now);
 
 /// Gangs that train and might have more workers, by priority and age; `sizes` are the larger ones. Also those that have just lost the
-/// wish, so that status.resize is taken back.
+/// wish, so that status.resize is taken back. Without `needs` where a controller that begins to lead has yet to ask the API server.
 std::vector<Candidate> those_that_may_grow(const Cluster& cluster, Time now);
 
 /// As one of another size; of a candidate of line().
 Candidate with_size(const Candidate& candidate, std::int32_t size);
+
+/// A candidate, as large as it is or as another number of workers.
+class Sized {
+ public:
+  Sized(const Candidate& candidate, std::int32_t size) : as_it_is_(candidate) {
+    if (size != candidate.size) other_ = with_size(candidate, size);
+  }
+  const Candidate& operator*() const { return other_ ? *other_ : as_it_is_; }
+  const Candidate* operator->() const { return &**this; }
+
+ private:
+  const Candidate& as_it_is_;
+  std::optional<Candidate> other_;
+};
 
 /// What is to be placed for it, on nodes with the labels of its queue's flavor.
 Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now, const Labels& flavor);

@@ -1,5 +1,7 @@
 #include "controller/decide/next_generation.h"
 
+#include <algorithm>
+
 #include "controller/decide/elastic.h"
 #include "controller/decide/engine_spec.h"
 #include "crds/contract/names.h"
@@ -7,8 +9,9 @@
 namespace trainyard::decide {
 
 std::int64_t next_generation(const Cluster& cluster, const Job& job) {
+  const std::int32_t most = std::max(job.spec.workers.count, gang_size(job));
   const auto is_taken = [&](std::int64_t generation) {
-    for (std::int32_t i = 0; i < job.spec.workers.count; ++i) {
+    for (std::int32_t i = 0; i < most; ++i) {
       if (cluster.pod({job.key.ns, contract::pod_name(job.key.name, i, generation)}) != nullptr) return true;
     }
     return false;
@@ -21,7 +24,7 @@ std::int64_t next_generation(const Cluster& cluster, const Job& job) {
 void begin_generation(Review& review) {
   review.status.generation = next_generation(review.cluster, review.job);
   review.status.specHash = spec_hash(review.job.spec, gang_size(review.job.spec, review.status));
-  review.status.resize.reset();
+  if (!refused_size(review.status, review.cluster.settings, review.now)) review.status.resize.reset();
 }
 
 }  // namespace trainyard::decide

@@ -3,6 +3,7 @@
 #include "controller/decide/ending.h"
 #include "controller/decide/events.h"
 #include "controller/decide/kept_pods.h"
+#include "controller/decide/older_status.h"
 #include "controller/decide/plan.h"
 #include "controller/decide/resizing.h"
 #include "controller/decide/restart.h"
@@ -30,6 +31,7 @@ void remove_leftovers(Review& review) {
 
 void run_life(Review& review) {
   if (is_finished(review.status)) return clean_up(review);
+  if (complete_older_status(review)) return;
   if (enforce_deadline(review)) return;
   remove_leftovers(review);
   if (vacate(review) || resize(review)) return;

@@ -46,6 +46,7 @@ enum class Replace { kLostOnes, kAll };
 /// ever, ran for a minute.
 bool has_proved_itself(const Review& review, Outcome outcome) {
   const auto& status = review.job.status;
+  if (reason_of(status, condition::kRunning) == reason::kResizing) return true;  // it was stopped for that as it trained
   if (!is_true(status, condition::kRunning)) return false;
   const bool tells_steps = review.job.spec.engine == contract::Engine::kTrainyard;
   return (tells_steps && outcome == Outcome::kCounted) || review.now >= since_of(status, condition::kRunning) + kProvedAfter;

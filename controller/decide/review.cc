@@ -18,7 +18,8 @@ TrainingJobStatus in_kind(TrainingJobStatus status) {
   status.checkpoint.reset();
   status.workers.ready = 0;
   status.queue.reset();
-  status.resize.reset();
+  // That a gang has begun to wait for its growth, or has ceased to, is no number: from then on the time counts.
+  if (status.resize) status.resize.emplace();
   return status;
 }
 
@@ -58,7 +59,7 @@ Plan Review::plan() {
   bool is_due = true;
   if (status != job.status && !holds_status) {
     const Time turn = numbers_due(cluster, job);
-    is_due = differs_in_kind(status, job.status) || !writes.empty() || now >= turn;
+    is_due = is_urgent || differs_in_kind(status, job.status) || !writes.empty() || now >= turn;
     if (is_due) {
       out.phases.push_back({WriteStatus{job.key, job.uid, job.resource_version, status}});
       for (auto& event : transition_events(job, status)) events.push_back(std::move(event));

@@ -26,6 +26,7 @@ struct Review {
   std::optional<Time> again;
   std::vector<std::string> reasons;
   bool holds_status = false;  // what is to be told is about to be known better: the writes go out alone
+  bool is_urgent = false;     // what is to be told does not wait for its turn, though it is only words
 
   void set(const char* type, bool is_true, std::string reason, std::string message);
   void look_again(Time at);  // what is over already needs no second look

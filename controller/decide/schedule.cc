@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "controller/decide/accept.h"
-#include "controller/decide/admission.h"
 #include "controller/decide/avoided_nodes.h"
 #include "controller/decide/claims.h"
 #include "controller/decide/creation.h"
@@ -16,9 +15,9 @@
 #include "controller/decide/elastic.h"
 #include "controller/decide/events.h"
 #include "controller/decide/expected_end.h"
-#include "controller/decide/failed_searches.h"
 #include "controller/decide/fair_order.h"
 #include "controller/decide/gang_objects.h"
+#include "controller/decide/growth.h"
 #include "controller/decide/line.h"
 #include "controller/decide/moves.h"
 #include "controller/decide/next_generation.h"
@@ -26,18 +25,14 @@
 #include "controller/decide/plan.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/preemption.h"
-#include "controller/decide/quantity.h"
-#include "controller/decide/reservation.h"
-#include "controller/decide/resizing.h"
 #include "controller/decide/review.h"
+#include "controller/decide/room.h"
 #include "controller/decide/traffic.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::decide {
 namespace {
 
-/// So many at the head of the line have room kept for them. Each costs a search, and more of them leave fewer holes to fill.
-constexpr std::size_t kReservations = 4;
 /// Nobody is stopped for room that there will be so soon, or before he would have made any.
 constexpr std::chrono::seconds kSoon{60};
 /// Estimates of when there will be room are made anew at least so often.
@@ -47,8 +42,6 @@ constexpr std::chrono::seconds kWaitToldAgain{15};
 constexpr std::size_t kNamed = 3;
 /// So many searches in vain for gangs whose end would give quota; each costs as much as a reservation.
 constexpr std::size_t kVainReclaims = 64;
-/// So many searches in vain for gangs that would grow.
-constexpr std::int32_t kVainGrowths = 16;
 
 std::string listed(const std::vector<std::string>& names) {
   std::string out;
@@ -66,19 +59,13 @@ Review review_of(const Cluster& cluster, const Job& job, Time now) {
   return review;
 }
 
-Gang sparing(Gang gang, const std::set<std::string>& nodes) {
-  gang.avoid.insert(nodes.begin(), nodes.end());
-  return gang;
-}
-
 class Scheduling {
  public:
   Scheduling(const Cluster& cluster, Time now)
       : cluster_(cluster),
         now_(now),
         line_(line(cluster, now)),
-        topology_(cluster),
-        admission_(cluster, line_),
+        room_(cluster, line_, now),
         order_(cluster, line_, admission_.queues()) {}
 
   std::map<ObjectKey, Plan> place_all() {
@@ -87,7 +74,7 @@ class Scheduling {
       Plan plan = place(*candidate, ++position);
       if (!plan.is_empty() || plan.look_again) plans_.emplace(candidate->job->key, std::move(plan));
     }
-    resize_those_that_run();
+    grow_those_that_run(cluster_, now_, room_, plans_);
     return std::move(plans_);
   }
 
@@ -109,141 +96,79 @@ class Scheduling {
     }
     const bool is_whole = candidate.missing.empty() && candidate.sizes.front() == candidate.size;
     if (is_whole) return start(candidate, {}, {}, {}, "");
-    if (auto trouble = claim_trouble(cluster_, *candidate.job, *candidate.needs)) {
-      return wait(candidate, {trouble->reason, std::move(trouble->message), position});
-    }
-    const std::vector<Reservation*> binding = binding_for(*candidate.job);
+    auto trouble = claim_trouble(cluster_, *candidate.job, *candidate.needs);  // of pods that are yet to be made
+    const std::vector<Reservation*> binding = room_.binding_for(*candidate.job);
     const auto& sizes = candidate.sizes;
+    const auto avoided = avoided_nodes(*candidate.job, now_);
     std::string why_not_all;
-    for (std::size_t i = 0;;) {
-      const Sized sized(candidate, sizes[i]);
-      Tried tried = try_to_start(*sized, binding, why_not_all);
-      if (tried.plan) return std::move(*tried.plan);
-      if (i == 0 && sizes.size() > 1) why_not_all = why_not(*sized, tried);
-      if (i + 1 < sizes.size()) {
-        i = next_size(candidate, i, tried);
-      } else if (tried.demand.fits.empty()) {
-        return wait_for_quota(*sized, position, tried.demand);
-      } else {
-        return hold_back(*sized, position, tried.demand, binding);
+    Tried tried;
+    // Better fewer workers than a node that failed it, and better such a node than none.
+    for (const bool spares : {true, false}) {
+      if (!spares && avoided.empty()) continue;
+      const auto spared = spares ? avoided : std::set<std::string>{};
+      for (std::size_t i = 0, next = 0; i < sizes.size(); i = next) {
+        const Sized sized(candidate, sizes[i]);
+        next = i + 1;
+        if (trouble && !sized->missing.empty()) continue;
+        tried = try_to_start(*sized, binding, spared, why_not_all);
+        if (tried.plan) return std::move(*tried.plan);
+        if (i == 0 && sizes.size() > 1) why_not_all = why_not(*sized, tried.place, spared);
+        next = next_size(candidate, i, tried);
       }
     }
+    if (trouble) return wait(candidate, {trouble->reason, std::move(trouble->message), position});
+    const Sized least(candidate, sizes.back());
+    const auto& demand = tried.place.demand;
+    if (demand.fits.empty()) return wait_for_quota(*least, position, demand);
+    return hold_back(*least, position, demand, binding);
   }
-
-  /// A candidate, as large as it is or as another number of workers.
-  class Sized {
-   public:
-    Sized(const Candidate& candidate, std::int32_t size) : as_it_is_(candidate) {
-      if (size != candidate.size) other_ = with_size(candidate, size);
-    }
-    const Candidate& operator*() const { return other_ ? *other_ : as_it_is_; }
-    const Candidate* operator->() const { return &**this; }
-
-   private:
-    const Candidate& as_it_is_;
-    std::optional<Candidate> other_;
-  };
 
   /// What came of an attempt to place a gang of one size.
   struct Tried {
-    Admission::Demand demand{};
-    std::int64_t fit = 0;              // so many of its missing workers would have found a place
-    std::optional<Plan> plan{};        // nothing: there is no room for it, or no quota
-    std::vector<std::string> nodes{};  // of the missing workers
-    Labels flavor{};
-    bool spares = false;  // the nodes that failed it
-    bool found = false;
+    Room::Place place{};
+    std::optional<Plan> plan{};  // nothing: there is no room for it, or no quota
   };
 
-  Tried try_to_start(const Candidate& candidate, const std::vector<Reservation*>& binding, const std::string& why_not_all) {
+  /// `avoided`: nodes that are left alone.
+  Tried try_to_start(const Candidate& candidate, const std::vector<Reservation*>& binding, const std::set<std::string>& avoided,
+                     const std::string& why_not_all) {
     if (candidate.missing.empty() && candidate.in_the_way.empty()) return {.plan = start(candidate, {}, {}, {}, why_not_all)};
-    Tried tried = find_place(candidate, binding);
-    if (!tried.found) return tried;
-    const auto& demand = tried.demand;
+    Tried tried{.place = room_.find(candidate, binding, avoided)};
+    auto& [demand, flavor, nodes, is_there, fit] = tried.place;
+    if (!is_there) return tried;
     if (!candidate.in_the_way.empty()) {
-      take(candidate, tried.nodes, binding);
+      room_.take(candidate, nodes, binding);
       tried.plan = shrink(candidate, why_not_all);
       return tried;
     }
     if (!candidate.has_others()) {
-      Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, tried.flavor);
-      if (tried.spares) gang = sparing(std::move(gang), avoided_nodes(*candidate.job, now_));
+      Gang gang = sparing(gang_of(cluster_, candidate, *candidate.needs, now_, flavor), avoided);
       if (cluster_.settings.sees_cluster) {
-        tried.nodes =
-            least_traffic(topology_, limited(std::move(gang), binding), links_of(spec_of(candidate)), std::move(tried.nodes));
+        nodes = least_traffic(topology_, limited(std::move(gang), binding), links_of(spec_of(candidate)), std::move(nodes));
       }
     }
-    take(candidate, tried.nodes, binding);
-    admission_.start(*candidate.job, demand, tried.flavor);
-    if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, tried.flavor));
-    tried.plan = start(candidate, tried.nodes, demand, tried.flavor, why_not_all);
+    room_.take(candidate, nodes, binding);
+    admission_.start(*candidate.job, demand, flavor);
+    if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
+    tried.plan = start(candidate, nodes, demand, flavor, why_not_all);
     return tried;
   }
 
-  /// Quota, and nodes for all that are missing, once those have gone that are in the way.
-  Tried find_place(const Candidate& candidate, const std::vector<Reservation*>& binding) {
-    Tried out{.demand = admission_.demand(candidate, *candidate.needs)};
-    if (!cluster_.settings.sees_cluster) {  // kube-scheduler chooses
-      out.found = !out.demand.fits.empty();
-      if (out.found) out.flavor = out.demand.fits.front();
-      out.nodes.assign(candidate.missing.size(), "");
-      return out;
-    }
-    const auto avoided = avoided_nodes(*candidate.job, now_);
-    for (const auto* pod : candidate.in_the_way) give_or_take(*pod, true);
-    // Better a node that failed it than none.
-    for (const bool spares : {true, false}) {
-      if (out.found || (!spares && avoided.empty())) continue;
-      for (const auto& flavor : out.demand.fits) {
-        const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
-        const Gang tried = spares ? sparing(gang, avoided) : gang;
-        auto found = candidate.in_the_way.empty() ? search(tried, binding) : place_gang(topology_, limited(tried, binding));
-        if (const auto* none = std::get_if<NoRoom>(&found)) {
-          out.fit = std::max(out.fit, none->fit_now);
-          continue;
-        }
-        out.found = true;
-        out.spares = spares;
-        out.flavor = flavor;
-        out.nodes = std::get<Placement>(std::move(found)).nodes;
-        break;
-      }
-    }
-    for (const auto* pod : candidate.in_the_way) give_or_take(*pod, false);
-    return out;
-  }
-
-  void give_or_take(const Pod& pod, bool gives) {
-    const auto node = topology_.find_node(pod.node);
-    if (node < 0) return;
-    if (gives) {
-      topology_.give(static_cast<std::size_t>(node), pod.requests);
-    } else {
-      topology_.take(static_cast<std::size_t>(node), pod.requests);
-    }
-  }
-
-  /// Which of its sizes is worth a try after that one: the next that there is quota for, and not one that needs more room than there is.
+  /// Which of its sizes is worth a try after that one: the next that there is quota for, and not one that needs more room than there is. The
+  /// least always is.
   std::size_t next_size(const Candidate& candidate, std::size_t last, const Tried& tried) {
     const auto& sizes = candidate.sizes;
+    if (last + 1 >= sizes.size()) return sizes.size();
     const auto begin = sizes.begin() + static_cast<std::ptrdiff_t>(last) + 1, least = std::prev(sizes.end());
     auto next = begin;
-    if (tried.demand.fits.empty()) {
+    if (tried.place.demand.fits.empty()) {
       next = std::partition_point(begin, least, [&](std::int32_t size) {
         return admission_.demand(*Sized(candidate, size), *candidate.needs).fits.empty();
       });
     } else if (!candidate.has_others()) {
-      next = std::partition_point(begin, least, [&](std::int32_t size) { return size > tried.fit; });
+      next = std::partition_point(begin, least, [&](std::int32_t size) { return size > tried.place.fit; });
     }
     return static_cast<std::size_t>(next - sizes.begin());
-  }
-
-  std::string why_not(const Candidate& candidate, const Tried& tried) const {
-    const std::string all = std::to_string(candidate.size) + " workers";
-    if (tried.demand.fits.empty()) return "its queue's quota has no room for " + all + " now";
-    const std::string missing = std::to_string(candidate.missing.size());
-    return "there is room for " + std::to_string(tried.fit) + " of the " + missing +
-           (candidate.has_others() ? " that are missing of " + all : " workers") + " now";
   }
 
   static contract::TrainingJobSpec spec_of(const Candidate& candidate) {
@@ -251,31 +176,12 @@ class Scheduling {
     return candidate.size == spec.workers.count ? spec : at_size(spec, candidate.size);
   }
 
-  void take(const Candidate& candidate, const std::vector<std::string>& nodes, const std::vector<Reservation*>& binding) {
-    const Resources& requests = candidate.needs->requests;
-    Holding holding{.job = candidate.job,
-                    .ends = expected_end_if_started(*candidate.job, now_),
-                    .priority = candidate.priority,
-                    .is_vacating = true};  // for who comes later in this look: it can't be stopped before it was started
-    for (const auto& name : nodes) {
-      if (name.empty()) continue;
-      const auto node = static_cast<std::size_t>(topology_.find_node(name));
-      topology_.take(node, requests);
-      holding.pods.emplace_back(node, &requests);
-      for (auto* reservation : binding) {
-        if (const auto left = reservation->leaves.find(node); left != reservation->leaves.end()) left->second -= requests;
-      }
-    }
-    placed_.push_back(std::move(holding));
-    held_.reset();
-  }
-
   /// For a job that can't be placed at this moment, but before those behind it: its last pods are still leaving, or the API server has yet
   /// to be asked about its template, as by a controller that begins to lead.
   void keep_room(const Candidate& waiting) {
     const Sized sized(waiting, waiting.waits_for);
     const Candidate& candidate = *sized;
-    if (reservations_.size() >= kReservations || candidate.missing.empty()) return;
+    if (room_.keeps_no_more() || candidate.missing.empty()) return;
     std::optional<PodNeeds> by_template;
     if (candidate.needs == nullptr) {
       const WorkerPlace nowhere{.worker = candidate.missing.front(), .generation = 0, .node = {}};
@@ -285,9 +191,9 @@ class Scheduling {
     const Admission::Demand demand = admission_.demand(candidate, needs);
     if (demand.fits.empty()) return;
     const Gang gang = gang_of(cluster_, candidate, needs, now_, demand.fits.front());
-    auto reservation = reserve_for(candidate, gang);
+    auto reservation = room_.reserve_for(candidate, gang);
     if (!reservation) return;
-    reservations_.push_back(std::move(*reservation));
+    room_.keep(std::move(*reservation));
     keep_quota(demand, demand.fits.front());
   }
 
@@ -295,28 +201,6 @@ class Scheduling {
   void keep_quota(const Admission::Demand& demand, const Labels& flavor) {
     admission_.keep(demand, flavor);
     if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
-  }
-
-  std::vector<Reservation*> binding_for(const Job& job) {
-    std::vector<Reservation*> out;
-    for (auto& reservation : reservations_) {
-      if (binds(reservation, expected_end_if_started(job, now_))) out.push_back(&reservation);
-    }
-    return out;
-  }
-
-  static Gang limited(Gang gang, const std::vector<Reservation*>& binding) {
-    for (const auto* reservation : binding) gang.limits.push_back(&reservation->leaves);
-    return gang;
-  }
-
-  std::variant<Placement, NoRoom> search(const Gang& gang, const std::vector<Reservation*>& binding) {
-    std::uint32_t bits = 0;
-    for (const auto* reservation : binding) bits |= 1u << (reservation - reservations_.data());
-    if (const NoRoom* known = failed_.find(gang, bits)) return *known;
-    auto found = place_gang(topology_, limited(gang, binding));
-    if (const auto* none = std::get_if<NoRoom>(&found)) failed_.add(gang, bits, *none);
-    return found;
   }
 
   Plan look_again_at(Time at) const {
@@ -330,12 +214,12 @@ class Scheduling {
     const Job& job = *candidate.job;
     Wait why{.position = position, .is_within_quota = false};
     for (const auto& flavor : demand.later) {
-      if (reservations_.size() >= kReservations || !may_preempt(job)) break;
+      if (room_.keeps_no_more() || !may_preempt(job)) break;
       const std::tuple kind(demand.queue, flavor, candidate.priority.value);
       if (vain_reclaims_.size() >= kVainReclaims || vain_reclaims_.contains(kind)) continue;
       const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
       const bool is_promised = admission_.has_room_later(demand, flavor);
-      auto reservation = is_promised ? reserve_for(candidate, gang) : reclaim(candidate, gang, demand, flavor);
+      auto reservation = is_promised ? room_.reserve_for(candidate, gang) : reclaim(candidate, gang, demand, flavor);
       if (!reservation) {
         vain_reclaims_.insert(kind);
         if (const Time at = protection_ends(); at != Time::max()) why.again = at;
@@ -344,7 +228,7 @@ class Scheduling {
       admission_.promise(demand, flavor);
       why.again = changes_at(candidate, *reservation);
       if (reservation->start) why.estimated_start = std::max(now_, *reservation->start);
-      reservations_.push_back(std::move(*reservation));
+      room_.keep(std::move(*reservation));
       why.reason = reason::kMakingRoom;
       why.message = "quota that others leave is kept for it: " + leaving(flavor);
       order_.count(demand.queue, admission_.uncounted(demand, flavor));
@@ -363,17 +247,17 @@ class Scheduling {
   /// Stops gangs whose end gives the quota and the nodes that it needs. Nothing where no choice of them does.
   std::optional<Reservation> reclaim(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
                                      const Labels& flavor) {
-    const auto victims = victims_for(candidate, gang, demand, flavor, true);
+    const auto victims = room_.victims_for(candidate, gang, demand, flavor, true);
     if (victims.empty()) return std::nullopt;
     stop(victims, candidate, demand);
-    return reserve_for(candidate, gang);
+    return room_.reserve_for(candidate, gang);
   }
 
   /// The first of those with enough quota that will have nodes, as far as one can see.
   const Labels& flavor_to_wait_for(const Candidate& candidate, const Admission::Demand& demand) {
-    if (demand.fits.size() == 1 || reservations_.size() >= kReservations) return demand.fits.front();
+    if (demand.fits.size() == 1 || room_.keeps_no_more()) return demand.fits.front();
     const auto found = std::find_if(demand.fits.begin(), demand.fits.end(), [&](const Labels& flavor) {
-      return reserve_for(candidate, gang_of(cluster_, candidate, *candidate.needs, now_, flavor)).has_value();
+      return room_.reserve_for(candidate, gang_of(cluster_, candidate, *candidate.needs, now_, flavor)).has_value();
     });
     return found == demand.fits.end() ? demand.fits.front() : *found;
   }
@@ -387,17 +271,17 @@ class Scheduling {
     for (const auto* reservation : binding) before.push_back(to_text(reservation->job->key));
     std::vector<std::string> makers;
     std::optional<Time> estimated_start, again;
-    if (reservations_.size() < kReservations) {
+    if (!room_.keeps_no_more()) {
       if (auto reservation = reserve_or_preempt(candidate, gang, demand, flavor)) {
         keep_quota(demand, flavor);
         again = changes_at(candidate, *reservation);
         makers = makers_of_room(*reservation);
         if (reservation->start) estimated_start = std::max(now_, *reservation->start);
-        reservations_.push_back(std::move(*reservation));
+        room_.keep(std::move(*reservation));
       }
     }
     if (const auto due = explained_until(candidate, true)) return look_again_at(std::min(*due, again.value_or(Time::max())));
-    const auto without_limits = search(gang, {});
+    const auto without_limits = room_.search(gang, {});
     const auto* none = std::get_if<NoRoom>(&without_limits);
     Wait why{.position = position, .estimated_start = estimated_start, .again = again};
     if (!makers.empty()) {
@@ -423,81 +307,44 @@ class Scheduling {
   /// For a job near the head of the line: who would have to move so that it finds room in what is free. Words, with a space before them.
   std::string what_if_moved(const Gang& gang, bool never) {
     if (never) return "";
-    const auto moves = moves_for(cluster_, topology_, held(), gang);
+    const auto moves = moves_for(cluster_, topology_, room_.held(), gang);
     const std::int32_t level = gang.pack ? topology_.level_of(gang.pack->level) : topology_.num_levels();
     return moves ? " " + to_text(topology_, *moves, level) : "";
   }
 
-  std::vector<Holding>& held() {
-    if (!held_) {
-      held_ = holdings(cluster_, topology_, now_);
-      held_->insert(held_->end(), placed_.begin(), placed_.end());
-      for (auto& holding : *held_) {
-        if (holding.job != nullptr && victims_.contains(holding.job)) mark_as_victim(holding);
-      }
-      std::stable_sort(held_->begin(), held_->end(), ends_before);
-    }
-    return *held_;
-  }
-
-  void mark_as_victim(Holding& holding) const {
-    holding.is_vacating = true;
-    holding.ends = now_ + std::chrono::seconds(holding.job->spec.lifecycle.checkpointGraceSeconds);
-  }
-
-  /// Nothing where there will never be room, as far as one can see.
-  std::optional<Reservation> reserve_for(const Candidate& candidate, const Gang& gang) {
-    if (hopeless_.find(gang, 0) != nullptr) return std::nullopt;
-    auto reservation = reserve(topology_, held(), reservations_, gang, *candidate.job);
-    if (!reservation) hopeless_.add(gang, 0, {});
-    return reservation;
-  }
-
   std::optional<Reservation> reserve_or_preempt(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
                                                 const Labels& flavor) {
-    auto reservation = reserve_for(candidate, gang);
+    auto reservation = room_.reserve_for(candidate, gang);
     if (!reservation || !may_preempt(*candidate.job)) return reservation;
-    const auto victims = victims_for(candidate, gang, demand, flavor, false);
+    const auto victims = room_.victims_for(candidate, gang, demand, flavor, false);
     if (victims.empty()) return reservation;
     Time room_at = now_ + kSoon;
     for (const auto i : victims) {
-      room_at = std::max(room_at, now_ + std::chrono::seconds(held()[i].job->spec.lifecycle.checkpointGraceSeconds));
+      room_at = std::max(room_at, now_ + std::chrono::seconds(room_.held()[i].job->spec.lifecycle.checkpointGraceSeconds));
     }
     if (reservation->start && *reservation->start > now_ && *reservation->start <= room_at) return reservation;
     stop(victims, candidate, demand);
-    return reserve_for(candidate, gang);
-  }
-
-  std::vector<std::size_t> victims_for(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
-                                       const Labels& flavor, bool by_right) {
-    Topology beside = topology_;
-    for (const auto& other : reservations_) {
-      for (const auto& [node, amount] : other.takes) beside.take(node, amount);
-    }
-    QuotaNeed need{.admission = admission_, .demand = demand, .flavor = flavor, .by_right = by_right};
-    return choose_victims(beside, held(), gang, candidate.priority, cluster_.settings, now_, &need);
+    return room_.reserve_for(candidate, gang);
   }
 
   void stop(const std::vector<std::size_t>& victims, const Candidate& candidate, const Admission::Demand& demand) {
     for (const auto i : victims) {
-      Holding& victim = held()[i];
+      Holding& victim = room_.held()[i];
       Review review(cluster_, *victim.job, now_);
       const bool is_lower = victim.priority.value < candidate.priority.value;
       preempt(review, *candidate.job, candidate.priority, victim.priority,
               is_lower ? "" : admission_.queues().queue(demand.queue).name);
       plans_.emplace(victim.job->key, review.plan());
-      victims_.insert(victim.job);
-      mark_as_victim(victim);
-      if (const Charge* charge = admission_.charge(*victim.job)) admission_.remove(*charge);
+      room_.stop(victim);
     }
-    std::stable_sort(held().begin(), held().end(), ends_before);
+    std::stable_sort(room_.held().begin(), room_.held().end(), ends_before);
   }
 
   /// The jobs that vacate and hold quota of that flavor.
   std::string leaving(const Labels& flavor) {
     std::set<std::string> out;
-    for (const auto& holding : held()) {
-      if (holding.job == nullptr || !(victims_.contains(holding.job) || is_vacating(holding.job->status))) continue;
+    for (const auto& holding : room_.held()) {
+      if (!room_.is_leaving(holding)) continue;
       const Charge* charge = admission_.charge(*holding.job);
       if (charge != nullptr && charge->labels == flavor) out.insert(to_text(holding.job->key));
     }
@@ -513,8 +360,8 @@ class Scheduling {
   /// The jobs that are about to leave the nodes that it is to get, at a checkpoint.
   std::vector<std::string> makers_of_room(const Reservation& reservation) {
     std::set<std::string> out;
-    for (const auto& holding : held()) {
-      if (holding.job == nullptr || !(victims_.contains(holding.job) || is_vacating(holding.job->status))) continue;
+    for (const auto& holding : room_.held()) {
+      if (!room_.is_leaving(holding)) continue;
       const bool is_there = std::any_of(holding.pods.begin(), holding.pods.end(),
                                         [&](const auto& pod) { return reservation.takes.contains(pod.first); });
       if (is_there) out.insert(to_text(holding.job->key));
@@ -533,7 +380,7 @@ class Scheduling {
   /// When the next of those that were stopped before may be stopped again.
   Time protection_ends() {
     Time at = Time::max();
-    for (const auto& holding : held()) {
+    for (const auto& holding : room_.held()) {
       const auto until = holding.job == nullptr ? std::nullopt : protected_until(*holding.job, cluster_.settings);
       if (until && *until > now_) at = std::min(at, *until);
     }
@@ -574,10 +421,13 @@ class Scheduling {
     Review review = review_of(cluster_, job, now_);
     auto& status = review.status;
     if (!is_true(status, condition::kPlaced)) {
-      const bool is_resized = candidate.sizes.size() > 1 || job.status.resize;
-      if (candidate.has_others() && is_resized) lower_admission(status, candidate);
+      const std::int32_t before = gang_size(job);
+      if (candidate.has_others()) lower_admission(status, needed_by(candidate));
       status.placement = placement_status(candidate, nodes);
       begin_generation(review);
+      // What it goes on with if the API server would not have the new ones (creation.h).
+      const bool grows = candidate.has_others() && candidate.size > before;
+      if (grows) status.resize = contract::ResizeStatus{.workers = before, .at = contract::to_rfc3339(now_)};
       status.templateHash = template_hash(job.spec, cluster_.settings);
       status.workers.desired = job.spec.workers.count;
       if (!status.startTime) status.startTime = contract::to_rfc3339(now_);
@@ -587,7 +437,7 @@ class Scheduling {
         status.queue->startDelaySeconds = std::chrono::round<std::chrono::seconds>(now_ - first).count();
       }
       status.dryRun.reset();
-      if (!demand.is_charged && !nodes.empty()) admit(review, demand, flavor);
+      if (!demand.is_charged && !nodes.empty()) admit(review, admission_.queues(), demand, flavor);
       review.set(condition::kPlaced, true, nodes.empty() ? reason::kGangPlaced : reason::kCreatingWorkers,
                  placed_message(job.spec, status));
       if (!why_not_all.empty()) review.events.push_back(placed_smaller_event(job, status, why_not_all));
@@ -626,62 +476,14 @@ class Scheduling {
     return review.plan();
   }
 
-  /// A smaller gang gives the rest of its quota back, once the others' pods are gone.
-  static void lower_admission(contract::TrainingJobStatus& status, const Candidate& candidate) {
-    if (!status.admission) return;
-    const Resources needed = times(candidate.needs->requests, candidate.size);
-    for (auto& [resource, amount] : status.admission->resources) {
-      const auto had = parse_quantity(resource, amount.text);
-      if (had && needed[resource] < *had) amount = {quantity_text(resource, needed[resource])};
+  /// What a gang asks for of which some pods stay: a smaller one gives the rest of its quota back, once the others' pods are gone.
+  static Resources needed_by(const Candidate& candidate) {
+    Resources out = times(candidate.needs->requests, static_cast<std::int64_t>(candidate.missing.size()));
+    const std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
+    for (const auto& worker : candidate.gang.workers) {
+      if (worker.pod != nullptr && !missing.contains(worker.index)) out += worker.pod->requests;
     }
-  }
-
-  /// Gangs that train with fewer workers than were asked for, and find room for more now. Those that wait have had their turn.
-  void resize_those_that_run() {
-    std::int32_t vain = 0;
-    for (const auto& candidate : those_that_may_grow(cluster_, now_)) {
-      const ObjectKey& key = candidate.job->key;
-      if (vain >= kVainGrowths || victims_.contains(candidate.job) || plans_.contains(key)) continue;
-      Plan plan = grow(candidate, vain);
-      if (!plan.is_empty() || plan.look_again) plans_.emplace(key, std::move(plan));
-    }
-  }
-
-  Plan grow(const Candidate& candidate, std::int32_t& vain) {
-    const Job& job = *candidate.job;
-    Review review(cluster_, job, now_);
-    const std::vector<Reservation*> binding = binding_for(job);
-    for (const auto size : candidate.sizes) {
-      const Sized sized(candidate, size);
-      const Tried tried = find_place(*sized, binding);
-      if (!tried.found) continue;
-      const Time at = grows_at(job, cluster_.settings, now_);
-      if (now_ < at) {
-        review.status.resize = contract::ResizeStatus{.workers = size, .at = contract::to_rfc3339(at)};
-        review.look_again(at);
-        return review.plan();
-      }
-      take(*sized, tried.nodes, binding);
-      admission_.start(job, tried.demand, tried.flavor);
-      if (!tried.demand.is_charged) admit(review, tried.demand, tried.flavor);
-      begin_resize(review, size, "there is room for them");
-      return review.plan();
-    }
-    ++vain;
-    review.status.resize.reset();
-    return review.plan();
-  }
-
-  void admit(Review& review, const Admission::Demand& demand, const Labels& flavor) const {
-    review.status.admission.reset();
-    if (!demand.takes_quota()) return;
-    const std::string& queue = admission_.queues().queue(demand.queue).name;
-    contract::AdmissionStatus admission{.queue = queue, .nodeLabels = flavor, .resources = {}};
-    for (const auto& [resource, amount] : demand.amounts.entries()) {
-      if (amount > 0) admission.resources[resource] = {quantity_text(resource, amount)};
-    }
-    review.status.admission = std::move(admission);
-    review.set(condition::kAdmitted, true, "Admitted", "by TrainingQueue " + queue + ", on " + to_text(flavor));
+    return out;
   }
 
   contract::PlacementStatus placement_status(const Candidate& candidate, const std::vector<std::string>& added) const {
@@ -751,17 +553,12 @@ class Scheduling {
   const Cluster& cluster_;
   const Time now_;
   const std::vector<Candidate> line_;
-  Topology topology_;
-  Admission admission_;
+  Room room_;
+  const Topology& topology_ = room_.topology();
+  Admission& admission_ = room_.admission();
   FairOrder order_;
-  FailedSearches failed_;                                                       // for room now
-  FailedSearches hopeless_;                                                     // for room when all gangs are gone
-  std::vector<Reservation> reservations_;                                       // in the order of the line
-  std::optional<std::vector<Holding>> held_;                                    // once somebody finds no room
   std::optional<std::vector<std::int64_t>> errors_;                             // of estimates, sorted, in seconds
-  std::vector<Holding> placed_;                                                 // in this look
   std::set<std::tuple<Admission::Index, Labels, std::int32_t>> vain_reclaims_;  // in this look, by queue, flavor and priority
-  std::set<const Job*> victims_;                                                // in this look
   std::map<ObjectKey, Plan> plans_;
 };
 

@@ -186,6 +186,7 @@ void fields(auto& visit, Is<Settings> auto& it) {
   visit("silenceTold", it.silence_told);
   visit("preemptedMinRun", it.preempted_min_run);
   visit("growAfter", it.grow_after);
+  visit("sizeRetry", it.size_retry);
   visit("rejectingNodeAvoided", it.rejecting_node_avoided);
   visit("unhealthyConditions", it.unhealthy_conditions);
   visit("maintenanceTaints", it.maintenance_taints);

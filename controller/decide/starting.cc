@@ -165,7 +165,9 @@ void tell_how_it_runs(Review& review) {
   const auto& workers = review.gang.workers;
   copy_progress(review);
   count_nodes(review);
-  review.set(condition::kPlaced, true, reason::kGangPlaced, placed_message(review.job.spec, review.status));
+  // Why the gang has not as many as were asked for, schedule() knows.
+  const std::string placed = placed_message(review.job.spec, review.status);
+  if (!tells_why_not_more(review.status, placed)) review.set(condition::kPlaced, true, reason::kGangPlaced, placed);
   review.status.workers = {
       .desired = review.job.spec.workers.count,
       .ready = static_cast<std::int32_t>(std::count_if(workers.begin(), workers.end(), [](const Worker& w) { return w.ready; }))};

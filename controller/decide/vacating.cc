@@ -12,11 +12,6 @@ namespace {
 /// Whether a checkpoint can be asked for. Programs of the engine Custom write theirs by themselves, at SIGTERM if they like.
 bool has_checkpoints(const Review& review) { return review.job.spec.engine == contract::Engine::kTrainyard; }
 
-/// Its ranks still train, or write their last checkpoint.
-bool is_training(const Worker& worker) {
-  return worker.said != nullptr && (worker.state == WorkerState::kUp || worker.state == WorkerState::kLeaving);
-}
-
 bool has_live_pods(const Review& review) {
   const auto pods = review.cluster.pods_of(review.job);
   return std::any_of(pods.begin(), pods.end(), [](const Pod* pod) { return is_live(*pod); });
@@ -97,17 +92,8 @@ bool all_succeeded(const GangView& gang) {
                      [](const Worker& worker) { return worker.state == WorkerState::kSucceeded; });
 }
 
-/// After the mark is in the status, assignments tell the ranks to stop. True once the pods are gone.
-bool carry_through(Review& review, const char* why) {
-  if (!have_ranks_stopped(review)) return false;
-  remove_all(review, why);
-  return !waits_for_pods(review);
-}
-
-constexpr const char* kSuspendedPods = "the job is suspended";
-
-}  // namespace
-
+/// Of ranks that were told to stop: whether they have, or there is no more use in waiting for them, since one is lost or
+/// lifecycle.checkpointGraceSeconds are over. Those of an agent that was not heard yet get SIGTERM with their pod.
 bool have_ranks_stopped(Review& review) {
   copy_progress(review);
   const auto& workers = review.gang.workers;
@@ -120,6 +106,17 @@ bool have_ranks_stopped(Review& review) {
   review.look_again(patience);
   return false;
 }
+
+/// After the mark is in the status, assignments tell the ranks to stop. True once the pods are gone.
+bool carry_through(Review& review, const char* why) {
+  if (!have_ranks_stopped(review)) return false;
+  remove_all(review, why);
+  return !waits_for_pods(review);
+}
+
+constexpr const char* kSuspendedPods = "the job is suspended";
+
+}  // namespace
 
 bool vacate(Review& review) {
   const std::string stage = reason_of(review.status, condition::kRunning);

@@ -10,8 +10,4 @@ namespace trainyard::decide {
 /// through, even when the user has changed his mind meanwhile, or the job that wanted the nodes is gone: the ranks have been told to stop.
 bool vacate(Review& review);
 
-/// Of ranks that were told to stop: whether they have, or there is no more use in waiting for them, since one is lost or
-/// lifecycle.checkpointGraceSeconds are over.
-bool have_ranks_stopped(Review& review);
-
 }  // namespace trainyard::decide

@@ -278,6 +278,15 @@ std::optional<Time> may_run_until(const Cluster& cluster, const Pod& pod, Time n
 
 bool is_reachable(const Worker& worker) { return worker.agent != nullptr && worker.agent->reachable; }
 
+bool is_training(const Worker& worker) {
+  return worker.said != nullptr && (worker.state == WorkerState::kUp || worker.state == WorkerState::kLeaving);
+}
+
+bool is_unheard(const Worker& worker) {
+  const bool may_run = worker.pod != nullptr && is_live(*worker.pod) && !worker.pod->worker->ip.empty() && !worker.failure;
+  return may_run && worker.said == nullptr && (worker.agent == nullptr || !worker.agent->state);
+}
+
 bool has_refused(const Worker& worker) {
   return worker.state == WorkerState::kUp && worker.said == nullptr && is_reachable(worker) && !worker.agent->error.empty();
 }

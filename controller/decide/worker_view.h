@@ -56,6 +56,10 @@ bool is_node_lost(const Cluster& cluster, const std::string& node, Time now);
 std::optional<Time> may_run_until(const Cluster& cluster, const Pod& pod, Time now);
 /// The agent answers.
 bool is_reachable(const Worker& worker);
+/// Its ranks train, or write their last checkpoint.
+bool is_training(const Worker& worker);
+/// This controller has yet to hear its agent: its ranks may do anything.
+bool is_unheard(const Worker& worker);
 /// The agent answers, and refuses its assignment, or can't be handed it.
 bool has_refused(const Worker& worker);
 /// The worker's failure, or that of another state, for people: "worker 1 (pod default/a-1-3 on node-7)".

@@ -170,13 +170,19 @@ void Performer::assume(const Action& action, const kube::Response& response) {
   } else if (const auto* check = std::get_if<decide::DryRunPod>(&action)) {
     const bool accepted = response.ok() || response.is_already_exists() || is_quota(response);
     const contract::Json& admitted = response.ok() ? response.body : check->body;
-    cache_.put_template_check(check->job, check->job_uid, check->template_hash,
-                              {.accepted = accepted,
-                               .over_quota = is_quota(response),
-                               .message = accepted ? "" : response.message,
-                               .needs = decide::read_pod_needs(decide::member(admitted, "spec")),
-                               .beyond_direct = decide::beyond_direct(decide::member(admitted, "spec")),
-                               .at = now});
+    decide::TemplateCheck found{.accepted = accepted,
+                                .over_quota = is_quota(response),
+                                .message = accepted ? "" : response.message,
+                                .needs = decide::read_pod_needs(decide::member(admitted, "spec")),
+                                .beyond_direct = decide::beyond_direct(decide::member(admitted, "spec")),
+                                .at = now};
+    // What admission adds, an answer tells no more once a quota is used up.
+    const auto* known = cache_.cluster().template_check(check->job_uid, check->template_hash);
+    if (found.over_quota && known != nullptr && known->accepted) {
+      found.needs = known->needs;
+      found.beyond_direct = known->beyond_direct;
+    }
+    cache_.put_template_check(check->job, check->job_uid, check->template_hash, std::move(found));
   } else if (std::holds_alternative<decide::WriteQueueStatus>(action)) {
     cache_.assume_queue_status(response.body, now);
   } else if (const auto* job = std::get_if<decide::DeleteJob>(&action)) {

@@ -74,7 +74,9 @@ void check_workers(const Workers& workers, Values& is) {
   const std::string at = "spec.workers.";
   is.within(at + "count", workers.count, 1, 20000);
   if (workers.minCount) is.within(at + "minCount", *workers.minCount, 1, 20000);
-  is.unsupported(workers.minCount && *workers.minCount != workers.count, at + "minCount", "minCount other than count");
+  is.expect(!workers.minCount || *workers.minCount <= workers.count, at + "minCount",
+            "is " + std::to_string(workers.minCount.value_or(0)) + ", and exceeds count, " + std::to_string(workers.count) +
+                "; lower it, or leave it out");
   is.within(at + "spares", workers.spares, 0, 1000);
   is.unsupported(workers.spares > 0, at + "spares", "spares above 0");
   is.within(at + "gpusPerWorker", workers.gpusPerWorker, 0, 64);

@@ -41,5 +41,38 @@ TEST_F(Story, AJobThatIsScaledWhileItTrainsGoesOnFromItsCheckpoint) {
   EXPECT_EQ(world.status("a").restarts + world.status("a").uncountedRestarts, 0);
 }
 
+TEST_F(Story, ALeaderThatTakesOverInTheMiddleOfAResizeWaitsForTheCheckpoint) {
+  begin({.name = "a", .workers = 4, .steps = 400, .checkpoint_every = 1'000});
+  const std::int64_t before = world.workers.truth(world.uid("a")).step;
+  bool killed = false;
+  world.api.on_change(test::kJobs, [this, &killed](const auto&) {
+    if (killed || condition("a", "Running").reason != "Resizing") return;
+    killed = true;
+    world.time.after(milliseconds(0), [this] {
+      world.kill_controller(0);
+      world.start_controller(0);
+    });
+  });
+  world.api.edit(test::kJobs, job_key("a"), [](Json& job) { job["spec"]["workers"]["count"] = 2; });
+  EXPECT_TRUE(world.time.run_until([this] { return size_of(world, "a") == 2; }, seconds(60))) << describe(world, "a");
+  EXPECT_TRUE(killed);
+  EXPECT_GE(world.workers.truth(world.uid("a")).checkpoint, before) << "no step is done twice";
+  expect_phase("a", Phase::kSucceeded, seconds(600));
+  EXPECT_EQ(world.status("a").restarts + world.status("a").uncountedRestarts, 0);
+}
+
+TEST_F(Story, AJobThatIsScaledUpBeyondAResourceQuotaTrainsOnAsItWas) {
+  begin({.name = "a", .workers = 2, .steps = 600, .checkpoint_every = 1'000});
+  world.api.refuse_pod = [this](const Json&) {
+    return world.live_pods("a") < 4 ? std::nullopt : std::optional<std::string>("exceeded quota: pods");
+  };
+  world.api.edit(test::kJobs, job_key("a"), [](Json& job) { job["spec"]["workers"]["count"] = 6; });
+  EXPECT_TRUE(world.time.run_until([this] { return size_of(world, "a") == 6; }, seconds(10))) << describe(world, "a");
+  EXPECT_TRUE(world.time.run_until([this] { return size_of(world, "a") == 2 && world.live_pods("a") == 2; }, seconds(120)))
+      << describe(world, "a");
+  expect_phase("a", Phase::kSucceeded, seconds(1'200));
+  EXPECT_EQ(world.workers.truth(world.uid("a")).generations_run, 2);
+}
+
 }  // namespace
 }  // namespace trainyard::simulate

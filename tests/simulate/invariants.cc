@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "controller/cache/decode.h"
+#include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
+#include "crds/contract/validate.h"
 
 namespace trainyard::simulate {
 namespace {
@@ -14,6 +16,11 @@ constexpr seconds kPartialInterval{5};
 
 bool ended(const contract::TrainingJobStatus& status) {
   return status.phase == Phase::kSucceeded || status.phase == Phase::kFailed;
+}
+
+bool may_have(const contract::TrainingJobSpec& spec, std::int32_t workers) {
+  if (workers > spec.workers.count || workers < spec.workers.minCount.value_or(spec.workers.count)) return false;
+  return contract::validate(decide::at_size(spec, workers)).empty();
 }
 
 }  // namespace
@@ -47,11 +54,9 @@ void Invariants::job_changed(const test::FakeKubeApi::Change& change) {
   Seen after{.spec = job->spec, .status = job->status};
   const auto before = jobs_.find(job->uid);
   after.highest_priority = after.lowest_priority = priority_of(job->spec);
-  after.most_workers = job->spec.workers.count;
-  after.least_workers = job->spec.workers.minCount.value_or(job->spec.workers.count);
+  check_size(before == jobs_.end() ? nullptr : &before->second, after);
+  check_admission(after);
   if (before != jobs_.end()) {
-    after.most_workers = std::max(after.most_workers, before->second.most_workers);
-    after.least_workers = std::min(after.least_workers, before->second.least_workers);
     after.highest_priority = std::max(after.highest_priority, before->second.highest_priority);
     after.lowest_priority = std::min(after.lowest_priority, before->second.lowest_priority);
     after.partial_since = before->second.partial_since;
@@ -66,18 +71,35 @@ int Invariants::priority_of(const contract::TrainingJobSpec& spec) const {
   return found == nullptr ? 0 : found->at("value").get<int>();
 }
 
-/// A gang begins with no more workers than were asked for, and no fewer than that or than minCount, but where it only goes on as it was.
-void Invariants::check_size(const Seen& before, const Seen& after) {
-  if (after.status.generation == before.status.generation || !after.status.placement) return;
-  const int size = decide::gang_size(after.spec, after.status);
-  if (size > after.most_workers || size < after.least_workers) fail("a gang of " + std::to_string(size) + " workers");
+/// A gang gets no other number of workers than its spec, as it is at that write, allows; or the one that it had before it grew.
+void Invariants::check_size(const Seen* before, const Seen& after) {
+  if (!after.status.placement) return;
+  const auto size = after.status.placement->workers.value_or(0);
+  const auto had = before != nullptr && before->status.placement ? before->status.placement->workers : std::nullopt;
+  if (had == size) return;
+  const auto& resize = before == nullptr ? std::nullopt : before->status.resize;
+  if (had && size < *had && resize && resize->workers == size) return;
+  if (!may_have(after.spec, size)) fail("a gang of " + std::to_string(size) + " workers");
+}
+
+/// A gang that has its place holds quota for its workers, for no more and no fewer; one that is to grow for those that come as well.
+void Invariants::check_admission(const Seen& after) {
+  const auto& status = after.status;
+  if (!status.admission || !status.placement || !decide::is_true(status, decide::condition::kPlaced) || ended(status)) return;
+  const auto held = status.admission->resources.find("cpu");  // each worker asks for one
+  if (held == status.admission->resources.end() || admission_changes) return;
+  const int size = decide::gang_size(after.spec, status);
+  const bool is_resizing = decide::reason_of(status, decide::condition::kRunning) == decide::reason::kResizing && status.resize;
+  const int most = is_resizing ? std::max(size, status.resize->workers) : size;
+  const int cpus = std::stoi(held->second.text);
+  if (cpus != size && cpus != most)
+    fail("a gang of " + std::to_string(size) + " workers holds quota for " + std::to_string(cpus));
 }
 
 void Invariants::compare(const std::string& uid, const Seen& before, Seen& after) {
   const auto& was = before.status;
   const auto& is = after.status;
   const auto& truth = world_.workers.truth(uid);
-  check_size(before, after);
   if (is.generation < was.generation) fail("the generation went back");
   if (is.restarts < was.restarts) fail("restarts went back");
   if (is.uncountedRestarts < was.uncountedRestarts) fail("uncounted restarts went back");

@@ -35,12 +35,12 @@ class Invariants {
     contract::TrainingJobSpec spec;
     contract::TrainingJobStatus status;
     milliseconds partial_since{-1};
-    int most_workers = 0, least_workers = 0;  // that its gang may have, by all that was ever asked for
-    int highest_priority = 0;                 // of its class, of all that it ever had
+    int highest_priority = 0;  // of its class, of all that it ever had
     int lowest_priority = 0;
     std::int64_t rewound = 1;  // one, and how often the step that the status told of went back
   };
-  void check_size(const Seen& before, const Seen& after);
+  void check_size(const Seen* before, const Seen& after);
+  void check_admission(const Seen& after);
   void job_changed(const test::FakeKubeApi::Change& change);
   int priority_of(const contract::TrainingJobSpec& spec) const;
   void compare(const std::string& uid, const Seen& before, Seen& after);

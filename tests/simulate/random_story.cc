@@ -88,6 +88,7 @@ void RandomStory::set_up() {
   for (int i = random(1, 4); i > 0; --i) add_job();
   world_.settings.status_interval = seconds(random(2, 20));
   world_.settings.grow_after = seconds(random(1, 40));
+  world_.settings.size_retry = seconds(random(1, 400));
   watch_delay_ = {milliseconds(1), milliseconds(world_.time.one_in(3) ? random(20, 2'000) : 20)};
   for (int i = random(1, 3); i > 0; --i) {
     world_.start_controller(i - 1);
@@ -186,6 +187,7 @@ void RandomStory::next_fault() {
                                       {"reject pods", &RandomStory::reject_pods},
                                       {"hide an agent", &RandomStory::hide_agent},
                                       {"refuse some pods", &RandomStory::refuse_pods},
+                                      {"refuse all more pods than there are", &RandomStory::use_up_quota},
                                       {"edit a job", &RandomStory::edit_job},
                                       {"give a job another priority", &RandomStory::edit_priority},
                                       {"scale a job", &RandomStory::scale_job},
@@ -312,6 +314,22 @@ void RandomStory::refuse_pods() {
   world_.time.after(milliseconds(random(500, 90'000)), [this] { world_.api.refuse_pod = nullptr; });
 }
 
+/// As a ResourceQuota does.
+void RandomStory::use_up_quota() {
+  const auto num_pods = [this] {
+    int count = 0;
+    for (const auto& object : world_.api.list(test::kPodsPath)) {
+      const auto pod = cache::decode_pod(*object);
+      count += pod->worker && !pod->is_finished();
+    }
+    return count;
+  };
+  world_.api.refuse_pod = [num_pods, most = num_pods() + random(0, 1)](const Json&) {
+    return num_pods() < most ? std::nullopt : std::optional<std::string>("exceeded quota: pods");
+  };
+  world_.time.after(milliseconds(random(500, 150'000)), [this] { world_.api.refuse_pod = nullptr; });
+}
+
 void RandomStory::edit_job() {
   const int number = random(1, 20);
   const char* field = world_.time.one_in(2) ? "keep" : "everySteps";
@@ -326,16 +344,20 @@ void RandomStory::edit_priority() {
                   [&](Json& job) { job["spec"]["priorityClassName"] = is_high ? "high" : "middle"; });
 }
 
-/// As `kubectl scale` does, to what the cluster could hold.
+/// As `kubectl scale` does, to what the cluster could hold; now and then with another minCount.
 void RandomStory::scale_job() {
   JobShape& shape = jobs_[static_cast<std::size_t>(random(0, static_cast<int>(jobs_.size()) - 1))];
   JobShape scaled = shape;
-  scaled.workers = random(std::max(1, shape.least), 3);
+  if (world_.time.one_in(3)) scaled.least = random(1, 2);
+  scaled.workers = random(std::max(1, scaled.least), 3);
   const int least = std::exchange(scaled.least, 0);
   if (!fits(scaled) || world_.api.get(test::kJobs, job_key(shape.name)) == nullptr) return;
   scaled.least = least;
   shape = scaled;
-  world_.api.edit(test::kJobs, job_key(shape.name), [&](Json& job) { job["spec"]["workers"]["count"] = shape.workers; });
+  world_.api.edit(test::kJobs, job_key(shape.name), [&](Json& job) {
+    job["spec"]["workers"]["count"] = shape.workers;
+    if (shape.least > 0) job["spec"]["workers"]["minCount"] = shape.least;
+  });
 }
 
 void RandomStory::break_gpu() {

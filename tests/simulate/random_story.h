@@ -57,6 +57,7 @@ class RandomStory {
   void reject_pods();
   void hide_agent();
   void refuse_pods();
+  void use_up_quota();
   void edit_job();
   void edit_priority();
   void scale_job();

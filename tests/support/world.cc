@@ -87,6 +87,16 @@ void World::succeed_controller() {
   cluster = std::move(known);
 }
 
+bool World::is_quota_used_up() const {
+  const auto counts = [](const auto& item) { return !item.second.is_finished(); };
+  return pod_quota && std::count_if(cluster.pods().begin(), cluster.pods().end(), counts) >= *pod_quota;
+}
+
+std::optional<std::string> World::why_refused(const decide::CreatePod& create) const {
+  if (cluster.pod(create.key) == nullptr && is_quota_used_up()) return "exceeded quota: pods";
+  return refuse_pod ? refuse_pod(create) : std::nullopt;
+}
+
 bool World::carry_out(const decide::Plan& plan) {
   for (const auto& phase : plan.phases) {
     for (const auto& action : phase) {
@@ -100,7 +110,7 @@ bool World::carry_out(const decide::Plan& plan) {
         cluster.put(std::move(next));
         ++status_writes;
       } else if (const auto* create = std::get_if<decide::CreatePod>(&action)) {
-        if (const auto why = refuse_pod ? refuse_pod(*create) : std::nullopt) {
+        if (const auto why = why_refused(*create)) {
           const decide::Job& owner = *cluster.job({create->key.ns, pod_from(create->body, "", at(now)).worker->job});
           cluster.put_refusal(
               owner.uid, {.generation = owner.status.generation, .request = "create pod " + create->key.name, .message = *why});
@@ -124,6 +134,7 @@ bool World::carry_out(const decide::Plan& plan) {
         if (admit_pod) admit_pod(pod);
         cluster.put_template_check(dry_run->job_uid, dry_run->template_hash,
                                    {.accepted = templates_are_accepted,
+                                    .over_quota = is_quota_used_up(),
                                     .message = templates_are_accepted ? "" : template_refusal,
                                     .needs = decide::read_pod_needs(pod.at("spec")),
                                     .beyond_direct = decide::beyond_direct(pod.at("spec")),

@@ -28,6 +28,8 @@ class World {
   std::function<void(contract::Json&)> admit_pod;  // what admission makes of a pod, dry or not
   /// What the API server says to pods that it will not have; they are tried again when time has passed.
   std::function<std::optional<std::string>(const decide::CreatePod&)> refuse_pod;
+  /// A ResourceQuota: so many pods may be there that are not finished. Pods beyond it are refused as above.
+  std::optional<int> pod_quota;
   std::string template_refusal = "pods \"a-0-1\" is forbidden: no such thing";
 
   void add(decide::Job job);
@@ -74,6 +76,8 @@ class World {
 
  private:
   bool carry_out(const decide::Plan& plan);
+  bool is_quota_used_up() const;
+  std::optional<std::string> why_refused(const decide::CreatePod& create) const;
   void run_kubelets();
   void run_agents();
 

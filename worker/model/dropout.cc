@@ -21,7 +21,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 template <class T>
-void drop_rows(const T* x, T* out, std::int64_t rows, std::int64_t width, const DropoutNumbers& numbers, const DropoutPlace& place) {
+void drop_rows(const T* x, T* out, std::int64_t rows, std::int64_t width, const DropoutNumbers& numbers,
+               const DropoutPlace& place) {
   constexpr std::int64_t kRowsAThread = 16;
   at::parallel_for(0, rows, kRowsAThread, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/next_generation.h"
 #include "crds/contract/layout.h"
 #include "crds/contract/validate.h"
 #include "tests/controller/decide/a_world.h"
@@ -121,7 +122,8 @@ TEST(AnElasticJob, IsPlacedSmallerRatherThanThatItWaits) {
   EXPECT_EQ(world.taken(0).worldSize, 32);
   EXPECT_EQ(world.taken(3).spec.workers.count, 4);
   EXPECT_EQ(world.status().workers, (contract::WorkersStatus{.desired = 8, .ready = 4}));
-  EXPECT_EQ(world.condition("Placed").message, "4 of 8 workers on 4 nodes");
+  EXPECT_EQ(world.condition("Placed").message,
+            "4 of 8 workers on 4 nodes, since there is room for 1 of the 4 that are missing of 8 workers now");
   ASSERT_TRUE(world.has_event("PlacedSmaller"));
   for (const auto& event : world.events) {
     if (event.reason == "PlacedSmaller") {
@@ -356,7 +358,8 @@ TEST(AJobThatIsScaledUp, TrainsOnUntilThereIsRoom) {
   EXPECT_EQ(world.status().phase, Phase::kRunning);
   EXPECT_EQ(world.status().generation, 1);
   EXPECT_EQ(world.status().workers.desired, 4);
-  EXPECT_EQ(world.condition("Placed").message, "2 of 4 workers on 2 nodes");
+  EXPECT_EQ(world.condition("Placed").message,
+            "2 of 4 workers on 2 nodes, since there is room for 1 of the 2 that are missing of 4 workers now");
   add_node(world, "node-3");
   EXPECT_EQ(size_of(world), 4);
 }
@@ -438,6 +441,414 @@ TEST(AnElasticCustomJob, TellsItsProgramsHowManyThereAre) {
   world.exit(1, 9);
   world.pass(60);
   EXPECT_EQ(size_of(world), 4) << "they are all made anew";
+}
+
+// ---- what the API server would not have
+
+TEST(AnElasticJob, RunsWithThePodsThatAResourceQuotaLetsItHave) {
+  World world = world_of(8);
+  world.pod_quota = 5;
+  world.add(elastic_job(8, 2));
+  world.settle();
+  EXPECT_EQ(world.condition("Placed").reason, "CreatingWorkers");
+  world.pass(70);
+  EXPECT_EQ(size_of(world), 4);
+  EXPECT_EQ(world.pods().size(), 4u);
+  EXPECT_EQ(world.taken(3).worldSize, 32);
+  world.train(1);
+  for (int i = 0; i < 5; ++i) world.pass(300);
+  EXPECT_EQ(world.status().generation, 2) << "eight are not tried again for half an hour";
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
+  EXPECT_NE(world.condition("Placed").message.find("there was trouble with 8 workers"), std::string::npos)
+      << world.condition("Placed").message;
+  world.pod_quota.reset();
+  for (int i = 0; i < 4; ++i) world.pass(300);
+  EXPECT_EQ(size_of(world), 8);
+}
+
+TEST(AnElasticJob, DoesNotGrowIntoAResourceQuotaThatIsUsedUp) {
+  World world = a_world_that_trains(4, elastic_job(8, 2));
+  world.pod_quota = 4;
+  for (int i = 4; i < 8; ++i) add_node(world, "node-" + std::to_string(i));
+  for (int i = 0; i < 10; ++i) world.pass(300);
+  EXPECT_EQ(world.status().generation, 1);
+  EXPECT_EQ(world.condition("Placed").message,
+            "4 of 8 workers on 4 nodes, since a ResourceQuota of namespace default has no room for another pod now");
+  world.pod_quota.reset();
+  for (int i = 0; i < 4; ++i) world.pass(300);
+  EXPECT_EQ(size_of(world), 8);
+}
+
+TEST(AJobThatIsScaledUp, GoesOnAsItWasWhereTheNewPodsAreRefused) {
+  World world = a_world_that_trains(8, elastic_job(4, std::nullopt));
+  world.pod_quota = 6;  // a dry run of one pod is accepted
+  const auto kept = world.pod(3).uid;
+  scale(world, 8);
+  EXPECT_EQ(world.condition("Placed").reason, "CreatingWorkers");
+  EXPECT_EQ(world.pods().size(), 6u);
+  world.pass(70);
+  EXPECT_EQ(size_of(world), 4);
+  EXPECT_EQ(world.pods().size(), 4u);
+  EXPECT_EQ(world.pod(3).uid, kept);
+  EXPECT_EQ(world.status().restarts + world.status().uncountedRestarts, 0);
+  world.train(9);
+  for (int i = 0; i < 5; ++i) world.pass(300);
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
+  EXPECT_EQ(world.status().generation, 3);
+  world.pod_quota.reset();
+  for (int i = 0; i < 4; ++i) world.pass(300);
+  EXPECT_EQ(size_of(world), 8);
+}
+
+TEST(AnElasticCustomJob, IsMadeAnewSmallerWhereItsPodsAreRefused) {
+  World world = world_of(4);
+  Job job = test::make_custom_job("a", 4, 8);
+  job.spec.workers.minCount = 2;
+  world.pod_quota = 3;
+  world.add(job);
+  world.settle();
+  world.pass(70);
+  world.pass(130);
+  EXPECT_EQ(size_of(world), 3);
+  EXPECT_EQ(world.pods().size(), 3u);
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
+}
+
+// ---- statuses of an older controller
+
+/// A gang of four whose status does not say how many it has.
+World a_world_of_before() {
+  World world = a_world_that_trains(4, elastic_job(4, std::nullopt));
+  Job old = world.job();
+  old.status.placement->workers.reset();
+  old.status.placement->wanted.reset();
+  old.status.specHash = "of a spec with parallelism.data";
+  world.cluster.put(std::move(old));
+  return world;
+}
+
+TEST(AJobOfBefore, KeepsItsSizeWhenItIsScaledDownUntilItsCheckpointIsWritten) {
+  World world = a_world_of_before();
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.workers.count = 2; });
+  while (world.condition("Running").reason != "Resizing") ASSERT_TRUE(world.decide_once());
+  EXPECT_EQ(size_of(world), 4);
+  EXPECT_EQ(world.pods().size(), 4u);
+  EXPECT_TRUE(world.deleted_pods.empty());
+  world.settle();
+  EXPECT_EQ(size_of(world), 2);
+  EXPECT_EQ(world.status().uncountedRestarts, 0);
+}
+
+TEST(AJobOfBefore, TrainsOnWhenItIsScaledUpAndThereIsNoRoom) {
+  World world = a_world_of_before();
+  scale(world, 8);
+  world.pass(1'000);
+  EXPECT_EQ(size_of(world), 4);
+  EXPECT_EQ(world.status().generation, 1);
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
+}
+
+TEST(AJobOfBefore, IsNotSaidToHaveBeenEdited) {
+  World world = a_world_of_before();
+  world.settle();
+  EXPECT_EQ(world.condition("Accepted").message, "the spec and its template can be run");
+}
+
+// ---- nodes that failed the job
+
+void avoid(Job& job, const std::string& node, double until) {
+  job.status.avoidedNodes.push_back(
+      {.node = node, .reason = "GpuFailed", .failures = 1, .generation = 0, .until = contract::to_rfc3339(test::at(until))});
+}
+
+TEST(AnElasticJob, IsMadeSmallerRatherThanPutOnANodeThatFailedIt) {
+  Job job = elastic_job(4, 2);
+  avoid(job, "node-3", 2'000);
+  World world = a_world_that_trains(4, job);
+  EXPECT_EQ(size_of(world), 2);
+  for (int i = 0; i < 2; ++i) EXPECT_NE(world.pod(i).node, "node-3");
+  for (int i = 0; i < 5; ++i) world.pass(300);
+  EXPECT_EQ(size_of(world), 2) << "nor does it grow onto it";
+  EXPECT_NE(world.condition("Placed").message.find("beside the nodes that failed it"), std::string::npos);
+  for (int i = 0; i < 4; ++i) world.pass(300);
+  EXPECT_EQ(size_of(world), 4) << "it is forgiven";
+}
+
+TEST(AnElasticJob, IsPutOnANodeThatFailedItWhereItFindsNoOther) {
+  Job job = elastic_job(4, 2);
+  for (int i = 1; i < 4; ++i) avoid(job, "node-" + std::to_string(i), 2'000);
+  EXPECT_EQ(size_of(a_world_that_trains(4, job)), 4);
+}
+
+// ---- while its ranks write their checkpoint
+
+/// Scaled from four to two workers; nobody has told the ranks yet.
+World a_world_that_resizes(const Job& job = elastic_job(4, std::nullopt)) {
+  World world = a_world_that_trains(4, job);
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.workers.count = 2; });
+  world.decide_once();
+  EXPECT_EQ(world.condition("Running").reason, "Resizing");
+  return world;
+}
+
+TEST(AResize, IsWaitedForByALeaderThatHasNotHeardTheAgentsYet) {
+  World world = a_world_that_resizes();
+  std::map<std::string, AgentView> agents = world.cluster.agents();
+  for (const auto& [uid, view] : agents) world.cluster.erase_agent(uid);
+  for (int i = 0; i < 5; ++i) world.decide_once();
+  EXPECT_EQ(world.condition("Placed").reason, "Placed") << "they may train on for all that it knows";
+  for (const auto& [uid, view] : agents)
+    world.cluster.put_agent(uid, {.reachable = false, .since = test::at(0), .error = "lost"});
+  for (int i = 0; i < 5; ++i) world.decide_once();
+  EXPECT_EQ(world.condition("Placed").reason, "Placed") << "a poll that failed tells nothing";
+  for (const auto& [uid, view] : agents) world.cluster.put_agent(uid, view);
+  world.decide_once();
+  EXPECT_EQ(world.told(0)->stopAfter, 1);
+  world.settle();
+  EXPECT_EQ(size_of(world), 2);
+}
+
+TEST(AResize, GivesASlowCheckpointTenMinutes) {
+  World world = a_world_that_resizes();
+  world.now += 500;
+  world.decide_once();
+  EXPECT_EQ(world.condition("Placed").reason, "Placed");
+  world.now += 150;
+  world.decide_once();
+  EXPECT_EQ(world.condition("Placed").reason, "Resizing");
+  EXPECT_NE(world.condition("Running").message.find("wrote no checkpoint within 600 s"), std::string::npos);
+}
+
+const contract::Failure kCrash{.exitCode = 70, .reason = "EngineError", .message = "No space left on device"};
+const contract::Failure kEcc{
+    .exitCode = 70, .reason = "EngineError", .message = "CUDA error: uncorrectable ECC error encountered"};
+
+TEST(AResize, DuringWhichARankFailsTellsAndCountsThat) {
+  World world = a_world_that_resizes();
+  world.fail_rank(1, kCrash);
+  world.settle();
+  ASSERT_TRUE(world.status().failure);
+  EXPECT_EQ(world.status().failure->worker, 1);
+  EXPECT_EQ(world.status().restarts + world.status().uncountedRestarts, 1);
+  world.train(7);
+  world.settle();
+  EXPECT_EQ(size_of(world), 2) << "it is scaled down all the same";
+}
+
+TEST(AResize, DuringWhichANodeFailsAvoidsThatNode) {
+  World world = a_world_that_resizes();
+  const std::string node = world.pod(1).node;
+  world.fail_rank(1, kEcc);
+  world.settle();
+  ASSERT_EQ(world.status().avoidedNodes.size(), 1u);
+  EXPECT_EQ(world.status().avoidedNodes.front().node, node);
+  EXPECT_NE(world.pod(1).node, node);
+}
+
+TEST(AResize, DuringWhichARankFailsObeysTheFailurePolicy) {
+  Job job = elastic_job(4, std::nullopt);
+  job.spec.lifecycle.failurePolicy.rules = {{.action = contract::FailureAction::kFail, .onExitCodes = {70}}};
+  World world = a_world_that_resizes(job);
+  world.fail_rank(1, kCrash);
+  world.settle();
+  EXPECT_EQ(world.status().phase, Phase::kFailed);
+}
+
+TEST(AnElasticJob, ThatFailsAsItGrowsStaysAsItIsForAWhileAndGivesTheQuotaBack) {
+  World world = world_of(2);
+  world.cluster.put(queue_of(32));
+  world.add(elastic_job(4, 2));
+  world.settle();
+  world.train(1);
+  world.settle();
+  add_node(world, "node-2");
+  add_node(world, "node-3");
+  world.now += 320;
+  while (world.condition("Running").reason != "Resizing") ASSERT_TRUE(world.decide_once());
+  EXPECT_EQ(quota_of(world), "32");
+  world.fail_rank(1, kCrash);
+  world.settle();
+  EXPECT_EQ(size_of(world), 2);
+  EXPECT_EQ(quota_of(world), "16");
+  world.train(2);
+  for (int i = 0; i < 5; ++i) world.pass(300);
+  EXPECT_EQ(world.status().generation, 2);
+  for (int i = 0; i < 4; ++i) world.pass(300);
+  EXPECT_EQ(size_of(world), 4);
+}
+
+// ---- quota
+
+TEST(AJobThatIsScaledDown, GivesQuotaBackThoughItWasNotRunning) {
+  World world = world_of(4);
+  world.cluster.put(queue_of(32));
+  world.add(elastic_job(4, std::nullopt));
+  world.settle();
+  world.train(1);
+  world.settle();
+  lose_node(world, world.pod(1).node);
+  ASSERT_EQ(world.condition("Placed").reason, "NoReplacement");
+  scale(world, 2);
+  EXPECT_EQ(size_of(world), 2);
+  EXPECT_EQ(quota_of(world), "16");
+}
+
+// ---- many of them
+
+/// Each of so many jobs of two workers trains with one, on the only node of its kind.
+World a_world_of_many(int number) {
+  test::ClusterBuilder builder = ClusterBuilder{}.racks(1).nodes_per_rack(number).gpus_per_node(8);
+  for (int i = 0; i < number; ++i) {
+    builder.change("node-" + std::to_string(i), [i](Node& node) { node.labels["kind"] = "k" + std::to_string(i); });
+  }
+  World world(builder.build());
+  for (int i = 0; i < number; ++i) {
+    Job job = elastic_job(2, 1, "j" + std::to_string(1'000 + i));
+    job.spec.workers.templ = {{"spec", {{"nodeSelector", {{"kind", "k" + std::to_string(i)}}}}}};
+    world.add(job);
+  }
+  world.settle();
+  for (int i = 0; i < number; ++i) world.train(1, "j" + std::to_string(1'000 + i));
+  world.settle();
+  return world;
+}
+void add_node_of_kind(World& world, int kind) {
+  Node node = *world.cluster.node("node-" + std::to_string(kind));
+  node.name = "node-x";
+  world.cluster.put(node);
+  world.settle();
+}
+
+TEST(ElasticJobs, ThatFindNoRoomHideNoneThatDoes) {
+  World world = a_world_of_many(30);
+  add_node_of_kind(world, 29);
+  world.pass(320);
+  world.pass(5);
+  EXPECT_EQ(size_of(world, "j1029"), 2);
+}
+
+TEST(ElasticJobs, OfMoreKindsThanALookCanSearchForHaveTheirTurns) {
+  World world = a_world_of_many(120);
+  add_node_of_kind(world, 119);
+  for (int i = 0; i < 60 && size_of(world, "j1119") == 1; ++i) world.pass(100);
+  EXPECT_EQ(size_of(world, "j1119"), 2);
+}
+
+// ---- what is told
+
+TEST(AJobThatIsScaled, WithoutCheckpointsSaysWhenThatTakesEffect) {
+  Job job = elastic_job(4, std::nullopt);
+  job.spec.checkpoint.reset();
+  World world = a_world_that_trains(4, job);
+  scale(world, 2);
+  EXPECT_EQ(
+      world.condition("Accepted").message,
+      "workers.count was changed to 2, and the gang has 4; it can't be given others at a checkpoint, since spec.checkpoint is "
+      "left out: the change takes effect when the job is suspended and resumed, or its workers are placed anew after a "
+      "failure");
+  scale(world, 4);
+  EXPECT_EQ(world.condition("Accepted").message, "the spec and its template can be run");
+}
+
+TEST(ACustomJobThatIsScaled, SaysWhenThatTakesEffect) {
+  World world = world_of(4);
+  world.add(test::make_custom_job("a", 2, 8));
+  world.settle();
+  scale(world, 4);
+  EXPECT_EQ(size_of(world), 2);
+  EXPECT_NE(world.condition("Accepted").message.find("workers.count was changed to 4, and the gang has 2"), std::string::npos)
+      << world.condition("Accepted").message;
+}
+
+TEST(AJobThatIsScaledUp, SaysThatItsQuotaHasNoRoom) {
+  World world = world_of(4);
+  world.cluster.put(queue_of(16));
+  world.add(elastic_job(2, std::nullopt));
+  world.settle();
+  world.train(1);
+  world.settle();
+  scale(world, 4);
+  EXPECT_EQ(world.condition("Placed").message,
+            "2 of 4 workers on 2 nodes, since its queue's quota has no room for 4 workers now");
+}
+
+TEST(AnElasticJob, TellsThatItIsToGrowAndThatItIsNotAtOnce) {
+  World world = a_world_that_trains(2, elastic_job(4, 2));
+  add_node(world, "node-2");
+  add_node(world, "node-3");
+  ASSERT_TRUE(world.status().resize);
+  EXPECT_EQ(world.status().resize->at, contract::to_rfc3339(test::at(300)));
+  world.pass(200);
+  world.change_node("node-3", [](Node& node) { node.unschedulable = true; });
+  world.pass(1);
+  EXPECT_FALSE(world.status().resize) << "its room was gone for a second";
+  world.change_node("node-3", [](Node& node) { node.unschedulable = false; });
+  world.pass(1);
+  ASSERT_TRUE(world.status().resize);
+  EXPECT_EQ(world.status().resize->at, contract::to_rfc3339(test::at(502)));
+}
+
+// ---- what a job was accepted for is gone
+
+TEST(AJobThatIsScaledDown, IsNotStoppedWhereItWouldNotBePlacedAgain) {
+  Job job = elastic_job(4, std::nullopt);
+  job.spec.priorityClassName = "high";
+  World world = world_of(4);
+  world.cluster.put(PriorityClass{.name = "high", .value = 1'000});
+  world.add(job);
+  world.settle();
+  world.train(1);
+  world.settle();
+  world.cluster.erase_priority_class("high");
+  scale(world, 2);
+  world.pass(1'000);
+  EXPECT_EQ(size_of(world), 4);
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
+  EXPECT_NE(world.condition("Accepted").message.find("names no PriorityClass of the cluster: high"), std::string::npos)
+      << world.condition("Accepted").message;
+  world.cluster.put(PriorityClass{.name = "high", .value = 1'000});
+  world.settle();
+  EXPECT_EQ(size_of(world), 2);
+}
+
+TEST(AnElasticJob, DoesNotGrowWhereItsClaimIsGone) {
+  Job job = elastic_job(4, 2);
+  job.spec.workers.templ =
+      Json::parse(R"({"spec": {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "corpus"}}]}})");
+  World world = world_of(2);
+  world.cluster.put(Volume{.name = "volume"});
+  world.cluster.put(Claim{.key = {"default", "corpus"}, .phase = "Bound", .volume = "volume"});
+  world.add(job);
+  world.settle();
+  world.train(1);
+  world.cluster.erase_claim({"default", "corpus"});
+  add_node(world, "node-2");
+  add_node(world, "node-3");
+  for (int i = 0; i < 4; ++i) world.pass(300);
+  EXPECT_EQ(size_of(world), 2);
+  EXPECT_EQ(world.status().generation, 1);
+  EXPECT_NE(world.condition("Placed").message.find("default/corpus"), std::string::npos) << world.condition("Placed").message;
+}
+
+TEST(AnElasticJob, GrowsUnderALeaderThatHasYetToAskTheApiServer) {
+  World world = a_world_that_trains(2, elastic_job(4, 2));
+  world.succeed_controller();
+  world.settle();
+  add_node(world, "node-2");
+  add_node(world, "node-3");
+  world.pass(320);
+  EXPECT_EQ(size_of(world), 4);
+}
+
+TEST(TheNextGeneration, AvoidsTheNamesOfAllWorkersOfALargerGang) {
+  World world = a_world_that_trains(4, elastic_job(4, std::nullopt));
+  Job scaled = world.job();
+  scaled.spec.workers.count = 2;
+  Pod left = world.pod(3);
+  left.key.name = "a-3-2";
+  left.uid = "left";
+  world.cluster.put(left);
+  EXPECT_EQ(next_generation(world.cluster, scaled), 3);
 }
 
 }  // namespace

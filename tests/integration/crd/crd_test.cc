@@ -304,7 +304,7 @@ TEST_F(Crd, TakesAnEmptyStatusAndNotAnUnknownPhase) {
   EXPECT_EQ(patch({{"phase", "Walking"}}), 422);
 }
 
-TEST_F(Crd, IsScaledByKubectlWhileItIsSuspended) {
+TEST_F(Crd, IsScaledByKubectl) {
   Json job = load_base();
   job["metadata"]["name"] = "scaled";
   ASSERT_EQ(server_->ask({"POST", kJobs, job}).status, 201);
@@ -315,11 +315,6 @@ TEST_F(Crd, IsScaledByKubectlWhileItIsSuspended) {
   EXPECT_EQ(scale.at("spec").at("replicas"), 2);
   EXPECT_EQ(scale.at("status").at("replicas"), full_status().workers.ready);
   EXPECT_EQ(scale.at("status").at("selector"), full_status().selector);
-  const Finished running = server_->kubectl("scale tj scaled --replicas 4");
-  EXPECT_EQ(running.exit_code, 1);
-  EXPECT_NE(running.output.find("spec.workers.count: Forbidden: may not change while spec.suspend is false"), std::string::npos)
-      << running.output;
-  ASSERT_EQ(server_->kubectl("patch tj scaled --type merge -p '{\"spec\":{\"suspend\":true}}'").exit_code, 0);
   const Finished scaled = server_->kubectl("scale tj scaled --replicas 4");
   EXPECT_EQ(scaled.exit_code, 0) << scaled.output;
   EXPECT_EQ(server_->ask({"GET", kJobs + "/scaled", {}}).body.at("spec").at("workers").at("count"), 4);
@@ -327,6 +322,11 @@ TEST_F(Crd, IsScaledByKubectlWhileItIsSuspended) {
   EXPECT_EQ(uneven.exit_code, 1);
   EXPECT_NE(uneven.output.find("must be a multiple of data x microBatchSize, here 3 x 4 = 12, and is 16"), std::string::npos)
       << uneven.output;
+  ASSERT_EQ(server_->kubectl("patch tj scaled --type merge -p '{\"spec\":{\"workers\":{\"minCount\":4}}}'").exit_code, 0);
+  const Finished below = server_->kubectl("scale tj scaled --replicas 2");
+  EXPECT_EQ(below.exit_code, 1);
+  EXPECT_NE(below.output.find("spec.workers.minCount: Invalid value: 4: is 4, and exceeds count, 2"), std::string::npos)
+      << below.output;
   EXPECT_EQ(server_->kubectl("scale tj scaled --replicas 0").exit_code, 1) << "spec.suspend does that";
 }
 

@@ -60,7 +60,7 @@ inline Mesh late_on(Mesh& mesh, at::Device device, std::unique_ptr<HostLink> lin
                .gradients = std::make_unique<LateComm>(mesh.gradients()),
                .activations_around = std::make_unique<LateComm>(mesh.activations(true)),
                .gradients_around = std::make_unique<LateComm>(mesh.gradients(true))},
-              {}, std::move(link));
+              {}, std::make_shared<Timeline>(), std::move(link));
 }
 inline Mesh late(Mesh& mesh) { return late_on(mesh, at::kCPU); }
 

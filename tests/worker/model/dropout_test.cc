@@ -43,20 +43,24 @@ TEST(Dropout, HasAnotherMaskForEachSeedSiteAndToken) {
     return dropout(x, 0.5, other).ne(0).eq(mask).to(at::kDouble).mean().item<double>();
   };
   EXPECT_EQ(shared(place), 1);
-  for (const auto& other : {DropoutPlace{.seed = 2, .site = 2, .first_token = 0}, DropoutPlace{.seed = 1, .site = 3, .first_token = 0},
-                            DropoutPlace{.seed = 1, .site = 2, .first_token = 64},
-                            DropoutPlace{.seed = 1, .site = 2, .first_token = std::int64_t{1} << 32},
-                            DropoutPlace{.seed = (std::uint64_t{1} << 32) + 1, .site = 2, .first_token = 0}}) {
+  for (const auto& other :
+       {DropoutPlace{.seed = 2, .site = 2, .first_token = 0}, DropoutPlace{.seed = 1, .site = 3, .first_token = 0},
+        DropoutPlace{.seed = 1, .site = 2, .first_token = 64},
+        DropoutPlace{.seed = 1, .site = 2, .first_token = std::int64_t{1} << 32},
+        DropoutPlace{.seed = (std::uint64_t{1} << 32) + 1, .site = 2, .first_token = 0}}) {
     EXPECT_NEAR(shared(other), 0.5, 0.05);
   }
 }
 
 TEST(Dropout, OfSomeTokensIsThatOfAllOfThemHoweverTheyAreCutIntoRows) {
   for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) {
-    const at::Tensor x = at::arange(6 * 8 * 10, at::kFloat).sin().view({6, 8, 10}).to(type);  // 10: the last words are not all needed
+    const at::Tensor x =
+        at::arange(6 * 8 * 10, at::kFloat).sin().view({6, 8, 10}).to(type);  // 10: the last words are not all needed
     const at::Tensor whole = dropout(x, 0.3, {.seed = 5, .site = 1, .first_token = 1000});
-    EXPECT_TRUE(at::equal(dropout(x.narrow(0, 2, 3), 0.3, {.seed = 5, .site = 1, .first_token = 1000 + 2 * 8}), whole.narrow(0, 2, 3)));
-    EXPECT_TRUE(at::equal(dropout(x.view({12, 4, 10}), 0.3, {.seed = 5, .site = 1, .first_token = 1000}).view({6, 8, 10}), whole));
+    EXPECT_TRUE(
+        at::equal(dropout(x.narrow(0, 2, 3), 0.3, {.seed = 5, .site = 1, .first_token = 1000 + 2 * 8}), whole.narrow(0, 2, 3)));
+    EXPECT_TRUE(
+        at::equal(dropout(x.view({12, 4, 10}), 0.3, {.seed = 5, .site = 1, .first_token = 1000}).view({6, 8, 10}), whole));
     at::set_num_threads(3);
     EXPECT_TRUE(at::equal(dropout(x, 0.3, {.seed = 5, .site = 1, .first_token = 1000}), whole));
     at::set_num_threads(1);

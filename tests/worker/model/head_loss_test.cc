@@ -25,9 +25,8 @@ TEST(HeadLoss, HasTheGradientOfPyTorchsFunctionsAndTheValueOfTheCrossEntropyAlon
     const at::Tensor x = mixed({6, 8}, 0).requires_grad_(), weight = mixed({10, 8}, 1).requires_grad_();
     const at::Tensor again = x.detach().clone().requires_grad_(), weight_again = weight.detach().clone().requires_grad_();
     const at::Tensor logits = at::linear(again, weight_again);
-    const at::Tensor wanted =
-        at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum, -100, terms.labelSmoothing) +
-        (terms.zLoss > 0 ? logits.logsumexp(1).square().sum() * terms.zLoss : at::zeros({}));
+    const at::Tensor wanted = at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum, -100, terms.labelSmoothing) +
+                              (terms.zLoss > 0 ? logits.logsumexp(1).square().sum() * terms.zLoss : at::zeros({}));
     (wanted / 6).backward();
     const at::Tensor found = head_loss(x, weight, targets, terms);
     (found / 6).backward();

@@ -46,8 +46,8 @@ TEST(LossTermsAndDropout, EqualOneProcessBitForBitInEveryLayoutUnderCanonical) {
     spec.training.precision.compute = compute;
     const auto alone = train(spec, {});
     for (const auto& way : ways()) {
-      SCOPED_TRACE(testing::Message() << contract::name_of(compute) << " dp=" << way.degrees.dp << " pp=" << way.degrees.pp << " ZeRO "
-                                      << way.stage << " " << contract::name_of(way.schedule.name) << " "
+      SCOPED_TRACE(testing::Message() << contract::name_of(compute) << " dp=" << way.degrees.dp << " pp=" << way.degrees.pp
+                                      << " ZeRO " << way.stage << " " << contract::name_of(way.schedule.name) << " "
                                       << contract::name_of(way.recompute));
       auto mine = spec;
       mine.parallelism.zero.stage = way.stage;

@@ -1,0 +1,153 @@
+#include "controller/decide/room.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "controller/decide/conditions.h"
+#include "controller/decide/expected_end.h"
+#include "controller/decide/preemption.h"
+
+namespace trainyard::decide {
+
+std::string why_not(const Candidate& candidate, const Room::Place& place, const std::set<std::string>& avoided) {
+  const std::string all = std::to_string(candidate.size) + " workers";
+  if (place.demand.fits.empty()) return "its queue's quota has no room for " + all + " now";
+  const std::string missing = std::to_string(candidate.missing.size());
+  return "there is room for " + std::to_string(place.fit) + " of the " + missing +
+         (candidate.has_others() ? " that are missing of " + all : " workers") + " now" +
+         (avoided.empty() ? "" : " beside the nodes that failed it");
+}
+
+Gang limited(Gang gang, const std::vector<Reservation*>& binding) {
+  for (const auto* reservation : binding) gang.limits.push_back(&reservation->leaves);
+  return gang;
+}
+
+Gang sparing(Gang gang, const std::set<std::string>& nodes) {
+  gang.avoid.insert(nodes.begin(), nodes.end());
+  return gang;
+}
+
+Room::Room(const Cluster& cluster, const std::vector<Candidate>& line, Time now)
+    : cluster_(cluster), now_(now), topology_(cluster), admission_(cluster, line) {}
+
+Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation*>& binding,
+                       const std::set<std::string>& avoided) {
+  Place out{.demand = admission_.demand(candidate, *candidate.needs)};
+  if (!cluster_.settings.sees_cluster) {  // kube-scheduler chooses
+    out.is_there = !out.demand.fits.empty();
+    if (out.is_there) out.flavor = out.demand.fits.front();
+    out.nodes.assign(candidate.missing.size(), "");
+    return out;
+  }
+  for (const auto* pod : candidate.in_the_way) give_or_take(*pod, true);
+  for (const auto& flavor : out.demand.fits) {
+    const Gang gang = sparing(gang_of(cluster_, candidate, *candidate.needs, now_, flavor), avoided);
+    auto found = candidate.in_the_way.empty() ? search(gang, binding) : place_gang(topology_, limited(gang, binding));
+    if (const auto* none = std::get_if<NoRoom>(&found)) {
+      out.fit = std::max(out.fit, none->fit_now);
+      continue;
+    }
+    out.is_there = true;
+    out.flavor = flavor;
+    out.nodes = std::get<Placement>(std::move(found)).nodes;
+    break;
+  }
+  for (const auto* pod : candidate.in_the_way) give_or_take(*pod, false);
+  return out;
+}
+
+std::variant<Placement, NoRoom> Room::search(const Gang& gang, const std::vector<Reservation*>& binding) {
+  std::uint32_t bits = 0;
+  for (const auto* reservation : binding) bits |= 1u << (reservation - reservations_.data());
+  if (const NoRoom* known = failed_.find(gang, bits)) return *known;
+  auto found = place_gang(topology_, limited(gang, binding));
+  if (const auto* none = std::get_if<NoRoom>(&found)) {
+    failed_.add(gang, bits, *none);
+    ++num_vain_;
+  }
+  return found;
+}
+
+void Room::take(const Candidate& candidate, const std::vector<std::string>& nodes, const std::vector<Reservation*>& binding) {
+  const Resources& requests = candidate.needs->requests;
+  Holding holding{.job = candidate.job,
+                  .ends = expected_end_if_started(*candidate.job, now_),
+                  .priority = candidate.priority,
+                  .is_vacating = true};  // for who comes later in this look: it can't be stopped before it was started
+  for (const auto& name : nodes) {
+    if (name.empty()) continue;
+    const auto node = static_cast<std::size_t>(topology_.find_node(name));
+    topology_.take(node, requests);
+    holding.pods.emplace_back(node, &requests);
+    for (auto* reservation : binding) {
+      if (const auto left = reservation->leaves.find(node); left != reservation->leaves.end()) left->second -= requests;
+    }
+  }
+  placed_.push_back(std::move(holding));
+  held_.reset();
+}
+
+std::vector<Holding>& Room::held() {
+  if (!held_) {
+    held_ = holdings(cluster_, topology_, now_);
+    held_->insert(held_->end(), placed_.begin(), placed_.end());
+    for (auto& holding : *held_) {
+      if (holding.job != nullptr && victims_.contains(holding.job)) mark_as_leaving(holding);
+    }
+    std::stable_sort(held_->begin(), held_->end(), ends_before);
+  }
+  return *held_;
+}
+
+void Room::stop(Holding& victim) {
+  victims_.insert(victim.job);
+  mark_as_leaving(victim);
+  if (const Charge* charge = admission_.charge(*victim.job)) admission_.remove(*charge);
+}
+
+bool Room::is_leaving(const Holding& holding) const {
+  return holding.job != nullptr && (victims_.contains(holding.job) || is_vacating(holding.job->status));
+}
+
+std::vector<std::size_t> Room::victims_for(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
+                                           const Labels& flavor, bool by_right) {
+  Topology beside = topology_;
+  for (const auto& other : reservations_) {
+    for (const auto& [node, amount] : other.takes) beside.take(node, amount);
+  }
+  QuotaNeed need{.admission = admission_, .demand = demand, .flavor = flavor, .by_right = by_right};
+  return choose_victims(beside, held(), gang, candidate.priority, cluster_.settings, now_, &need);
+}
+
+std::optional<Reservation> Room::reserve_for(const Candidate& candidate, const Gang& gang) {
+  if (hopeless_.find(gang, 0) != nullptr) return std::nullopt;
+  auto reservation = reserve(topology_, held(), reservations_, gang, *candidate.job);
+  if (!reservation) hopeless_.add(gang, 0, {});
+  return reservation;
+}
+
+std::vector<Reservation*> Room::binding_for(const Job& job) {
+  std::vector<Reservation*> out;
+  for (auto& reservation : reservations_) {
+    if (binds(reservation, expected_end_if_started(job, now_))) out.push_back(&reservation);
+  }
+  return out;
+}
+
+void Room::give_or_take(const Pod& pod, bool gives) {
+  const auto node = topology_.find_node(pod.node);
+  if (node < 0) return;
+  if (gives) {
+    topology_.give(static_cast<std::size_t>(node), pod.requests);
+  } else {
+    topology_.take(static_cast<std::size_t>(node), pod.requests);
+  }
+}
+
+void Room::mark_as_leaving(Holding& holding) const {
+  holding.is_vacating = true;
+  holding.ends = now_ + std::chrono::seconds(holding.job->spec.lifecycle.checkpointGraceSeconds);
+}
+
+}  // namespace trainyard::decide

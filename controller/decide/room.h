@@ -1,0 +1,85 @@
+#pragma once
+// The room in one look at the line: what is free of nodes and quota, what of it is kept for whom, and what is taken of it in the course of
+// the look. What is free only shrinks.
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "controller/decide/admission.h"
+#include "controller/decide/failed_searches.h"
+#include "controller/decide/line.h"
+#include "controller/decide/reservation.h"
+
+namespace trainyard::decide {
+
+class Room {
+ public:
+  /// `line`: all who wait.
+  Room(const Cluster& cluster, const std::vector<Candidate>& line, Time now);
+
+  /// For a gang of one size.
+  struct Place {
+    Admission::Demand demand{};
+    Labels flavor{};
+    std::vector<std::string> nodes{};  // of the missing workers
+    bool is_there = false;
+    std::int64_t fit = 0;  // where it is not: so many of them would have found one
+  };
+  /// Quota, and nodes for all that are missing, once those have gone that are in the way; none of `avoided`.
+  Place find(const Candidate& candidate, const std::vector<Reservation*>& binding, const std::set<std::string>& avoided);
+  std::variant<Placement, NoRoom> search(const Gang& gang, const std::vector<Reservation*>& binding);
+  /// So many searches were in vain.
+  std::int64_t num_vain() const { return num_vain_; }
+  void take(const Candidate& candidate, const std::vector<std::string>& nodes, const std::vector<Reservation*>& binding);
+
+  const Topology& topology() const { return topology_; }
+  Admission& admission() { return admission_; }
+
+  /// What gangs hold, those that were placed in this look among them.
+  std::vector<Holding>& held();
+  /// The gang is to stop, and will be gone when its checkpoint is written.
+  void stop(Holding& victim);
+  bool is_stopped(const Job& job) const { return victims_.contains(&job); }
+  /// It leaves its nodes, by what was decided before or in this look.
+  bool is_leaving(const Holding& holding) const;
+  /// Whose end would make room (choose_victims() of preemption.h).
+  std::vector<std::size_t> victims_for(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
+                                       const Labels& flavor, bool by_right);
+
+  /// So many at the head of the line have room kept for them. Each costs a search, and more of them leave fewer holes to fill.
+  static constexpr std::size_t kReservations = 4;
+  bool keeps_no_more() const { return reservations_.size() >= kReservations; }
+  /// Nothing where there will never be room, as far as one can see.
+  std::optional<Reservation> reserve_for(const Candidate& candidate, const Gang& gang);
+  void keep(Reservation reservation) { reservations_.push_back(std::move(reservation)); }
+  /// What the job has to leave alone.
+  std::vector<Reservation*> binding_for(const Job& job);
+
+ private:
+  void give_or_take(const Pod& pod, bool gives);
+  void mark_as_leaving(Holding& holding) const;
+
+  const Cluster& cluster_;
+  const Time now_;
+  Topology topology_;
+  Admission admission_;
+  FailedSearches failed_;                     // for room now
+  std::int64_t num_vain_ = 0;                 // such searches
+  FailedSearches hopeless_;                   // for room when all gangs are gone
+  std::vector<Reservation> reservations_;     // in the order of the line
+  std::optional<std::vector<Holding>> held_;  // once somebody finds no room
+  std::vector<Holding> placed_;               // in this look
+  std::set<const Job*> victims_;              // in this look
+};
+
+/// Why there is no place for the gang, sparing those nodes.
+std::string why_not(const Candidate& candidate, const Room::Place& place, const std::set<std::string>& avoided);
+
+Gang limited(Gang gang, const std::vector<Reservation*>& binding);
+Gang sparing(Gang gang, const std::set<std::string>& nodes);
+
+}  // namespace trainyard::decide
