@@ -85,8 +85,9 @@ void Invariants::check_size(const Seen* before, const Seen& after) {
 /// A gang that has its place holds quota for its workers, for no more and no fewer; one that is to grow for those that come as well.
 void Invariants::check_admission(const Seen& after) {
   const auto& status = after.status;
-  if (!status.admission || !status.placement || !decide::is_true(status, decide::condition::kPlaced) || ended(status)) return;
-  const auto held = status.admission->resources.find("cpu");  // each worker asks for one
+  const bool has_place = decide::is_true(status, decide::condition::kPlaced) && status.placement;
+  if (!status.admission || !has_place || ended(status) || decide::is_vacating(status)) return;  // all of it is about to go
+  const auto held = status.admission->resources.find("cpu");                                    // each worker asks for one
   if (held == status.admission->resources.end() || admission_changes) return;
   const int size = decide::gang_size(after.spec, status);
   const bool is_resizing = decide::reason_of(status, decide::condition::kRunning) == decide::reason::kResizing && status.resize;
