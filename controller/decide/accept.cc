@@ -99,6 +99,17 @@ bool check_template(Review& review) {
   return refusal.empty();
 }
 
+/// Why a gang that trains can't be given another number of workers, whatever room there is.
+std::string why_not_at_a_checkpoint(const Review& review, bool more, bool other_template) {
+  const auto& spec = review.job.spec;
+  if (spec.engine == contract::Engine::kCustom) return "nobody knows when a program of the engine Custom has written one";
+  if (!can_resize(spec)) return "spec.checkpoint is left out";
+  if (more && other_template) return "the new pods would be of another template than the others";
+  if (more && !review.cluster.settings.sees_cluster)
+    return "the controller sees no nodes, so that it can't tell whether there is room";
+  return "";
+}
+
 /// Of workers.count, edited while the gang is there.
 std::string pending_count(const Review& review, bool other_template) {
   const Job& job = review.job;
@@ -107,11 +118,7 @@ std::string pending_count(const Review& review, bool other_template) {
   if (!placement || placement->wanted.value_or(count) == count || count == size) return "";
   const std::string asked =
       "workers.count was changed to " + std::to_string(count) + ", and the gang has " + std::to_string(size);
-  if (!can_resize(job.spec) || (count > size && other_template)) {
-    const char* why = job.spec.engine == contract::Engine::kCustom
-                          ? "nobody knows when a program of the engine Custom has written one"
-                      : can_resize(job.spec) ? "the new pods would be of another template than the others"
-                                             : "spec.checkpoint is left out";
+  if (const std::string why = why_not_at_a_checkpoint(review, count > size, other_template); !why.empty()) {
     return asked + "; it can't be given others at a checkpoint, since " + why +
            ": the change takes effect when the job is suspended and resumed, or its workers are placed anew after a failure";
   }

@@ -115,6 +115,7 @@ std::vector<Candidate> line(const Cluster& cluster, Time now) {
 
 std::vector<Candidate> those_that_may_grow(const Cluster& cluster, Time now) {
   std::vector<Candidate> out;
+  if (!cluster.settings.sees_cluster) return out;  // nobody knows whether there is room
   for (const auto& [key, job] : cluster.jobs()) {
     const bool is_smaller = gang_size(job) < job.spec.workers.count;
     if (!(is_smaller || job.status.resize) || job.deleting || job.spec.managedBy != contract::kManagedBy) continue;

@@ -171,5 +171,18 @@ TEST_F(UnseenNodes, AClaimIsEnoughWhereVolumesCannotBeRead) {
   EXPECT_EQ(world.pods("b").size(), 2u);
 }
 
+TEST_F(UnseenNodes, StopNoGangThatIsScaledUpSinceNobodyKnowsWhetherThereIsRoom) {
+  world.settle();
+  for (const int worker : {0, 1}) bind(worker, "n" + std::to_string(worker));
+  world.settle();
+  world.train(3);
+  world.settle();
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.workers.count = 4; });
+  world.pass(1'000);
+  EXPECT_EQ(world.pods().size(), 2u);
+  EXPECT_NE(world.condition(condition::kAccepted).message.find("it can't tell whether there is room"), std::string::npos)
+      << world.condition(condition::kAccepted).message;
+}
+
 }  // namespace
 }  // namespace trainyard::decide
