@@ -57,6 +57,8 @@ class Cache {
   void apply(const kube::WatchBatch& batch, contract::Time now);
   /// What a list beside the watch brought; `batch.relisted` holds.
   void apply_list(const kube::WatchBatch& batch, contract::Time now);
+  /// Whether the API server has Workload and PodGroup.
+  void learn_of_pod_groups(bool there_are) { cluster_.settings.pod_groups = there_are; }
   /// What was learnt of an agent. Unknown pods are ignored: the pod's watch may lag behind its end, never its beginning.
   void apply(const agents::Observation& observation, contract::Time now);
   /// Nobody is polled any more: what was learnt grows old, and would later be taken for new.

@@ -259,6 +259,7 @@ std::optional<decide::Pod> decode_pod(const Json& object) {
   std::vector<Problem> problems;  // what is no quantity counts as nothing, as it takes nothing
   if (!pod.is_finished()) pod.requests = decide::pod_requests(spec, problems);
   pod.worker = read_worker(metadata, status);
+  if (pod.worker) pod.worker->pod_group = text(member(spec, "schedulingGroup"), "podGroupName");
   if (pod.worker) {
     pod.worker->agent_port = agent_port(spec);
     pod.worker->tolerations = decide::read_node_rules(spec).tolerations;

@@ -77,6 +77,7 @@ struct WorkerPod {
   std::string message;                       // status.message
   std::string unscheduled_message;           // of the condition PodScheduled, where it is False (binding: Scheduler)
   std::optional<Time> scheduled_at;          // since when that is True
+  std::string pod_group;                     // spec.schedulingGroup.podGroupName; empty: in none
   std::vector<Toleration> tolerations;       // with those that admission added
   bool operator==(const WorkerPod&) const = default;
 };
@@ -212,6 +213,7 @@ struct Settings {
   /// Nodes, all pods on them, volumes, PriorityClasses, queues and namespaces are read. False: nothing but what lies in `namespaces`, so that
   /// kube-scheduler chooses the nodes (unseen_nodes.h).
   bool sees_cluster = true;
+  bool pod_groups = false;  // the API server has Workload and PodGroup (gang_objects.h); known once this controller leads
   std::vector<TopologyLevel> topology_levels;   // from the widest to the narrowest
   std::string default_image;                    // of worker containers whose template names none
   std::string controller_namespace;             // for the NetworkPolicy that a condition asks for

@@ -7,7 +7,7 @@
 //   before the next is made for that job. A plan of schedule() is carried out to its end before schedule() is asked again, since
 //   pods that are on their way take up nodes.
 // - A phase's actions go out in parallel; the next phase waits until all of them succeeded. After a failure the rest is dropped and
-//   the job looked at again (after a back-off where it was no conflict). CreatePod, CreateSecret and CreateService count as done when the
+//   the job looked at again (after a back-off where it was no conflict). CreatePod and the other Create… count as done when the
 //   object exists already, DeletePod and DeleteJob when it is gone or has another UID, an Event when one of that name exists.
 // - `look_again` sets a timer; apart from that, plan_job() is asked when the job, one of its pods, its nodes or its agents changed,
 //   and schedule() when nodes, claims, queues or template checks changed, or jobs and pods in a way that matters_to_schedule().
@@ -60,6 +60,24 @@ struct CreateService {
   std::string job_uid;
   bool operator==(const CreateService&) const = default;
 };
+/// How the API server's own kinds tell of a gang (scheduling.k8s.io; gang_objects.h).
+struct GangGroup {
+  ObjectKey key;
+  std::string job_name;
+  std::string job_uid;
+  std::int32_t least = 1;      // workers without which there is no gang
+  std::string priority_class;  // empty: the pods name none
+  bool operator==(const GangGroup&) const = default;
+};
+/// The Workload, owned by the job, and the PodGroup of its one template, both of the same name.
+struct CreateWorkload {
+  GangGroup group;
+  bool operator==(const CreateWorkload&) const = default;
+};
+struct CreatePodGroup {
+  GangGroup group;
+  bool operator==(const CreatePodGroup&) const = default;
+};
 /// Creates the pod with dryRun=All and fieldValidation=Strict. The answer goes into the cluster as a TemplateCheck under job UID and
 /// hash: accepted, with what the pod needs as admission left it, or (400, 403, 422) refused with the server's message. Other errors
 /// are failures of the action.
@@ -101,8 +119,8 @@ struct WriteQueueStatus {
   bool operator==(const WriteQueueStatus&) const = default;
 };
 
-using Action =
-    std::variant<WriteStatus, CreatePod, DeletePod, CreateSecret, CreateService, DryRunPod, Event, DeleteJob, WriteQueueStatus>;
+using Action = std::variant<WriteStatus, CreatePod, DeletePod, CreateSecret, CreateService, CreateWorkload, CreatePodGroup,
+                            DryRunPod, Event, DeleteJob, WriteQueueStatus>;
 
 struct Plan {
   std::vector<std::vector<Action>> phases;

@@ -336,6 +336,7 @@ Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& pla
   pod_spec["terminationGracePeriodSeconds"] = grace_seconds(pod_spec, spec);
   if (place.node) pin(pod_spec, spec.placement.binding, *place.node);
   for (const auto& node : place.avoid) rather_not(pod_spec, node);
+  if (!place.pod_group.empty()) pod_spec["schedulingGroup"] = {{"podGroupName", place.pod_group}};
   return {{"apiVersion", "v1"},
           {"kind", "Pod"},
           {"metadata", metadata(job, member(spec.workers.templ, "metadata"), place, template_hash(spec, settings))},

@@ -448,10 +448,13 @@ class Scheduling {
     }
     Plan plan = review.plan();
     if (nodes.empty()) return plan;
+    const bool keeps_some = candidate.num_kept > 0;
+    const std::string group = group_of_new_pods(job, candidate.gang, keeps_some, cluster_.settings);
     std::vector<Action> pods;
     for (std::size_t i = 0; i < nodes.size(); ++i) {
       WorkerPlace place{
           .worker = candidate.missing[i], .generation = status.generation, .node = nodes[i], .num_workers = candidate.size};
+      place.pod_group = group;
       if (nodes[i].empty()) {
         place.node.reset();
         place.avoid = avoided_nodes(job, now_);
@@ -459,7 +462,7 @@ class Scheduling {
       pods.push_back(CreatePod{{job.key.ns, contract::pod_name(job.key.name, place.worker, place.generation)},
                                worker_pod(job, cluster_.settings, place)});
     }
-    plan.phases.push_back(gang_objects(job, cluster_.settings));
+    plan.phases.push_back(gang_objects(job, cluster_.settings, !group.empty() && !keeps_some));
     plan.phases.push_back(std::move(pods));
     return plan;
   }

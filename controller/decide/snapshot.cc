@@ -56,6 +56,7 @@ void fields(auto& visit, Is<WorkerPod> auto& it) {
   visit("message", it.message);
   visit("unscheduledMessage", it.unscheduled_message);
   visit("scheduledAt", it.scheduled_at);
+  visit("podGroup", it.pod_group);
   visit("tolerations", it.tolerations);
 }
 void fields(auto& visit, Is<Pod> auto& it) {
@@ -171,6 +172,7 @@ void fields(auto& visit, Is<TopologyLevel> auto& it) {
 void fields(auto& visit, Is<Settings> auto& it) {
   visit("namespaces", it.namespaces);
   visit("seesCluster", it.sees_cluster);
+  visit("podGroups", it.pod_groups);
   visit("topologyLevels", it.topology_levels);
   visit("defaultImage", it.default_image);
   visit("controllerNamespace", it.controller_namespace);
@@ -335,6 +337,12 @@ struct ActionWords {
   }
   Json operator()(const CreateSecret& it) const { return {{"createSecret", to_text(it.key)}, {"job", it.job_uid}}; }
   Json operator()(const CreateService& it) const { return {{"createService", to_text(it.key)}, {"job", it.job_uid}}; }
+  Json operator()(const CreateWorkload& it) const {
+    return {{"createWorkload", to_text(it.group.key)}, {"job", it.group.job_uid}};
+  }
+  Json operator()(const CreatePodGroup& it) const {
+    return {{"createPodGroup", to_text(it.group.key)}, {"job", it.group.job_uid}};
+  }
   Json operator()(const DryRunPod& it) const { return {{"dryRunPod", to_text(it.job)}, {"body", it.body}}; }
   Json operator()(const Event& it) const {
     return {{"event", it.name}, {"job", to_text(it.job)}, {"reason", it.reason}, {"message", it.message}};

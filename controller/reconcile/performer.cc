@@ -144,7 +144,9 @@ void Performer::refuse(const RunPointer& run, const Action& action, const std::s
   run->ended.ended = Ended::kFailed;
   observer_.warned("request refused", {{"request", to_text(action)}, {"error", why}});
   const bool creates = std::holds_alternative<CreatePod>(action) || std::holds_alternative<decide::CreateSecret>(action) ||
-                       std::holds_alternative<decide::CreateService>(action);
+                       std::holds_alternative<decide::CreateService>(action) ||
+                       std::holds_alternative<decide::CreateWorkload>(action) ||
+                       std::holds_alternative<decide::CreatePodGroup>(action);
   if (creates) cache_.put_refusal(run->job, run->job_uid, to_text(action), why);
   if (run->term == term_ && !run->job.name.empty())
     events_.tell(refusal_event(run->job, run->job_uid, to_text(action) + ": " + why));

@@ -109,10 +109,17 @@ void Reconciler::read_everything(std::int64_t term, int tries) {
       failure = std::move(list.failure);
     }
     const bool is_all = batches.size() == targets.size();
-    executor_.brain([this, term, tries, is_all, batches = std::move(batches), failure = std::move(failure)] {
+    // Once a term: a server has them from its start, or not at all.
+    kube::Response groups = is_all ? api_.perform(pod_groups_request()) : kube::Response{};
+    executor_.brain([this, term, tries, is_all, groups = std::move(groups), batches = std::move(batches),
+                     failure = std::move(failure)]() mutable {
       if (term != term_) return;
       for (const auto& batch : batches) cache_.apply_list(batch, executor_.now());
-      if (is_all) return act();
+      if (is_all && !groups.is_temporary()) {
+        cache_.learn_of_pod_groups(has_pod_groups(groups));
+        return act();
+      }
+      if (is_all) failure = groups;
       observer_.warned("a new leader could not read the cluster", {{"status", failure.status}, {"error", failure.message}});
       const milliseconds wait = std::min(kListRetryLimit, kListRetry * (1 << std::min(tries, 8)));
       executor_.brain_after(wait, [this, term, tries] { read_everything(term, tries + 1); });

@@ -44,6 +44,27 @@ Json owned_metadata(const ObjectKey& key, const std::string& job_name, const std
           {"ownerReferences", Json::array({owner})}};
 }
 
+constexpr const char* kGroups = "/apis/scheduling.k8s.io/v1beta1";
+constexpr const char* kGroupTemplate = "workers";
+
+/// What the template of a Workload and the PodGroup that is made from it have in common. A gang that loses a worker stops: who makes room by
+/// ending one ends all.
+Json group_spec(const decide::GangGroup& group) {
+  Json out = {{"schedulingPolicy", {{"gang", {{"minCount", group.least}}}}}, {"disruptionMode", {{"all", Json::object()}}}};
+  if (!group.priority_class.empty()) out["priorityClassName"] = group.priority_class;
+  return out;
+}
+
+Request group_request(const char* resource, const char* kind, const decide::GangGroup& group, Json spec) {
+  return {.method = Method::kPost,
+          .path = "/apis/scheduling.k8s.io/v1beta1/namespaces/" + group.key.ns + "/" + resource,
+          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .body = {{"apiVersion", "scheduling.k8s.io/v1beta1"},
+                   {"kind", kind},
+                   {"metadata", owned_metadata(group.key, group.job_name, group.job_uid)},
+                   {"spec", std::move(spec)}}};
+}
+
 template <class... Functions>
 struct Overloaded : Functions... {
   using Functions::operator()...;
@@ -121,6 +142,31 @@ Request request_for(const decide::CreateService& action) {
                    {"spec", spec}}};
 }
 
+Request request_for(const decide::CreateWorkload& action) {
+  Json templ = group_spec(action.group);
+  templ["name"] = kGroupTemplate;
+  const Json job = {{"apiGroup", "trainyard.dev"}, {"kind", contract::kKind}, {"name", action.group.job_name}};
+  return group_request("workloads", "Workload", action.group,
+                       {{"controllerRef", job}, {"podGroupTemplates", Json::array({templ})}});
+}
+
+Request request_for(const decide::CreatePodGroup& action) {
+  Json spec = group_spec(action.group);
+  spec["workloadRef"] = {{"workloadName", action.group.key.name}, {"templateName", kGroupTemplate}};
+  return group_request("podgroups", "PodGroup", action.group, std::move(spec));
+}
+
+Request pod_groups_request() { return {.path = kGroups}; }
+
+bool has_pod_groups(const kube::Response& response) {
+  if (!response.ok() || !response.body.is_object()) return false;
+  const Json resources = response.body.value("resources", Json::array());
+  const auto has = [&resources](const char* name) {
+    return std::any_of(resources.begin(), resources.end(), [name](const Json& item) { return item.value("name", "") == name; });
+  };
+  return has("workloads") && has("podgroups");
+}
+
 Request request_for(const decide::DryRunPod& action) {
   return {.method = Method::kPost,
           .path = pods_path(action.job.ns),
@@ -172,6 +218,8 @@ std::string to_text(const decide::Action& action) {
                                [](const decide::DeletePod& a) { return "delete pod " + to_text(a.key); },
                                [](const decide::CreateSecret& a) { return "create secret " + to_text(a.key); },
                                [](const decide::CreateService& a) { return "create service " + to_text(a.key); },
+                               [](const decide::CreateWorkload& a) { return "create Workload " + to_text(a.group.key); },
+                               [](const decide::CreatePodGroup& a) { return "create PodGroup " + to_text(a.group.key); },
                                [](const decide::DryRunPod& a) { return "dry run of a pod of " + to_text(a.job); },
                                [](const decide::Event& a) { return "create event " + a.reason + " of " + to_text(a.job); },
                                [](const decide::DeleteJob& a) { return "delete TrainingJob " + to_text(a.key); },
@@ -180,9 +228,9 @@ std::string to_text(const decide::Action& action) {
 }
 
 std::string_view kind_of(const decide::Action& action) {
-  static constexpr auto kNames =
-      std::to_array<std::string_view>({"write_status", "create_pod", "delete_pod", "create_secret", "create_service",
-                                       "dry_run_pod", "create_event", "delete_job", "write_queue_status"});
+  static constexpr auto kNames = std::to_array<std::string_view>(
+      {"write_status", "create_pod", "delete_pod", "create_secret", "create_service", "create_workload", "create_pod_group",
+       "dry_run_pod", "create_event", "delete_job", "write_queue_status"});
   static_assert(kNames.size() == std::variant_size_v<decide::Action>);
   return kNames[action.index()];
 }

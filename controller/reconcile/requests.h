@@ -22,6 +22,11 @@ kube::Request request_for(const decide::DeletePod& action);
 /// Throws std::runtime_error when OpenSSL fails.
 kube::Request request_for(const decide::CreateSecret& action, const Writer& writer);
 kube::Request request_for(const decide::CreateService& action);
+kube::Request request_for(const decide::CreateWorkload& action);
+kube::Request request_for(const decide::CreatePodGroup& action);
+/// What the API server answers with 200 and the names of its kinds where it has these two.
+kube::Request pod_groups_request();
+bool has_pod_groups(const kube::Response& response);
 kube::Request request_for(const decide::DryRunPod& action);
 kube::Request request_for(const decide::Event& action, const Writer& writer, contract::Time now);
 kube::Request request_for(const decide::DeleteJob& action);

@@ -56,9 +56,9 @@ class BuiltController : public ::testing::Test {
  protected:
   /// One server for all tests: it takes seconds to start.
   static void SetUpTestSuite() { install({}); }
-  /// With these values of the chart.
-  static void install(const std::vector<std::string>& values) {
-    server_ = std::make_unique<testing::ApiServer>();
+  /// With these values of the chart, and flags of kube-apiserver.
+  static void install(const std::vector<std::string>& values, const std::vector<std::string>& flags = {}) {
+    server_ = std::make_unique<testing::ApiServer>(flags);
     std::vector<std::string> words{"install", "trainyard"};
     words.insert(words.end(), values.begin(), values.end());
     ASSERT_EQ(testing::helm(*server_, words).wait(), 0);

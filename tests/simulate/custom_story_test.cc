@@ -36,6 +36,22 @@ TEST_F(Story, ACustomJobsCrashIsToldByItsFirstCauseAndStartsTheGangAnew) {
   EXPECT_EQ(pods_made, 4);
 }
 
+TEST_F(Story, AGangIsToldByAWorkloadAndAPodGroupWhereTheServerHasThemAndTheyGoWithTheJob) {
+  world.kill_controller(0);
+  world.api.has_pod_groups = true;
+  world.start_controller(0);
+  begin(custom(60));
+  EXPECT_EQ(world.api.size(test::kPodGroups), 1u);
+  ASSERT_TRUE(world.programs.crash(world.running_pods("a").back(), 7));
+  expect_phase("a", Phase::kSucceeded, seconds(300));
+  EXPECT_EQ(world.api.size(test::kWorkloads), 1u) << "one for all generations";
+  EXPECT_EQ(world.api.size(test::kPodGroups), 1u);
+  world.api.remove(test::kJobs, job_key("a"));
+  world.time.run_for(seconds(60));
+  EXPECT_EQ(world.api.size(test::kPodGroups), 0u);
+  EXPECT_EQ(world.api.size(test::kWorkloads), 0u);
+}
+
 TEST_F(Story, ACustomJobLeavesALostNode) {
   begin(custom(60));
   const std::string lost = node_of("a");

@@ -97,6 +97,7 @@ decide::Pod pod_from(const contract::Json& body, const std::string& uid, contrac
       .generation = std::stoll(text_of(labels, std::string(contract::kGenerationLabel).c_str())),
       .template_hash = text_of(member(metadata, "annotations"), std::string(contract::kTemplateHashAnnotation).c_str()),
       .agent_port = 0,
+      .pod_group = text_of(member(spec, "schedulingGroup"), "podGroupName"),
       .tolerations = decide::read_node_rules(spec).tolerations};
   for (const auto& container : member(spec, "containers")) {
     for (const auto& port : member(container, "ports")) {

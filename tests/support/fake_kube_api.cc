@@ -103,7 +103,12 @@ Response FakeKubeApi::perform(const Request& request) {
 }
 
 Response FakeKubeApi::dispatch(const Request& request) {
+  if (request.path == "/apis/scheduling.k8s.io/v1beta1") {
+    if (!has_pod_groups) return not_found(request.path);
+    return answer(200, {{"kind", "APIResourceList"}, {"resources", {{{"name", "workloads"}}, {{"name", "podgroups"}}}}});
+  }
   const Path path = parse(request.path);
+  if (!has_pod_groups && (path.collection == kWorkloads || path.collection == kPodGroups)) return not_found(request.path);
   switch (request.method) {
     case Method::kGet: {
       if (path.name.empty()) return list_page(path, request);

@@ -32,6 +32,8 @@ inline constexpr const char* kNamespaces = "/api/v1/namespaces";
 inline constexpr const char* kSecrets = "/api/v1/secrets";
 inline constexpr const char* kServices = "/api/v1/services";
 inline constexpr const char* kEvents = "/api/v1/events";
+inline constexpr const char* kWorkloads = "/apis/scheduling.k8s.io/v1beta1/workloads";
+inline constexpr const char* kPodGroups = "/apis/scheduling.k8s.io/v1beta1/podgroups";
 inline constexpr const char* kLeases = "/apis/coordination.k8s.io/v1/leases";
 
 /// What happens to a request.
@@ -67,6 +69,8 @@ class FakeKubeApi : public kube::KubeApi {
   std::function<void(Json&)> admit_pod;
   /// After each write that was performed.
   std::function<void(const kube::Request&)> written;
+  /// Workload and PodGroup of scheduling.k8s.io/v1beta1 are served.
+  bool has_pod_groups = false;
   /// No request is answered and every watch breaks for so long.
   void outage(milliseconds time);
   bool is_away() const { return time_.uptime() < away_until_; }

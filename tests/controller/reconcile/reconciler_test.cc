@@ -69,9 +69,39 @@ TEST_F(ReconcilerTest, WhoBeginsToLeadReadsEverythingBeforeItsFirstWrite) {
   };
   reconciler.start_leading();  // no watch has brought anything yet
   time.run_for(seconds(5));
-  EXPECT_EQ(reads_before, 1 + 1 + 2 + 1 + 1 + 1 + 1 + 1);  // jobs, pods, nodes in two pages, claims, volumes and priority classes
+  // jobs, pods, nodes in two pages, claims, volumes and priority classes, queues, namespaces, and whether the server has PodGroups
+  EXPECT_EQ(reads_before, 1 + 1 + 2 + 1 + 1 + 1 + 1 + 1 + 1);
   EXPECT_TRUE(reconciler.is_acting());
   EXPECT_EQ(api.size(test::kPodsPath), 2u);
+}
+
+TEST_F(ReconcilerTest, AsksOnceATermWhetherTheServerHasPodGroupsAndThenNoMore) {
+  int asked = 0;
+  api.fault_of = [&](const kube::Request& request) {
+    asked += request.path.starts_with("/apis/scheduling.k8s.io/v1beta1");
+    return test::Fault::kNone;
+  };
+  reconciler.start_leading();
+  time.run_for(seconds(600));
+  EXPECT_EQ(asked, 1);
+  EXPECT_FALSE(reconciler.cluster().settings.pod_groups);
+  EXPECT_EQ(api.size(test::kPodsPath), 2u);
+}
+
+TEST_F(ReconcilerTest, WritesThemBeforeThePodsWhereItHas) {
+  api.has_pod_groups = true;
+  reconciler.start_leading();
+  time.run_for(seconds(5));
+  ASSERT_EQ(api.size(test::kWorkloads), 1u);
+  ASSERT_EQ(api.size(test::kPodGroups), 1u);
+  const std::string group = (*api.list(test::kPodGroups)[0])["metadata"]["name"];
+  for (const auto& pod : api.list(test::kPodsPath)) {
+    EXPECT_EQ(pod->value("/spec/schedulingGroup/podGroupName"_json_pointer, ""), group);
+  }
+  const auto first = [this](const std::string& part) {
+    return std::find_if(writes.begin(), writes.end(), [&](const auto& path) { return path.find(part) != std::string::npos; });
+  };
+  EXPECT_LT(first("/podgroups"), first("/pods"));
 }
 
 TEST_F(ReconcilerTest, WhoCannotReadEverythingTriesAgainAndWritesNothingMeanwhile) {

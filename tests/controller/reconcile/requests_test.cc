@@ -68,6 +68,38 @@ TEST(Requests, AServiceOfWorkersHasNoAddressOfItsOwnAndGoesWithTheJob) {
   EXPECT_EQ(request.body["spec"]["selector"], (Json{{"trainyard.dev/job-name", "a"}}));
 }
 
+TEST(Requests, AGangIsAWorkloadAndItsPodGroupWhichGoWithTheJob) {
+  const decide::GangGroup group{
+      .key = {"ns", "a-1-2"}, .job_name = "a", .job_uid = "uid-a", .least = 2, .priority_class = "high"};
+  const auto workload = request_for(decide::CreateWorkload{group}), pods = request_for(decide::CreatePodGroup{group});
+  EXPECT_EQ(workload.path, "/apis/scheduling.k8s.io/v1beta1/namespaces/ns/workloads");
+  EXPECT_EQ(pods.path, "/apis/scheduling.k8s.io/v1beta1/namespaces/ns/podgroups");
+  const Json& templ = workload.body.at("/spec/podGroupTemplates/0"_json_pointer);
+  EXPECT_EQ(workload.body.at("/spec/controllerRef/name"_json_pointer), "a");
+  for (const Json* spec : {&templ, &pods.body.at("spec")}) {
+    EXPECT_EQ(spec->at("/schedulingPolicy/gang/minCount"_json_pointer), 2);
+    EXPECT_EQ(spec->at("priorityClassName"), "high");
+    EXPECT_TRUE(spec->at("disruptionMode").contains("all"));
+  }
+  EXPECT_EQ(pods.body.at("/spec/workloadRef/workloadName"_json_pointer), workload.body.at("/metadata/name"_json_pointer));
+  EXPECT_EQ(pods.body.at("/spec/workloadRef/templateName"_json_pointer), templ.at("name"));
+  for (const Json* body : {&workload.body, &pods.body}) {
+    EXPECT_EQ(body->at("/metadata/ownerReferences/0/uid"_json_pointer), "uid-a");
+  }
+}
+
+TEST(Requests, TheServerHasPodGroupsWhereItNamesBothKinds) {
+  const auto answer = [](const Json& names) {
+    kube::Response response{
+        .status = 200, .body = {{"resources", Json::array()}}, .reason = "", .message = "", .retry_after = {}};
+    for (const auto& name : names) response.body["resources"].push_back({{"name", name}});
+    return response;
+  };
+  EXPECT_TRUE(has_pod_groups(answer({"podgroups", "podgroups/status", "workloads"})));
+  EXPECT_FALSE(has_pod_groups(answer({"podgroups"})));
+  EXPECT_FALSE(has_pod_groups(error(404, "NotFound")));
+}
+
 TEST(Requests, ADryRunIsStrictAndStoresNothing) {
   const auto request = request_for(decide::DryRunPod{{"ns", "a"}, "uid-a", "hash", Json::object()});
   EXPECT_EQ(request.query.at("dryRun"), "All");
