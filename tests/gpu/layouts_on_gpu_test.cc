@@ -65,6 +65,18 @@ TEST_P(LayoutsOnGpu, RecomputationEqualsNoneBitForBit) {
   }
 }
 
+TEST_P(LayoutsOnGpu, WithDropoutAndTheLossesTermsEqualOneProcessBitForBit) {
+  auto spec = wide_job(GetParam());
+  spec.training.dropout = 0.1;
+  spec.training.loss = {.labelSmoothing = 0.1, .zLoss = 1e-3};
+  const auto alone = train_on_gpu(spec, {});
+  for (const auto name : {Name::kOneForwardOneBackward, Name::kZeroBubble}) {
+    SCOPED_TRACE(contract::name_of(name));
+    spec.parallelism.pipelineSchedule.name = name;
+    expect_equal_bits(train_on_gpu(spec, {.pp = 2, .dp = 2}), alone);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Precisions, LayoutsOnGpu, testing::Values(ComputePrecision::kFP32, ComputePrecision::kBF16));
 
 }  // namespace

@@ -73,9 +73,26 @@ struct HeadLoss : torch::autograd::Function<HeadLoss> {
 }  // namespace
 #endif
 
+namespace {
+
+/// The value of one scalar with the gradient of another.
+struct Shown : torch::autograd::Function<Shown> {
+  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& /*minimized*/, const at::Tensor& value) {
+    return value.clone();
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list gradients) {
+    return {gradients[0], {}};
+  }
+};
+
+}  // namespace
+
 at::Tensor head_loss(const at::Tensor& x, const at::Tensor& weight_VD, const at::Tensor& targets_N, const contract::Loss& terms) {
 #ifdef TRAINYARD_CUDA
-  if (x.is_cuda()) {
+  // The fused kernel rounds the logits' gradient before the loss scale comes in: FP16 would make nothing of what label smoothing gives each
+  // class of a large vocabulary.
+  const bool is_fused = x.scalar_type() != at::kHalf || terms == contract::Loss{} || !at::GradMode::is_enabled();
+  if (x.is_cuda() && is_fused) {
     const bool trains = at::GradMode::is_enabled() && (x.requires_grad() || weight_VD.requires_grad());
     const at::Tensor x_ND = x.flatten(0, -2).contiguous(), targets = targets_N.contiguous();
     return trains ? HeadLoss::apply(x_ND, weight_VD, targets, terms) : chunked(x_ND, weight_VD, targets, terms, nullptr);
@@ -97,8 +114,7 @@ at::Tensor loss_of_logits(const at::Tensor& logits_NV, const at::Tensor& targets
     minimized = (1 - terms.labelSmoothing) * cross_entropy + (-log_shares_NV.sum(1)).sum() * (terms.labelSmoothing / classes);
   }
   if (terms.zLoss > 0) minimized = minimized + logits_NV.logsumexp(1).square().sum() * terms.zLoss;
-  // Nothing is added to the value, and the whole gradient to its gradient.
-  return cross_entropy.detach() + (minimized - minimized.detach());
+  return Shown::apply(minimized, cross_entropy.detach());
 }
 
 }  // namespace trainyard::model

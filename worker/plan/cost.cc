@@ -96,7 +96,9 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
     // their gradients, in the type of the products, until the head's turn comes.
     const std::int64_t logits = tokens * classes_of(size.vocabularySize, parallelism.tensor, 0).count;
     const auto schedule = parallelism.pipelineSchedule.name;
-    bytes.activations += logits * 4 * 3;
+    // With terms PyTorch's operations keep the logits too, and make one gradient more. Neither GPUs nor tensor ranks need them.
+    const bool terms = spec.training.loss != contract::Loss{} && spec.workers.gpusPerWorker == 0 && parallelism.tensor == 1;
+    bytes.activations += logits * 4 * (terms ? 5 : 3);
     if (schedule == contract::PipelineScheduleName::kGPipe) bytes.activations += (micro_batches - 1) * logits * 4 * 2;
     if (schedule == contract::PipelineScheduleName::kZeroBubble) {
       bytes.activations += (std::min<std::int64_t>(micro_batches, parallelism.pipeline) - 1) * logits * (full ? 4 : 2);

@@ -45,7 +45,7 @@ struct RankBytes {
 
 /// Parameters, masters, gradients and optimizer's states are those of zero_cost.h with ZeRO.
 /// The bytes that the busiest tensors of pipeline stage `stage` take on each of its ranks. Activations are what autograd keeps of the layers
-/// (activations.h), plus the logits of the last stage in FP32 three times; a curriculum's micro-batches have as many tokens as others. What
+/// (activations.h), plus the logits of the last stage in FP32 three times, on CPUs with training.loss's terms five times; a curriculum's micro-batches have as many tokens as others. What
 /// offload moves to the host: offload_cost.h.
 RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage);
 

@@ -81,6 +81,7 @@ class Training::Loop {
     mesh_.timeline().set_step(engine_.steps_done(), false);
     const bool is_done = engine_.steps_done() >= steps_;
     if (!is_done && told_to_stop()) return Outcome::kStopped;
+    foresee();
     if (is_done) report();  // with no step left to do nothing else would tell of the last one
     Saves saves(spec_, checkpointer_ ? &*checkpointer_ : nullptr, around_.reporter, reports_progress(mesh_), around_.wait);
     meter_.start(around_.seconds());
@@ -153,13 +154,23 @@ class Training::Loop {
     engine_.set_steps(steps_);
   }
 
-  /// The shape of this step's micro-batches; tells where it is another than the last step's.
+  /// The lengths of the steps that are left; warns where a curriculum has no end among them.
+  void foresee() {
+    const auto ahead = plan::steps_ahead(spec_, so_far(), steps_, stream_.samples_per_epoch());
+    if (ahead.empty() || ahead.back().sequence_length == spec_.data.sequenceLength) return;
+    notice(true, "CurriculumOutlastsTraining",
+           "the training ends with step " + std::to_string(steps_) + ", whose sequences still have " +
+               std::to_string(ahead.back().sequence_length) + " tokens: none will have data.sequenceLength, " +
+               std::to_string(spec_.data.sequenceLength) + "; let data.curriculum end earlier, or train longer");
+  }
+
+  /// The shape of this step's micro-batches; of a curriculum tells at the start, and where it changes.
   plan::MicroBatchShape next_shape() {
     const std::int32_t length = plan::next_sequence_length(spec_, so_far(), stream_.samples_per_epoch());
-    if (sequence_length_ != 0 && length != sequence_length_) {
-      notice(false, "SequenceLengthChanged",
+    if (spec_.data.curriculum && length != sequence_length_) {
+      notice(false, "SequenceLength",
              "from step " + std::to_string(engine_.steps_done() + 1) + " on sequences have " + std::to_string(length) +
-                 " tokens, before that " + std::to_string(sequence_length_) + " (data.curriculum)");
+                 " tokens (data.curriculum)");
     }
     sequence_length_ = length;
     return plan::micro_batch_shape(spec_, length);

@@ -19,7 +19,7 @@ struct GrowingJob : Job {
 std::vector<std::string> changes_of_length(const Run& run) {
   std::vector<std::string> out;
   for (const auto& report : run.notices) {
-    if (report.notice->reason == "SequenceLengthChanged") out.push_back(report.notice->message);
+    if (report.notice->reason == "SequenceLength") out.push_back(report.notice->message);
   }
   return out;
 }
@@ -41,9 +41,9 @@ TEST(Curriculum, CountsTheSameTokensAStepInEveryStageAndTellsOfEach) {
     EXPECT_EQ(progress.tokens, 64 * step);
     EXPECT_DOUBLE_EQ(progress.tokensPerSecond.value(), 64 / 0.5);
   }
-  EXPECT_EQ(changes_of_length(done),
-            (std::vector<std::string>{"from step 3 on sequences have 8 tokens, before that 4 (data.curriculum)",
-                                      "from step 5 on sequences have 16 tokens, before that 8 (data.curriculum)"}));
+  EXPECT_EQ(changes_of_length(done), (std::vector<std::string>{"from step 1 on sequences have 4 tokens (data.curriculum)",
+                                                               "from step 3 on sequences have 8 tokens (data.curriculum)",
+                                                               "from step 5 on sequences have 16 tokens (data.curriculum)"}));
 }
 
 TEST(Curriculum, ChangesWhatTokensSeeAndNothingElse) {
@@ -124,8 +124,8 @@ TEST(Curriculum, ThatCountsTokensGoesOnWhereItWasWhenTheBatchChanges) {
   EXPECT_EQ(before.progress.back().progress->steps, 8);
   job.spec.training.globalBatchSize = 8;
   const auto after = run(job, {.dp = 2}, 2);  // one step to the stage's end, two of whole samples
-  EXPECT_EQ(changes_of_length(after),
-            (std::vector<std::string>{"from step 4 on sequences have 16 tokens, before that 4 (data.curriculum)"}));
+  EXPECT_EQ(changes_of_length(after), (std::vector<std::string>{"from step 3 on sequences have 4 tokens (data.curriculum)",
+                                                                "from step 4 on sequences have 16 tokens (data.curriculum)"}));
   const auto& last = after.progress.back().progress.value();
   EXPECT_EQ(last.step, 5);
   EXPECT_EQ(last.steps, 5);
@@ -134,6 +134,24 @@ TEST(Curriculum, ThatCountsTokensGoesOnWhereItWasWhenTheBatchChanges) {
   std::ifstream file(fs::path(job.spec.checkpoint->path) / "step-00000005/manifest.json");
   const auto cursor = contract::Json::parse(file).at("state").at("cursor");
   EXPECT_EQ(cursor, (contract::Json{{"samples", 32}, {"tokens", 512}, {"consumed", {32}}}));
+}
+
+TEST(Curriculum, ThatLastsUntilTheTrainingEndsIsToldAtTheStart) {
+  const auto warnings = [](const GrowingJob& job) {
+    std::vector<std::string> out;
+    for (const auto& report : run(job).notices) {
+      if (report.notice->reason == "CurriculumOutlastsTraining") out.push_back(report.notice->message);
+    }
+    return out;
+  };
+  GrowingJob job;
+  EXPECT_TRUE(warnings(job).empty());
+  job.spec.checkpoint.reset();
+  job.spec.data.curriculum = contract::Curriculum{.stages = {{.untilTokens = 5 * 64 + 1, .sequenceLength = 8}}};
+  EXPECT_EQ(warnings(job),
+            (std::vector<std::string>{
+                "the training ends with step 6, whose sequences still have 8 tokens: none will have data.sequenceLength, 16; "
+                "let data.curriculum end earlier, or train longer"}));
 }
 
 TEST(Curriculum, IsEvaluatedOnWholeSamples) {

@@ -105,6 +105,27 @@ TEST(LossTermsAndDropout, ResumedAreTheUninterruptedTrainingBitForBitInAnotherLa
   }
 }
 
+TEST(LossTermsAndDropout, DropTheSameOfASampleWhenAResumeChangesTheBatch) {
+  RecipeJob wide, changed;
+  for (auto* job : {&wide, &changed}) {
+    job->spec.training.optimizer.learningRate =
+        1e-30;  // the weights stay as they are, so that a step's loss is one of its samples
+    job->spec.training.learningRateSchedule = {.name = contract::ScheduleName::kConstant};
+    job->spec.training.globalBatchSize = 8;
+    job->spec.data.curriculum.reset();
+  }
+  wide.spec.training.steps = 3;  // samples 0, 8 and 16 on
+  const auto reference = run(wide);
+  changed.spec.training.globalBatchSize = 4;
+  run(changed, {}, 1, stop_at(2));  // samples 0 and 4 on
+  changed.spec.training.globalBatchSize = 8;
+  changed.spec.training.steps = 4;
+  const auto resumed = run(changed, {.dp = 2}, 2);
+  ASSERT_EQ(resumed.progress.size(), 2u);
+  for (const std::size_t i : {0u, 1u})
+    EXPECT_EQ(resumed.progress[i].progress->loss, reference.progress[i + 1].progress->loss) << i;
+}
+
 TEST(LossTermsAndDropout, AreNoPartOfAnEvaluation) {
   RecipeJob recipe, plain;
   plain.spec.training.dropout = 0;
