@@ -78,6 +78,10 @@ class Growth {
     const Time at = grows_at(job, cluster_.settings, now_);
     if (now_ < at) {
       if (!refused_size(review.status, cluster_.settings, now_)) {
+        // Why it had no more until now is no longer true.
+        if (!review.status.resize) {
+          review.set(condition::kPlaced, true, reason::kGangPlaced, placed_message(job.spec, job.status));
+        }
         review.status.resize = contract::ResizeStatus{.workers = grown.size, .at = contract::to_rfc3339(at)};
       }
       review.look_again(at);
@@ -86,7 +90,10 @@ class Growth {
     SecondLook look = second_look(cluster_, job, now_);
     if (look.ask) return ask_first(std::move(look));
     const std::string& trouble = look.problem.empty() ? look.no_more_pods : look.problem;
-    if (!trouble.empty()) return stay(job, trouble, look.again);
+    if (!trouble.empty()) {
+      const Time again = look.again.value_or(now_ + cluster_.settings.grow_after);
+      return stay(job, trouble, contract::ResizeStatus{.workers = grown.size, .at = contract::to_rfc3339(again)});
+    }
     room_.take(grown, place.nodes, binding);
     room_.admission().start(job, place.demand, place.flavor);
     if (!place.demand.is_charged) admit(review, room_.admission().queues(), place.demand, place.flavor);
@@ -94,11 +101,13 @@ class Growth {
     return review.plan();
   }
 
-  /// It trains on as it is, and says why. Where only numbers of that change, they wait for something else to be written.
-  Plan stay(const Job& job, const std::string& why_not_more, std::optional<Time> again) const {
+  /// It trains on as it is, and says why. Where only numbers of that change, they wait for something else to be written. `next`: there is room,
+  /// and when it is tried again.
+  Plan stay(const Job& job, const std::string& why_not_more, const std::optional<contract::ResizeStatus>& next) const {
     Review review(cluster_, job, now_);
-    if (again) review.look_again(*again);
     forget(review);
+    if (next) review.look_again(contract::parse_rfc3339(next->at).value_or(now_));
+    if (next && !asks_for_more(job)) review.status.resize = next;
     const std::string message = placed_message(placed_message(job.spec, job.status), why_not_more);
     const auto* told = find_condition(job.status, condition::kPlaced);
     review.is_urgent = told == nullptr || without_numbers(told->message) != without_numbers(message);
