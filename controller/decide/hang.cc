@@ -32,14 +32,17 @@ contract::Failure explain_hang(const Job& job, const GangView& gang, contract::F
   const bool hung = cause.reason == contract::kRankHung;
   if (activities.empty() || !(hung || (cause.reason == "PeerLost" && waited_long(activities)))) return cause;
   const auto spec = at_size(job.spec, static_cast<std::int32_t>(gang.workers.size()));
-  const auto blame = contract::blame_for_hang(contract::Layout(contract::degrees(spec), contract::world_size(spec)), activities);
+  const auto degrees = contract::degrees(spec);
+  const std::int64_t ranks = std::int64_t{degrees.pp} * degrees.dp * degrees.cp * degrees.tp;
+  if (ranks != contract::world_size(spec) || degrees.ep != 1) return cause;  // the spec was edited meanwhile
+  const auto blame = contract::blame_for_hang(contract::Layout(degrees, contract::world_size(spec)), activities);
   if (blame.message.empty()) return cause;
   const std::string prefix = hung && job.spec.lifecycle.hangTimeoutSeconds
                                  ? "no sign of progress for the " + std::to_string(*job.spec.lifecycle.hangTimeoutSeconds) +
                                        " s of lifecycle.hangTimeoutSeconds: "
                                  : "a collective did not end: ";
   cause.reason = contract::kRankHung;
-  cause.failureClass = blame.all_wait ? contract::FailureClass::kUnknown : contract::FailureClass::kInfrastructure;
+  cause.failureClass = contract::class_of(blame);
   cause.message = prefix + blame.message;
   if (blame.ranks.empty()) return cause;
   const std::int32_t rank = blame.ranks.front(), index = rank / contract::processes_per_worker(spec);

@@ -48,7 +48,9 @@ std::string doing_text(const RankActivity& activity) {
 class Hang {
  public:
   Hang(const Layout& layout, const std::vector<RankActivity>& activities) : layout_(layout) {
-    for (const auto& activity : activities) by_rank_[activity.rank] = &activity;
+    for (const auto& activity : activities) {
+      if (is_one(activity.rank)) by_rank_[activity.rank] = &activity;
+    }
   }
 
   Blame judge() const {
@@ -72,6 +74,9 @@ class Hang {
   }
 
  private:
+  /// What pods tell may be anything.
+  bool is_one(std::int32_t rank) const { return rank >= 0 && rank < layout_.world_size(); }
+
   const RankActivity* find(std::int32_t rank) const {
     const auto found = by_rank_.find(rank);
     return found == by_rank_.end() ? nullptr : found->second;
@@ -91,7 +96,7 @@ class Hang {
   Ranks awaited_by(const RankActivity& waiter) const {
     if (!waiter.call) return {};
     const auto& call = *waiter.call;
-    if (call.peer) return {*call.peer};
+    if (call.peer) return is_one(*call.peer) ? Ranks{*call.peer} : Ranks{};
     Ranks out;
     for (const auto member : members(call.group, waiter.rank)) {
       const auto* activity = find(member);
@@ -148,6 +153,7 @@ class Hang {
       out.message += std::string(one ? " has" : " have") + " not answered for " + seconds_text(first->silentSeconds) +
                      ", as where a process or its machine is stopped; last " + doing_text(*first);
     } else {
+      out.answers = true;
       out.message += std::string(one ? " has" : " have") + " done nothing for " + seconds_text(first->stillSeconds) + ": " +
                      doing_text(*first);
     }
@@ -194,6 +200,10 @@ class Hang {
 
 Blame blame_for_hang(const Layout& layout, const std::vector<RankActivity>& activities) {
   return Hang(layout, activities).judge();
+}
+
+FailureClass class_of(const Blame& blame) {
+  return blame.all_wait || blame.answers ? FailureClass::kUnknown : FailureClass::kInfrastructure;
 }
 
 std::string axis_of_group(const std::string& group) {

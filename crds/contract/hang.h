@@ -21,13 +21,17 @@ struct Blame {
   std::vector<std::int32_t>
       ranks;              // at fault, the lowest first; some may be of workers that told nothing. Empty: nobody can be named
   bool all_wait = false;  // each for another: the calls of the ranks do not match, which is the program's fault
+  bool answers = false;   // those at fault tell each second that they do nothing: a device that does not answer them, or the program
   std::string message;    // one sentence for people: who, what they did last, and who waits for them in which call
 };
 
-/// `activities`: of as many of the gang's ranks as are known, each once.
+/// `activities`: of as many of the gang's ranks as are known, each once; what is none of the layout's ranks is left out.
 /// Of those that a waiting rank waits for, directly or through others, the silent are at fault; where none is, those that wait for nobody;
 /// where there is none of these either, those of whom nothing is known.
 Blame blame_for_hang(const Layout& layout, const std::vector<RankActivity>& activities);
+
+/// Infrastructure, unless it may be the program's fault: then Unknown, so that a hang that comes again and again uses restarts up.
+FailureClass class_of(const Blame& blame);
 
 /// The axis that a group lies along, as people call it: data, tensor, pipeline, or world.
 std::string axis_of_group(const std::string& group);

@@ -391,7 +391,7 @@ void AgentCore::end_hang(Now now, Actions& actions) {
   const auto blame = contract::blame_for_hang(contract::Layout(degrees, assignment_->worldSize), evidence_);
   const auto mine = std::find_if(blame.ranks.begin(), blame.ranks.end(), [this](auto rank) { return ranks_.contains(rank); });
   failure_ = contract::Failure{
-      .failureClass = blame.all_wait ? contract::FailureClass::kUnknown : contract::FailureClass::kInfrastructure,
+      .failureClass = contract::class_of(blame),
       .worker = assignment_->worker,
       .reason = contract::kRankHung,
       .message = "no sign of progress for the " + std::to_string(*assignment_->spec.lifecycle.hangTimeoutSeconds) +

@@ -86,6 +86,31 @@ TEST(AHungGang, WhoseRanksWaitForEachOtherIsCounted) {
   EXPECT_EQ(world.status().restarts, 1);
 }
 
+TEST(AHungGang, WhoseRankAnswersButDoesNothingIsCounted) {
+  test::World world = a_world_with_a_limit();
+  auto busy = silent(9);
+  busy.silentSeconds = 1;
+  tell(world, 0, {waits(0)});
+  tell(world, 1, {busy});
+  world.fail_rank(1, {.failureClass = FailureClass::kInfrastructure, .reason = contract::kRankHung, .message = "rank 9 does nothing"});
+  world.settle();
+  EXPECT_EQ(world.status().failure->rank, 9);
+  EXPECT_EQ(world.status().failure->failureClass, FailureClass::kUnknown);
+  EXPECT_EQ(world.status().restarts, 1) << "else it would hang again and again for nothing";
+}
+
+TEST(AHungGang, IsNotExplainedByRanksAndPeersThatItDoesNotHave) {
+  test::World world = a_world_with_a_limit();
+  auto wild = waits(0), far = waits(1'000'000), below = waits(-7);
+  wild.call->peer = -1;
+  far.call->peer = 2'000'000;
+  tell(world, 0, {wild, far, below});
+  world.fail_rank(0, {.failureClass = FailureClass::kInfrastructure, .reason = contract::kRankHung, .message = "they wait"});
+  world.settle();
+  EXPECT_EQ(world.status().failure->reason, "RankHung");
+  EXPECT_EQ(world.status().uncountedRestarts, 1);
+}
+
 TEST(ALostPeer, IsNotTakenForAHangUnlessRanksHadWaitedForLong) {
   for (const double seconds : {1.0, 300.0}) {
     test::World world = a_running_world();
