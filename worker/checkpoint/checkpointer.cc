@@ -205,6 +205,7 @@ std::set<std::int64_t> Checkpointer::best(const Save& save, const std::set<std::
   if (options_.keep_best < 1) return {};
   losses_[save.step] = options_.loss_of(save.step, save.state);
   std::vector<std::pair<double, std::int64_t>> ranking;  // by loss, then the newest first
+  std::set<std::int64_t> out;
   for (const auto step : directory_.steps()) {
     if (step > save.step || corrupt.contains(step)) continue;
     if (!losses_.contains(step)) {
@@ -212,16 +213,15 @@ std::set<std::int64_t> Checkpointer::best(const Save& save, const std::set<std::
       const auto read = [&] {
         losses_[step] = options_.loss_of(step, parse_manifest(read_text(storage_, file, kMaxManifestBytes), file.string()).state);
       };
-      if (problem_in(read).trouble != Trouble::kNone) continue;
+      const auto trouble = problem_in(read).trouble;
+      if (trouble == Trouble::kPassing || trouble == Trouble::kRefused) out.insert(step);  // it may be the best, and is looked at again after the next save
+      if (trouble != Trouble::kNone) continue;
     }
     if (const auto& loss = losses_.at(step)) ranking.emplace_back(*loss, -step);
   }
   std::sort(ranking.begin(), ranking.end());
-  std::set<std::int64_t> out;
-  for (const auto& [loss, step] : ranking) {
-    if (static_cast<std::int32_t>(out.size()) == options_.keep_best) break;
-    out.insert(-step);
-  }
+  if (std::ssize(ranking) > options_.keep_best) ranking.resize(static_cast<std::size_t>(options_.keep_best));
+  for (const auto& [loss, step] : ranking) out.insert(-step);
   return out;
 }
 

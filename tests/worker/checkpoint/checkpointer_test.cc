@@ -166,6 +166,27 @@ TEST(Checkpointer, KeepsTheBestBesideTheNewestAlsoThoseOfAnEarlierProcess) {
   EXPECT_EQ(there(), (std::vector<std::int64_t>{2, 6, 7, 8}));
 }
 
+TEST(Checkpointer, KeepsWhatMayBeTheBestWhileItCannotBeRead) {
+  const ScratchFolder folder;
+  FaultyStorage storage;
+  const auto save_one = [&](std::int64_t step) {
+    run_ranks(1, [&](mesh::Comm& comm) {
+      auto options = options_for(folder.path());
+      options.keep_best = 1;
+      options.loss_of = [](std::int64_t at, const contract::Json&) { return std::optional(at == 1 ? 1.0 : 2.0); };
+      Checkpointer checkpointer(options, comm, storage);
+      checkpointer.open();
+      checkpointer.start(snapshot_of(step, Cut::kRows, comm));
+      EXPECT_EQ(checkpointer.finish()->failure, "");
+    });
+  };
+  for (const std::int64_t step : {1, 2, 3}) save_one(step);
+  storage.fail_to_open("step-00000001/manifest.json", EIO);
+  save_one(4);
+  const auto steps = Directory(storage, folder.path()).steps();
+  EXPECT_EQ(std::count(steps.begin(), steps.end(), 1), 1);
+}
+
 TEST(Checkpointer, FallsBackFromACorruptCheckpointOnAllRanksAndSaysSo) {
   const ScratchFolder folder;
   save(folder.path(), 100, 2, Cut::kRows);
