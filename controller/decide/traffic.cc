@@ -326,8 +326,11 @@ std::vector<contract::LevelTraffic> traffic_status(const Topology& topology, con
 std::optional<contract::RankMemory> memory_status(const contract::TrainingJobSpec& spec) {
   if (spec.engine != contract::Engine::kTrainyard || !contract::validate(spec).empty()) return std::nullopt;
   plan::RankBytes most;
+  std::int64_t host = 0;  // most of another stage than most of the device may be
   for (std::int32_t stage = 0; stage < spec.parallelism.pipeline; ++stage) {
-    if (const auto bytes = plan::bytes_per_rank(spec, stage); bytes.total() > most.total()) most = bytes;
+    const auto bytes = plan::bytes_per_rank(spec, stage);
+    host = std::max(host, bytes.host);
+    if (bytes.total() > most.total()) most = bytes;
   }
   return contract::RankMemory{.parameters = most.parameters,
                               .master = most.master,
@@ -335,7 +338,7 @@ std::optional<contract::RankMemory> memory_status(const contract::TrainingJobSpe
                               .optimizer = most.optimizer,
                               .activations = most.activations,
                               .total = most.total(),
-                              .host = most.host};
+                              .host = host};
 }
 
 }  // namespace trainyard::decide

@@ -162,7 +162,10 @@ OffloadedActivations::OffloadedActivations(mesh::HostLink& link)
 OffloadedActivations::~OffloadedActivations() = default;
 OffloadedActivations::OffloadedActivations(OffloadedActivations&&) noexcept = default;
 
-void OffloadedActivations::leave_alone(const at::Tensor& tensor) { stay_->push_back(tensor.storage()); }
+void OffloadedActivations::leave_alone(const at::Tensor& tensor) {
+  std::erase_if(*stay_, [](const at::Storage& storage) { return storage.use_count() == 1; });  // nobody else has it any more
+  stay_->push_back(tensor.storage());
+}
 
 at::Tensor OffloadedActivations::run(bool is_first, const std::function<at::Tensor()>& layer) {
   if (!at::GradMode::is_enabled()) return layer();
