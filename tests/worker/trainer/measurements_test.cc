@@ -57,7 +57,7 @@ TEST(Measurements, BeginAtTheEndOfTheStepBefore) {
   double now = 0;
   mesh::Timeline timeline([&] { return now; });
   Measurements measurements(timeline, at::kCPU);
-  const ProgressMeter meter(small_job(), 10, 1, "");
+  const ProgressMeter meter(small_job(), 1, "");
   {
     const mesh::Timeline::Span span(timeline, mesh::Work::kData);
     now = 100;
