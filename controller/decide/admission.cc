@@ -5,6 +5,7 @@
 
 #include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
+#include "controller/decide/kept_pods.h"
 #include "controller/decide/quantity.h"
 #include "controller/decide/review.h"
 
@@ -276,7 +277,8 @@ Queues& Admission::later() {
   if (later_) return *later_;
   later_ = queues_;
   for (const auto& [key, job] : cluster_.jobs()) {
-    const Charge* charge = is_vacating(job.status) || is_finished(job.status) || job.deleting ? queues_.charge(job) : nullptr;
+    const bool leaves = is_vacating(job.status) || (is_finished(job.status) && !keeps_pods_at_end(job)) || job.deleting;
+    const Charge* charge = leaves ? queues_.charge(job) : nullptr;
     if (charge != nullptr) later_->remove(later_->find(charge->queue), charge->labels, charge->amounts);
   }
   return *later_;

@@ -52,14 +52,17 @@ bool enforce_deadline(Review& review) {
 void clean_up(Review& review) {
   const Time ended = contract::parse_rfc3339(review.status.completionTime.value_or("")).value_or(review.now);
   const bool is_custom = review.job.spec.engine == contract::Engine::kCustom;
-  const bool keeps_running = keeps_running_pods(review.job, review.status);
+  const bool keeps_running = keeps_running_pods(review.job, review.now);
   for (const auto* pod : review.cluster.pods_of(review.job)) {
     if (pod->deletion_time) continue;
     if (!is_live(*pod)) {
       if (removes_ended_pods(review.job)) review.remove(*pod, "the job has ended, and lifecycle.cleanPodPolicy is All");
       continue;
     }
-    if (keeps_running) continue;
+    if (keeps_running) {
+      if (const auto deadline = deadline_of(review.job)) review.look_again(*deadline);
+      continue;
+    }
     const auto* agent = review.cluster.agent(pod->uid);
     // Of the engine Custom's programs those end by themselves that have exited, unless their pods have other containers.
     // To fall silent after the end is what the release asks for, and a new leader has yet to ask: a pod that is removed before its

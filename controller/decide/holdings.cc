@@ -13,6 +13,12 @@
 namespace trainyard::decide {
 namespace {
 
+/// Pods of the jobs of another release are there to stay, as far as one can see.
+bool runs_jobs_of(const Settings& settings, const std::string& ns) {
+  const auto& ours = settings.namespaces;
+  return ours.empty() || std::find(ours.begin(), ours.end(), ns) != ours.end();
+}
+
 /// When the pod is expected to leave its node though its job may go on: it is being deleted, or its job is over or gone. Nothing where it
 /// stays, or was to be gone long ago: something holds it.
 std::optional<Time> leaves_at(const Cluster& cluster, const Pod& pod, const Job* job, Time now) {
@@ -20,8 +26,8 @@ std::optional<Time> leaves_at(const Cluster& cluster, const Pod& pod, const Job*
     if (now > *pod.deletion_time + cluster.settings.node_lost) return std::nullopt;
     return std::max(now, *pod.deletion_time);
   }
-  const bool is_ours = pod.worker.has_value();
-  if (is_ours && job != nullptr && !job->deleting && keeps_running_pods(*job, job->status)) return std::nullopt;
+  const bool is_ours = pod.worker.has_value() && runs_jobs_of(cluster.settings, pod.key.ns);
+  if (is_ours && job != nullptr && !job->deleting && keeps_running_pods(*job, now)) return deadline_of(*job);
   if (is_ours && (job == nullptr || job->deleting || is_finished(job->status))) return now;
   return std::nullopt;
 }
@@ -57,7 +63,7 @@ std::vector<Holding> holdings(const Cluster& cluster, const Topology& topology, 
     const std::pair place(static_cast<std::size_t>(node), &pod.requests);
     if (const auto leaves = leaves_at(cluster, pod, job, now)) {
       out.push_back({.job = job, .ends = leaves, .is_vacating = true, .pods = {place}});
-    } else if (job != nullptr) {
+    } else if (job != nullptr && !is_finished(job->status)) {
       const auto [found, is_new] = of_job.try_emplace(job, out.size());
       if (is_new) {
         out.push_back({.job = job,

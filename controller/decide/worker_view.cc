@@ -298,6 +298,12 @@ std::string name_of_worker(const Worker& worker) {
   return out + (worker.pod->node.empty() ? ")" : " on " + worker.pod->node + ")");
 }
 
+/// It failed an earlier gang, and stays for a look at it (kept_pods.h): it ended before this gang was placed.
+static bool failed_before(const Job& job, const Pod& pod) {
+  return pod.phase == PodPhase::kFailed && pod.worker->generation < job.status.generation && pod.worker->exited_at &&
+         is_true(job.status, condition::kPlaced) && *pod.worker->exited_at <= since_of(job.status, condition::kPlaced);
+}
+
 GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
   GangView gang;
   const std::int32_t size = gang_size(job);
@@ -310,7 +316,7 @@ GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
     const auto index = pod->worker->worker;
     // A program runs once: what is left of an earlier gang has no place in this one.
     const bool is_spent = job.spec.engine == contract::Engine::kCustom && pod->worker->generation < job.status.generation;
-    if (is_spent || index < 0 || index >= size) {
+    if (is_spent || index < 0 || index >= size || failed_before(job, *pod)) {
       // Another controller may have raised the generation, and its workers with it, without our having seen it.
       if (index >= size && pod->worker->generation > job.status.generation) continue;
       gang.superseded.push_back(pod);

@@ -141,6 +141,8 @@ class Watcher::Ear {
     if (response.status == 404)
       what = "the API server does not know " + target_.path + ": is its CustomResourceDefinition installed?";
     report(what);
+    // A namespace that is gone, or not given to us any more, keeps nobody from the others.
+    if (response.status == 403 && target_.path.find("/namespaces/") != std::string::npos) synced_ = true;
   }
 
   void pause(const std::stop_token& stop) {

@@ -40,7 +40,7 @@ class Watcher {
 
   /// Ends all ears at once; the sink is not called any more when this returns. Not to be called by the sink.
   void stop();
-  /// Every target has been listed at least once.
+  /// Every target has been listed at least once, or was forbidden, where it is of one namespace.
   bool synced() const;
 
  private:

@@ -1,7 +1,9 @@
 #include "controller/reconcile/reconciler.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
+#include <string_view>
 #include <utility>
 
 #include "controller/kube/listing.h"
@@ -35,6 +37,15 @@ kube::WatchBatch to_batch(std::size_t target, kube::Listing listing) {
       .target = target, .relisted = true, .events = {}, .resource_version = std::move(listing.resource_version)};
   for (auto& item : listing.items) batch.events.push_back({kube::EventType::kAdded, std::move(item)});
   return batch;
+}
+
+/// Of a target that lies in one; else empty.
+std::string namespace_of(const kube::WatchTarget& target) {
+  constexpr std::string_view kBefore = "/namespaces/";
+  const auto at = target.path.find(kBefore);
+  if (at == std::string::npos) return "";
+  const auto begin = at + kBefore.size();
+  return target.path.substr(begin, target.path.find('/', begin) - begin);
 }
 
 decide::Settings settings_of(const ReconcilerOptions& options) {
@@ -103,18 +114,30 @@ void Reconciler::read_everything(std::int64_t term, int tries) {
   executor_.hand([this, term, tries, targets = cache::watch_targets(options_.settings)] {
     std::vector<kube::WatchBatch> batches;
     kube::Response failure;
-    for (std::size_t target = 0; target < targets.size() && batches.size() == target; ++target) {
+    std::map<std::string, std::string> unreadable;  // namespaces, and why
+    bool is_all = true;
+    for (std::size_t target = 0; target < targets.size() && is_all; ++target) {
       auto list = kube::list_all(api_, targets[target], options_.page_limit);
-      if (list.ok()) batches.push_back(to_batch(target, std::move(list.listing)));
       failure = std::move(list.failure);
+      if (list.ok()) {
+        batches.push_back(to_batch(target, std::move(list.listing)));
+      } else if (const auto ns = namespace_of(targets[target]); failure.status == 403 && !ns.empty()) {
+        unreadable.emplace(ns, failure.message);
+      } else {
+        is_all = false;
+      }
     }
-    const bool is_all = batches.size() == targets.size();
+    // What is known in part would look as if the rest had been lost.
+    std::erase_if(batches, [&](const auto& batch) { return unreadable.contains(namespace_of(targets[batch.target])); });
     // Once a term: a server has them from its start, or not at all.
     kube::Response groups = is_all ? api_.perform(pod_groups_request()) : kube::Response{};
-    executor_.brain([this, term, tries, is_all, groups = std::move(groups), batches = std::move(batches),
+    executor_.brain([this, term, tries, is_all, groups = std::move(groups), unreadable = std::move(unreadable), batches = std::move(batches),
                      failure = std::move(failure)]() mutable {
       if (term != term_) return;
       for (const auto& batch : batches) cache_.apply_list(batch, executor_.now());
+      for (const auto& [ns, why] : unreadable) {
+        observer_.warned("a namespace can't be read: its jobs are left alone", {{"namespace", ns}, {"error", why}});
+      }
       if (is_all && !groups.is_temporary()) {
         cache_.learn_of_pod_groups(has_pod_groups(groups));
         return act();

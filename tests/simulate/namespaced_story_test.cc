@@ -67,6 +67,16 @@ TEST_F(NamespacedStory, AnotherControllerGoesOnWithWhatTheFirstLeft) {
   EXPECT_EQ(world.status("a").generation, 1);
 }
 
+TEST_F(NamespacedStory, ANamespaceThatCannotBeReadKeepsNobodyFromTheOthers) {
+  world.kill_controller(0);
+  world.api.fault_of = [](const kube::Request& request) {
+    return test::FakeKubeApi::parse(request.path).ns == "other" ? test::Fault::kForbidden : test::Fault::kNone;
+  };
+  world.start_controller(1);
+  world.apply(shape("a", 2));
+  expect_phase("a", Phase::kSucceeded, seconds(300));
+}
+
 TEST_F(NamespacedStory, JobsOfOtherNamespacesAreLeftAlone) {
   Json job;
   world.apply(shape("a", 1));

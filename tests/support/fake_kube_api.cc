@@ -83,6 +83,7 @@ Response FakeKubeApi::perform(const Request& request) {
   }
   if (is_away() || fault == Fault::kLost) return failure(0, "", "connect to the API server: connection refused");
   if (fault == Fault::kConflict) return failure(409, "Conflict", "the object has been modified");
+  if (fault == Fault::kForbidden) return failure(403, "Forbidden", "User \"trainyard\" cannot do that");
   if (fault == Fault::kBroken) return failure(500, "InternalError", "etcdserver: request timed out");
   if (fault == Fault::kTooMany) {
     Response response = failure(429, "TooManyRequests", "too many requests");

@@ -43,6 +43,7 @@ enum class Fault {
   kAnswerLost,  // is performed; no answer
   kLate,        // is performed up to half a minute later; no answer
   kConflict,    // 409
+  kForbidden,   // 403
   kTooMany,     // 429 with Retry-After: 1
   kBroken       // 500
 };

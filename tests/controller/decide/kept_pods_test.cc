@@ -44,7 +44,7 @@ TEST(KeptPods, PodsThatFailedStayWhenTheGangIsRestartedAndAreNoPartOfIt) {
 TEST(KeptPods, AreThoseOfTheLastFailureAlone) {
   test::World world = a_world_of_programs();
   world.exit(1, 7);
-  world.settle();
+  world.pass(300);
   world.exit(0, 8);
   world.pass(60);
   EXPECT_EQ(failed_pods(world), (Names{"a-0-2"}));
@@ -66,6 +66,42 @@ TEST(KeptPods, OfTrainyardsOwnEngineStayAsWell) {
   world.pass(60);
   EXPECT_EQ(failed_pods(world), (Names{"a-1-1"}));
   EXPECT_EQ(world.pods(), (Names{"a-0-1", "a-1-2"}));
+}
+
+TEST(KeptPods, OfTheLastFailureIsTheOneThatFailedLastWheneverItWasMade) {
+  test::World world = a_running_world();
+  for (const int worker : {1, 1, 0}) {
+    world.pass(300);
+    world.exit(worker, 137);
+    world.pass(60);
+  }
+  EXPECT_EQ(failed_pods(world), (Names{"a-0-1"})) << "the others failed long before it";
+  EXPECT_EQ(world.pods(), (Names{"a-0-4", "a-1-3"}));
+}
+
+TEST(KeptPods, DoNotComeBackWhenTheOnesInTheirPlaceVanish) {
+  test::World world = a_running_world();
+  world.exit(1, 137);
+  world.pass(300);
+  ASSERT_EQ(failed_pods(world), (Names{"a-1-1"}));
+  const auto before = world.status();
+  world.cluster.erase_pod({"default", "a-1-2"});
+  world.pass(60);
+  EXPECT_EQ(world.status().restarts, before.restarts) << "nobody judges the old failure again";
+  EXPECT_EQ(world.status().uncountedRestarts, before.uncountedRestarts + 1);
+  EXPECT_EQ(world.pods(), (Names{"a-0-1", "a-1-3"}));
+}
+
+TEST(KeptPods, GiveWayWhereAQuotaCountsThem) {
+  test::World world = a_world_of_programs();
+  world.exit(1, 7);
+  world.refuse_pod = [&](const CreatePod&) {
+    return failed_pods(world).empty() ? std::nullopt : std::optional<std::string>("exceeded quota: count/pods=2");
+  };
+  world.pass(60);
+  world.pass(60);
+  EXPECT_EQ(failed_pods(world), Names{});
+  EXPECT_EQ(world.pods(), (Names{"a-0-2", "a-1-2"}));
 }
 
 TEST(KeptPods, AreNoneWhereThePolicyIsAll) {
@@ -94,6 +130,32 @@ TEST(KeptPods, AJobThatFailsLeavesTheOthersRunningWhereThePolicyIsNone) {
   world.pass(60);
   EXPECT_EQ(world.pods(), Names{}) << "the policy may change";
   EXPECT_EQ(world.pods("b").size(), 4u);
+}
+
+TEST(KeptPods, TheQuotaOfPodsThatStayIsPromisedToNobody) {
+  test::World world = a_world_of_programs(CleanPodPolicy::kNone);
+  Queue queue{.name = "default", .uid = "q", .flavors = {Flavor{.labels = {}, .resources = {}}}};
+  queue.flavors[0].resources[test::kGpu].nominal = 16;
+  world.cluster.put(std::move(queue));
+  world.edit("a", [](contract::TrainingJobSpec& spec) { spec.lifecycle.maxRestarts = 0; });
+  world.exit(1, 7);
+  world.settle();
+  world.add(test::make_custom_job("b", 2, 8));
+  world.settle();
+  EXPECT_EQ(world.condition(condition::kPlaced, "b").reason, reason::kQuotaExceeded);
+}
+
+TEST(KeptPods, ADeadlineEndsThoseThatStayedToo) {
+  test::World world = a_world_of_programs(CleanPodPolicy::kNone);
+  world.edit("a", [](contract::TrainingJobSpec& spec) {
+    spec.lifecycle.maxRestarts = 0;
+    spec.lifecycle.activeDeadlineSeconds = 1'000;
+  });
+  world.exit(1, 7);
+  world.pass(900);
+  EXPECT_EQ(world.pods(), (Names{"a-0-1"}));
+  world.pass(101);
+  EXPECT_EQ(world.pods(), Names{});
 }
 
 TEST(KeptPods, ADeadlineEndsThemEvenThen) {
