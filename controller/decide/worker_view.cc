@@ -251,6 +251,12 @@ void lose_the_silent(GangView& gang, const Settings& settings, Time now) {
   }
 }
 
+/// It failed an earlier gang, and stays for a look at it (kept_pods.h): it ended before this gang was placed.
+bool failed_before(const Job& job, const Pod& pod) {
+  return pod.phase == PodPhase::kFailed && pod.worker->generation < job.status.generation && pod.worker->exited_at &&
+         is_true(job.status, condition::kPlaced) && *pod.worker->exited_at <= since_of(job.status, condition::kPlaced);
+}
+
 }  // namespace
 
 bool is_rejected(const Pod& pod) {
@@ -296,12 +302,6 @@ std::string name_of_worker(const Worker& worker) {
   if (worker.pod == nullptr) return out;
   out += " (pod " + to_text(worker.pod->key);
   return out + (worker.pod->node.empty() ? ")" : " on " + worker.pod->node + ")");
-}
-
-/// It failed an earlier gang, and stays for a look at it (kept_pods.h): it ended before this gang was placed.
-static bool failed_before(const Job& job, const Pod& pod) {
-  return pod.phase == PodPhase::kFailed && pod.worker->generation < job.status.generation && pod.worker->exited_at &&
-         is_true(job.status, condition::kPlaced) && *pod.worker->exited_at <= since_of(job.status, condition::kPlaced);
 }
 
 GangView view_gang(const Cluster& cluster, const Job& job, Time now) {

@@ -131,8 +131,8 @@ void Reconciler::read_everything(std::int64_t term, int tries) {
     std::erase_if(batches, [&](const auto& batch) { return unreadable.contains(namespace_of(targets[batch.target])); });
     // Once a term: a server has them from its start, or not at all.
     kube::Response groups = is_all ? api_.perform(pod_groups_request()) : kube::Response{};
-    executor_.brain([this, term, tries, is_all, groups = std::move(groups), unreadable = std::move(unreadable), batches = std::move(batches),
-                     failure = std::move(failure)]() mutable {
+    executor_.brain([this, term, tries, is_all, groups = std::move(groups), unreadable = std::move(unreadable),
+                     batches = std::move(batches), failure = std::move(failure)]() mutable {
       if (term != term_) return;
       for (const auto& batch : batches) cache_.apply_list(batch, executor_.now());
       for (const auto& [ns, why] : unreadable) {
