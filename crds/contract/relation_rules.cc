@@ -226,7 +226,7 @@ void check_training(const Training& training, Findings& findings) {
 /// The best checkpoint is known by a loss of its own.
 void check_best(const TrainingJobSpec& spec, Findings& findings) {
   if (!spec.checkpoint || spec.checkpoint->keepBest < 1) return;
-  findings.expect(spec.evaluation.has_value(), "spec.evaluation", "must be given, since checkpoint.keepBest goes by its loss");
+  findings.expect(spec.evaluation.has_value(), "spec.evaluation", "is missing, and checkpoint.keepBest goes by its loss");
   const auto& every = spec.checkpoint->everySteps;
   if (!spec.evaluation || !every || spec.evaluation->everySteps < 1) return;
   findings.expect(*every % spec.evaluation->everySteps == 0, "spec.checkpoint.everySteps",
