@@ -8,10 +8,8 @@
 //   backward                  … │ layer 3 │ layer 2 │ layer 1     its first tensor that is asked for brings up all of the one before
 //   up                          │ of 2    │ of 1    │
 
-#include <deque>
 #include <functional>
 #include <memory>
-#include <vector>
 
 #include <ATen/ATen.h>
 
@@ -37,15 +35,15 @@ class OffloadedActivations {
   at::Tensor run(bool is_first, const std::function<at::Tensor()>& layer);
 
  private:
+  struct State;
+  struct Up;
   class Layer;
   class Elements;
   struct KeptThere;
   struct Hooks;
 
-  mesh::HostLink* link_;
-  std::shared_ptr<std::vector<at::Storage>> stay_;
+  std::shared_ptr<State> state_;
   std::shared_ptr<Layer> last_;
-  std::deque<std::shared_ptr<Layer>> on_device_;  // whose copies may be under way, the oldest first
 };
 
 }  // namespace trainyard::model

@@ -1,6 +1,7 @@
 #include "worker/model/sharded_weights.h"
 
 #include <stdexcept>
+#include <utility>
 
 #include <torch/torch.h>
 
@@ -32,6 +33,21 @@ void take_memory(const at::Tensor& variable) {
 
 /// A gathering on its way.
 struct ShardedWeights::Flight {
+  Flight() = default;
+  ~Flight() {
+    try {
+      if (crossing) crossing->wait_on_device();  // nobody came for it: what it copies to is used for something else next
+    } catch (const std::exception& error) {
+      TORCH_WARN("leave the weights that were on their way: ", error.what());
+    }
+  }
+  Flight(const Flight&) = delete;
+  Flight& operator=(const Flight&) = delete;
+  void wait() {
+    if (const auto from_host = std::exchange(crossing, nullptr)) from_host->wait_on_device();
+    pending->wait();
+  }
+
   at::Tensor part, whole;
   std::unique_ptr<mesh::Crossing> crossing;  // from the host; null where shards are on the device
   std::unique_ptr<mesh::Pending> pending;
@@ -61,21 +77,21 @@ void ShardedWeights::start(std::size_t unit) {
   const at::NoGradGuard no_grad;
   auto& held = held_[unit];
   if (held.whole || held.flight) return;
-  held.flight = std::make_unique<Flight>();
-  auto& [part, whole, crossing, pending] = *held.flight;
+  auto flight = std::make_unique<Flight>();
   const auto options = weights_[units_[unit].parameters.front()].variable.options().requires_grad(false);
-  part = at::empty({units_[unit].part_elements}, options);
-  whole = at::empty({units_[unit].part_elements * data_.size()}, options);
+  flight->part = at::empty({units_[unit].part_elements}, options);
+  flight->whole = at::empty({units_[unit].part_elements * data_.size()}, options);
+  const auto gather = [this, unit, &to = *flight] {
+    pack(unit, to.part);
+    to.pending = data_.start_all_gather(to.whole, to.part);
+  };
   if (host_ == nullptr) {
-    pack(unit, part);
-    pending = data_.start_all_gather(whole, part);
-    return;
+    gather();
+  } else {
+    // The gathering waits for the copies, and what the device computes meanwhile for neither.
+    flight->crossing = host_->start(mesh::Way::kUp, gather);
   }
-  // The gathering waits for the copies, and what the device computes meanwhile for neither.
-  crossing = host_->start(mesh::Way::kUp, [this, unit, flight = held.flight.get()] {
-    pack(unit, flight->part);
-    flight->pending = data_.start_all_gather(flight->whole, flight->part);
-  });
+  held.flight = std::move(flight);
 }
 
 /// This rank's shards of a unit, one behind the other.
@@ -88,17 +104,12 @@ void ShardedWeights::pack(std::size_t unit, const at::Tensor& part) const {
   }
 }
 
-void ShardedWeights::wait(Flight& flight) {
-  if (flight.crossing) flight.crossing->wait_on_device();
-  flight.pending->wait();
-}
-
 void ShardedWeights::finish(std::size_t unit) {
   const at::NoGradGuard no_grad;
   auto& held = held_[unit];
   if (!held.flight) return;
   const auto flight = std::move(held.flight);
-  wait(*flight);
+  flight->wait();
   const auto& shards = units_[unit];
   for (std::size_t i = 0; i < shards.parameters.size(); ++i) {
     const auto& variable = weights_[shards.parameters[i]].variable;
@@ -142,7 +153,7 @@ void ShardedWeights::need(std::size_t unit, std::int64_t next) {
 
 void ShardedWeights::release(std::size_t unit) {
   auto& held = held_[unit];
-  if (held.flight) wait(*held.flight);  // what is under way cannot be called back
+  if (held.flight) held.flight->wait();  // what is under way cannot be called back
   held.flight.reset();
   held.whole = false;
   for (const auto place : units_[unit].parameters) take_memory(weights_[place].variable);

@@ -51,7 +51,6 @@ class ShardedWeights {
   struct Held;
   void start(std::size_t unit);
   void pack(std::size_t unit, const at::Tensor& part) const;
-  static void wait(Flight& flight);
   void finish(std::size_t unit);
 
   std::vector<plan::ShardUnit> units_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
+#include <mutex>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -30,14 +32,23 @@ Cores::~Cores() = default;
 
 void Cores::share(std::int64_t count, const std::function<void(std::int64_t)>& task) {
   std::atomic<std::int64_t> next = 0;
+  std::mutex mutex;
+  std::exception_ptr failure;
   const auto work = [&] {
-    const at::NoGradGuard no_grad;
-    for (std::int64_t i = next++; i < count; i = next++) task(i);
+    try {
+      const at::NoGradGuard no_grad;
+      for (std::int64_t i = next++; i < count; i = next++) task(i);
+    } catch (...) {
+      next = count;
+      const std::lock_guard lock(mutex);
+      failure = std::current_exception();
+    }
   };
   const std::int64_t helpers = std::min(others_, count - 1);
   for (std::int64_t i = 0; i < helpers; ++i) pool_->run(work);
   work();
   if (helpers > 0) pool_->waitWorkComplete();
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace trainyard::optim

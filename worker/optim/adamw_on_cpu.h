@@ -32,8 +32,8 @@ class Cores {
   Cores(const Cores&) = delete;
   Cores& operator=(const Cores&) = delete;
 
-  /// Calls task(0) to task(count - 1), in any order, each on one core, without recording gradients; returns when all are done. A task
-  /// throws nothing.
+  /// Calls task(0) to task(count - 1), in any order, each on one core, without recording gradients; returns when all are done. Throws
+  /// what one of them threw, once the others are done or called off.
   void share(std::int64_t count, const std::function<void(std::int64_t)>& task);
 
  private:

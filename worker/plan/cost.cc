@@ -13,9 +13,9 @@
 namespace trainyard::plan {
 namespace {
 
-/// The layers of a stage, each as often as micro-batches are in flight on it, when as many are as ever.
-std::int64_t layers_in_flight(const contract::Parallelism& parallelism, const std::vector<LayerRange>& parts,
-                              std::int64_t micro_batches, std::int32_t stage) {
+/// The layers and the chunks of a stage, each as often as micro-batches are in flight on it, when as many are as ever.
+InFlight in_flight_on(const contract::Parallelism& parallelism, const std::vector<LayerRange>& parts, std::int64_t micro_batches,
+                      std::int32_t stage) {
   const PipelineShape shape{.stages = parallelism.pipeline,
                             .chunks = chunks_per_stage(parallelism),
                             .micro_batches = static_cast<std::int32_t>(micro_batches)};
@@ -24,10 +24,9 @@ std::int64_t layers_in_flight(const contract::Parallelism& parallelism, const st
     return std::int64_t{part.last} - part.first;
   };
   const std::int32_t in_flight = most_in_flight(parallelism.pipelineSchedule.name, shape, stage);
-  if (shape.chunks == 1) return in_flight * layers(0);
-  std::int64_t sum = 0;
-  for (std::int32_t i = 0; i < in_flight; ++i) sum += layers(chunk_of_forward(shape, i));
-  return sum;
+  InFlight all{.chunks = in_flight};
+  for (std::int32_t i = 0; i < in_flight; ++i) all.layers += layers(shape.chunks == 1 ? 0 : chunk_of_forward(shape, i));
+  return all;
 }
 
 }  // namespace
@@ -90,7 +89,10 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   const std::int64_t micro_batches =
       std::max<std::int64_t>(1, spec.training.globalBatchSize / std::max<std::int64_t>(1, replicas));
   bytes.activations = tokens * recomputed_activation_bytes(spec);
-  add_layers(spec, layers_in_flight(parallelism, parts, micro_batches, stage), tokens * kept_activation_bytes(spec), bytes);
+  InFlight in_flight = in_flight_on(parallelism, parts, micro_batches, stage);
+  in_flight.layer_bytes = tokens * kept_activation_bytes(spec);
+  in_flight.boundary_bytes = tokens * size.hiddenSize * (full ? 4 : 2);
+  add_activations(spec, in_flight, bytes);
   if (stage == parallelism.pipeline - 1) {
     // Logits, in FP32, with what cross entropy makes of them; of all micro-batches where all forwards come first. A split backward keeps
     // their gradients, in the type of the products, until the head's turn comes.

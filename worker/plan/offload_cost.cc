@@ -33,13 +33,19 @@ void offload_optimizer(const contract::TrainingJobSpec& spec, RankBytes& bytes) 
   (offload.parameters ? bytes.host : bytes.parameters) += shards;
 }
 
-void add_layers(const contract::TrainingJobSpec& spec, std::int64_t layers, std::int64_t layer_bytes, RankBytes& bytes) {
+void add_activations(const contract::TrainingJobSpec& spec, const InFlight& in_flight, RankBytes& bytes) {
+  const std::int64_t all = in_flight.layers * in_flight.layer_bytes;
   if (!spec.training.activationCheckpointing.offload) {
-    bytes.activations += layers * layer_bytes;
+    bytes.activations += all;
     return;
   }
-  bytes.activations += std::min(layers, kOffloadLayers * chunks_per_stage(spec.parallelism)) * layer_bytes;
-  (has_one_memory(spec) ? bytes.activations : bytes.host) += layers * layer_bytes;
+  const auto& parallelism = spec.parallelism;
+  const bool in_pipeline = parallelism.pipeline > 1;
+  const bool splits = in_pipeline && parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble;
+  const std::int64_t layers = std::min(in_flight.layers, kOffloadLayers * chunks_per_stage(parallelism));
+  bytes.activations += splits ? all : layers * in_flight.layer_bytes;
+  if (in_pipeline) bytes.activations += 2 * in_flight.chunks * in_flight.boundary_bytes;
+  (has_one_memory(spec) ? bytes.activations : bytes.host) += all;
 }
 
 }  // namespace trainyard::plan

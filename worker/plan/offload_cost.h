@@ -22,7 +22,15 @@ inline constexpr std::int64_t kOffloadLayers = 2;
 /// Source: Ren et al., "ZeRO-Offload", arXiv:2101.06840.
 void offload_optimizer(const contract::TrainingJobSpec& spec, RankBytes& bytes);
 
-/// The activations of `layers` layers, of `layer_bytes` each: kOffloadLayers of each chunk on the device, all of them on the host.
-void add_layers(const contract::TrainingJobSpec& spec, std::int64_t layers, std::int64_t layer_bytes, RankBytes& bytes);
+/// Activations of a stage that has some micro-batches in flight.
+struct InFlight {
+  std::int64_t layers = 0;          // of all of them
+  std::int64_t layer_bytes = 0;     // that are kept of each
+  std::int64_t chunks = 0;          // of all of them, each with an input and an output that are the pipeline's
+  std::int64_t boundary_bytes = 0;  // of an input, or an output
+};
+/// Offloaded, kOffloadLayers of each chunk of the stage are on the device, with the inputs and outputs of chunks in a pipeline, and all layers on
+/// the host. With ZeroBubble all count on the device, too: between the halves of backward the inputs of products are there again.
+void add_activations(const contract::TrainingJobSpec& spec, const InFlight& in_flight, RankBytes& bytes);
 
 }  // namespace trainyard::plan

@@ -30,6 +30,8 @@ class LateLink : public HostLink {
     return std::make_unique<Late>(queue, ++queue.started);
   }
   std::int64_t block_elements() const override { return block_elements_; }
+  /// How much of what was started that way is done.
+  std::int64_t done(Way way) { return queues_[way].done; }
 
  private:
   struct Queue {

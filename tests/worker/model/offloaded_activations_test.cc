@@ -105,6 +105,39 @@ TEST(OffloadedActivations, HaveTwoLayersOnTheDeviceAndTheRestOnTheHost) {
   EXPECT_EQ(host, 0);
 }
 
+// As the stages of a pipeline have it: the last layers of the one are still on the device.
+TEST(OffloadedActivations, OfOneForwardLeaveTheDeviceWhenTheBackwardOfAnotherBegins) {
+  Layers layers(6);
+  mesh::LateLink link;
+  OffloadedActivations offloaded(link);
+  for (const auto& weight : layers.weights) offloaded.leave_alone(weight);
+  Tensors outputs;
+  for (int forward = 0; forward < 2; ++forward) {
+    at::Tensor x = at::ones({Layers::kRows, Layers::kWidth}).requires_grad_();
+    for (std::size_t i = 0; i < 6; ++i) x = offloaded.run(i == 0, [&] { return layers.layer(i, x); });
+    outputs.push_back(x);
+  }
+  EXPECT_EQ(link.done(mesh::Way::kDown), 2 * (6 + 4)) << "two tensors a layer";
+  torch::autograd::backward({outputs[0].sum()});
+  EXPECT_EQ(link.done(mesh::Way::kDown), 2 * (6 + 6));
+  torch::autograd::backward({outputs[1].sum()});
+  EXPECT_EQ(link.done(mesh::Way::kUp), 6 + 6);
+  Layers plain(6);
+  at::Tensor x = at::ones({Layers::kRows, Layers::kWidth});
+  for (std::size_t i = 0; i < 6; ++i) x = plain.layer(i, x);
+  torch::autograd::backward({x.sum()});
+  for (std::size_t i = 0; i < 6; ++i) EXPECT_TRUE(at::equal(layers.weights[i].grad(), 2 * plain.weights[i].grad())) << i;
+}
+
+TEST(OffloadedActivations, HoldOnToNoTensorThatTheyWereToldOfAndThatIsGone) {
+  mesh::LateLink link;
+  OffloadedActivations offloaded(link);
+  const std::int64_t before = test::LiveBytes::now();
+  const test::LiveBytes live;
+  for (int i = 0; i < 10; ++i) offloaded.leave_alone(at::ones({1024}));
+  EXPECT_LE(live.now() - before, 2 * 4096);
+}
+
 TEST(OffloadedActivations, DoNothingWhereNothingIsRecorded) {
   const at::NoGradGuard no_grad;
   std::atomic<std::int64_t> bytes = 0;

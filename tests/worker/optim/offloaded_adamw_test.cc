@@ -117,5 +117,22 @@ TEST(Cores, DoEachTaskOnce) {
   }
 }
 
+TEST(Cores, PassOnWhatATaskThrowsOnWhicheverOfThem) {
+  for (const int count : {1, 3}) {
+    at::set_num_threads(count);
+    Cores cores;
+    at::set_num_threads(1);
+    for (int i = 0; i < 20; ++i) {
+      const auto fail_one = [&](std::int64_t task) {
+        if (task == 2 * i) throw std::bad_alloc();
+      };
+      EXPECT_THROW(cores.share(50, fail_one), std::bad_alloc);
+    }
+    std::atomic<int> done = 0;
+    cores.share(50, [&](std::int64_t) { ++done; });
+    EXPECT_EQ(done, 50);
+  }
+}
+
 }  // namespace
 }  // namespace trainyard::optim

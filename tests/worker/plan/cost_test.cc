@@ -164,6 +164,24 @@ TEST(BytesPerRank, OffloadActivationsButThoseOfTwoLayers) {
   }
 }
 
+TEST(BytesPerRank, OffloadActivationsOfEveryMicroBatchThatAPipelineHasInFlight) {
+  auto spec = on_gpus(contract::ComputePrecision::kBF16, 0);
+  spec.workers.count = 4;
+  spec.parallelism.pipeline = 4;
+  spec.training.globalBatchSize = 16;
+  spec.model.size->vocabularySize = 16;  // so that all stages have eight layers
+  spec.training.activationCheckpointing.offload = true;
+  const std::int64_t boundary = std::int64_t{4096} * 4096 * 2;
+  const auto first = bytes_per_rank(spec, 0), second = bytes_per_rank(spec, 1);
+  EXPECT_EQ(first.host, second.host / 3 * 4);
+  const std::int64_t layer = first.host / (4 * 8);
+  EXPECT_EQ(first.activations, 2 * layer + 2 * 4 * boundary) << "two layers, and what stages hand on";
+  spec.parallelism.pipelineSchedule.name = contract::PipelineScheduleName::kZeroBubble;
+  const auto split = bytes_per_rank(spec, 1);
+  EXPECT_EQ(split.host, 4 * 8 * layer);
+  EXPECT_EQ(split.activations, split.host + 2 * 4 * boundary);
+}
+
 TEST(BytesPerRank, WithCanonicalKeepWholeGradientsAtEveryStage) {
   auto spec = job(contract::ComputePrecision::kBF16);
   spec.workers.count = 8;
