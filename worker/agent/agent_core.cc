@@ -277,7 +277,7 @@ void AgentCore::maybe_exit(Actions& actions) {
 }
 
 void AgentCore::asked(Now now) {
-  if (exit_at_ && !ended_as_wanted()) exit_at_ = now.uptime + limits_.abandoned;
+  if (exit_at_ && state_.phase != AgentPhase::kSucceeded) exit_at_ = now.uptime + limits_.abandoned;
 }
 
 bool AgentCore::ended_as_wanted() const {
@@ -390,13 +390,13 @@ void AgentCore::end_hang(Now now, Actions& actions) {
   if (degrees.pp * degrees.dp * degrees.cp * degrees.tp != assignment_->worldSize) degrees = {.dp = assignment_->worldSize};
   const auto blame = contract::blame_for_hang(contract::Layout(degrees, assignment_->worldSize), evidence_);
   const auto mine = std::find_if(blame.ranks.begin(), blame.ranks.end(), [this](auto rank) { return ranks_.contains(rank); });
-  failure_ = contract::Failure{
-      .failureClass = contract::class_of(blame),
-      .worker = assignment_->worker,
-      .reason = contract::kRankHung,
-      .message = "no sign of progress for the " + std::to_string(*assignment_->spec.lifecycle.hangTimeoutSeconds) +
-                 " s of lifecycle.hangTimeoutSeconds: " + blame.message,
-      .at = contract::to_rfc3339(now.wall)};
+  failure_ = contract::Failure{.failureClass = contract::class_of(blame),
+                               .worker = assignment_->worker,
+                               .reason = contract::kRankHung,
+                               .message = "no sign of progress for the " +
+                                          std::to_string(*assignment_->spec.lifecycle.hangTimeoutSeconds) +
+                                          " s of lifecycle.hangTimeoutSeconds: " + blame.message,
+                               .at = contract::to_rfc3339(now.wall)};
   if (!worker_.node.empty()) failure_->node = worker_.node;
   if (mine != blame.ranks.end()) failure_->rank = *mine;
   failure_ = contract::trimmed(*failure_);

@@ -17,10 +17,12 @@
 namespace trainyard::agent {
 
 struct Limits {
-  std::chrono::milliseconds grace{110'000};          // from SIGTERM or an earlier order to stop until ranks that run are killed
-  std::chrono::milliseconds step_grace{5'000};       // from SIGTERM instead, where there is no checkpoint to be written
-  std::chrono::milliseconds linger{60'000};          // so long the state is served after an end that was wanted, unless released
-  std::chrono::milliseconds abandoned{600'000};      // so long an agent whose ranks ended otherwise waits for a controller to ask
+  std::chrono::milliseconds grace{110'000};     // from SIGTERM or an earlier order to stop until ranks that run are killed
+  std::chrono::milliseconds step_grace{5'000};  // from SIGTERM instead, where there is no checkpoint to be written
+  std::chrono::milliseconds linger{60'000};     // so long the state is served after an end that was wanted, unless released
+  /// So long an agent whose ranks ended otherwise waits for a controller to ask. So does one that was asked after a stop that was wanted: the
+  /// gang may be about to go on with more workers, whose pods have an image to pull.
+  std::chrono::milliseconds abandoned{600'000};
   std::chrono::milliseconds progress_interval{500};  // progress alone makes a new version at most so often; all else at once
   // So long a hang is only suspected: an agent that did not run itself for a while has words of its ranks yet to read.
   std::chrono::milliseconds hang_doubt{1'000};

@@ -142,6 +142,15 @@ TEST_F(AgentCoreEnds, WaitsAfterAStopThatItWasNotAskedForAsAfterAFailure) {
   EXPECT_EQ(started(core.assign(assignment(2), at(1000s)).actions), (Ranks{2, 3}));
 }
 
+TEST_F(AgentCoreEnds, WaitsAfterAStopThatItWasAskedForForAsLongAsAControllerAsks) {
+  const Assignment stop{.jobUid = "job-uid", .generation = 1, .amends = true, .checkpointRequest = 1, .stopAfter = 1};
+  core.assign(stop, at(1s));
+  core.exited({ended(2, contract::kStoppedExitCode), ended(3, contract::kStoppedExitCode)}, at(2s));
+  for (const auto now : {40s, 500s}) core.asked(at(now));
+  EXPECT_TRUE(core.tick(at(1000s)).empty()) << "the gang is to have more workers, and their pods have an image to pull";
+  EXPECT_EQ(started(core.assign(assignment(2), at(1000s)).actions), (Ranks{2, 3}));
+}
+
 TEST_F(AgentCoreEnds, EndsAWhileAfterAStopThatItWasAskedFor) {
   const Assignment stop{.jobUid = "job-uid", .generation = 1, .amends = true, .checkpointRequest = 1, .stopAfter = 1};
   core.assign(stop, at(1s));
