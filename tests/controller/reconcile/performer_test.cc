@@ -161,6 +161,15 @@ TEST_F(PerformerTest, ADryRunThatMeetsAFullQuotaSaysNothingAgainstThePod) {
   EXPECT_EQ(cache.cluster().template_check(uid(), "hash")->needs, decide::read_pod_needs(pod("a-0-1").body["spec"]));
 }
 
+TEST_F(PerformerTest, ADryRunThatMeetsAFullQuotaKeepsWhatAnEarlierOneTold) {
+  api.admit_pod = [](Json& pod) { pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "3"; };
+  perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}});
+  api.refuse_pod = [](const Json&) { return std::optional<std::string>("exceeded quota: team, used: pods=4"); };
+  perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}});
+  EXPECT_TRUE(cache.cluster().template_check(uid(), "hash")->over_quota);
+  EXPECT_EQ(cache.cluster().template_check(uid(), "hash")->needs.requests["cpu"], 3'000);
+}
+
 TEST_F(PerformerTest, ADryRunThatMeetsATakenNameHasPassedEveryCheck) {
   ASSERT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kWell);
   EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}})->ended, Ended::kWell);
