@@ -66,7 +66,7 @@ FakeKubeApi::Path FakeKubeApi::parse(const std::string& path) {
     out.ns = parts[at + 1];
     at += 2;
   }
-  out.collection += "/" + parts.at(at);
+  if (parts.size() > at) out.collection += "/" + parts[at];  // else it asks what kinds there are
   if (parts.size() > at + 1) out.name = parts[at + 1];
   if (parts.size() > at + 2) out.subresource = parts[at + 2];
   return out;
