@@ -37,6 +37,9 @@ std::vector<std::int32_t> sizes_for(const Cluster& cluster, const Candidate& can
   const std::int32_t least = out.back();
   const auto refused = refused_size(job.status, cluster.settings, now);
   if (refused) std::erase_if(out, [&](std::int32_t size) { return size >= *refused; });
+  // Where nobody knows whether there is room for more, a gang is not risked for it.
+  const bool is_risky = candidate.has_others() && !cluster.settings.sees_cluster;
+  if (is_risky) std::erase_if(out, [&](std::int32_t size) { return size > gang_size(job); });
   const auto may_go_on_with = [&](std::int32_t size) {
     if (candidate.has_others() && size < (out.empty() ? least + 1 : out.back())) out.push_back(size);
   };

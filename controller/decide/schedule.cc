@@ -425,9 +425,11 @@ class Scheduling {
       if (candidate.has_others()) lower_admission(status, needed_by(candidate));
       status.placement = placement_status(candidate, nodes);
       begin_generation(review);
-      // What it goes on with if the API server would not have the new ones (creation.h).
+      // What it goes on with if the API server would not have the new ones (creation.h), where the spec does not say so.
       const bool grows = candidate.has_others() && candidate.size > before;
-      if (grows) status.resize = contract::ResizeStatus{.workers = before, .at = contract::to_rfc3339(now_)};
+      if (grows && before < gang_sizes(job.spec).back()) {
+        status.resize = contract::ResizeStatus{.workers = before, .at = contract::to_rfc3339(now_)};
+      }
       status.templateHash = template_hash(job.spec, cluster_.settings);
       status.workers.desired = job.spec.workers.count;
       if (!status.startTime) status.startTime = contract::to_rfc3339(now_);

@@ -1,6 +1,8 @@
 // How many workers a gang has: fewer than asked for where there is no room, more once there is, another number when the user says so.
 #include "controller/decide/elastic.h"
 
+#include <set>
+
 #include <gtest/gtest.h>
 
 #include "controller/decide/conditions.h"
@@ -464,6 +466,37 @@ TEST(AnElasticJob, RunsWithThePodsThatAResourceQuotaLetsItHave) {
   world.pod_quota.reset();
   for (int i = 0; i < 4; ++i) world.pass(300);
   EXPECT_EQ(size_of(world), 8);
+}
+
+TEST(AnElasticJob, RemembersARefusedSizeWhenItIsPlacedWithMoreWorkersThanItHad) {
+  World world = world_of(8);
+  world.pod_quota = 5;
+  world.add(elastic_job(8, 2));
+  world.settle();
+  world.pass(70);
+  ASSERT_EQ(size_of(world), 4);
+  world.pod_quota.reset();
+  world.train(1);
+  world.settle();
+  std::set<std::string> used;
+  for (int i = 0; i < 4; ++i) used.insert(world.pod(i).node);
+  for (int i = 0; i < 8; ++i) {
+    if (const std::string name = "node-" + std::to_string(i); !used.contains(name)) lose_node(world, name);
+  }
+  const std::string lost = world.pod(1).node;
+  lose_node(world, lost);
+  ASSERT_EQ(size_of(world), 2);
+  world.train(2);
+  world.settle();
+  Node node = *world.cluster.node(world.pod(0).node);
+  for (const char* name : {"node-x", "node-y"}) {
+    node.name = name;
+    world.cluster.put(node);
+  }
+  lose_node(world, world.pod(1).node);
+  EXPECT_EQ(size_of(world), 4);
+  ASSERT_TRUE(world.status().resize);
+  EXPECT_EQ(world.status().resize->workers, 8);
 }
 
 TEST(AnElasticJob, DoesNotGrowIntoAResourceQuotaThatIsUsedUp) {

@@ -182,6 +182,9 @@ TEST_F(UnseenNodes, StopNoGangThatIsScaledUpSinceNobodyKnowsWhetherThereIsRoom) 
   EXPECT_EQ(world.pods().size(), 2u);
   EXPECT_NE(world.condition(condition::kAccepted).message.find("it can't tell whether there is room"), std::string::npos)
       << world.condition(condition::kAccepted).message;
+  world.exit(1, 137);
+  world.settle();
+  EXPECT_EQ(world.status().placement->workers, 2) << "nor after a failure";
 }
 
 }  // namespace
