@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "crds/contract/hang.h"
+
 namespace trainyard::decide {
 namespace {
 
@@ -36,13 +38,25 @@ void note_failing_node(Review& review, const std::string& node, const std::strin
   if (entries.size() > kMost) entries.resize(kMost);
 }
 
+namespace {
+
+/// Of a hang the whole gang's view decides (hang.h), not what each agent thought of its own ranks.
+bool is_blamed(const Review& review, const Worker& worker) {
+  const auto& cause = review.status.failure;
+  if (!cause || cause->reason != contract::kRankHung) return worker.blames_node;
+  return cause->failureClass == contract::FailureClass::kInfrastructure && cause->rank && cause->worker == worker.index;
+}
+
+}  // namespace
+
 void note_failing_nodes(Review& review) {
   std::set<std::string> all;
   std::map<std::string, std::string> failing;  // with the reason
   for (const auto& worker : review.gang.workers) {
     if (worker.pod == nullptr || worker.pod->node.empty()) continue;
     all.insert(worker.pod->node);
-    if (worker.blames_node) failing.emplace(worker.pod->node, worker.failure->reason);
+    if (!is_blamed(review, worker)) continue;
+    failing.emplace(worker.pod->node, worker.failure ? worker.failure->reason : review.status.failure->reason);
   }
   if (failing.size() > 1 && 2 * failing.size() > all.size()) return;
   for (const auto& [node, reason] : failing) note_failing_node(review, node, reason);

@@ -12,7 +12,10 @@ namespace {
 
 using Ranks = std::set<std::int32_t>;
 
-bool is_silent(const RankActivity& activity) { return activity.silentSeconds >= kSilentSeconds; }
+/// A process that was held up for a moment has been still for much longer than it has been silent.
+bool is_silent(const RankActivity& activity) {
+  return activity.silentSeconds >= kSilentSeconds && 2 * activity.silentSeconds >= activity.stillSeconds;
+}
 
 /// "rank 2", "ranks 0, 1 and 3"; of many the first ones.
 std::string names_of(const Ranks& ranks) {
@@ -55,20 +58,21 @@ class Hang {
 
   Blame judge() const {
     const Ranks awaited = all_awaited();
-    const auto those = [&](auto&& holds) {
+    const auto those = [](const Ranks& of, auto&& holds) {
       Ranks out;
-      std::copy_if(awaited.begin(), awaited.end(), std::inserter(out, out.end()), holds);
+      std::copy_if(of.begin(), of.end(), std::inserter(out, out.end()), holds);
       return out;
     };
-    // A silent rank is at fault whoever waits for it: what it told last may be older than what it did last.
-    Ranks silent;
-    for (const auto& [rank, activity] : by_rank_) {
-      if (is_silent(*activity)) silent.insert(rank);
-    }
-    if (!silent.empty()) return blame(silent);
-    const auto of = [this](std::int32_t rank) { return find(rank); };
-    if (auto busy = those([&](auto rank) { return of(rank) != nullptr && !of(rank)->call; }); !busy.empty()) return blame(busy);
-    if (auto unknown = those([&](auto rank) { return of(rank) == nullptr; }); !unknown.empty()) return blame(unknown);
+    Ranks known;
+    for (const auto& [rank, activity] : by_rank_) known.insert(rank);
+    const auto silent = [this](std::int32_t rank) { return find(rank) != nullptr && is_silent(*find(rank)); };
+    const auto busy = [this](std::int32_t rank) { return find(rank) != nullptr && !find(rank)->call; };
+    const auto unknown = [this](std::int32_t rank) { return find(rank) == nullptr; };
+    if (auto found = those(awaited, silent); !found.empty()) return blame(found);
+    if (auto found = those(awaited, busy); !found.empty()) return blame(found);
+    // What a silent rank told last may be older than what it did last: nobody may seem to wait for it.
+    if (auto found = those(known, silent); !found.empty()) return blame(found);
+    if (auto found = those(awaited, unknown); !found.empty()) return blame(found);
     if (longest_waiter() == nullptr) return nobody_waits();
     return awaited.empty() ? call_does_not_end() : everybody_waits();
   }

@@ -122,6 +122,7 @@ void AgentCore::adopt(const Assignment& assignment, Now now, Actions& actions) {
   state_.activities.clear();
   evidence_.clear();
   hang_suspected_at_.reset();
+  killed_by_.reset();
   kill_ranks(actions);
   if (!any_alive()) start_ranks(actions);
   publish(now, actions);
@@ -256,6 +257,7 @@ void AgentCore::all_ended(Now now, Actions& actions) {
     return std::all_of(ranks_.begin(), ranks_.end(), [code](const auto& item) { return item.second.exit_code == code; });
   };
   kill_at_.reset();
+  killed_by_.reset();
   if (failure_) {
     state_.phase = AgentPhase::kFailed;
     state_.failure = failure_;
@@ -326,7 +328,8 @@ Actions AgentCore::tick(Now now) {
   } else if (now.uptime >= *hang_suspected_at_ + limits_.hang_doubt) {
     end_hang(now, actions);
   }
-  if (const auto at = first_stands_still_at(); at && now.uptime >= *at) {
+  if (killed_by_ && now.uptime >= *killed_by_) tell_of_unkillable(now, actions);
+  if (const auto at = first_stands_still_at(); at && now.uptime >= *at && state_.activities.empty()) {
     state_.activities = activities(now);
     publish(now, actions);
   }
@@ -344,31 +347,43 @@ void AgentCore::note_activity(RankRecord& record, const contract::RankActivity& 
   if (!has_moved) return;
   record.moved_at = now.uptime;
   if (state_.activities.empty() || failure_) return;
-  state_.activities.clear();  // it goes on; whoever still stands is told anew in its turn
+  if (const auto at = first_stands_still_at(); at && now.uptime >= *at) return;  // another one still stands
+  state_.activities.clear();
   publish(now, actions);
 }
 
-std::optional<milliseconds> AgentCore::hangs_at(const RankRecord& record) const {
+std::optional<milliseconds> AgentCore::patience_with(const RankRecord& record) const {
   const auto& lifecycle = assignment_->spec.lifecycle;
   if (!record.alive || record.killed || !record.activity || !lifecycle.hangTimeoutSeconds) return std::nullopt;
   // Until its first step a rank loads, draws initial values and warms up.
   const std::int64_t more = record.activity->warm ? 0 : lifecycle.startTimeoutSeconds;
-  return record.moved_at + std::chrono::seconds(*lifecycle.hangTimeoutSeconds + more);
+  return std::chrono::seconds(*lifecycle.hangTimeoutSeconds + more);
 }
 
 std::optional<milliseconds> AgentCore::first_hangs_at() const {
   std::optional<milliseconds> first;
   if (!ranks_are_current() || failure_) return first;
   for (const auto& [rank, record] : ranks_) {
-    if (const auto at = hangs_at(record); at && (!first || *at < *first)) first = at;
+    const auto patience = patience_with(record);
+    if (!patience) continue;
+    milliseconds at = record.moved_at + *patience;
+    const bool answers = record.heard_at + milliseconds(static_cast<std::int64_t>(contract::kSilentSeconds * 1000)) > at;
+    if (record.activity->call && answers) at += std::chrono::seconds(*assignment_->spec.lifecycle.hangTimeoutSeconds);
+    if (!first || at < *first) first = at;
   }
   return first;
 }
 
 std::optional<milliseconds> AgentCore::first_stands_still_at() const {
-  const auto hangs = first_hangs_at();
-  if (!hangs || !state_.activities.empty()) return std::nullopt;
-  return *hangs - std::chrono::milliseconds(500 * *assignment_->spec.lifecycle.hangTimeoutSeconds);
+  std::optional<milliseconds> first;
+  if (!ranks_are_current() || failure_) return first;
+  for (const auto& [rank, record] : ranks_) {
+    const auto patience = patience_with(record);
+    if (!patience) continue;
+    const auto at = record.moved_at + *patience - milliseconds(500 * *assignment_->spec.lifecycle.hangTimeoutSeconds);
+    if (!first || at < *first) first = at;
+  }
+  return first;
 }
 
 std::vector<contract::RankActivity> AgentCore::activities(Now now) const {
@@ -389,6 +404,17 @@ void AgentCore::end_hang(Now now, Actions& actions) {
   contract::Degrees degrees = contract::degrees(assignment_->spec);
   if (degrees.pp * degrees.dp * degrees.cp * degrees.tp != assignment_->worldSize) degrees = {.dp = assignment_->worldSize};
   const auto blame = contract::blame_for_hang(contract::Layout(degrees, assignment_->worldSize), evidence_);
+  const auto moves = [&](std::int32_t rank) {
+    const auto found = ranks_.find(rank);
+    if (found == ranks_.end()) return false;
+    const auto patience = patience_with(found->second);
+    return patience && now.uptime < found->second.moved_at + *patience;
+  };
+  if (!blame.ranks.empty() && std::all_of(blame.ranks.begin(), blame.ranks.end(), moves)) {
+    hang_suspected_at_ = now.uptime;  // the others wait for a rank that is slow
+    evidence_.clear();
+    return;
+  }
   const auto mine = std::find_if(blame.ranks.begin(), blame.ranks.end(), [this](auto rank) { return ranks_.contains(rank); });
   failure_ = contract::Failure{.failureClass = contract::class_of(blame),
                                .worker = assignment_->worker,
@@ -402,7 +428,23 @@ void AgentCore::end_hang(Now now, Actions& actions) {
   failure_ = contract::trimmed(*failure_);
   failure_is_secondary_ = !blame.ranks.empty() && mine == blame.ranks.end();
   ++ranks_failed_;
+  killed_by_ = now.uptime + limits_.unkillable;
   kill_ranks(actions);
+}
+
+/// A process that waits in the kernel, for a disk or a device, does not even end by SIGKILL. Nobody should wait for it.
+void AgentCore::tell_of_unkillable(Now now, Actions& actions) {
+  killed_by_.reset();
+  if (!any_alive() || !failure_ || !ranks_are_current() || state_.phase == AgentPhase::kFailed) return;
+  failure_->failureClass = contract::FailureClass::kInfrastructure;
+  failure_->reason = "RankNotKilled";
+  failure_->message += "; its process did not end when it was killed, as where a disk or a device does not answer it";
+  failure_ = contract::trimmed(*failure_);
+  state_.phase = AgentPhase::kFailed;
+  state_.failure = failure_;
+  state_.secondary = failure_is_secondary_;
+  state_.activities = std::exchange(evidence_, {});
+  publish(now, actions);
 }
 
 contract::Failure AgentCore::grace_exceeded(Now now) const {
@@ -423,8 +465,9 @@ std::optional<milliseconds> AgentCore::deadline() const {
   if (unpublished_progress_) consider(published_at_ + limits_.progress_interval);
   consider(kill_at_);
   consider(exit_at_);
+  consider(killed_by_);
   consider(hang_suspected_at_ ? *hang_suspected_at_ + limits_.hang_doubt : first_hangs_at());
-  consider(first_stands_still_at());
+  if (state_.activities.empty()) consider(first_stands_still_at());
   return next;
 }
 

@@ -26,6 +26,7 @@ struct Limits {
   std::chrono::milliseconds progress_interval{500};  // progress alone makes a new version at most so often; all else at once
   // So long a hang is only suspected: an agent that did not run itself for a while has words of its ranks yet to read.
   std::chrono::milliseconds hang_doubt{1'000};
+  std::chrono::milliseconds unkillable{10'000};  // from SIGKILL to a rank that hangs until it is told that not even that ends it
 };
 
 /// `uptime` never goes back and counts for deadlines; `wall` is what people read.
@@ -123,12 +124,16 @@ class AgentCore {
   bool keeps_checkpoints() const { return assignment_->spec.checkpoint.has_value(); }
   contract::Failure grace_exceeded(Now now) const;
   void note_activity(RankRecord& record, const contract::RankActivity& activity, Now now, Actions& actions);
-  /// When a rank that shows no sign of progress until then hangs; nothing where no limit was set, or it has told nothing yet.
-  std::optional<std::chrono::milliseconds> hangs_at(const RankRecord& record) const;
+  /// So long a rank may show no sign of progress; nothing where no limit was set, or it has told nothing yet.
+  std::optional<std::chrono::milliseconds> patience_with(const RankRecord& record) const;
+  /// When a rank that shows no sign of progress until then hangs. One that waits in a call has the limit twice: the agent of the rank that it
+  /// waits for comes first, and that rank may be slow and no more.
   std::optional<std::chrono::milliseconds> first_hangs_at() const;
-  /// Halfway to there: then the others may hear of it, so that whoever sees all agents knows all ranks before the first of them is killed.
+  /// Halfway to the limit others may hear of it, so that whoever sees all agents knows all ranks before the first of them is killed.
   std::optional<std::chrono::milliseconds> first_stands_still_at() const;
+  /// Unless those at fault are this agent's own, and move.
   void end_hang(Now now, Actions& actions);
+  void tell_of_unkillable(Now now, Actions& actions);
   std::vector<contract::RankActivity> activities(Now now) const;
   /// Ranks that failed, or stopped since another worker is drained, wait for the next generation instead.
   bool ended_as_wanted() const;
@@ -151,7 +156,8 @@ class AgentCore {
   std::optional<std::chrono::milliseconds> kill_at_;
   std::optional<std::chrono::milliseconds> stop_ordered_at_;  // by the assignment
   std::optional<std::chrono::milliseconds> hang_suspected_at_;
-  std::vector<contract::RankActivity> evidence_;  // what the ranks did when the first of them failed
+  std::optional<std::chrono::milliseconds> killed_by_;  // ranks that hung should be gone by then
+  std::vector<contract::RankActivity> evidence_;        // what the ranks did when the first of them failed
   Measured measured_;
   std::int64_t last_notice_ = 0;
   std::int64_t ranks_started_ = 0;

@@ -117,7 +117,7 @@ class Connector {
  private:
   std::chrono::seconds timeout() const {
     const auto& hang = config_.spec.lifecycle.hangTimeoutSeconds;
-    return std::chrono::seconds(hang ? *hang + 30 : 300);
+    return std::chrono::seconds(hang ? 2 * *hang + config_.spec.lifecycle.startTimeoutSeconds + 30 : 300);
   }
   std::unique_ptr<Comm> backend(const BackendOptions& options) const {
 #ifdef TRAINYARD_CUDA

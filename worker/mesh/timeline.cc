@@ -12,7 +12,8 @@ namespace {
 
 double steady_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-constexpr std::size_t kManyFlights = 256;  // then those that are done are looked for without being asked
+constexpr std::size_t kMostEvents = 200'000;  // of a trace: some 20 MB
+constexpr std::size_t kManyFlights = 256;     // then those that are done are looked for without being asked
 
 bool has_own_limit(Work work) { return work == Work::kConnect || work == Work::kLeave; }
 
@@ -77,7 +78,7 @@ void Timeline::close(std::uint64_t id, bool is_lost) {
   } else if (!span.on_device) {
     totals_.calls[contract::axis_of_group(span.call.group)] += length - span.within;
   }
-  if (!records_) return;
+  if (!records_ || events_.size() >= kMostEvents) return;
   events_.push_back({.name = span.is_call ? span.call.operation : std::string(contract::name_of(span.work)),
                      .track = span.is_call ? span.call.group : "work",
                      .begin = span.begin,
@@ -101,7 +102,7 @@ void Timeline::set_step(std::int64_t step, bool warm) {
 }
 
 contract::RankActivity Timeline::activity() {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   contract::RankActivity out{.step = step_, .warm = warm_, .started = started_};
   const double now = seconds_();
   const auto waits_in = [&](const Call& call, double begin) {
@@ -122,16 +123,19 @@ contract::RankActivity Timeline::activity() {
     if (has_own_limit(span.work)) ++mark_;
   }
   if (lost_) waits_in(lost_->call, lost_->begin);
-  // Of those that a device performs: the host has begun them all, the device may not have come to them.
+  out.mark = mark_;
+  // Of those that a device performs: the host has begun them all, the device may not have come to them. Its driver may hold whoever asks
+  // up, which the training thread need not wait for.
+  const auto flights = flights_;
+  lock.unlock();
   bool is_first = true;
-  for (const auto& [call, begin, device] : flights_) {
+  for (const auto& [call, begin, device] : flights) {
     if (device->is_done()) continue;
     const bool begun = device->has_begun();
     if (is_first && begun) waits_in(call, begin);
     is_first = false;
     if (!begun) out.started[call.group] = std::min(out.started[call.group], call.number - 1);
   }
-  out.mark = mark_;
   return out;
 }
 

@@ -131,7 +131,7 @@ EventFile::~EventFile() {
     const std::lock_guard lock(mutex_);
     ends_ = true;
   }
-  changed_.notify_one();
+  changed_.notify_all();
 }
 
 void EventFile::add(std::int64_t step, const std::vector<Scalar>& scalars) { push(scalars_event(wall_seconds(), step, scalars)); }
@@ -142,7 +142,12 @@ void EventFile::push(const std::string& event) {
     queue_.push_back(record_of(event));
     if (queue_.size() > kMostQueued) queue_.pop_front();
   }
-  changed_.notify_one();
+  changed_.notify_all();
+}
+
+void EventFile::flush(std::chrono::milliseconds most) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, most, [this] { return !trouble_.empty() || (queue_.empty() && !writes_); });
 }
 
 std::string EventFile::take_trouble() {
@@ -155,6 +160,8 @@ void EventFile::run(const std::filesystem::path& folder) {
     const std::lock_guard lock(mutex_);
     trouble_ = why;
     queue_.clear();
+    writes_ = false;
+    changed_.notify_all();
   };
   std::error_code error;
   std::filesystem::create_directories(folder, error);
@@ -165,9 +172,12 @@ void EventFile::run(const std::filesystem::path& folder) {
     std::string bytes;
     {
       std::unique_lock lock(mutex_);
+      writes_ = false;
+      changed_.notify_all();
       changed_.wait(lock, [this] { return ends_ || !queue_.empty(); });
       if (queue_.empty()) return;
       for (; !queue_.empty(); queue_.pop_front()) bytes += queue_.front();
+      writes_ = true;
     }
     errno = 0;
     if (!file.write(bytes.data(), static_cast<std::streamsize>(bytes.size())).flush())

@@ -2,6 +2,7 @@
 // TensorBoard's event files, written by hand: TFRecord frames around Event messages of protocol buffers.
 // Sources: tensorflow/core/lib/io/record_writer.h (frames, masked CRC-32C), tensorflow/core/util/event.proto, framework/summary.proto.
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -41,6 +42,8 @@ class EventFile {
   EventFile& operator=(const EventFile&) = delete;
 
   void add(std::int64_t step, const std::vector<Scalar>& scalars);
+  /// Returns once all is written, or after that time.
+  void flush(std::chrono::milliseconds most);
   /// Why nothing is written any more; empty: all is well. Told once.
   std::string take_trouble();
 
@@ -53,6 +56,7 @@ class EventFile {
   std::deque<std::string> queue_;  // records
   std::string trouble_;
   bool ends_ = false;
+  bool writes_ = false;
   std::jthread writer_;
 };
 

@@ -12,6 +12,8 @@
 namespace trainyard::trainer {
 namespace {
 
+constexpr std::chrono::seconds kLastWait{5};
+
 std::filesystem::path folder_of(const contract::TrainingJobSpec& spec) {
   if (!spec.metrics) return {};
   if (spec.metrics->path) return *spec.metrics->path;
@@ -85,12 +87,31 @@ void MetricsFolder::after_step(std::int64_t step) {
   auto& timeline = mesh_.timeline();
   timeline.record(false);
   const double wall = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-  const auto path = folder_ / "traces" / trace_name(step, mesh_.rank());
-  std::error_code error;
-  std::filesystem::create_directories(path.parent_path(), error);
-  std::ofstream file(path, std::ios::binary);
-  file << trace_text(timeline.take_events(), mesh_.rank(), wall - timeline.seconds());
-  if (!file.flush()) warn_("the trace " + path.string() + " could not be written");
+  if (trace_.valid() && trace_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    timeline.take_events();
+    return warn_("the trace of step " + std::to_string(step) + " is left out, since the one before it is still being written");
+  }
+  tell_of_trace();
+  // The storage may take its time, which training does not wait for.
+  trace_ = std::async(std::launch::async, [path = folder_ / "traces" / trace_name(step, mesh_.rank()), rank = mesh_.rank(),
+                                           offset = wall - timeline.seconds(), events = timeline.take_events()] {
+    std::error_code error;
+    std::filesystem::create_directories(path.parent_path(), error);
+    std::ofstream file(path, std::ios::binary);
+    write_trace(file, events, rank, offset);
+    return file.flush() ? std::string() : "the trace " + path.string() + " could not be written";
+  });
+}
+
+void MetricsFolder::tell_of_trace() {
+  if (!trace_.valid()) return;
+  if (const auto trouble = trace_.get(); !trouble.empty()) warn_(trouble);
+}
+
+void MetricsFolder::finish() {
+  const mesh::Timeline::Span span(mesh_.timeline(), mesh::Work::kLeave);  // has a limit of its own, so it is no hang
+  if (events_) events_->flush(kLastWait);
+  if (trace_.valid() && trace_.wait_for(kLastWait) == std::future_status::ready) tell_of_trace();
 }
 
 }  // namespace trainyard::trainer

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <optional>
 #include <string>
 
@@ -26,15 +27,19 @@ class MetricsFolder {
   void add(const contract::Progress& progress, const contract::Measures& measures, bool evaluated);
   /// With all that came between this step and the next.
   void after_step(std::int64_t step);
+  /// At the end: waits for what a helper still writes, but not for long.
+  void finish();
 
  private:
   bool traces(std::int64_t step) const;
+  void tell_of_trace();
 
   const contract::TrainingJobSpec& spec_;
   mesh::Mesh& mesh_;
   Warn warn_;
   std::filesystem::path folder_;
   std::optional<report::EventFile> events_;
+  std::future<std::string> trace_;  // why the last one could not be written; empty: it was
 };
 
 /// Tags and values of a step; what was not measured is left out.

@@ -102,12 +102,17 @@ class Training::Loop {
       report(metrics);
       mesh_.timeline().set_step(done, true);
       const Wish wish = agree(mesh_, wish_of(around_.control()));
-      if (done < steps_ && save_after(saves, done, wish, !metrics.skipped)) return Outcome::kStopped;
+      const bool stops = done < steps_ && save_after(saves, done, wish, !metrics.skipped);
       folder_->after_step(done);
+      if (stops) {
+        folder_->finish();
+        return Outcome::kStopped;
+      }
     }
     end_if_all_were_skipped(engine_.state(), spec_.training.precision.compute);
     const mesh::Timeline::Span span(mesh_.timeline(), mesh::Work::kCheckpoint);
     saves.finish(engine_.steps_done(), [this] { return snapshot(); });
+    folder_->finish();
     return Outcome::kFinished;
   }
 

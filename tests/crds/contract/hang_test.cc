@@ -56,6 +56,12 @@ TEST(AHang, IsBlamedOnTheProcessThatDoesNotAnswer) {
   EXPECT_EQ(blame_for_hang(kLayout, {waits(0), silent(waits(1)), waits(2), waits(3)}).ranks, Ranks{1});
 }
 
+TEST(AHang, IsNotBlamedOnAProcessThatWasHeldUpForAMomentWhileAnotherIsAwaited) {
+  auto held_up = waits(1);
+  held_up.silentSeconds = 4;
+  EXPECT_EQ(blame_for_hang(kLayout, {waits(0), held_up, busy(2), waits(3)}).ranks, Ranks{2});
+}
+
 TEST(AHang, IsFollowedFromStageToStage) {
   // Stage 0 waits for a gradient of stage 1, which waits for the other tensor rank, which computes.
   const Layout layout(Degrees{.pp = 2, .tp = 2}, 4);

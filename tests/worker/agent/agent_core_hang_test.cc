@@ -107,15 +107,60 @@ TEST_F(AgentCoreHang, FirstReadsWhatCameWhileItDidNotRunItself) {
 
 TEST_F(AgentCoreHang, FollowsFromAnotherWorkersWhereItsOwnRanksOnlyWait) {
   for (const std::int32_t rank : {2, 3}) core.reported(rank, activity(rank, 10, true, kCall, 42), at(1s));
-  for (auto second = 2s; second <= 32s; second += 1s) {
-    for (const std::int32_t rank : {2, 3}) core.reported(rank, activity(rank, 10, true, kCall, 42), at(second));
-  }
-  EXPECT_EQ(killed(pass(33s)), (Ranks{2, 3}));
-  core.exited({by_signal(2, 9), by_signal(3, 9)}, at(33s));
+  const auto tell_until = [&](std::chrono::seconds end) {
+    for (auto second = 2s; second <= end; second += 1s) {
+      for (const std::int32_t rank : {2, 3}) core.reported(rank, activity(rank, 10, true, kCall, 42), at(second));
+    }
+  };
+  tell_until(59s);
+  EXPECT_TRUE(killed(pass(60s)).empty()) << "the agent of the rank that they wait for comes first";
+  tell_until(62s);
+  EXPECT_EQ(killed(pass(63s)), (Ranks{2, 3}));
+  core.exited({by_signal(2, 9), by_signal(3, 9)}, at(63s));
   EXPECT_TRUE(core.state().secondary);
   EXPECT_FALSE(core.state().failure->rank);
   EXPECT_NE(core.state().failure->message.find("ranks 0 and 1 have not come"), std::string::npos)
       << core.state().failure->message;
+}
+
+TEST_F(AgentCoreHang, LeavesARankAloneThatWaitsForOneThatIsSlow) {
+  core.reported(2, activity(2, 10, true, kCall, 42), at(1s));
+  for (auto second = 2s; second <= 200s; second += 1s) {
+    core.reported(2, activity(2, 10, true, kCall, 42), at(second));
+    core.reported(3, activity(3, second.count()), at(second));
+    ASSERT_TRUE(killed(pass(second)).empty()) << second.count();
+  }
+  // Until that one stands still, too.
+  for (auto second = 201s; second <= 240s; second += 1s) core.reported(2, activity(2, 10, true, kCall, 42), at(second));
+  EXPECT_EQ(killed(pass(240s)), (Ranks{2, 3}));
+  core.exited({by_signal(2, 9), by_signal(3, 9)}, at(240s));
+  EXPECT_EQ(core.state().failure->rank, 3);
+}
+
+TEST_F(AgentCoreHang, TellsOfARankThatCannotEvenBeKilled) {
+  core.reported(3, activity(3, 10), at(1s));
+  EXPECT_EQ(killed(pass(33s)), (Ranks{2, 3}));
+  core.exited({by_signal(2, 9)}, at(33s));
+  EXPECT_EQ(core.state().phase, AgentPhase::kStarting) << "it may end at any moment";
+  pass(60s);
+  EXPECT_EQ(core.state().phase, AgentPhase::kFailed);
+  EXPECT_EQ(core.state().failure->reason, "RankNotKilled");
+  EXPECT_EQ(core.state().failure->failureClass, contract::FailureClass::kInfrastructure);
+  EXPECT_EQ(core.state().failure->rank, 3);
+  core.exited({by_signal(3, 9)}, at(100s));
+  EXPECT_EQ(core.state().failure->reason, "RankNotKilled");
+}
+
+TEST_F(AgentCoreHang, DoesNotTellAtEachMoveOfOthersWhatOneThatStandsStillDoes) {
+  core.reported(2, activity(2, 1), at(1s));
+  pass(17s);
+  const auto version = core.state().version;
+  for (auto second = 18s; second <= 25s; second += 1s) {
+    core.reported(3, activity(3, second.count()), at(second));
+    pass(second);
+  }
+  EXPECT_EQ(core.state().version, version);
+  EXPECT_FALSE(core.state().activities.empty());
 }
 
 TEST_F(AgentCoreHang, TellsWhatItsRanksDidWhenTheyLostAPeer) {

@@ -1,5 +1,7 @@
 #include "worker/trainer/trace_file.h"
 
+#include <sstream>
+
 #include <gtest/gtest.h>
 
 #include "crds/contract/fields.h"
@@ -11,7 +13,9 @@ TEST(ATrace, HasATrackForTheRanksWorkAndOneForEachGroup) {
   const std::vector<mesh::Event> events{
       {.name = "forward", .track = "work", .begin = 1, .end = 1.5, .micro_batch = 2, .chunk = 1},
       {.name = "all_reduce", .track = "data", .begin = 2, .end = 2.25, .number = 42, .elements = 4096}};
-  const auto trace = contract::Json::parse(trace_text(events, 3, 100)).at("traceEvents");
+  std::stringstream text;
+  write_trace(text, events, 3, 100);
+  const auto trace = contract::Json::parse(text).at("traceEvents");
   ASSERT_EQ(trace.size(), 5u) << "the process, two tracks, two spans";
   EXPECT_EQ(trace[0].at("args").at("name"), "rank 3");
   const auto &forward = trace[3], &call = trace[4];
