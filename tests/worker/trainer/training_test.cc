@@ -305,7 +305,7 @@ TEST(Train, KeepsTheCheckpointOfTheLowestValidationLossThroughARestart) {
   auto told = run(job).progress;
   // From here on a rate that is too high makes it worse.
   job.spec.training.steps = 8;
-  job.spec.training.optimizer.learningRate = 0.5;
+  job.spec.training.optimizer.learningRate = 20;
   job.spec.training.gradientClipping.reset();
   const auto later = run(job, {}, 2).progress;
   told.insert(told.end(), later.begin(), later.end());
@@ -327,7 +327,8 @@ TEST(Train, WritesATraceOfChosenStepsFromEveryRank) {
   std::ifstream file(folder / "step-00000002-rank-00003.json");
   std::set<std::string> names;
   double first = 1e300, last = 0;
-  for (const auto& event : contract::Json::parse(file).at("traceEvents")) {
+  const auto trace = contract::Json::parse(file);
+  for (const auto& event : trace.at("traceEvents")) {
     names.insert(event.at("name").get<std::string>());
     if (event.at("ph") != "X") continue;
     EXPECT_EQ(event.at("pid"), 3);
