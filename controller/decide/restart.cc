@@ -144,10 +144,14 @@ std::optional<Time> waited_for_since(const Review& review, const Worker& worker)
     return std::max({worker.pod->created, since_of(review.status, condition::kPlaced), restarted});
   }
   if (worker.state != WorkerState::kComing) return std::nullopt;
-  if (!review.cluster.settings.sees_cluster && worker.pod->node.empty()) return std::nullopt;  // await_nodes()
-  if (worker.pod->worker->ip.empty() || review.job.spec.engine == contract::Engine::kCustom) return worker.pod->created;
+  Time begun = worker.pod->created;
+  if (!review.cluster.settings.sees_cluster) {
+    if (worker.pod->node.empty()) return std::nullopt;         // await_nodes()
+    begun = worker.pod->worker->scheduled_at.value_or(begun);  // it may have waited for hours before
+  }
+  if (worker.pod->worker->ip.empty() || review.job.spec.engine == contract::Engine::kCustom) return begun;
   if (worker.agent == nullptr) return std::nullopt;
-  return std::max(worker.pod->created, worker.agent->since);
+  return std::max(begun, worker.agent->since);
 }
 
 /// True where the gang did not come up in time.

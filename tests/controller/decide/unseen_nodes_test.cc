@@ -115,6 +115,18 @@ TEST_F(UnseenNodes, AGangThatFoundNodesInPartGivesThemBackAndComesAgain) {
   EXPECT_EQ(world.status().uncountedRestarts, 0);
 }
 
+TEST_F(UnseenNodes, AWorkerThatWaitedLongForItsNodeHasItsWholeTimeToStart) {
+  world.kubelets_work = false;
+  world.settle();
+  world.pass(7'200);
+  for (const int worker : {0, 1}) bind(worker, "n" + std::to_string(worker));
+  world.pass(599);
+  EXPECT_EQ(world.status().restarts, 0);
+  world.pass(2);
+  EXPECT_EQ(world.status().failure->reason, "StartTimeout");
+  EXPECT_EQ(world.status().restarts, 1);
+}
+
 TEST_F(UnseenNodes, TwoGangsInEachOthersWayDoNotComeBackTogether) {
   Job a = scheduled("a"), b = scheduled("b");
   for (Job* job : {&a, &b}) {
