@@ -9,7 +9,7 @@ namespace trainyard::optim {
 
 /// master, average and square as AdamW::step() of adamw.h has them, of the gradient times numbers.gradient_scale, which stays as it is.
 /// All on one GPU; the weight BF16 or FP16. Element by element, with the roundings of LibTorch's operations on CPUs that fuse a product
-/// with a sum (AVX2, AVX512): their bits. On the current stream.
+/// with a sum (AVX2, AVX512), but for the square root, which MKL rounds to a neighbour now and then. On the current stream.
 void adamw_step_on_gpu(const AdamWTensors& tensors, const AdamWNumbers& numbers);
 
 }  // namespace trainyard::optim

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include <ATen/ATen.h>
 
@@ -15,6 +16,15 @@ inline std::int64_t ulps_between(const at::Tensor& a, const at::Tensor& b) {
     return at::where(bits.lt(0), -(bits.bitwise_and(0x7fffffff)), bits);
   };
   return (ordered(a) - ordered(b)).abs().max().item<std::int64_t>();
+}
+
+/// The most that `a` and `b` differ by, in units in the last place of the largest of both and what they were before: where a number passes zero, the
+/// rounding of what was added to it is large beside it.
+inline double ulps_of_step(const at::Tensor& a, const at::Tensor& b, const at::Tensor& before) {
+  if (a.numel() == 0) return 0;
+  const at::Tensor largest = at::maximum(at::maximum(a.abs(), b.abs()), before.abs());
+  const at::Tensor ulp = at::nextafter(largest, at::full_like(largest, std::numeric_limits<float>::infinity())) - largest;
+  return ((a - b).abs() / ulp).max().item<double>();
 }
 
 }  // namespace trainyard::test
