@@ -21,8 +21,9 @@ struct Blame {
   std::vector<std::int32_t>
       ranks;              // at fault, the lowest first; some may be of workers that told nothing. Empty: nobody can be named
   bool all_wait = false;  // each for another: the calls of the ranks do not match, which is the program's fault
-  bool answers = false;   // those at fault tell each second that they do nothing: a device that does not answer them, or the program
-  std::string message;    // one sentence for people: who, what they did last, and who waits for them in which call
+  bool answers =
+      false;  // those at fault tell each second that they do nothing: a device that does not answer them, or the program
+  std::string message;  // one sentence for people: who, what they did last, and who waits for them in which call
 };
 
 /// `activities`: of as many of the gang's ranks as are known, each once; what is none of the layout's ranks is left out.

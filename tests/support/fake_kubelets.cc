@@ -226,7 +226,7 @@ std::string FakeKubelets::chosen_node(const Json& pod) const {
     if (!is_finished(*other)) used[other->value("/spec/nodeName"_json_pointer, "")] += requests_of(*other);
   }
   for (const auto& object : api_.list(kNodes)) {
-    const std::string name = cache::key_of(*object).name;
+    std::string name = cache::key_of(*object).name;
     decide::Resources all = used[name];
     all += requests_of(pod);
     if (object->value("/status/conditions/0/status"_json_pointer, "") == "True" && fits_into(*object, all)) return name;

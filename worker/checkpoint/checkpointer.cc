@@ -214,7 +214,8 @@ std::set<std::int64_t> Checkpointer::best(const Save& save, const std::set<std::
         losses_[step] = options_.loss_of(step, parse_manifest(read_text(storage_, file, kMaxManifestBytes), file.string()).state);
       };
       const auto trouble = problem_in(read).trouble;
-      if (trouble == Trouble::kPassing || trouble == Trouble::kRefused) out.insert(step);  // it may be the best, and is looked at again after the next save
+      if (trouble == Trouble::kPassing || trouble == Trouble::kRefused)
+        out.insert(step);  // it may be the best, and is looked at again after the next save
       if (trouble != Trouble::kNone) continue;
     }
     if (const auto& loss = losses_.at(step)) ranking.emplace_back(*loss, -step);

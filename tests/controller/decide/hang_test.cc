@@ -92,7 +92,8 @@ TEST(AHungGang, WhoseRankAnswersButDoesNothingIsCounted) {
   busy.silentSeconds = 1;
   tell(world, 0, {waits(0)});
   tell(world, 1, {busy});
-  world.fail_rank(1, {.failureClass = FailureClass::kInfrastructure, .reason = contract::kRankHung, .message = "rank 9 does nothing"});
+  world.fail_rank(
+      1, {.failureClass = FailureClass::kInfrastructure, .reason = contract::kRankHung, .message = "rank 9 does nothing"});
   world.settle();
   EXPECT_EQ(world.status().failure->rank, 9);
   EXPECT_EQ(world.status().failure->failureClass, FailureClass::kUnknown);
