@@ -1,5 +1,7 @@
 // What an agent does with ranks that show no sign of progress.
 
+#include <utility>
+
 #include <gtest/gtest.h>
 
 #include "crds/contract/hang.h"
@@ -13,8 +15,13 @@ using namespace std::chrono_literals;
 contract::Report activity(std::int32_t rank, std::int64_t mark, bool warm = true,
                           std::optional<contract::GroupCall> call = std::nullopt, std::int64_t calls = 41) {
   contract::Report report{.kind = contract::ReportKind::kActivity};
-  report.activity = contract::RankActivity{
-      .rank = rank, .step = 7, .mark = mark, .warm = warm, .doing = "forward", .call = call, .started = {{"data", calls}}};
+  report.activity = contract::RankActivity{.rank = rank,
+                                           .step = 7,
+                                           .mark = mark,
+                                           .warm = warm,
+                                           .doing = "forward",
+                                           .call = std::move(call),
+                                           .started = {{"data", calls}}};
   return report;
 }
 const contract::GroupCall kCall{.group = "data", .operation = "all_reduce", .number = 42, .elements = 64, .seconds = 0};
