@@ -127,7 +127,7 @@ class References {
 
 std::vector<Combination> to_train(Reduction reduction) {
   const auto all = all_combinations(reduction);
-  const auto chosen = wants_all() ? all : covering_set(all);
+  auto chosen = wants_all() ? all : covering_set(all);
   EXPECT_GE(covering_set(all).size(), 20u);
   EXPECT_LE(covering_set(all).size(), 60u);
   std::printf("%s: %zu of %zu layouts\n", std::string(contract::name_of(reduction)).c_str(), chosen.size(), all.size());
