@@ -101,7 +101,7 @@ class Connector {
       if (ranks[i] == config_.rank) options.rank = static_cast<std::int32_t>(i);
     }
     options.bind_address = config_.bindAddress;
-    options.device_index = static_cast<std::int32_t>(device_.index());
+    options.device_index = device_.has_index() ? std::int32_t{device_.index()} : -1;
     options.point_to_point = use == Use::kPointToPoint;
     options.connect_timeout = std::chrono::seconds(config_.spec.lifecycle.startTimeoutSeconds);
     options.timeout = timeout();
@@ -177,11 +177,13 @@ std::unique_ptr<Mesh> connect(const RankConfig& config, std::shared_ptr<Timeline
   comms.activations = connector.along("activations", Axis::kPp, Connector::Use::kPointToPoint);
   comms.gradients = connector.along("gradients", Axis::kPp, Connector::Use::kPointToPoint);
   const bool around = plan::chunks_per_stage(config.spec.parallelism) > 1;
-  const auto link_around = [&](const char* name) {
-    return around ? connector.along(name, Axis::kPp, Connector::Use::kPointToPoint) : solo_comm();
-  };
-  comms.activations_around = link_around("activations-around");
-  comms.gradients_around = link_around("gradients-around");
+  if (around) {
+    comms.activations_around = connector.along("activations-around", Axis::kPp, Connector::Use::kPointToPoint);
+    comms.gradients_around = connector.along("gradients-around", Axis::kPp, Connector::Use::kPointToPoint);
+  } else {
+    comms.activations_around = solo_comm();
+    comms.gradients_around = solo_comm();
+  }
   auto mesh = std::make_unique<Mesh>(layout, config.rank, device, std::move(comms), connector.farewell(), std::move(timeline));
   meet_in_pairs(*mesh, config.spec.model.size && config.spec.model.size->tieEmbeddings, around);
   return mesh;
