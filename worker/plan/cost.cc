@@ -20,7 +20,8 @@ InFlight in_flight_on(const contract::Parallelism& parallelism, const std::vecto
                             .chunks = chunks_per_stage(parallelism),
                             .micro_batches = static_cast<std::int32_t>(micro_batches)};
   const auto layers = [&](std::int32_t chunk) {
-    const auto& part = parts.at(static_cast<std::size_t>(chunk * shape.stages + stage));
+    const std::int32_t number = chunk * shape.stages + stage;
+    const auto& part = parts.at(static_cast<std::size_t>(number));
     return std::int64_t{part.last} - part.first;
   };
   const std::int32_t in_flight = most_in_flight(parallelism.pipelineSchedule.name, shape, stage);
