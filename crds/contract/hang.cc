@@ -87,6 +87,8 @@ class Hang {
   }
 
   std::vector<std::int32_t> members(const std::string& group, std::int32_t rank) const {
+    if (group == "shards") return layout_.shard_group(rank);
+    if (group == "replicas") return layout_.replica_group(rank);
     const std::string axis = axis_of_group(group);
     if (axis == "data") return layout_.group(Axis::kDp, rank);
     if (axis == "tensor") return layout_.group(Axis::kTp, rank);
@@ -212,6 +214,7 @@ FailureClass class_of(const Blame& blame) {
 
 std::string axis_of_group(const std::string& group) {
   if (group.starts_with("activations") || group.starts_with("gradients")) return "pipeline";
+  if (group == "shards" || group == "replicas") return "data";
   return group;
 }
 

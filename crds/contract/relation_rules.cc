@@ -176,6 +176,21 @@ void check_curriculum(const TrainingJobSpec& spec, Findings& findings) {
       "of data.sequenceLength");
 }
 
+/// With shardGroup Node the ranks of a worker are whole replicas, so that it shards over those.
+void check_shard_group(const TrainingJobSpec& spec, Findings& findings) {
+  const auto& zero = spec.parallelism.zero;
+  if (zero.shardGroup != ShardGroup::kNode || !can_multiply(spec.parallelism)) return;
+  const std::string at = "spec.parallelism.zero.shardGroup";
+  findings.expect(zero.stage >= 1, at, "has a meaning for zero.stage 1, 2 and 3 alone; leave it out");
+  const std::int64_t replica = replica_size(spec.parallelism);
+  const std::int64_t processes = spec.workers.processesPerWorker.value_or(std::max(1, spec.workers.gpusPerWorker));
+  if (replica < 1 || processes < 1) return;
+  findings.expect(processes % replica == 0 && processes > replica, at,
+                  "Node shards over the data-parallel ranks of a worker, so its processes, " + to_string(processes) +
+                      ", must be tensor x pipeline x context, " + to_string(replica) +
+                      ", times 2 or more; change them, or use World");
+}
+
 /// What FP8 units and their scales need of the sizes of the layers' products.
 void check_fp8(const TrainingJobSpec& spec, Findings& findings) {
   const auto& precision = spec.training.precision;
@@ -247,6 +262,7 @@ std::vector<Problem> check_relations(const TrainingJobSpec& spec) {
       "must equal gpusPerWorker, " + to_string(workers.gpusPerWorker) +
           ", since a process drives one GPU; leave it out to get that");
   check_batch(spec, findings);
+  check_shard_group(spec, findings);
   check_model(spec, findings);
   check_training(spec.training, findings);
   check_curriculum(spec, findings);

@@ -107,7 +107,6 @@ void check_parallelism(const Parallelism& parallelism, Values& is) {
             "is for pipelineSchedule.name Interleaved alone; leave it out");
   const auto& zero = parallelism.zero;
   is.within(at + "zero.stage", zero.stage, 0, 3);
-  is.unsupported(zero.shardGroup == ShardGroup::kNode, at + "zero.shardGroup", "zero.shardGroup Node");
   const auto& offload = zero.offload;
   is.expect(!offload.optimizer || zero.stage >= 1, at + "zero.offload.optimizer",
             "needs zero.stage 1, 2 or 3: at stage 0 every data-parallel rank would keep the whole state of the optimizer in the "

@@ -172,6 +172,10 @@ std::unique_ptr<Mesh> connect(const RankConfig& config, std::shared_ptr<Timeline
   Mesh::Comms comms;
   comms.world = connector.group("world", everybody);
   comms.data = connector.along("data", Axis::kDp);
+  if (layout.degrees().shard < layout.degrees().dp) {
+    comms.shards = connector.group("shards", layout.shard_group(config.rank));
+    comms.replicas = connector.group("replicas", layout.replica_group(config.rank));
+  }
   comms.tensor = connector.along("tensor", Axis::kTp);
   comms.pipeline = connector.along("pipeline", Axis::kPp);
   comms.activations = connector.along("activations", Axis::kPp, Connector::Use::kPointToPoint);

@@ -185,6 +185,10 @@ std::vector<std::unique_ptr<Mesh>> LocalWorld::make_meshes(const contract::Layou
   for (const std::int32_t rank : everybody) {
     const auto first_of = [&](contract::Axis axis) { return layout.group(axis, rank).front() == rank; };
     if (first_of(contract::Axis::kDp)) deal(layout.group(contract::Axis::kDp, rank), &Mesh::Comms::data);
+    if (layout.degrees().shard < layout.degrees().dp) {
+      if (layout.shard_group(rank).front() == rank) deal(layout.shard_group(rank), &Mesh::Comms::shards);
+      if (layout.replica_group(rank).front() == rank) deal(layout.replica_group(rank), &Mesh::Comms::replicas);
+    }
     if (first_of(contract::Axis::kTp)) deal(layout.group(contract::Axis::kTp, rank), &Mesh::Comms::tensor);
     if (!first_of(contract::Axis::kPp)) continue;
     deal(layout.group(contract::Axis::kPp, rank), &Mesh::Comms::pipeline);

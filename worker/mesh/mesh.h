@@ -28,6 +28,8 @@ class Mesh {
     std::unique_ptr<Comm> gradients;           // point to point, back
     std::unique_ptr<Comm> activations_around;  // from the last stage to the first, where a stage has chunks; else of one rank
     std::unique_ptr<Comm> gradients_around;    // back
+    std::unique_ptr<Comm> shards;              // of `data`, those that ZeRO shards over; null: all
+    std::unique_ptr<Comm> replicas;            // of `data`, those that keep the same shards; null: there is one
   };
 
   /// `farewell`: what leave() does; nothing where ranks need not wait for each other. `timeline`: that the groups tell of their calls.
@@ -63,6 +65,10 @@ class Mesh {
 
   Comm& world() { return *comms_.world; }
   Comm& data() { return *comms_.data; }
+  /// Of the data axis, the ranks that ZeRO shards over: all, or those of this worker.
+  Comm& shards() { return comms_.shards ? *comms_.shards : *comms_.data; }
+  /// Of the data axis, those of other workers that keep the same shards as this rank; null where all ranks shard together.
+  Comm* replicas() { return comms_.replicas.get(); }
   Comm& tensor() { return *comms_.tensor; }
   Comm& pipeline() { return *comms_.pipeline; }
   Comm& activations(bool around = false) { return around ? *comms_.activations_around : *comms_.activations; }

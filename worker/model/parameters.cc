@@ -32,12 +32,12 @@ Parameters::Parameters(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh)
   const std::int32_t zero = plan::zero_stage(spec);
   const auto& offload = spec.parallelism.zero.offload;
   std::vector<plan::ShardUnit> units;
-  if (zero > 0) units = plan::shard_units(mine, degrees.tp, mesh.at().tp, degrees.dp);
+  if (zero > 0) units = plan::shard_units(mine, degrees.tp, mesh.at().tp, degrees.shard);
   std::vector<Gathered> gathered;
   const auto options = at::TensorOptions().dtype(at::kFloat).device(mesh.device());
   for (const auto& global : mine) {
     const plan::Box whole = plan::box_of(global, degrees.tp, mesh.at().tp);
-    const plan::Box box = zero > 0 ? plan::shard_of(units, all_.size(), mesh.at().dp) : whole;
+    const plan::Box box = zero > 0 ? plan::shard_of(units, all_.size(), mesh.at().dp % degrees.shard) : whole;
     const at::Tensor data = zero == 3 ? without_memory(whole.sizes, options.dtype(compute_type_))
                                       : at::empty(whole.sizes, options.dtype(compute_type_));
     const auto mine_of_data = [&] { return data.narrow(0, box.offsets[0] - whole.offsets[0], box.sizes[0]); };
@@ -62,7 +62,7 @@ Parameters::Parameters(const contract::TrainingJobSpec& spec, mesh::Mesh& mesh)
     all_.push_back({global, box, master});
   }
   if (zero == 0) return;
-  sharded_ = std::make_unique<ShardedWeights>(std::move(units), std::move(gathered), zero < 3, mesh.data(),
+  sharded_ = std::make_unique<ShardedWeights>(std::move(units), std::move(gathered), zero < 3, mesh.shards(),
                                               offload.parameters ? &mesh.host() : nullptr);
 }
 

@@ -123,10 +123,10 @@ GradientNorm::Measured GradientNorm::measure(const std::vector<at::Tensor>& grad
     // A tensor that is not cut is the same on all tensor-parallel ranks: one of them counts.
     if (!parameter.split_dim && mesh_.at().tp != 0) blocks.back().zero_();
   }
-  const bool sharded = sharded_ && mesh_.data().size() > 1;
+  const bool sharded = sharded_ && mesh_.shards().size() > 1;
   if (sharded || mesh_.tensor().size() > 1) {
     at::Tensor flat = at::cat(blocks);
-    if (sharded) mesh_.data().all_reduce(flat, mesh::ReduceOp::kSum);  // adds zeros: exact
+    if (sharded) mesh_.shards().all_reduce(flat, mesh::ReduceOp::kSum);  // adds zeros: exact
     if (mesh_.tensor().size() > 1) mesh_.tensor().all_reduce(flat, mesh::ReduceOp::kSum);
     for (std::int64_t first = 0; auto& sums : blocks) {
       sums = flat.narrow(0, first, sums.numel());

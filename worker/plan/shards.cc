@@ -72,9 +72,14 @@ ShardUnit cut(const std::vector<Parameter>& mine, std::vector<std::size_t> place
 
 }  // namespace
 
+std::int32_t shard_ranks(const contract::TrainingJobSpec& spec) {
+  const auto degrees = contract::degrees(spec);
+  return degrees.shard == 0 ? degrees.dp : degrees.shard;
+}
+
 std::int32_t zero_stage(const contract::TrainingJobSpec& spec) {
   const auto& zero = spec.parallelism.zero;
-  return contract::degrees(spec).dp == 1 && !zero.offload.parameters ? 0 : zero.stage;
+  return shard_ranks(spec) == 1 && !zero.offload.parameters ? 0 : zero.stage;
 }
 
 std::int64_t ShardUnit::kept(std::int32_t dp_rank) const {

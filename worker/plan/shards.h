@@ -10,9 +10,14 @@
 
 namespace trainyard::plan {
 
+/// The data ranks that shards are cut over: all, or those of a worker.
+std::int32_t shard_ranks(const contract::TrainingJobSpec& spec);
+
 /// What is sharded: 1 the optimizer's states, 2 the gradients too, 3 the parameters too. 0 where there is one data rank alone, which
 /// keeps all whatever zero.stage says; unless it keeps the parameters on its host, whence they come unit by unit as from other ranks.
 std::int32_t zero_stage(const contract::TrainingJobSpec& spec);
+
+// "Data ranks" are those that shard together, below.
 
 /// Parameters that are gathered and reduced together: a layer; the embedding; the final norm with the head.
 struct ShardUnit {

@@ -19,6 +19,12 @@ constexpr std::int64_t kFloatBytes = 4;
 /// What a rank sends on in a ring of n, of an all-reduce of `bytes`.
 std::int64_t all_reduce(std::int64_t bytes, std::int64_t n) { return (2 * (n - 1) * bytes + n / 2) / n; }
 
+/// The one after `rank` in a ring.
+std::int32_t next_of(std::int32_t rank, const std::vector<std::int32_t>& ring) {
+  const auto at = static_cast<std::size_t>(std::find(ring.begin(), ring.end(), rank) - ring.begin());
+  return ring[(at + 1) % ring.size()];
+}
+
 class Traffic {
  public:
   explicit Traffic(const contract::TrainingJobSpec& spec)
@@ -60,13 +66,19 @@ class Traffic {
         return layout_.rank_of(there);
       };
       send(rank, peer(Axis::kTp, 1), tensor_[static_cast<std::size_t>(at.pp)]);
-      send(rank, peer(Axis::kDp, 1), data_[static_cast<std::size_t>(at.pp * degrees.tp + at.tp)]);
+      const auto place = static_cast<std::size_t>(at.pp * degrees.tp + at.tp);
+      send(rank, peer(Axis::kDp, 1), data_[place]);
+      if (!shards_.empty()) {
+        send(rank, next_of(rank, layout_.shard_group(rank)), shards_[place]);
+        send(rank, next_of(rank, layout_.replica_group(rank)), replicas_[place]);
+      }
       // To the next stage go all chunks, around to the first all but the last.
       const std::int64_t parts_after = at.pp + 1 < degrees.pp ? chunks_ : chunks_ - 1;
       send(rank, peer(Axis::kPp, 1), parts_after * micro_batches_ * activation_);
       send(peer(Axis::kPp, 1), rank, parts_after * micro_batches_ * activation_);
       if (size_.tieEmbeddings && at.pp == 0 && degrees.pp > 1) {
-        const std::int64_t bytes = tied_[static_cast<std::size_t>(at.tp)][static_cast<std::size_t>(at.dp)] * kFloatBytes;
+        const auto& kept = tied_[static_cast<std::size_t>(at.tp)];
+        const std::int64_t bytes = kept[static_cast<std::size_t>(at.dp) % kept.size()] * kFloatBytes;
         send(rank, peer(Axis::kPp, degrees.pp - 1), bytes);
         send(peer(Axis::kPp, degrees.pp - 1), rank, bytes);
       }
@@ -104,14 +116,26 @@ class Traffic {
       }
     }
     const bool canonical = spec_.training.reduction == contract::Reduction::kCanonical;
-    const auto reduced = [&](std::int64_t number) {
-      return canonical ? (degrees.dp - 1) * number * kFloatBytes : all_reduce(number * kFloatBytes, degrees.dp);
+    const auto reduced = [&](std::int64_t number, std::int64_t ranks) {
+      return canonical ? (ranks - 1) * number * kFloatBytes : all_reduce(number * kFloatBytes, ranks);
     };
     const bool zero = zero_stage(spec_) > 0;
     for (std::int32_t stage = 0; stage < degrees.pp; ++stage) {
       for (std::int32_t tp = 0; tp < degrees.tp; ++tp) {
-        data_.push_back(zero ? zero_sent_per_step(spec_, stage, tp, micro_batches_) + reduced(1)
-                             : reduced(elements[data_.size()]));
+        if (!zero) {
+          data_.push_back(reduced(elements[data_.size()], degrees.dp));
+          continue;
+        }
+        const std::int64_t sharded = zero_sent_per_step(spec_, stage, tp, micro_batches_), loss = reduced(1, degrees.dp);
+        if (degrees.shard == degrees.dp) {
+          data_.push_back(sharded + loss);
+          continue;
+        }
+        data_.push_back(loss);
+        shards_.push_back(sharded);
+        std::int64_t replicated = 0;
+        for (const auto number : zero_replicated(spec_, stage, tp)) replicated += reduced(number, degrees.dp / degrees.shard);
+        replicas_.push_back(replicated);
       }
     }
   }
@@ -125,6 +149,7 @@ class Traffic {
   std::vector<std::int64_t> tensor_;                              // by stage: bytes that a rank sends on in its ring
   std::vector<std::vector<std::int64_t>> tied_;                   // by tensor and data rank: elements of the embedding
   std::vector<std::int64_t> data_;                                // the same, by stage and tensor rank
+  std::vector<std::int64_t> shards_, replicas_;                   // the same, where shards are cut within a worker
 };
 
 }  // namespace

@@ -29,7 +29,7 @@ struct Flow {
   bool operator==(const Flow&) const = default;
 };
 
-/// Of a job of the engine Trainyard whose spec was accepted. At most five flows a rank.
+/// Of a job of the engine Trainyard whose spec was accepted. At most seven flows a rank.
 std::vector<Flow> traffic_per_step(const contract::TrainingJobSpec& spec);
 
 }  // namespace trainyard::plan

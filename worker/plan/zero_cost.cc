@@ -38,7 +38,7 @@ std::vector<UnitCost> units_of(const contract::TrainingJobSpec& spec, std::int32
   }
   const bool tied_here = size.tieEmbeddings && stage == degrees.pp - 1;
   std::vector<UnitCost> units;
-  for (auto& unit : shard_units(mine, degrees.tp, tp_rank, degrees.dp)) {
+  for (auto& unit : shard_units(mine, degrees.tp, tp_rank, shard_ranks(spec))) {
     const auto& name = mine[unit.parameters.front()].name;
     UnitCost cost{.unit = std::move(unit)};
     if (name.starts_with("model.layers.")) cost.count = layers;
@@ -62,7 +62,7 @@ bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec) {
 }
 
 ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage) {
-  const std::int32_t dp = contract::degrees(spec).dp, zero = zero_stage(spec);
+  const std::int32_t dp = shard_ranks(spec), zero = zero_stage(spec);
   const auto units = units_of(spec, stage, 0);
   std::int64_t all = 0, parts = 0, largest_part = 0, largest_unit = 0, two_units = 0, before = 0;
   std::vector<std::int64_t> kept(static_cast<std::size_t>(dp), 0);
@@ -93,13 +93,22 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
 
 std::int64_t zero_sent_per_step(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank,
                                 std::int64_t micro_batches) {
-  const std::int64_t others = contract::degrees(spec).dp - 1, exchanges = reduces_every_micro_batch(spec) ? micro_batches : 1;
+  const std::int64_t others = shard_ranks(spec) - 1, exchanges = reduces_every_micro_batch(spec) ? micro_batches : 1;
   std::int64_t bytes = 0;
   for (const auto& [unit, count, gradients, gathers] : units_of(spec, stage, tp_rank)) {
     const std::int64_t gathered = zero_stage(spec) == 3 ? gathers * micro_batches : 1;
     bytes += count * unit.part_elements * (kFloatBytes * gradients * exchanges + weight_bytes(spec) * gathered);
   }
   return others * bytes;
+}
+
+std::vector<std::int64_t> zero_replicated(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank) {
+  std::vector<std::int64_t> elements;
+  if (shard_ranks(spec) == contract::degrees(spec).dp) return elements;
+  for (const auto& [unit, count, gradients, gathers] : units_of(spec, stage, tp_rank)) {
+    elements.insert(elements.end(), static_cast<std::size_t>(count) * static_cast<std::size_t>(gradients), unit.part_elements);
+  }
+  return elements;
 }
 
 std::vector<std::int64_t> tied_embedding_kept(const contract::TrainingJobSpec& spec, std::int32_t tp_rank) {

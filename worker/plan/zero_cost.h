@@ -9,6 +9,9 @@
 //   stage 2  c·P                4K            4·ΣS + exchanges       8K        4·ΣS·m + c·ΣS
 //   stage 3  two units, c·U     4K            4·ΣS + exchanges       8K        4·ΣS·m + 2c·ΣS·m, of a look-up c·S·m
 //
+// Where shards are cut within a worker, dp is the data ranks of one, and each of R workers adds its shards up to those of the others: Fast
+// sends 2(R − 1)/R·4·ΣS of it, Canonical (R − 1)·4·ΣS.
+//
 // Offload (offload_cost.h) moves masters and moments to the host. In FP32 masters and weights of stages 1 and 2 are one memory. Canonical exchanges the sum over micro-batches at every stage: with it
 // gradients are 4P and 4·ΣS. Source: Rajbhandari et al., arXiv:1910.02054, sections 5 and 7.
 
@@ -31,9 +34,12 @@ struct ZeroMemory {
 };
 ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage);
 
-/// What a rank sends its data-parallel group in a step, without the loss.
+/// What a rank sends those that it shards with in a step.
 std::int64_t zero_sent_per_step(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank,
                                 std::int64_t micro_batches);
+
+/// The elements of the sums that a rank adds up with those of the other workers in a step, by exchange; empty where all ranks shard together.
+std::vector<std::int64_t> zero_replicated(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank);
 
 /// The elements of a tied embedding that each data rank keeps: with them stages exchange its gradients.
 std::vector<std::int64_t> tied_embedding_kept(const contract::TrainingJobSpec& spec, std::int32_t tp_rank);

@@ -50,12 +50,13 @@ class ShardedGradients::Hook final : public torch::autograd::PostAccumulateGradH
   std::size_t leaf_;
 };
 
-ShardedGradients::ShardedGradients(const contract::TrainingJobSpec& spec, model::Parameters& parameters, mesh::Comm& data,
+ShardedGradients::ShardedGradients(const contract::TrainingJobSpec& spec, model::Parameters& parameters, mesh::Mesh& mesh,
                                    bool early)
     : reduction_(spec.training.reduction),
       every_(plan::reduces_every_micro_batch(spec)),
       parameters_(parameters),
-      data_(data),
+      mesh_(mesh),
+      shards_(mesh.shards()),
       losses_(reduction_) {
   const auto& leaves = parameters.leaves();
   places_.resize(leaves.size());
@@ -127,7 +128,7 @@ void ShardedGradients::start(Bucket& bucket, const Summand& wholes) {
   const auto options = wholes.front().options().dtype(at::kFloat);
   auto& [of, in, out, pending] = flights_.emplace_back();
   of = &bucket;
-  in = at::empty({unit.part_elements * data_.size()}, options);
+  in = at::empty({unit.part_elements * shards_.size()}, options);
   std::vector<std::int64_t> next_row(wholes.size(), 0);
   for (std::int32_t rank = 0; rank < unit.data_ranks(); ++rank) {
     std::int64_t first = rank * unit.part_elements;
@@ -145,10 +146,10 @@ void ShardedGradients::start(Bucket& bucket, const Summand& wholes) {
   }
   if (reduction_ == contract::Reduction::kCanonical) {
     out = at::empty_like(in);
-    pending = data_.start_all_to_all(out, in);
+    pending = shards_.start_all_to_all(out, in);
   } else {
     out = at::empty({unit.part_elements}, options);
-    pending = data_.start_reduce_scatter(out, in);
+    pending = shards_.start_reduce_scatter(out, in);
   }
 }
 
@@ -158,7 +159,7 @@ void ShardedGradients::finish_oldest() {
   flight.pending->wait();
   at::Tensor sum = flight.out;
   // The tree adds in the first part; a copy, so that the others go.
-  if (reduction_ == contract::Reduction::kCanonical) sum = tree_sum(flight.out.chunk(data_.size())).clone();
+  if (reduction_ == contract::Reduction::kCanonical) sum = tree_sum(flight.out.chunk(shards_.size())).clone();
   auto& shard = flight.bucket->shard;
   if (shard.defined()) {
     shard.add_(sum);
@@ -172,7 +173,12 @@ Summand ShardedGradients::take() {
   while (!flights_.empty()) finish_oldest();
   Summand sums(places_.size());
   for (auto& bucket : buckets_) {
-    const auto boxes = bucket.unit->boxes(data_.rank());
+    if (auto* const replicas = mesh_.replicas()) {
+      Summand shard{std::move(bucket.shard)};
+      reduce_over(*replicas, reduction_, shard);
+      bucket.shard = std::move(shard.front());
+    }
+    const auto boxes = bucket.unit->boxes(shards_.rank());
     std::int64_t first = 0;
     for (std::size_t i = 0; i < boxes.size(); ++i) {
       const std::int64_t count = plan::num_elements(boxes[i].sizes);
@@ -181,7 +187,7 @@ Summand ShardedGradients::take() {
     }
   }
   Summand loss = losses_.take();
-  reduce_over(data_, reduction_, loss);
+  reduce_over(mesh_.data(), reduction_, loss);
   sums.push_back(std::move(loss.front()));
   return sums;
 }

@@ -14,18 +14,18 @@
 #include <ATen/ATen.h>
 
 #include "crds/contract/job.h"
-#include "worker/mesh/comm.h"
+#include "worker/mesh/mesh.h"
 #include "worker/model/parameters.h"
 #include "worker/schedule/gradient_sum.h"
 
 namespace trainyard::schedule {
 
-/// Lives on the training thread, and in backward on the thread of autograd while that one waits. `parameters` are sharded; they and `data`
+/// Lives on the training thread, and in backward on the thread of autograd while that one waits. `parameters` are sharded; they and `mesh`
 /// must outlive it. Exchanges are made in the order in which backward comes to the units, on every rank the same.
 class ShardedGradients {
  public:
   /// `early`: gradients are taken while backward goes on, as autograd tells of them; not so where a backward is split in two halves.
-  ShardedGradients(const contract::TrainingJobSpec& spec, model::Parameters& parameters, mesh::Comm& data, bool early);
+  ShardedGradients(const contract::TrainingJobSpec& spec, model::Parameters& parameters, mesh::Mesh& mesh, bool early);
   ~ShardedGradients();
   ShardedGradients(const ShardedGradients&) = delete;
   ShardedGradients& operator=(const ShardedGradients&) = delete;
@@ -52,7 +52,8 @@ class ShardedGradients {
   contract::Reduction reduction_;
   bool every_;
   model::Parameters& parameters_;
-  mesh::Comm& data_;
+  mesh::Mesh& mesh_;
+  mesh::Comm& shards_;
   std::vector<Bucket> buckets_;
   std::vector<std::pair<std::size_t, std::size_t>> places_;  // by leaf: bucket, and place in it
   std::vector<Flight> flights_;

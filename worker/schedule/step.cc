@@ -54,7 +54,7 @@ StepRunner::StepRunner(const contract::TrainingJobSpec& spec, model::Parameters&
   }
   const bool splits =
       spec.parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble && mesh.layout().degrees().pp > 1;
-  if (parameters.sharded() != nullptr) sharded_ = std::make_unique<ShardedGradients>(spec, parameters, mesh.data(), !splits);
+  if (parameters.sharded() != nullptr) sharded_ = std::make_unique<ShardedGradients>(spec, parameters, mesh, !splits);
   if (!splits) return;
   for (auto& chunk : chunks_) chunk.split_backward(late_);
 }

@@ -118,12 +118,13 @@ std::vector<checkpoint::TensorShard> Engine::shards() const {
   // Data-parallel replicas hold the same boxes: each writes some, by size, since a save takes as long as its slowest writer.
   std::vector<std::int64_t> sizes;
   for (const auto& parameter : parameters_.all()) sizes.push_back(plan::num_elements(parameter.box.sizes));
-  const auto writers = plan::deal_by_size(sizes, mesh_.layout().degrees().dp);
+  const auto& degrees = mesh_.layout().degrees();
+  const std::int32_t sharing = parameters_.sharded() != nullptr ? degrees.shard : 1;
+  const auto writers = plan::deal_by_size(sizes, degrees.dp / sharing);
   std::vector<checkpoint::TensorShard> shards;
   for (std::size_t i = 0; i < parameters_.all().size(); ++i) {
     const auto& [global, box, master] = parameters_.all()[i];
-    const bool mine = parameters_.sharded() != nullptr || writers[i] == at.dp;  // a shard is on one data rank
-    const bool writes = mine && global.owner() == at.pp && (global.split_dim || at.tp == 0);
+    const bool writes = writers[i] == at.dp / sharing && global.owner() == at.pp && (global.split_dim || at.tp == 0);
     const auto add = [&, &name = global.name, &shape = global.shape, &offsets = box.offsets](const char* prefix,
                                                                                              const at::Tensor& local) {
       shards.push_back({.name = prefix + name, .local = local, .global_shape = shape, .offset = offsets, .writes = writes});

@@ -90,6 +90,28 @@ TEST(Degrees, TakeWhatRemainsOfTheRanksForData) {
   EXPECT_EQ(degrees(spec).dp, 2);
 }
 
+TEST(Degrees, ShardOverTheDataRanksOfAWorkerWhereThatIsAskedFor) {
+  TrainingJobSpec spec;
+  spec.workers.count = 3;
+  spec.workers.gpusPerWorker = 8;
+  spec.parallelism.tensor = 2;
+  EXPECT_EQ(degrees(spec).shard, 0);
+  spec.parallelism.zero.shardGroup = ShardGroup::kNode;
+  EXPECT_EQ(degrees(spec), (Degrees{.dp = 12, .tp = 2, .shard = 4}));
+}
+
+TEST(Layout, CutsADataParallelGroupIntoThoseThatShardTogetherAndThoseThatHaveCopies) {
+  const Layout layout({.pp = 2, .dp = 4, .shard = 2}, 8);
+  EXPECT_EQ(layout.group(Axis::kDp, 5), (std::vector<std::int32_t>{1, 3, 5, 7}));
+  EXPECT_EQ(layout.shard_group(5), (std::vector<std::int32_t>{5, 7}));
+  EXPECT_EQ(layout.replica_group(5), (std::vector<std::int32_t>{1, 5}));
+  const Layout whole({.dp = 4}, 4);
+  EXPECT_EQ(whole.degrees().shard, 4);
+  EXPECT_EQ(whole.shard_group(2), (std::vector<std::int32_t>{0, 1, 2, 3}));
+  EXPECT_EQ(whole.replica_group(2), (std::vector<std::int32_t>{2}));
+  EXPECT_THROW(Layout({.dp = 4, .shard = 3}, 4), std::invalid_argument);
+}
+
 TEST(ProcessesPerWorker, AreTheGpusUnlessSaidOtherwiseAndAtLeastOne) {
   TrainingJobSpec spec;
   EXPECT_EQ(processes_per_worker(spec), 1);

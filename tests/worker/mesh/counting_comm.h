@@ -70,7 +70,9 @@ inline Mesh counted(Mesh& mesh, Sent& sent) {
                .activations = over(mesh.activations(), sent.pipeline),
                .gradients = over(mesh.gradients(), sent.pipeline),
                .activations_around = over(mesh.activations(true), sent.pipeline),
-               .gradients_around = over(mesh.gradients(true), sent.pipeline)});
+               .gradients_around = over(mesh.gradients(true), sent.pipeline),
+               .shards = over(mesh.shards(), sent.data),
+               .replicas = mesh.replicas() != nullptr ? over(*mesh.replicas(), sent.data) : nullptr});
 }
 
 }  // namespace trainyard::mesh

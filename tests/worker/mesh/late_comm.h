@@ -59,7 +59,9 @@ inline Mesh late_on(Mesh& mesh, at::Device device, std::unique_ptr<HostLink> lin
                .activations = std::make_unique<LateComm>(mesh.activations()),
                .gradients = std::make_unique<LateComm>(mesh.gradients()),
                .activations_around = std::make_unique<LateComm>(mesh.activations(true)),
-               .gradients_around = std::make_unique<LateComm>(mesh.gradients(true))},
+               .gradients_around = std::make_unique<LateComm>(mesh.gradients(true)),
+               .shards = std::make_unique<LateComm>(mesh.shards()),
+               .replicas = mesh.replicas() != nullptr ? std::make_unique<LateComm>(*mesh.replicas()) : nullptr},
               {}, std::make_shared<Timeline>(), std::move(link));
 }
 inline Mesh late(Mesh& mesh) { return late_on(mesh, at::kCPU); }

@@ -107,6 +107,18 @@ contract::TrainingJobSpec on_gpus(contract::ComputePrecision precision, std::int
   return spec;
 }
 
+TEST(BytesPerRank, WithShardsInAWorkerAreThoseOfItsDataRanks) {
+  auto spec = on_gpus(contract::ComputePrecision::kBF16, 3);
+  spec.workers.count = 2;
+  spec.workers.gpusPerWorker = 4;
+  spec.parallelism.zero.shardGroup = contract::ShardGroup::kNode;
+  const auto in_worker = bytes_per_rank(spec, 0);
+  spec.workers.count = 1;
+  spec.training.globalBatchSize = 4;
+  spec.parallelism.zero.shardGroup = contract::ShardGroup::kWorld;
+  EXPECT_EQ(in_worker, bytes_per_rank(spec, 0));
+}
+
 TEST(BytesPerRank, OffloadTheOptimizersStateToTheHost) {
   for (const auto precision : {contract::ComputePrecision::kBF16, contract::ComputePrecision::kFP32}) {
     const std::int64_t each = precision == contract::ComputePrecision::kFP32 ? 4 : 2;

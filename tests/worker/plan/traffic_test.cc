@@ -95,6 +95,21 @@ TEST(TrafficPerStep, AddsATiedEmbeddingBetweenTheEndsOfAPipeline) {
   EXPECT_EQ(total(traffic_per_step(spec)) - apart, 2 * 32 * 16 * 4);
 }
 
+TEST(TrafficPerStep, OfShardsInAWorkerHasOnlyTheirSumsBetweenWorkers) {
+  auto spec = job(2);
+  spec.workers.processesPerWorker = 2;
+  spec.parallelism.zero = {.stage = 3, .shardGroup = contract::ShardGroup::kNode};
+  const auto near = traffic_per_step(spec);
+  spec.parallelism.zero.shardGroup = contract::ShardGroup::kWorld;
+  const auto far = traffic_per_step(spec);
+  const auto between = [](const std::vector<Flow>& flows) {
+    return bytes(flows, 1, 2) + bytes(flows, 3, 0) + bytes(flows, 0, 2) + bytes(flows, 2, 0);
+  };
+  EXPECT_LT(between(near), between(far));
+  EXPECT_GE(bytes(near, 0, 2), num_parameters(*spec.model.size) / 2 * 4) << "an all-reduce of two sends all of a shard";
+  EXPECT_GT(bytes(near, 0, 1), bytes(near, 0, 2));
+}
+
 TEST(TrafficPerStep, ConnectsRanksOfTheSameTensorAndPipelinePlaceAmongReplicas) {
   auto spec = job(8);
   spec.parallelism.tensor = 2;

@@ -104,6 +104,31 @@ TEST(Traffic, OfZeroIsForetoldToTheByte) {
   }
 }
 
+TEST(Traffic, OfShardsInAWorkerIsForetoldToTheByte) {
+  for (const auto& degrees : {contract::Degrees{.dp = 4}, {.pp = 2, .dp = 4}, {.dp = 4, .tp = 2}}) {
+    for (const std::int32_t stage : {1, 2, 3}) {
+      for (const bool tied : {false, true}) {
+        for (const bool canonical : {false, true}) {
+          auto spec = job(degrees);
+          spec.model.size->hiddenSize = 96;
+          spec.model.size->vocabularySize = 200;
+          spec.model.size->tieEmbeddings = tied;
+          spec.workers.count = 2;
+          spec.workers.processesPerWorker = 2 * degrees.pp * degrees.tp;
+          spec.parallelism.zero = {.stage = stage, .shardGroup = contract::ShardGroup::kNode};
+          spec.training.reduction = canonical ? contract::Reduction::kCanonical : contract::Reduction::kFast;
+          mesh::Sent sent;
+          step(spec, sent);
+          SCOPED_TRACE("stage " + std::to_string(stage) + ", pp " + std::to_string(degrees.pp) + (tied ? ", tied" : "") +
+                       (canonical ? ", canonical" : ""));
+          EXPECT_EQ(sent.pipeline, foretold(spec, contract::Axis::kPp));
+          EXPECT_EQ(sent.data, foretold(spec, contract::Axis::kDp));
+        }
+      }
+    }
+  }
+}
+
 TEST(Traffic, IsForetoldToTheByte) {
   for (const auto& degrees :
        {contract::Degrees{.tp = 2}, {.pp = 2}, {.pp = 4}, {.dp = 2}, {.pp = 2, .dp = 2, .tp = 2}, {.dp = 4}}) {

@@ -239,7 +239,7 @@ TEST(Offload, OfTheActivationsEqualsNoneBitForBitWithEveryPipelineSchedule) {
 TEST(Offload, OfEverythingAtOnceEqualsNoneBitForBit) {
   auto spec = wide_job(3, ComputePrecision::kBF16);
   spec.model.size->layers = 5;
-  for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2, .dp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
+  for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2, .dp = 2}, {.pp = 2, .dp = 2, .tp = 2}, {.dp = 4, .shard = 2}}) {
     const auto plain = train(spec, degrees);
     for (const auto mode : {RecomputeMode::kNone, RecomputeMode::kFull, RecomputeMode::kSelective}) {
       SCOPED_TRACE(std::string(contract::name_of(mode)) + ", " + text_of(degrees, 3));

@@ -33,7 +33,13 @@ inline contract::Layout layout_of(contract::TrainingJobSpec& spec, contract::Deg
   spec.parallelism.pipeline = degrees.pp;
   spec.parallelism.tensor = degrees.tp;
   spec.workers.count = degrees.dp * degrees.pp * degrees.tp;
-  return {degrees, spec.workers.count};
+  const std::int32_t ranks = spec.workers.count;
+  if (degrees.shard != 0) {
+    spec.parallelism.zero.shardGroup = contract::ShardGroup::kNode;
+    spec.workers.processesPerWorker = degrees.shard * degrees.pp * degrees.tp;
+    spec.workers.count = degrees.dp / degrees.shard;
+  }
+  return {degrees, ranks};
 }
 
 /// Sequence `number` of a stream that a model can learn: each token follows from the one before, but for every eighth.

@@ -177,6 +177,52 @@ TEST(Zero, IsTheSameWhenAnExchangeEndsAtOnceAndWhenItEndsAtTheLastMoment) {
   }
 }
 
+TEST(Zero, WithShardsInAWorkerEqualsOneProcessBitForBit) {
+  for (const auto precision : {contract::ComputePrecision::kFP32, contract::ComputePrecision::kBF16}) {
+    for (const bool tied : {false, true}) {
+      auto spec = wide_job(Reduction::kCanonical, 4);
+      spec.training.precision.compute = precision;
+      spec.model.size->tieEmbeddings = tied;
+      const auto alone = train(spec, {});
+      for (const std::int32_t stage : {1, 2, 3}) {
+        for (const auto& degrees : {contract::Degrees{.dp = 4, .shard = 2}, {.pp = 2, .dp = 4, .shard = 2}}) {
+          if (tied && precision == contract::ComputePrecision::kBF16) continue;  // BF16 rounds the two leaves' gradients
+          SCOPED_TRACE(text_of(degrees, stage));
+          expect_equal_bits(train(at_stage(spec, stage), degrees), alone);
+          expect_equal_bits(train(at_stage(spec, stage), degrees, {}, mesh::late), alone);
+        }
+      }
+    }
+  }
+}
+
+TEST(Zero, WithShardsInAWorkerStaysCloseToOneProcessUnderFast) {
+  const auto spec = longer_job(100);
+  const auto alone = train(spec, {});
+  for (const std::int32_t stage : {1, 2, 3}) {
+    SCOPED_TRACE(stage);
+    auto four = at_stage(spec, stage);
+    four.parallelism.microBatchSize = 2;
+    expect_near(train(four, {.dp = 4, .shard = 2}), alone);
+  }
+}
+
+TEST(Zero, WithShardsInAWorkerWritesEachOfThemOnce) {
+  auto spec = at_stage(wide_job(Reduction::kCanonical, 1), 3);
+  std::map<std::string, std::int64_t> written;
+  std::mutex mutex;
+  mesh::run_ranks(layout_of(spec, {.dp = 4, .shard = 2}), [&](mesh::Mesh& mesh) {
+    const Engine engine(spec, mesh, 1);
+    const std::lock_guard lock(mutex);
+    for (const auto& shard : engine.shards()) {
+      if (shard.writes) written[shard.name] += shard.local.numel();
+    }
+  });
+  for (const auto& parameter : plan::parameters_of(spec)) {
+    EXPECT_EQ(written[parameter.name], plan::num_elements(parameter.shape)) << parameter.name;
+  }
+}
+
 TEST(Zero, WithOneDataRankIsStage0) {
   const auto spec = small_job();
   expect_equal_bits(train(at_stage(spec, 3), {}), train(spec, {}));
