@@ -341,6 +341,8 @@ enum class ComputePrecision { kFP32, kBF16, kFP16, kFP8 };
 constexpr auto enum_names(ComputePrecision) { return std::to_array<std::string_view>({"FP32", "BF16", "FP16", "FP8"}); }
 enum class MasterPrecision { kFP32 };
 constexpr auto enum_names(MasterPrecision) { return std::to_array<std::string_view>({"FP32"}); }
+enum class OptimizerStates { kFP32, kBF16 };
+constexpr auto enum_names(OptimizerStates) { return std::to_array<std::string_view>({"FP32", "BF16"}); }
 enum class Fp8Recipe { kTensorwise, kRowwise, kBlockwise };
 constexpr auto enum_names(Fp8Recipe) { return std::to_array<std::string_view>({"Tensorwise", "Rowwise", "Blockwise"}); }
 
@@ -357,12 +359,14 @@ struct Fp8 {
 struct Precision {
   ComputePrecision compute = ComputePrecision::kBF16;
   MasterPrecision master = MasterPrecision::kFP32;
+  OptimizerStates optimizerStates = OptimizerStates::kFP32;
   std::optional<Fp8> fp8;
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
     field("compute", self.compute);
     field("master", self.master);
+    field("optimizerStates", self.optimizerStates);
     field("fp8", self.fp8);
   }
   bool operator==(const Precision&) const = default;

@@ -234,6 +234,14 @@ void check_training(const Training& training, Findings& findings) {
     }
   }
   findings.expect(schedule.minimum <= training.optimizer.learningRate, at + "minimum", "must not exceed optimizer.learningRate");
+  if (training.precision.optimizerStates == OptimizerStates::kBF16) {
+    // A step that changes an average by less than half a unit in BF16's last place, 1/256 of it at most, would change nothing.
+    const std::string reason =
+        "must be at most 0.99 with precision.optimizerStates BF16, whose 8 bits do not hold what a step adds to a slower "
+        "average; 0.95 is usual for beta2";
+    findings.expect(training.optimizer.beta1 <= 0.99, "spec.training.optimizer.beta1", reason);
+    findings.expect(training.optimizer.beta2 <= 0.99, "spec.training.optimizer.beta2", reason);
+  }
   findings.expect(schedule.name != ScheduleName::kConstant || schedule.minimum <= 0, at + "minimum",
                   "has no meaning for the schedule Constant; leave it out");
 }

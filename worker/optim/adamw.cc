@@ -14,20 +14,21 @@
 
 namespace trainyard::optim {
 
-AdamW::AdamW(contract::Optimizer options, std::vector<Trained> trained) : options_(options), trained_(std::move(trained)) {
+AdamW::AdamW(contract::Optimizer options, std::vector<Trained> trained, at::ScalarType states)
+    : options_(options), trained_(std::move(trained)) {
   for (const auto& each : trained_) {
-    averages_.push_back(at::zeros_like(each.master));
-    squares_.push_back(at::zeros_like(each.master));
+    averages_.push_back(at::zeros_like(each.master, states));
+    squares_.push_back(at::zeros_like(each.master, states));
   }
 }
 
-AdamW::AdamW(contract::Optimizer options, std::vector<Trained> trained, const HostSide& host)
+AdamW::AdamW(contract::Optimizer options, std::vector<Trained> trained, const HostSide& host, at::ScalarType states)
     : options_(options), trained_(std::move(trained)) {
   std::vector<at::Tensor> masters;
   at::ScalarType weight_type = at::kFloat;
   for (const auto& each : trained_) {
-    averages_.push_back(host.link->memory(each.master.sizes(), at::kFloat).zero_());
-    squares_.push_back(host.link->memory(each.master.sizes(), at::kFloat).zero_());
+    averages_.push_back(host.link->memory(each.master.sizes(), states).zero_());
+    squares_.push_back(host.link->memory(each.master.sizes(), states).zero_());
     masters.push_back(each.master);
     if (each.weight.defined()) weight_type = each.weight.scalar_type();
   }

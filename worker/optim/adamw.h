@@ -32,13 +32,14 @@ struct HostSide {
 
 /// The same operations in the same order as torch.optim.AdamW of one group for matrices and one for norms, with foreach and fused off
 /// (torch/optim/adam.py, _single_tensor_adam), so that FP32 results are equal bit for bit. Works on shards as on whole tensors, since
-/// every operation is element by element. On a GPU one kernel does all of it (adamw_kernels.h), within 1 ulp of these results.
+/// every operation is element by element. Moments that are kept in BF16 are rounded to it at the end of each step. On a GPU one kernel does all of it (adamw_kernels.h), within 1 ulp of these results.
 /// Lives on the training thread.
 class AdamW {
  public:
-  AdamW(contract::Optimizer options, std::vector<Trained> trained);
+  /// `states`: the type of the moments between steps, FP32 or BF16.
+  AdamW(contract::Optimizer options, std::vector<Trained> trained, at::ScalarType states = at::kFloat);
   /// Offloaded: the CPU computes it (offloaded_adamw.h). `host.link` must outlive it.
-  AdamW(contract::Optimizer options, std::vector<Trained> trained, const HostSide& host);
+  AdamW(contract::Optimizer options, std::vector<Trained> trained, const HostSide& host, at::ScalarType states = at::kFloat);
   ~AdamW();
   AdamW(AdamW&&) noexcept;
 
@@ -52,7 +53,7 @@ class AdamW {
   /// Steps done. Part of a checkpoint's state, as are the moments.
   std::int64_t steps() const { return steps_; }
   void set_steps(std::int64_t steps) { steps_ = steps; }
-  /// First and second moments, FP32, in the order of the trained tensors; zero at first.
+  /// First and second moments, in the order of the trained tensors; zero at first.
   const std::vector<at::Tensor>& averages() const { return averages_; }
   const std::vector<at::Tensor>& squares() const { return squares_; }
 

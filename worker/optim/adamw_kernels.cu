@@ -15,17 +15,23 @@ bool is_aligned(const at::Tensor& x) {
          reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % (kAdamWEach * static_cast<std::size_t>(x.element_size())) == 0;
 }
 
-template <class Gradient, class Weight>
-void start(const AdamWTensors& tensors, const AdamWNumbers& numbers) {
+template <class State, class Gradient, class Weight>
+void start_of(const AdamWTensors& tensors, const AdamWNumbers& numbers) {
   const std::int64_t count = tensors.master.numel(), per_block = std::int64_t{kAdamWThreads} * kAdamWEach;
   const auto blocks = static_cast<unsigned>((count + per_block - 1) / per_block);
   Weight* const weight = tensors.weight.defined() ? tensors.weight.data_ptr<Weight>() : nullptr;
   const bool aligned = is_aligned(tensors.master) && is_aligned(tensors.average) && is_aligned(tensors.square) &&
                        is_aligned(tensors.gradient) && is_aligned(tensors.weight);
   adamw_step<<<blocks, kAdamWThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
-      tensors.master.data_ptr<float>(), tensors.average.data_ptr<float>(), tensors.square.data_ptr<float>(),
+      tensors.master.data_ptr<float>(), tensors.average.data_ptr<State>(), tensors.square.data_ptr<State>(),
       tensors.gradient.const_data_ptr<Gradient>(), weight, count, numbers, aligned);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+template <class Gradient, class Weight>
+void start(const AdamWTensors& tensors, const AdamWNumbers& numbers) {
+  if (tensors.average.scalar_type() == at::kBFloat16) return start_of<c10::BFloat16, Gradient, Weight>(tensors, numbers);
+  start_of<float, Gradient, Weight>(tensors, numbers);
 }
 
 template <class Gradient>

@@ -12,8 +12,9 @@
 
 namespace trainyard::optim {
 
-void adamw_step_on_cpu(const AdamWTensors& tensors, const AdamWNumbers& numbers) {
-  const at::NoGradGuard no_grad;
+namespace {
+
+void step_in_fp32(const AdamWTensors& tensors, const AdamWNumbers& numbers) {
   const auto& [master, average, square, gradient, weight] = tensors;
   if (numbers.gradient_scale != 1.0F) gradient.mul_(numbers.gradient_scale);
   if (numbers.decay != 1.0F) master.mul_(numbers.decay);
@@ -22,6 +23,19 @@ void adamw_step_on_cpu(const AdamWTensors& tensors, const AdamWNumbers& numbers)
   const at::Tensor denominator = square.sqrt().div_(numbers.correction_root).add_(numbers.epsilon);
   master.addcdiv_(average, denominator, -numbers.step_size);
   if (weight.defined()) weight.copy_(master);
+}
+
+}  // namespace
+
+void adamw_step_on_cpu(const AdamWTensors& tensors, const AdamWNumbers& numbers) {
+  const at::NoGradGuard no_grad;
+  if (tensors.average.scalar_type() == at::kFloat) return step_in_fp32(tensors, numbers);
+  AdamWTensors in_fp32 = tensors;
+  in_fp32.average = tensors.average.to(at::kFloat);
+  in_fp32.square = tensors.square.to(at::kFloat);
+  step_in_fp32(in_fp32, numbers);
+  tensors.average.copy_(in_fp32.average);
+  tensors.square.copy_(in_fp32.square);
 }
 
 Cores::Cores() : others_(std::max(1, at::get_num_threads()) - 1) {

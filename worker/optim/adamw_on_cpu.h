@@ -19,7 +19,8 @@ namespace trainyard::optim {
 /// Elements of a piece: 16 bytes each, with the temporary 20, of a core's second cache. So few that an operation is of one thread.
 inline constexpr std::int64_t kAdamWPiece = 1 << 14;
 
-/// As AdamW::step() of adamw.h has them, of the gradient times numbers.gradient_scale, which the gradient then is.
+/// As AdamW::step() of adamw.h has them, of the gradient times numbers.gradient_scale, which the gradient then is. Moments in BF16 are made
+/// FP32 before and rounded to the nearest, ties to even, after.
 void adamw_step_on_cpu(const AdamWTensors& tensors, const AdamWNumbers& numbers);
 
 /// The cores that train for a while at something else than LibTorch's operations. at::parallel_for is a plain loop in a program that is

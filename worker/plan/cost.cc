@@ -61,6 +61,10 @@ double recomputed_flops_per_token(const contract::ModelSize& size, std::int32_t 
   return 0;
 }
 
+std::int64_t moment_bytes(const contract::TrainingJobSpec& spec) {
+  return spec.training.precision.optimizerStates == contract::OptimizerStates::kBF16 ? 4 : 8;
+}
+
 std::int64_t num_parameters(const contract::ModelSize& size) {
   std::int64_t total = 0;
   for (const auto& parameter : llama_parameters(size, split_layers(size, 1))) total += num_elements(parameter.shape);
@@ -79,7 +83,7 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   RankBytes bytes{.parameters = elements * (full ? 4 : 2),
                   .master = full ? 0 : elements * 4,
                   .gradients = elements * 4,
-                  .optimizer = elements * 8};
+                  .optimizer = elements * moment_bytes(spec)};
   if (zero_stage(spec) > 0) {
     const auto zero = zero_memory(spec, stage);
     bytes = {.parameters = zero.weights, .master = zero.master, .gradients = zero.gradients, .optimizer = zero.moments};

@@ -16,10 +16,10 @@ void offload_optimizer(const contract::TrainingJobSpec& spec, RankBytes& bytes) 
   const auto& offload = spec.parallelism.zero.offload;
   if (!offload.optimizer) return;
   const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
-  const std::int64_t changed = bytes.optimizer / 8, each = full ? 4 : 2;
+  const std::int64_t changed = bytes.optimizer / moment_bytes(spec), each = full ? 4 : 2;
   const std::int64_t staged = 4 + (offload.parameters ? 0 : each);
   const std::int64_t master = 4 * changed;
-  const std::int64_t moments = 8 * changed + kOffloadBuffers * std::min(kOffloadBlock, changed) * staged;
+  const std::int64_t moments = bytes.optimizer + kOffloadBuffers * std::min(kOffloadBlock, changed) * staged;
   const bool are_masters = full && offload.parameters;
   const std::int64_t shards = zero_stage(spec) == 3 && !are_masters ? each * changed : 0;
   if (has_one_memory(spec)) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "crds/contract/layout.h"
+#include "worker/plan/cost.h"
 #include "worker/plan/parameters.h"
 #include "worker/plan/shards.h"
 
@@ -77,7 +78,8 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
   }
   const std::int64_t most = *std::max_element(kept.begin(), kept.end()), each = weight_bytes(spec);
   const std::int64_t gathering = each * (dp + 1) * largest_part;
-  ZeroMemory memory{.weights = each * all, .master = kFloatBytes * most, .gradients = kFloatBytes * all, .moments = 8 * most};
+  ZeroMemory memory{
+      .weights = each * all, .master = kFloatBytes * most, .gradients = kFloatBytes * all, .moments = moment_bytes(spec) * most};
   if (zero == 3) memory.weights = each * two_units + gathering;
   if (zero < 3 && each == kFloatBytes) memory.master = 0;
   if (reduces_every_micro_batch(spec)) {

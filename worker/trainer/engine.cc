@@ -20,6 +20,10 @@ optim::GradientNorm norm_of(const contract::TrainingJobSpec& spec, const model::
   return {all, std::move(parts), mesh, parameters.sharded() != nullptr};
 }
 
+at::ScalarType states_of(const contract::TrainingJobSpec& spec) {
+  return spec.training.precision.optimizerStates == contract::OptimizerStates::kBF16 ? at::kBFloat16 : at::kFloat;
+}
+
 optim::AdamW optimizer_of(const contract::TrainingJobSpec& spec, const model::Parameters& parameters, mesh::Mesh& mesh) {
   std::vector<optim::Trained> trained;
   for (const auto& parameter : parameters.all()) {
@@ -31,7 +35,7 @@ optim::AdamW optimizer_of(const contract::TrainingJobSpec& spec, const model::Pa
       const auto& weight = parameters.weights()[i];
       if (!weight.is_same(trained[i].master)) trained[i].weight = weight;
     }
-    return {spec.training.optimizer, std::move(trained), {.link = &mesh.host(), .weights = offload.parameters}};
+    return {spec.training.optimizer, std::move(trained), {.link = &mesh.host(), .weights = offload.parameters}, states_of(spec)};
   }
   // Where leaves are copies of their masters, each of the whole: a tied embedding's two share one.
   if (parameters.compute_type() != at::kFloat && parameters.sharded() == nullptr) {
@@ -41,7 +45,7 @@ optim::AdamW optimizer_of(const contract::TrainingJobSpec& spec, const model::Pa
       if (weight.sizes() == each.master.sizes() && weight.is_contiguous()) each.weight = weight;
     }
   }
-  return {spec.training.optimizer, std::move(trained)};
+  return {spec.training.optimizer, std::move(trained), states_of(spec)};
 }
 
 }  // namespace

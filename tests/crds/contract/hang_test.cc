@@ -75,7 +75,8 @@ TEST(AHang, AmongRanksThatShardTogetherIsNotBlamedOnThoseOfOtherWorkers) {
   const Layout layout(Degrees{.dp = 4, .shard = 2}, 4);
   const auto in_worker = blame_for_hang(layout, {waits(0, "shards", 5), busy(1), busy(2), busy(3)});
   EXPECT_EQ(in_worker.ranks, Ranks{1});
-  EXPECT_NE(in_worker.message.find("rank 0 waits for it in all_reduce 5 of the data axis"), std::string::npos) << in_worker.message;
+  EXPECT_NE(in_worker.message.find("rank 0 waits for it in all_reduce 5 of the data axis"), std::string::npos)
+      << in_worker.message;
   EXPECT_EQ(blame_for_hang(layout, {waits(0, "replicas", 5), busy(1), busy(2), busy(3)}).ranks, Ranks{2});
 }
 

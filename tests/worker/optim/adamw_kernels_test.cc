@@ -43,5 +43,35 @@ TEST(AdamWKernel, IsWithinAnUlpOfTheOperationsAndWritesTheWeight) {
   }
 }
 
+TEST(AdamWKernel, WithMomentsInBf16IsTheOperationsUpToTheirRounding) {
+  contract::Optimizer options;
+  options.beta2 = 0.95;
+  for (const std::int64_t count : {3, 4099}) {
+    at::Tensor wanted = at::arange(count, at::kFloat).mul(0.37).sin(), master = wanted.clone(),
+               weight = at::zeros({count}, at::kBFloat16);
+    at::Tensor average = at::zeros({count}, at::kBFloat16), square = at::zeros({count}, at::kBFloat16);
+    AdamW optimizer(options, {{wanted, true}}, at::kBFloat16);
+    for (std::int64_t step = 1; step <= 5; ++step) {
+      const at::Tensor gradient = at::arange(count, at::kFloat).mul(0.11).add(static_cast<double>(step)).cos();
+      const at::Tensor before = wanted.clone();
+      master.copy_(before);
+      average.copy_(optimizer.averages()[0]);
+      square.copy_(optimizer.squares()[0]);
+      optimizer.step({gradient}, 0.01);
+      const AdamWNumbers numbers = adamw_numbers(options, step, 0.01, true);
+      cuda_on_cpu::launch(static_cast<unsigned>(count / (kAdamWThreads * kAdamWEach) + 1), kAdamWThreads, [&] {
+        adamw_step(master.data_ptr<float>(), average.data_ptr<c10::BFloat16>(), square.data_ptr<c10::BFloat16>(),
+                   gradient.const_data_ptr<float>(), weight.data_ptr<c10::BFloat16>(), count, numbers, step % 2 == 0);
+      });
+      EXPECT_LE(test::ulps_of_step(master, wanted, before), 1) << count << ' ' << step;
+      // An ulp of FP32 may be what decides between two of BF16.
+      EXPECT_TRUE(at::allclose(average.to(at::kFloat), optimizer.averages()[0].to(at::kFloat), 1.0 / 128, 0))
+          << count << ' ' << step;
+      EXPECT_TRUE(at::allclose(square.to(at::kFloat), optimizer.squares()[0].to(at::kFloat), 1.0 / 128, 0))
+          << count << ' ' << step;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace trainyard::optim

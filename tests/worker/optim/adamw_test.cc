@@ -67,5 +67,25 @@ TEST(AdamW, GoesOnFromItsMomentsAndItsStep) {
   EXPECT_TRUE(at::equal(halfway, through));
 }
 
+TEST(AdamW, WithMomentsInBf16DoesTheStepOfFp32AndThenRoundsThem) {
+  const at::Tensor master = at::arange(300, at::kFloat).mul(0.37).sin();
+  AdamW kept(options(), {{master, true}}, at::kBFloat16);
+  for (int t = 1; t <= 5; ++t) {
+    const at::Tensor gradient = at::arange(300, at::kFloat).mul(0.11).add(static_cast<double>(t)).cos();
+    const at::Tensor exact = master.clone();
+    AdamW in_fp32(options(), {{exact, true}});
+    at::Tensor average = in_fp32.averages()[0], square = in_fp32.squares()[0];
+    average.copy_(kept.averages()[0]);
+    square.copy_(kept.squares()[0]);
+    in_fp32.set_steps(t - 1);
+    kept.step({gradient.clone()}, 0.01, 0.5);
+    in_fp32.step({gradient.clone()}, 0.01, 0.5);
+    EXPECT_TRUE(at::equal(master, exact)) << t;
+    EXPECT_EQ(kept.averages()[0].scalar_type(), at::kBFloat16);
+    EXPECT_TRUE(at::equal(kept.averages()[0], average.to(at::kBFloat16))) << t;
+    EXPECT_TRUE(at::equal(kept.squares()[0], square.to(at::kBFloat16))) << t;
+  }
+}
+
 }  // namespace
 }  // namespace trainyard::optim

@@ -27,7 +27,7 @@ contract::Optimizer options() {
 
 /// The optimizers of equal tensors, beside each other.
 struct Pair {
-  Pair(mesh::HostLink& link, at::ScalarType type, bool weights_on_host) {
+  Pair(mesh::HostLink& link, at::ScalarType type, bool weights_on_host, at::ScalarType states = at::kFloat) {
     std::vector<Trained> plain, offloaded;
     for (const auto& sizes : kSizes) {
       const bool decays = sizes.size() > 1;
@@ -37,8 +37,8 @@ struct Pair {
       weights.push_back(at::zeros(sizes, type));
       offloaded.push_back({.master = on_host.back(), .decays = decays, .weight = weights.back()});
     }
-    by_operations = std::make_unique<AdamW>(options(), plain);
-    by_blocks = std::make_unique<AdamW>(options(), offloaded, HostSide{.link = &link, .weights = weights_on_host});
+    by_operations = std::make_unique<AdamW>(options(), plain, states);
+    by_blocks = std::make_unique<AdamW>(options(), offloaded, HostSide{.link = &link, .weights = weights_on_host}, states);
   }
   void step(int number) {
     std::vector<at::Tensor> gradients, same;
@@ -61,6 +61,16 @@ struct Pair {
   std::vector<at::Tensor> masters, on_host, weights;
   std::unique_ptr<AdamW> by_operations, by_blocks;
 };
+
+TEST(OffloadedAdamW, GivesTheNumbersOfAdamWWithMomentsInBf16) {
+  at::set_num_threads(1);
+  for (const bool weights_on_host : {false, true}) {
+    const auto link = mesh::host_link(at::kCPU);
+    Pair pair(*link, at::kBFloat16, weights_on_host, at::kBFloat16);
+    for (int step = 1; step <= 4; ++step) pair.step(step);
+    pair.expect_equal();
+  }
+}
 
 TEST(OffloadedAdamW, GivesTheNumbersOfAdamWAndTheWeights) {
   at::set_num_threads(1);

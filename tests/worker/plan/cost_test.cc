@@ -107,6 +107,25 @@ contract::TrainingJobSpec on_gpus(contract::ComputePrecision precision, std::int
   return spec;
 }
 
+TEST(BytesPerRank, OfMomentsInBf16AreHalf) {
+  for (const std::int32_t stage : {0, 1, 3}) {
+    for (const bool offloads : {false, true}) {
+      if (stage == 0 && offloads) continue;
+      auto spec = on_gpus(contract::ComputePrecision::kBF16, stage);
+      spec.parallelism.zero.offload.optimizer = offloads;
+      const auto in_fp32 = bytes_per_rank(spec, 0);
+      spec.training.precision.optimizerStates = contract::OptimizerStates::kBF16;
+      auto in_bf16 = bytes_per_rank(spec, 0);
+      spec.parallelism.zero.offload.optimizer = false;
+      const std::int64_t moments = bytes_per_rank(spec, 0).optimizer;
+      SCOPED_TRACE(testing::Message() << stage << (offloads ? ", offloaded" : ""));
+      EXPECT_GT(moments, 0);
+      (offloads ? in_bf16.host : in_bf16.optimizer) += moments;
+      EXPECT_EQ(in_bf16, in_fp32);
+    }
+  }
+}
+
 TEST(BytesPerRank, WithShardsInAWorkerAreThoseOfItsDataRanks) {
   auto spec = on_gpus(contract::ComputePrecision::kBF16, 3);
   spec.workers.count = 2;

@@ -78,6 +78,34 @@ TEST(Train, ThatWasStoppedAndResumedIsTheUninterruptedOneInEachPrecisionAndLayou
   }
 }
 
+TEST(Train, MayKeepItsMomentsInAnotherTypeThanTheCheckpointThatItGoesOnFrom) {
+  const auto in_bf16 = [](Job& job, bool is) {
+    job.spec.training.optimizer.beta2 = 0.95;
+    job.spec.training.precision.optimizerStates = is ? contract::OptimizerStates::kBF16 : contract::OptimizerStates::kFP32;
+  };
+  Job through, halves;
+  for (auto* job : {&through, &halves}) in_bf16(*job, true);
+  run(through);
+  run(halves, {}, 1, stop_at(3));
+  run(halves, {.dp = 2}, 2);
+  EXPECT_EQ(through.tensors_of(6), halves.tensors_of(6));
+
+  Job alone, moved;
+  for (auto* job : {&alone, &moved}) {
+    const contract::Degrees degrees = job == &alone ? contract::Degrees{} : contract::Degrees{.dp = 2};
+    in_bf16(*job, false);
+    run(*job, degrees, 1, stop_at(2));
+    in_bf16(*job, true);
+    EXPECT_EQ(run(*job, degrees, 2, stop_at(2)).notices[0].notice->reason, "Resumed");
+    in_bf16(*job, false);
+    const auto last = run(*job, degrees, 3);
+    EXPECT_EQ(last.outcome, Outcome::kFinished);
+    EXPECT_EQ(last.notices[0].notice->reason, "Resumed");
+  }
+  EXPECT_EQ(alone.tensors_of(6), moved.tensors_of(6));
+  EXPECT_NE(alone.tensors_of(6), through.tensors_of(6));
+}
+
 /// Written by the one, loaded by the other: every stage and data degree, weights, moments and what comes after them.
 TEST(Train, ResumesAtEveryZeroStageWhatEveryOtherWrote) {
   const auto set = [](Job& job, std::int32_t stage) {

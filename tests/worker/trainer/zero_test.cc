@@ -162,6 +162,23 @@ TEST(Zero, InBf16IsWhatStage0Is) {
   }
 }
 
+TEST(Zero, WithMomentsInBf16IsWhatStage0IsOffloadedToo) {
+  auto spec = wide_job(Reduction::kCanonical);
+  spec.training.optimizer.beta2 = 0.95;
+  const auto in_fp32 = train(spec, {});
+  spec.training.precision.optimizerStates = contract::OptimizerStates::kBF16;
+  const auto alone = train(spec, {});
+  EXPECT_NE(alone.losses, in_fp32.losses);
+  for (const std::int32_t stage : {1, 2, 3}) {
+    for (const bool offloads : {false, true}) {
+      SCOPED_TRACE(testing::Message() << stage << (offloads ? ", offloaded" : ""));
+      auto sharded = at_stage(spec, stage);
+      sharded.parallelism.zero.offload.optimizer = offloads;
+      expect_equal_bits(train(sharded, {.pp = 2, .dp = 2}), alone);
+    }
+  }
+}
+
 TEST(Zero, IsTheSameWhenAnExchangeEndsAtOnceAndWhenItEndsAtTheLastMoment) {
   for (const auto reduction : {Reduction::kCanonical, Reduction::kFast}) {
     for (const std::int32_t stage : {1, 2, 3}) {
