@@ -45,7 +45,9 @@ struct Job {
     std::snprintf(name, sizeof name, "step-%08d", static_cast<int>(step));
     std::ifstream file(fs::path(spec.checkpoint->path) / name / "manifest.json");
     contract::Json hashes;
-    for (const auto& item : contract::Json::parse(file).at("tensors").items()) hashes[item.key()] = item.value().at("hash");
+    const auto manifest = contract::Json::parse(file);  // which has to outlive the loop
+    for (const auto& [tensor, entry] : manifest.at("tensors").items()) hashes[tensor] = entry.at("hash");
+    EXPECT_FALSE(hashes.empty()) << name << " has no tensors";
     return hashes;
   }
 
