@@ -3,6 +3,9 @@
 #include <tuple>
 #include <utility>
 
+#include "controller/decide/elastic.h"
+#include "controller/decide/engine_spec.h"
+
 namespace trainyard::decide {
 namespace {
 
@@ -20,6 +23,14 @@ std::int64_t is_live(const Job& job) {
   const auto phase = job.status.phase;
   const bool rests = phase == Phase::kSuspended || phase == Phase::kSucceeded || phase == Phase::kFailed;
   return job.spec.managedBy == contract::kManagedBy && !job.deleting && !rests ? 1 : 0;
+}
+
+/// Of a job that has a hash to compare it with; what was known of it before, where that is still true.
+std::string spec_hash_of(const Job& job, const Job* old) {
+  if (job.status.specHash.empty() || job.spec.engine != contract::Engine::kTrainyard) return "";
+  const std::int32_t size = gang_size(job);
+  const bool is_known = old != nullptr && !old->spec_hash.empty() && gang_size(*old) == size && old->spec == job.spec;
+  return is_known ? old->spec_hash : spec_hash(job.spec, size);
 }
 
 }  // namespace
@@ -46,8 +57,10 @@ void Cluster::put(Pod pod) {
 }
 
 void Cluster::put(Job job) {
-  if (const auto* old = this->job(job.key)) num_live_jobs_ -= is_live(*old);
+  const auto* old = this->job(job.key);
+  if (old != nullptr) num_live_jobs_ -= is_live(*old);
   num_live_jobs_ += is_live(job);
+  job.spec_hash = spec_hash_of(job, old);
   ObjectKey key = job.key;
   jobs_.insert_or_assign(std::move(key), std::move(job));
 }

@@ -110,6 +110,9 @@ struct Job {
   contract::TrainingJobStatus status;
   std::vector<contract::Problem> problems;  // of decoding: what this controller can't read of the spec
   Time status_written{};  // when this controller last wrote the status; the epoch where it has not since it started
+  /// spec_hash() of engine_spec.h at its gang's size: each look at a gang compares it with status.specHash, and to compute it takes
+  /// longer than all else in most of them. Cluster::put() fills it in; empty: it is not known.
+  std::string spec_hash;
   bool operator==(const Job&) const = default;
 };
 

@@ -23,7 +23,8 @@ std::string spec_hash(const contract::TrainingJobSpec& spec, std::int32_t gang_s
 
 bool is_spec_edited(const Job& job) {
   // The engine Custom takes nothing of the spec but what its pods' environment has, which never changes.
-  return job.spec.engine == contract::Engine::kTrainyard && job.status.specHash != spec_hash(job.spec, gang_size(job));
+  if (job.spec.engine != contract::Engine::kTrainyard) return false;
+  return job.status.specHash != (job.spec_hash.empty() ? spec_hash(job.spec, gang_size(job)) : job.spec_hash);
 }
 
 }  // namespace trainyard::decide

@@ -5,6 +5,7 @@
 #include "controller/cache/decode.h"
 #include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
+#include "controller/decide/worker_view.h"
 #include "crds/contract/validate.h"
 
 namespace trainyard::simulate {
@@ -30,6 +31,7 @@ bool may_have(const contract::TrainingJobSpec& spec, std::int32_t workers) {
 Invariants::Invariants(World& world) : world_(world) {
   world_.api.on_change(test::kJobs, [this](const test::FakeKubeApi::Change& change) { job_changed(change); });
   world_.api.on_change(test::kPodsPath, [this](const test::FakeKubeApi::Change& change) { pod_changed(change); });
+  world_.api.on_change(test::kNodes, [this](const test::FakeKubeApi::Change&) { relieved(); });
   watch_partial_gangs();
 }
 
@@ -47,25 +49,27 @@ std::vector<std::string> Invariants::violations() const {
 }
 
 void Invariants::job_changed(const test::FakeKubeApi::Change& change) {
-  const auto job = cache::decode_job(*change.object);
+  const auto before = jobs_.find(cache::uid_of(*change.object));
   if (change.type == kube::EventType::kDeleted) {
-    jobs_.erase(job->uid);
+    if (before != jobs_.end()) jobs_.erase(before);
     jobs_were_deleted_ = true;
-    return;
+    return relieved();
   }
-  Seen after{.spec = job->spec, .status = job->status};
-  const auto before = jobs_.find(job->uid);
-  after.highest_priority = after.lowest_priority = priority_of(job->spec);
-  check_size(before == jobs_.end() ? nullptr : &before->second, after);
+  const bool is_known = before != jobs_.end();
+  Seen after{.job = *cache::decode_job(*change.object, is_known ? &before->second.job : nullptr)};
+  const std::string uid = after.job.uid;
+  after.highest_priority = after.lowest_priority = priority_of(after.job.spec);
+  check_size(is_known ? &before->second : nullptr, after);
   check_admission(after);
-  if (before != jobs_.end()) {
+  if (is_known) {
+    if (after.job.generation != before->second.job.generation || after.job.deleting) relieved();
     after.highest_priority = std::max(after.highest_priority, before->second.highest_priority);
     after.lowest_priority = std::min(after.lowest_priority, before->second.lowest_priority);
     after.partial_since = before->second.partial_since;
     after.rewound = before->second.rewound;
-    compare(job->uid, before->second, after);
+    compare(uid, before->second, after);
   }
-  jobs_[job->uid] = std::move(after);
+  jobs_[uid] = std::move(after);
 }
 
 int Invariants::priority_of(const contract::TrainingJobSpec& spec) const {
@@ -75,23 +79,23 @@ int Invariants::priority_of(const contract::TrainingJobSpec& spec) const {
 
 /// A gang gets no other number of workers than its spec, as it is at that write, allows; or the one that it had before it grew.
 void Invariants::check_size(const Seen* before, const Seen& after) {
-  if (!after.status.placement) return;
-  const auto size = after.status.placement->workers.value_or(0);
-  const auto had = before != nullptr && before->status.placement ? before->status.placement->workers : std::nullopt;
+  if (!after.job.status.placement) return;
+  const auto size = after.job.status.placement->workers.value_or(0);
+  const auto had = before != nullptr && before->job.status.placement ? before->job.status.placement->workers : std::nullopt;
   if (had == size) return;
-  const auto& resize = before == nullptr ? std::nullopt : before->status.resize;
+  const auto& resize = before == nullptr ? std::nullopt : before->job.status.resize;
   if (had && size < *had && resize && resize->workers == size) return;
-  if (!may_have(after.spec, size)) fail("a gang of " + std::to_string(size) + " workers");
+  if (!may_have(after.job.spec, size)) fail("a gang of " + std::to_string(size) + " workers");
 }
 
 /// A gang that has its place holds quota for its workers, for no more and no fewer; one that is to grow for those that come as well.
 void Invariants::check_admission(const Seen& after) {
-  const auto& status = after.status;
+  const auto& status = after.job.status;
   const bool has_place = decide::is_true(status, decide::condition::kPlaced) && status.placement;
   if (!status.admission || !has_place || ended(status) || decide::is_vacating(status)) return;  // all of it is about to go
   const auto held = status.admission->resources.find("cpu");                                    // each worker asks for one
   if (held == status.admission->resources.end() || admission_changes) return;
-  const int size = decide::gang_size(after.spec, status);
+  const int size = decide::gang_size(after.job);
   const bool is_resizing = decide::reason_of(status, decide::condition::kRunning) == decide::reason::kResizing && status.resize;
   const int most = is_resizing ? std::max(size, status.resize->workers) : size;
   const int cpus = std::stoi(held->second.text);
@@ -100,8 +104,9 @@ void Invariants::check_admission(const Seen& after) {
 }
 
 void Invariants::compare(const std::string& uid, const Seen& before, Seen& after) {
-  const auto& was = before.status;
-  const auto& is = after.status;
+  const auto& was = before.job.status;
+  const auto& is = after.job.status;
+  const auto& spec = after.job.spec;
   const auto& truth = world_.workers.truth(uid);
   if (is.generation < was.generation) fail("the generation went back");
   if (is.restarts < was.restarts) fail("restarts went back");
@@ -109,15 +114,18 @@ void Invariants::compare(const std::string& uid, const Seen& before, Seen& after
   if (is.avoidedNodes.size() > 32) fail("too many nodes are remembered");
   if (is.preemptions < was.preemptions || is.preemptions > was.preemptions + 1) fail("preemptions are miscounted");
   const auto is_preempted_by = [&](const auto& other) { return other.second.highest_priority > after.lowest_priority; };
-  const bool may_be_by_right = queues && after.spec.queue;
+  const bool may_be_by_right = queues && spec.queue;
   if (is.preemptions > was.preemptions && !may_be_by_right && std::none_of(jobs_.begin(), jobs_.end(), is_preempted_by) &&
       !jobs_were_deleted_) {
     fail("a job was preempted, and no other is of higher priority");
   }
-  if (is.restarts > after.spec.lifecycle.maxRestarts) fail("restarts exceed the budget");
+  const auto is_making_room = [](const contract::TrainingJobStatus& status) {
+    return decide::reason_of(status, decide::condition::kRunning) == decide::reason::kPreempting;
+  };
+  if (is_making_room(is) && !is_making_room(was)) check_victim(uid, after);
+  if (is.restarts > spec.lifecycle.maxRestarts) fail("restarts exceed the budget");
   if (ended(was) && is.phase != was.phase) fail("an ended job changed its phase");
-  if (is.phase == Phase::kSucceeded && !world_.work_is_done(uid, after.spec.engine))
-    fail("Succeeded, but not all steps were done");
+  if (is.phase == Phase::kSucceeded && !world_.work_is_done(uid, spec.engine)) fail("Succeeded, but not all steps were done");
   if (is.progress && is.progress->step > truth.most_steps) fail("the status tells of a step that nobody did");
   if (was.progress && (!is.progress || is.progress->step < was.progress->step)) {
     // A generation begins at the checkpoint: once each, the step that is told may go back. A status may tell the last step of one
@@ -129,51 +137,107 @@ void Invariants::compare(const std::string& uid, const Seen& before, Seen& after
 
 void Invariants::pod_changed(const test::FakeKubeApi::Change& change) {
   const auto pod = cache::decode_pod(*change.object);
+  const bool is_gone = change.type == kube::EventType::kDeleted || pod->is_finished();
+  if (is_gone) {
+    pods_.erase(pod->uid);
+    relieved();
+    if (decide::is_rejected(*pod)) rejections_[pod->node] = world_.time.uptime();
+  } else {
+    pods_[pod->uid] = {.name = decide::to_text(pod->key),
+                       .job_uid = pod->worker ? pod->worker->job_uid : "",
+                       .node = pod->node.empty() ? pod->nominated_node : pod->node,
+                       .requests = pod->requests,
+                       .dying = pod->deletion_time.has_value()};
+  }
   if (!pod->worker) return;
   const auto& worker = *pod->worker;
   auto& place = places_[{worker.job_uid, worker.worker, worker.generation}];
-  if (change.type == kube::EventType::kDeleted || pod->is_finished()) {
+  if (is_gone) {
     place.erase(pod->uid);
     return;
   }
   place.insert(pod->uid);
-  const std::string name = decide::to_text(pod->key);
-  if (place.size() > 1) fail("two live pods for one worker and generation: " + name);
-  if (change.type != kube::EventType::kAdded) return;
+  if (place.size() > 1) fail("two live pods for one worker and generation: " + decide::to_text(pod->key));
+  if (change.type == kube::EventType::kAdded) check_new_pod(*pod, change.object->at("spec"));
+}
+
+void Invariants::check_new_pod(const decide::Pod& pod, const Json& spec) {
+  const std::string name = decide::to_text(pod.key);
   if (queues && !late_pods.contains(name)) check_quota();
-  const auto job = jobs_.find(worker.job_uid);
-  if (job != jobs_.end() && worker.generation > job->second.status.generation) fail("a pod before its generation: " + name);
-  decide::Resources used;
-  for (const auto& object : world_.api.list(test::kPodsPath)) {
-    const auto other = cache::decode_pod(*object);
-    const bool counts = other->worker && other->node == pod->node && !other->is_finished();
-    if (counts && !late_pods.contains(decide::to_text(other->key))) used += other->requests;
+  const auto job = jobs_.find(pod.worker->job_uid);
+  if (job != jobs_.end() && pod.worker->generation > job->second.job.status.generation) {
+    fail("a pod before its generation: " + name);
   }
-  const Json& spec = change.object->at("spec");
+  decide::Resources used;
+  for (const auto& [uid, other] : pods_) {
+    if (!other.job_uid.empty() && other.node == pod.node && !late_pods.contains(other.name)) used += other.requests;
+  }
   for (const auto& claim : decide::read_pod_needs(spec).claims) {
-    const Json* found = world_.api.get(test::kClaims, {pod->key.ns, claim});
+    const Json* found = world_.api.get(test::kClaims, {pod.key.ns, claim});
     const auto known = found == nullptr ? std::nullopt : cache::decode_claim(*found);
     if (!known || (spec.contains("nodeName") && known->volume.empty())) fail("a pod before its claim: " + name);
   }
-  const Json* node = world_.api.get(test::kNodes, {"", pod->node});
-  if (pod->node.empty()) return;
+  if (pod.node.empty()) return;
+  const Json* node = world_.api.get(test::kNodes, {"", pod.node});
   if (node == nullptr) return fail("a pod on a node that is not there: " + name);
   const auto allocatable = cache::decode_node(*node)->allocatable;
   for (const auto& [resource, amount] : used.entries()) {
     if (amount > allocatable[resource] && !admission_changes)
-      fail("our pods on " + pod->node + " ask for more " + resource + " than it has: " + name);
+      fail("our pods on " + pod.node + " ask for more " + resource + " than it has: " + name);
   }
+}
+
+/// Where nothing has changed for so long that every controller must know of it.
+void Invariants::check_victim(const std::string& uid, const Seen& victim) {
+  if (admission_changes || world_.time.uptime() - relieved_at_ < staleness) return;
+  ++num_victims_judged_;
+  if (!is_needed(uid, victim)) fail("a job was told to make room that nobody needs: " + decide::to_text(victim.job.key));
+}
+
+/// Whether those that wait and are of higher priority need more than there is, all of them at their least. Each worker of a story asks
+/// for one cpu, and for no more than one GPU, so that no room is lost between them. Of GPUs and quotas this says nothing.
+bool Invariants::is_needed(const std::string& uid, const Seen& victim) const {
+  if (queues && victim.job.spec.queue) return true;
+  std::int64_t needed = 0;
+  for (const auto& [other_uid, other] : jobs_) {
+    const auto& spec = other.job.spec;
+    const bool waits = !ended(other.job.status) && !spec.suspend &&
+                       decide::reason_of(other.job.status, decide::condition::kPlaced) != decide::reason::kGangPlaced;
+    if (other_uid == uid || !waits || other.highest_priority <= victim.lowest_priority) continue;
+    if (spec.queue || spec.workers.gpusPerWorker > 0) return true;
+    needed += 1'000 * std::int64_t{spec.workers.minCount.value_or(spec.workers.count)};
+  }
+  return needed > free_millicpus();
+}
+
+/// Of nodes that are well, once those have gone that are about to go.
+std::int64_t Invariants::free_millicpus() const {
+  std::map<std::string, std::int64_t> used;
+  for (const auto& [uid, pod] : pods_) {
+    const auto job = jobs_.find(pod.job_uid);
+    const bool leaves = pod.dying || (job != jobs_.end() && decide::is_vacating(job->second.job.status));
+    if (!leaves) used[pod.node] += pod.requests["cpu"];
+  }
+  std::int64_t sum = 0;
+  for (const auto& object : world_.api.list(test::kNodes)) {
+    const auto node = cache::decode_node(*object, world_.settings.unhealthy_conditions);
+    const auto rejection = rejections_.find(node->name);
+    const bool is_avoided = rejection != rejections_.end() &&
+                            world_.time.uptime() - rejection->second < world_.settings.rejecting_node_avoided + staleness;
+    if (!node->ready || !node->trouble.empty() || !node->taints.empty() || is_avoided) continue;
+    sum += std::max<std::int64_t>(0, node->allocatable["cpu"] - used[node->name]);
+  }
+  return sum;
 }
 
 void Invariants::check_quota() {
   std::map<std::string, std::int64_t> used;  // by queue
   std::set<std::string> counted;
-  for (const auto& object : world_.api.list(test::kPodsPath)) {
-    const auto pod = cache::decode_pod(*object);
-    if (!pod->worker || pod->is_finished() || late_pods.contains(decide::to_text(pod->key))) continue;
-    const auto job = jobs_.find(pod->worker->job_uid);
-    if (job == jobs_.end() || !job->second.status.admission || !counted.insert(job->first).second) continue;
-    const auto& admission = *job->second.status.admission;
+  for (const auto& [uid, pod] : pods_) {
+    if (pod.job_uid.empty() || late_pods.contains(pod.name)) continue;
+    const auto job = jobs_.find(pod.job_uid);
+    if (job == jobs_.end() || !job->second.job.status.admission || !counted.insert(job->first).second) continue;
+    const auto& admission = *job->second.job.status.admission;
     used[admission.queue] += std::stoll(admission.resources.at("cpu").text);
   }
   const std::int64_t kept = queues->a_lends ? std::max<std::int64_t>(0, queues->a - *queues->a_lends) : 0;
@@ -186,21 +250,19 @@ void Invariants::check_quota() {
 void Invariants::watch_partial_gangs() {
   world_.time.after(kPartialInterval, [this] { watch_partial_gangs(); });
   std::map<std::string, int> live;
-  for (const auto& object : world_.api.list(test::kPodsPath)) {
-    const auto pod = cache::decode_pod(*object);
-    if (pod->worker && !pod->is_finished() && !pod->deletion_time && world_.kubelets.is_up(pod->node))
-      ++live[pod->worker->job_uid];
+  for (const auto& [uid, pod] : pods_) {
+    if (!pod.job_uid.empty() && !pod.dying && world_.kubelets.is_up(pod.node)) ++live[pod.job_uid];
   }
   const milliseconds now = world_.time.uptime();
   for (auto& [uid, job] : jobs_) {
     const int pods = live[uid];
-    const int size = decide::gang_size(job.spec, job.status);
-    const bool partial = pods > 0 && pods < size && !ended(job.status);
+    const int size = decide::gang_size(job.job);
+    const bool partial = pods > 0 && pods < size && !ended(job.job.status);
     if (!partial || world_.api.is_away() || world_.leader() < 0) {
       job.partial_since = milliseconds(-1);
     } else if (job.partial_since < milliseconds(0)) {
       job.partial_since = now;
-    } else if (now - job.partial_since > seconds(job.spec.lifecycle.startTimeoutSeconds) + partial_slack) {
+    } else if (now - job.partial_since > seconds(job.job.spec.lifecycle.startTimeoutSeconds) + partial_slack) {
       fail("a gang has been partial for too long: " + std::to_string(pods) + " of " + std::to_string(size));
       job.partial_since = now;
     }

@@ -27,17 +27,29 @@ class Invariants {
     std::optional<std::int64_t> a_lends, b_borrows;
   };
   std::optional<TwoQueues> queues;
+  /// What a controller decides on, or writes, may be as old as this: watches lag behind, a process that was frozen wakes up, a request
+  /// arrives long after it was given up.
+  seconds staleness{15};
   std::vector<std::string> violations() const;
   int num_jobs_seen() const { return static_cast<int>(jobs_.size()); }
+  /// So many gangs were told to make room while it was clear what room there was.
+  int num_victims_judged() const { return num_victims_judged_; }
 
  private:
   struct Seen {
-    contract::TrainingJobSpec spec;
-    contract::TrainingJobStatus status;
+    decide::Job job;
     milliseconds partial_since{-1};
     int highest_priority = 0;  // of its class, of all that it ever had
     int lowest_priority = 0;
     std::int64_t rewound = 1;  // one, and how often the step that the status told of went back
+  };
+  /// A pod that is not finished.
+  struct Live {
+    std::string name;     // ns/name
+    std::string job_uid;  // empty: none of ours
+    std::string node;     // where it is, or is to be
+    decide::Resources requests;
+    bool dying = false;
   };
   void check_size(const Seen* before, const Seen& after);
   void check_admission(const Seen& after);
@@ -45,6 +57,11 @@ class Invariants {
   int priority_of(const contract::TrainingJobSpec& spec) const;
   void compare(const std::string& uid, const Seen& before, Seen& after);
   void pod_changed(const test::FakeKubeApi::Change& change);
+  void check_new_pod(const decide::Pod& pod, const Json& spec);
+  void check_victim(const std::string& uid, const Seen& victim);
+  bool is_needed(const std::string& uid, const Seen& victim) const;
+  std::int64_t free_millicpus() const;
+  void relieved() { relieved_at_ = world_.time.uptime(); }
   void check_quota();
   void watch_partial_gangs();
   void fail(const std::string& what);
@@ -52,7 +69,11 @@ class Invariants {
   World& world_;
   std::map<std::string, Seen> jobs_;                                                    // by UID
   std::map<std::tuple<std::string, int, std::int64_t>, std::set<std::string>> places_;  // job UID, worker, generation -> pods
+  std::map<std::string, Live> pods_;                                                    // by UID
+  std::map<std::string, milliseconds> rejections_;                                      // by node: the last one
+  milliseconds relieved_at_{0};  // when last something may have made more room, or made somebody need less
   bool jobs_were_deleted_ = false;
+  int num_victims_judged_ = 0;
   std::vector<std::string> violations_;
 };
 

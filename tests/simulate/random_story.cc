@@ -12,6 +12,8 @@ namespace {
 constexpr milliseconds kFaultGapLow{500}, kFaultGapHigh{15'000};
 constexpr seconds kFaultsLast{120};
 constexpr seconds kSettleLimit{2'400};  // what a job may take that has used up nearly everything
+constexpr seconds kCrowdComes{30}, kHeadStarts{90};
+constexpr int kLargestCrowd = 16;  // cpus: more of them cost too much time
 
 std::string reason_of_placed(const contract::TrainingJobStatus& status) {
   for (const auto& condition : status.conditions) {
@@ -43,6 +45,7 @@ std::vector<std::string> RandomStory::run(bool trace) {
     problems_.push_back("not every job ended");
   }
   check_end();
+  if (is_crowded_ && problems_.empty()) check_head();
   for (const auto& violation : invariants_.violations()) problems_.push_back(violation);
   if (!problems_.empty()) {
     for (const auto& job : jobs_) problems_.push_back(describe(world_, job.name));
@@ -95,6 +98,7 @@ void RandomStory::set_up() {
     set_up_watches(i - 1);
   }
   set_up_requests();
+  is_crowded_ = world_.time.one_in(8) && num_nodes_ * cpus_ <= kLargestCrowd;
 }
 
 void RandomStory::add_job() {
@@ -152,6 +156,7 @@ void RandomStory::set_up_watches(int controller) { world_.controller(controller)
 
 void RandomStory::set_up_requests() {
   fault_rate_ = world_.time.one_in(2) ? 0 : random(3, 60);
+  if (fault_rate_ > 0) invariants_.staleness = seconds(45);
   world_.api.fault_of = [this](const kube::Request& request) {
     if (faults_over_ || !world_.time.one_in(fault_rate_)) return test::Fault::kNone;
     const bool reads = request.method == kube::Method::kGet;
@@ -442,6 +447,30 @@ void RandomStory::check_end() {
     problems_.push_back("nothing is left to do, yet " + std::to_string(world_.api.num_requests - before) +
                         " requests were made in a minute");
   }
+}
+
+/// A job that needs the whole cluster comes while small ones come and go, for each of which there would soon be room again. It stops
+/// nobody, and is not to wait for longer than those take that it finds.
+void RandomStory::check_head() {
+  say("small jobs without end");
+  small_jobs_end_ = world_.time.uptime() + kCrowdComes + kHeadStarts;
+  next_small_job();
+  world_.time.run_for(kCrowdComes);
+  world_.apply({.name = "head", .workers = num_nodes_ * cpus_, .steps = 4, .priority_class = "polite"});
+  if (!world_.run_until_phase("head", contract::Phase::kRunning, kHeadStarts)) {
+    problems_.push_back("the head of the line is starved by small jobs: " + describe(world_, "head"));
+  }
+}
+
+void RandomStory::next_small_job() {
+  if (world_.time.uptime() >= small_jobs_end_) return;
+  const int room = num_nodes_ * cpus_;
+  JobShape shape{.name = "small-" + std::to_string(++names_)};
+  shape.workers = random(std::max(1, room / 3), std::max(1, room / 2));
+  shape.steps = random(10, 40);
+  if (world_.time.one_in(3)) shape.active_deadline = random(10, 40);
+  world_.apply(shape);
+  world_.time.after(milliseconds(random(2'000, 5'000)), [this] { next_small_job(); });
 }
 
 }  // namespace trainyard::simulate

@@ -15,6 +15,7 @@ class RandomStory {
   explicit RandomStory(std::uint64_t seed);
   /// What went wrong; empty: nothing did. `trace` writes what happens to standard error.
   std::vector<std::string> run(bool trace = false);
+  int num_victims_judged() const { return invariants_.num_victims_judged(); }
   std::int64_t num_tasks() const { return world_.time.num_tasks_run(); }
 
  private:
@@ -37,6 +38,8 @@ class RandomStory {
     return (job.least > 0 ? job.least : job.workers) <= num_nodes_ * (job.gpus > 0 ? gpus_ : cpus_);
   }
   void check_end();
+  void check_head();
+  void next_small_job();
   void say(const std::string& what) const;
   int random(int low, int high) { return static_cast<int>(world_.time.random(low, high)); }
   std::string random_job();
@@ -78,6 +81,8 @@ class RandomStory {
   bool faults_over_ = false;
   bool trace_ = false;
   int names_ = 0;
+  bool is_crowded_ = false;  // small jobs without end come once all others are over
+  milliseconds small_jobs_end_{0};
 };
 
 }  // namespace trainyard::simulate

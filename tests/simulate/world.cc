@@ -153,6 +153,7 @@ void World::apply(const JobShape& shape) {
   }
   spec.lifecycle.maxRestarts = shape.max_restarts;
   spec.lifecycle.startTimeoutSeconds = shape.start_timeout;
+  if (shape.active_deadline > 0) spec.lifecycle.activeDeadlineSeconds = shape.active_deadline;
   spec.lifecycle.checkpointGraceSeconds = 20;
   Json encoded = contract::encode(spec);
   if (is_custom) {

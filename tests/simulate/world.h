@@ -72,6 +72,7 @@ struct JobShape {
   std::int64_t checkpoint_every = 5;
   int max_restarts = 5;
   std::int64_t start_timeout = 60;
+  std::int64_t active_deadline = 0;  // 0: none
   contract::Binding binding = contract::Binding::kDirect;
   std::string claim;                                       // that the template mounts; empty: none
   std::string priority_class;                              // empty: none

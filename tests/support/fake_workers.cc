@@ -19,10 +19,11 @@ Overloaded(Functions...) -> Overloaded<Functions...>;
 
 std::int64_t steps_of(const contract::TrainingJobSpec& spec) { return spec.training.steps.value_or(100); }
 
-contract::Progress progress_at(std::int64_t step, const contract::TrainingJobSpec& spec, contract::Time now) {
+contract::Progress progress_at(std::int64_t step, const contract::TrainingJobSpec& spec, milliseconds pace, contract::Time now) {
   contract::Progress progress{.step = step, .steps = steps_of(spec), .samples = step * spec.training.globalBatchSize};
   progress.tokens = progress.samples * spec.data.sequenceLength;
   progress.loss = 5.0 / (1.0 + 0.1 * static_cast<double>(step));
+  progress.remainingSeconds = std::chrono::ceil<seconds>((steps_of(spec) - step) * pace).count();
   progress.updatedAt = contract::to_rfc3339(now);
   return progress;
 }
@@ -159,6 +160,7 @@ void FakeWorkers::meet(const std::string& pod_uid, std::int32_t index, std::uint
   }
   if (static_cast<std::int32_t>(run.members.size()) < run.world_size || run.ticking) return;
   run.ticking = true;
+  run.spec = std::make_shared<const contract::TrainingJobSpec>(rank.config.spec);
   run.step = truths_[key.first].checkpoint;
   run.due = time_.uptime();
   if (pace.from_start) {
@@ -179,18 +181,18 @@ void FakeWorkers::tick(const RunKey& key) {
   Run& run = found->second;
   if (static_cast<std::int32_t>(run.members.size()) < run.world_size) return;  // it broke; lose_peer() ends the rest
   if (is_split(run)) return lose_peer(key);
-  const auto spec = agents_.at(run.members.at(0)).ranks.at(0).config.spec;
+  const auto spec = run.spec;
   check(key, run);
-  run.step = std::min(run.step + 1, steps_of(spec));
+  run.step = std::min(run.step + 1, steps_of(*spec));
   Truth& truth = truths_[key.first];
   if (truth.generation != key.second) ++truth.generations_run;
   truth.generation = key.second;
   truth.step = run.step;
   truth.most_steps = std::max(truth.most_steps, run.step);
   Report said{.kind = ReportKind::kProgress};
-  said.progress = progress_at(run.step, spec, time_.now());
+  said.progress = progress_at(run.step, *spec, pace.step, time_.now());
   report(run.members.at(0), 0, said);
-  after_step(key, run, spec);
+  after_step(key, run, *spec);
 }
 
 void FakeWorkers::after_step(const RunKey& key, Run& run, const contract::TrainingJobSpec& spec) {

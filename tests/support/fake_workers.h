@@ -102,7 +102,8 @@ class FakeWorkers {
     std::int64_t step = 0;
     std::int64_t request_done = 0;
     bool ticking = false;
-    milliseconds due{0};  // when the step under way ends
+    milliseconds due{0};                                    // when the step under way ends
+    std::shared_ptr<const contract::TrainingJobSpec> spec;  // once it has begun
   };
 
   agent::Now now() const { return {.uptime = time_.uptime(), .wall = time_.now()}; }

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "controller/decide/engine_spec.h"
 #include "tests/support/builders.h"
 
 namespace trainyard::decide {
@@ -88,6 +89,25 @@ TEST(Cluster, GetsOverAPodThatAsksForMoreThanCanBeCounted) {
   EXPECT_EQ(cluster.used_on("n")["cpu"], 100);
   cluster.erase_pod({"default", "a"});
   EXPECT_EQ(cluster.used_on("n"), Resources{});
+}
+
+TEST(Cluster, KeepsTheHashOfWhatAGangTrainsAsLongAsThatIsTheSame) {
+  Cluster cluster;
+  Job job = test::make_job("a", 4);
+  const auto hash = [&cluster] { return cluster.job({"default", "a"})->spec_hash; };
+  cluster.put(job);
+  EXPECT_EQ(hash(), "") << "nobody asks for it yet";
+  job.status.specHash = spec_hash(job.spec, 4);
+  cluster.put(job);
+  EXPECT_EQ(hash(), spec_hash(job.spec, 4));
+  EXPECT_FALSE(is_spec_edited(*cluster.job(job.key)));
+  job.spec.checkpoint = contract::Checkpoint{.path = "/c", .keep = 7};
+  cluster.put(job);
+  EXPECT_EQ(hash(), spec_hash(job.spec, 4));
+  EXPECT_TRUE(is_spec_edited(*cluster.job(job.key)));
+  job.status.placement = contract::PlacementStatus{.workers = 2};
+  cluster.put(job);
+  EXPECT_EQ(hash(), spec_hash(job.spec, 2)) << "the gang has become smaller";
 }
 
 TEST(Cluster, KeepsItsIndexesThroughAnySequenceOfChanges) {
