@@ -7,6 +7,7 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "controller/agents/agent_connection.h"
+#include "controller/agents/agent_reply.h"
 
 namespace trainyard::agents {
 namespace {
@@ -14,10 +15,6 @@ namespace {
 namespace asio = boost::asio;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
-
-constexpr std::ptrdiff_t kMostNotices = 16;  // an agent holds no more
-constexpr std::size_t kLongestRefusal = 1'024;
-constexpr std::size_t kLongestPath = 4'096;  // PATH_MAX
 
 /// How long to wait after the n-th error in a row: doubled each time, and somewhere in the upper half, so that agents that went away
 /// together are not asked again together.
@@ -37,35 +34,15 @@ class Backoff {
   int errors_ = 0;
 };
 
-/// The `message` of an agent's refusal.
-std::string message_of(const Outcome& outcome) {
-  const auto json = contract::Json::parse(outcome.body, nullptr, false);
-  const bool has = json.is_object() && json.contains("message") && json["message"].is_string();
-  const std::string words = has ? json["message"].get<std::string>() : outcome.body;
-  return std::to_string(outcome.status) + " " + words.substr(0, kLongestRefusal);
-}
-
-/// The training code may say anything in its agent's name, and each notice becomes an event, the failure a part of the status.
-contract::State within_limits(contract::State state) {
-  if (std::ssize(state.notices) > kMostNotices) state.notices.erase(state.notices.begin(), state.notices.end() - kMostNotices);
-  if (state.failure) state.failure = contract::trimmed(std::move(*state.failure));
-  if (state.checkpoint && state.checkpoint->path.size() > kLongestPath) state.checkpoint.reset();
-  return state;
-}
-
 std::optional<contract::State> state_of(const Outcome& outcome) {
   if (!outcome.error.empty() || outcome.status != 200) return std::nullopt;
-  const auto json = contract::Json::parse(outcome.body, nullptr, false);
-  if (json.is_discarded()) return std::nullopt;
-  auto decoded = contract::decode<contract::State>(json);
-  if (!decoded.problems.empty()) return std::nullopt;
-  return within_limits(std::move(decoded.value));
+  return state_in(outcome.body);
 }
 
 std::string error_of(const Outcome& outcome, const Target& target, const char* what) {
   if (!outcome.error.empty()) return outcome.error;
   const std::string where = std::string(what) + " at " + target.address + ": ";
-  if (outcome.status != 200) return where + message_of(outcome);
+  if (outcome.status != 200) return where + words_of_refusal(outcome.status, outcome.body);
   return where + "the reply is no state; are agent and controller of the same version?";
 }
 

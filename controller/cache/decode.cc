@@ -9,6 +9,7 @@
 
 #include "controller/decide/quantity.h"
 #include "crds/contract/names.h"
+#include "crds/contract/parse_json.h"
 
 namespace trainyard::cache {
 namespace {
@@ -80,10 +81,9 @@ std::string tail(const std::string& message) {
 }
 
 /// A termination message that is an agent's last State; anything else (an image without the agent) is no last word.
-
 std::optional<contract::State> last_word(const std::string& message) {
   if (message.empty() || message.front() != '{') return std::nullopt;
-  const Json json = Json::parse(message, nullptr, false);
+  const Json json = contract::parse_json(message);
   if (!json.is_object() || !json.contains("podUid")) return std::nullopt;
   auto decoded = contract::decode<contract::State>(json);
   if (!decoded.problems.empty()) return std::nullopt;
@@ -366,6 +366,11 @@ std::optional<decide::Job> decode_job(const Json& object, const decide::Job* kno
     job.problems = known->problems;
   } else {
     contract::decode_into(job.spec, member(object, "spec"), "spec", contract::UnknownFields::kIgnore, job.problems);
+    // Schemas bound no depth where they keep unknown fields, and deciding copies, compares and prints what is left.
+    if (contract::nests_too_deep(job.spec.workers.templ)) {
+      job.spec.workers.templ = Json::object();
+      job.problems.push_back({"spec.workers.template", "nests deeper than any pod does"});
+    }
   }
   // The status is this program's own; what an older or newer one wrote differently is written anew.
   std::vector<Problem> ignored;

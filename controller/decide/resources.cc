@@ -15,8 +15,9 @@ using contract::Problem;
 
 std::int64_t saturated_sum(std::int64_t a, std::int64_t b) {
   std::int64_t sum = 0;
-  if (!__builtin_add_overflow(a, b, &sum)) return sum;
-  return a > 0 ? std::numeric_limits<std::int64_t>::max() : std::numeric_limits<std::int64_t>::min();
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  if (__builtin_add_overflow(a, b, &sum)) return a > 0 ? kMost : -kMost;
+  return std::max(sum, -kMost);  // so that each amount can be taken away again
 }
 
 auto position_of(auto& entries, std::string_view name) {

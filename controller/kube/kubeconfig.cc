@@ -61,7 +61,11 @@ Merged merge(const KubeconfigSource& source) {
 
 std::optional<std::string> from_base64(std::string text) {
   std::erase_if(text, [](char c) { return c == '\n' || c == '\r' || c == ' '; });
-  if (text.empty() || text.size() % 4 != 0) return std::nullopt;
+  // EVP_DecodeBlock passes over what stands before and after, and takes '=' for a digit.
+  const std::size_t end = text.find_last_not_of('=') + 1;
+  const bool is_base64 = !text.empty() && text.size() % 4 == 0 && text.size() - end <= 2 &&
+                         text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") >= end;
+  if (!is_base64) return std::nullopt;
   std::string out(text.size() / 4 * 3, '\0');
   const int length = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
                                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));

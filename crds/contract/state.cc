@@ -1,6 +1,7 @@
 #include "crds/contract/state.h"
 
 #include <cstring>
+#include <iterator>
 
 namespace trainyard::contract {
 namespace {
@@ -13,11 +14,28 @@ std::string tail(const std::string& text, std::size_t bytes) {
   return "..." + text.substr(from);
 }
 
+/// The first `bytes` bytes, no character of UTF-8 torn.
+void cut(std::string& text, std::size_t bytes) {
+  if (text.size() <= bytes) return;
+  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0) == 0x80) --bytes;
+  text.resize(bytes);
+}
+
+constexpr std::size_t kLongestWord = 256;  // names of nodes have up to 253
+constexpr std::ptrdiff_t kMostLines = 128;
+
 std::size_t size_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace).size(); }
 
 }  // namespace
 
 Failure trimmed(Failure failure, std::size_t bytes) {
+  cut(failure.reason, kLongestWord);
+  cut(failure.at, kLongestWord);
+  if (failure.node) cut(*failure.node, kLongestWord);
+  if (failure.signal) cut(*failure.signal, kLongestWord);
+  auto& lines = failure.lastLines;
+  if (std::ssize(lines) > kMostLines)
+    lines.erase(lines.begin(), lines.end() - kMostLines);  // what follows looks at all of them for each
   while (size_of(encode(failure)) > bytes && failure.lastLines.size() > 4) failure.lastLines.erase(failure.lastLines.begin());
   for (std::size_t limit = 512; size_of(encode(failure)) > bytes && limit >= 16; limit /= 2) {
     for (auto& line : failure.lastLines) line = tail(line, limit);

@@ -12,6 +12,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "crds/contract/parse_json.h"
 #include "worker/agent/cgroup.h"
 #include "worker/agent/rank_process.h"
 
@@ -106,7 +107,7 @@ struct Agent::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void report_line(std::int32_t number, std::string_view line) {
-    const auto json = contract::Json::parse(line, nullptr, false);
+    const auto json = contract::parse_json(line);
     const auto report = contract::decode<contract::Report>(json);
     if (json.is_discarded() || !report.problems.empty()) {
       warning("a rank's report was not understood",

@@ -10,6 +10,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "crds/contract/parse_json.h"
 #include "crds/contract/signature.h"
 #include "worker/agent/metrics.h"
 
@@ -55,8 +56,8 @@ struct AgentService::Impl : std::enable_shared_from_this<Impl> {
   HttpReply state_reply() const { return {.body = dump(contract::encode(agent.state()))}; }
 
   HttpReply put(const HttpRequest& request) {
-    const auto json = contract::Json::parse(request.body, nullptr, false);
-    if (json.is_discarded()) return message(400, "the body is not JSON");
+    const auto json = contract::parse_json(request.body);
+    if (json.is_discarded()) return message(400, "the body is not JSON, or nests too deep");
     const auto assignment = contract::decode<contract::Assignment>(json);
     if (!assignment.problems.empty()) {
       return message(400, "the body is no assignment:\n" + contract::to_text(assignment.problems));

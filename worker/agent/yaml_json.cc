@@ -58,7 +58,14 @@ Json plain_scalar(const std::string& text) {
   return text;
 }
 
-Json convert(const YAML::Node& node) {
+constexpr int kDeepest = 100;
+constexpr std::int64_t kMostValues = 1'000'000;
+
+/// `values`: so many there were before it. An alias may stand for what it lies in, and a few lines of aliases for more than any memory
+/// holds.
+Json convert(const YAML::Node& node, int depth, std::int64_t& values) {
+  if (depth > kDeepest) refuse(node.Mark(), "nests deeper than 100 levels, or an alias stands for what it lies in");
+  if (++values > kMostValues) refuse(node.Mark(), "the aliases up to here stand for more than 1,000,000 values");
   switch (node.Type()) {
     case YAML::NodeType::Undefined:
     case YAML::NodeType::Null: return nullptr;
@@ -68,7 +75,7 @@ Json convert(const YAML::Node& node) {
       return plain_scalar(node.Scalar());
     case YAML::NodeType::Sequence: {
       Json out = Json::array();
-      for (const auto& item : node) out.push_back(convert(item));
+      for (const auto& item : node) out.push_back(convert(item, depth + 1, values));
       return out;
     }
     case YAML::NodeType::Map: break;
@@ -78,7 +85,7 @@ Json convert(const YAML::Node& node) {
     if (!item.first.IsScalar()) refuse(item.first.Mark(), "a key must be a string");
     const std::string& key = item.first.Scalar();
     if (out.contains(key)) refuse(item.first.Mark(), "the key " + key + " occurs twice in one mapping");
-    out[key] = convert(item.second);
+    out[key] = convert(item.second, depth + 1, values);
   }
   return out;
 }
@@ -96,9 +103,10 @@ bool is_indented_by_a_tab(const std::string& text, int line) {
 
 std::vector<Json> json_of_yaml(const std::string& text) {
   std::vector<Json> out;
+  std::int64_t values = 0;
   try {
     for (const auto& document : YAML::LoadAll(text)) {
-      if (!document.IsNull()) out.push_back(convert(document));
+      if (!document.IsNull()) out.push_back(convert(document, 0, values));
     }
   } catch (const YAML::Exception& error) {
     const bool has_tab = is_indented_by_a_tab(text, error.mark.line);

@@ -5,6 +5,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "crds/contract/parse_json.h"
 #include "crds/contract/user_error.h"
 #include "worker/checkpoint/tensor_hash.h"
 #include "worker/checkpoint/tensor_shard.h"
@@ -56,7 +57,7 @@ bool is_plain_name(const std::string& file) {
 }
 
 Json parse(std::string_view text, const std::string& origin) {
-  auto json = Json::parse(text, nullptr, false);
+  auto json = contract::parse_json(text);
   if (!json.is_object()) throw CorruptFile(origin + " is corrupt: it is no JSON object");
   return json;
 }

@@ -176,6 +176,24 @@ TEST(DecodeJob, KeepsWhatItCouldNotRead) {
   EXPECT_EQ(job->problems.size(), 2u);
 }
 
+TEST(DecodeJob, LeavesOutATemplateThatNestsAsDeepAsTheApiServerReads) {
+  Json object = job_object("a", 1);
+  Json deep;
+  for (int i = 0; i < 9'900; ++i) deep = Json::array({std::move(deep)});
+  object["spec"]["workers"]["template"]["spec"]["volumes"] = std::move(deep);
+  const auto job = decode_job(object);
+  ASSERT_EQ(job->problems.size(), 1u);
+  EXPECT_EQ(job->problems[0].field, "spec.workers.template");
+  EXPECT_TRUE(job->spec.workers.templ.empty());
+}
+
+TEST(DecodePod, TakesATerminationMessageThatNestsDeepForNoLastWord) {
+  Json pod = pod_object("a-0-1", 5, "p1");
+  const std::string text = R"({"podUid":"u","version":)" + std::string(2'000, '[') + std::string(2'000, ']') + "}";
+  pod["status"]["containerStatuses"] = {{{"name", "worker"}, {"state", {{"terminated", {{"exitCode", 1}, {"message", text}}}}}}};
+  EXPECT_FALSE(decode_pod(pod)->worker->last_word);
+}
+
 TEST(DecodeJob, KeepsTheSpecOfAJobWhoseGenerationIsTheSame) {
   Json object = job_object("a", 1);
   object["metadata"]["generation"] = 1;

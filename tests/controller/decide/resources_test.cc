@@ -32,6 +32,16 @@ TEST(Resources, SaturateInsteadOfOverflowing) {
   EXPECT_EQ(sum["memory"], std::numeric_limits<std::int64_t>::max());
 }
 
+TEST(Resources, CanBeTakenAwayHoweverFarBelowNothingTheyAre) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  Resources debt{{"memory", -kMost}};
+  debt += {{"memory", -kMost}};
+  EXPECT_EQ(debt["memory"], -kMost);
+  Resources sum;
+  sum -= debt;
+  EXPECT_EQ(sum["memory"], kMost);
+}
+
 TEST(PodRequests, AddUpContainersAndOverheadAndTakeOnePlace) {
   const Resources out = requests(R"({"containers": [{"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}},
     {"resources": {"requests": {"cpu": "500m"}}}], "overhead": {"cpu": "250m"}})");

@@ -143,6 +143,9 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"half_certificate", kGood, "{client-certificate-data: QQ==}", "belong together"},
         Refused{"bad_base64", "{server: 'https://k', certificate-authority-data: '!!!!'}", "{}",
                 "certificate-authority-data is not base64"},
+        Refused{"base64_with_an_end", "{server: 'https://k', certificate-authority-data: 'REFU----'}", "{}", "is not base64"},
+        Refused{"base64_of_nothing", "{server: 'https://k', certificate-authority-data: '===='}", "{}", "is not base64"},
+        Refused{"base64_with_a_tab", "{server: 'https://k', certificate-authority-data: \"\\tUQQ==REF\"}", "{}", "is not base64"},
         Refused{"missing_file", "{server: 'https://k', certificate-authority: nowhere.crt}", "{}", "No such file or directory"},
         Refused{"bad_flag", "{server: 'https://k', insecure-skip-tls-verify: maybe}", "{}", "`maybe`: write true or false"}),
     [](const auto& row) { return row.param.what; });

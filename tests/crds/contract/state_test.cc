@@ -66,6 +66,25 @@ TEST(Trimmed, HoldsWhereTextGrowsAsItIsWritten) {
   EXPECT_LE(bytes_of(trimmed(failure)), 4096u);
 }
 
+TEST(Trimmed, ShortensWhatIsAWordAndWasWrittenAsMore) {
+  Failure failure;
+  failure.reason = failure.at = std::string(10'000, 'r');
+  failure.node = failure.signal = std::string(255, 'n') + "\u00e4" + std::string(10'000, 'n');
+  const Failure out = trimmed(failure);
+  EXPECT_LE(bytes_of(out), 4096u);
+  EXPECT_EQ(out.reason, std::string(256, 'r'));
+  EXPECT_EQ(out.node, std::string(255, 'n')) << "no half of a character";
+}
+
+TEST(Trimmed, KeepsTheLastOfLinesWithoutNumber) {
+  Failure failure;
+  failure.lastLines.assign(200'000, "");  // each look at all of them takes milliseconds
+  failure.lastLines.push_back("the cause");
+  const Failure out = trimmed(failure);
+  EXPECT_LE(bytes_of(out), 4096u);
+  EXPECT_EQ(out.lastLines.back(), "the cause");
+}
+
 TEST(TerminationMessage, IsTheStateWhereThatFits) {
   State state{.version = 7, .podUid = "u", .generation = 2, .phase = AgentPhase::kSucceeded};
   state.notices.push_back({.number = 1, .reason = "Resumed", .message = "from step 100"});

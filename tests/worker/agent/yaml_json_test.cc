@@ -50,6 +50,20 @@ TEST(YamlJson, KeepsQuotedScalarsStrings) {
 
 TEST(YamlJson, FollowsAnchors) { EXPECT_EQ(json_of_yaml("a: &x {b: 1}\nc: *x\n").at(0).at("c").at("b"), 1); }
 
+TEST(YamlJson, SaysThatAnAliasStandsForWhatItLiesIn) {
+  EXPECT_EQ(error_of("spec: &a [*a]\n"),
+            "line 1, column 7: nests deeper than 100 levels, or an alias stands for what it lies in");
+}
+
+TEST(YamlJson, SaysThatAliasesStandForMoreThanMemoryHolds) {
+  std::string text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 1; i < 30; ++i) {
+    const std::string last = "*a" + std::to_string(i - 1);
+    text += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [" + last + ", " + last + ", " + last + "]\n";
+  }
+  EXPECT_NE(error_of(text).find("stand for more than 1,000,000 values"), std::string::npos) << error_of(text);
+}
+
 TEST(YamlJson, LeavesOutEmptyDocuments) { EXPECT_EQ(json_of_yaml("# nothing\n---\na: 1\n---\n---\nb: 2\n").size(), 2u); }
 
 TEST(YamlJson, SaysWhereAKeyOccursTwice) {
