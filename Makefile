@@ -65,7 +65,7 @@ format-check: ## fail where a C++ file is not formatted
 dockerfile: ## build both images of the Dockerfile with buildah, and start their programs (wants buildah and mmdebstrap)
 	@.ci/test dockerfile
 
-fuzz: ## libFuzzer over manifests and checkpoint files
+fuzz: ## libFuzzer over everything that reads bytes from outside (FUZZ_SECONDS=600: for ten minutes each)
 	@.ci/fuzz
 
 matrix: ## train in every layout of the equality matrix (the tests take a covering set); takes about an hour
