@@ -6,6 +6,7 @@
 #include "controller/decide/claims.h"
 #include "controller/decide/elastic.h"
 #include "controller/decide/engine_spec.h"
+#include "controller/decide/memory_fit.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/priority.h"
@@ -99,6 +100,23 @@ bool check_template(Review& review) {
   return refusal.empty();
 }
 
+/// True where its ranks have enough memory somewhere, or nobody knows better.
+bool check_memory(Review& review) {
+  if (review.status.progress) return true;  // it has trained, which tells more than what is foretold
+  const Cluster& cluster = review.cluster;
+  const Job& job = review.job;
+  const PodNeeds& needs = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings))->needs;
+  const std::string shortage = memory_shortage(cluster, job, needs);
+  if (shortage.empty()) return true;
+  // What would fit takes much longer to find, and was told already if the numbers are the same.
+  const auto* told = find_condition(review.status, condition::kAccepted);
+  const bool is_told = told != nullptr && told->reason == reason::kDoesNotFit && told->observedGeneration == job.generation &&
+                       told->message.starts_with(shortage + ". ");
+  refuse(review, reason::kDoesNotFit,
+         is_told ? std::string(told->message) : shortage + ". " + layout_that_fits(cluster, job, needs));
+  return false;
+}
+
 /// Why a gang that trains can't be given another number of workers, whatever room there is.
 std::string why_not_at_a_checkpoint(const Review& review, bool more, bool other_template) {
   const auto& spec = review.job.spec;
@@ -153,7 +171,7 @@ void accept(Review& review) {
   }
   const std::vector<Problem> problems = problems_of(review.cluster, job);
   if (!problems.empty()) return refuse(review, "InvalidSpec", contract::to_text(problems));
-  if (!check_template(review)) return;
+  if (!check_template(review) || !check_memory(review)) return;
   review.set(condition::kAccepted, true, "Accepted", kCanRun);
   // Of one that has a queue schedule() says whether its quota has room.
   if (queue_name(review.cluster, job).empty()) review.set(condition::kAdmitted, true, "NoQueue", "");

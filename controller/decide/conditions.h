@@ -26,6 +26,8 @@ inline constexpr const char* kFailed = "Failed";
 }  // namespace condition
 
 namespace reason {
+// Of Accepted, False:
+inline constexpr const char* kDoesNotFit = "DoesNotFit";  // its ranks would run out of memory wherever they may run
 // Of Placed, True:
 inline constexpr const char* kCreatingWorkers = "CreatingWorkers";  // the generation was raised; not all its pods were seen yet
 inline constexpr const char* kGangPlaced = "Placed";                // every worker had its pod: what is missing now was lost

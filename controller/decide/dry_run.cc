@@ -1,12 +1,14 @@
 #include "controller/decide/dry_run.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "controller/decide/accept.h"
 #include "controller/decide/conditions.h"
+#include "controller/decide/memory_fit.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/review.h"
 
@@ -42,11 +44,9 @@ std::string place_text(const Job& job, const contract::PlacementStatus& place) {
   return out;
 }
 
-Plan answer(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all) {
-  Review review(cluster, job, now);
-  accept(review);
-  review.holds_status = false;
-  review.look_again(now + kDryRunAnswered);
+/// What schedule() would make of it, were it none; who would stop for it is added to `told`.
+std::optional<contract::TrainingJobStatus> what_would_be(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all,
+                                                         contract::DryRunStatus& told) {
   Cluster what_if = cluster;
   Job real = job;
   real.spec.dryRun = false;
@@ -54,30 +54,55 @@ Plan answer(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all
   real.status.conditions = {};
   what_if.put(std::move(real));
   const auto plans = place_all(what_if, now);
-  contract::DryRunStatus told;
   for (const auto& [key, plan] : plans) {
     const auto* status = written_status(plan);
     const Job* other = cluster.job(key);
     const bool stops = status != nullptr && reason_of(*status, condition::kRunning) == reason::kPreempting;
     if (stops && reason_of(other->status, condition::kRunning) != reason::kPreempting) told.preempts.push_back(to_text(key));
   }
-  const std::string at = "At " + contract::to_rfc3339(now) + " it would ";
-  std::string message = at + "not be looked at yet";
   const auto found = plans.find(job.key);
-  if (const auto* status = found == plans.end() ? nullptr : written_status(found->second)) {
-    if (is_true(*status, condition::kPlaced)) {
-      told.placement = status->placement;
-      message = at + "be placed: " + place_text(job, *status->placement);
-    } else {
-      if (status->queue) told.estimatedStartTime = status->queue->estimatedStartTime;
-      const auto* placed = find_condition(*status, condition::kPlaced);
-      message =
-          at + "wait" +
-          (status->queue && status->queue->position ? ", number " + std::to_string(*status->queue->position) + " in the line"
-                                                    : "") +
-          (placed == nullptr ? "" : ": " + placed->message);
-    }
+  const auto* status = found == plans.end() ? nullptr : written_status(found->second);
+  return status == nullptr ? std::nullopt : std::optional(*status);
+}
+
+std::string waiting_text(const contract::TrainingJobStatus& status) {
+  const bool has_position = status.queue && status.queue->position;
+  const auto* placed = find_condition(status, condition::kPlaced);
+  return "wait" + (has_position ? ", number " + std::to_string(*status.queue->position) + " in the line" : "") +
+         (placed == nullptr ? "" : ": " + placed->message);
+}
+
+/// Tells what would be; the words for it, after "it would ".
+std::string tell(Review& review, PlaceAll place_all, contract::DryRunStatus& told) {
+  const Job& job = review.job;
+  told.memoryPerRank = memory_status(job.spec);
+  if (is_false(review.status, condition::kAccepted)) {
+    told.admitted = false;
+    return "not be accepted: " + find_condition(review.status, condition::kAccepted)->message;
   }
+  const auto status = what_would_be(review.cluster, job, review.now, place_all, told);
+  if (!status) return "not be looked at yet";
+  told.admitted = is_true(*status, condition::kAdmitted);
+  if (const auto* admitted = find_condition(*status, condition::kAdmitted)) {
+    review.set(condition::kAdmitted, *told.admitted, admitted->reason, admitted->message);
+  }
+  if (!is_true(*status, condition::kPlaced)) {
+    if (status->queue) told.estimatedStartTime = status->queue->estimatedStartTime;
+    return waiting_text(*status);
+  }
+  told.placement = status->placement;
+  told.memoryPerRank = told.placement->memoryPerRank;
+  const auto& unknown = told.placement->unknown;
+  return "be placed: " + place_text(job, *told.placement) + (unknown ? "; it is not known " + *unknown : "");
+}
+
+Plan answer(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all) {
+  Review review(cluster, job, now);
+  accept(review);
+  review.holds_status = false;
+  review.look_again(now + kDryRunAnswered);
+  contract::DryRunStatus told;
+  std::string message = "At " + contract::to_rfc3339(now) + " it would " + tell(review, place_all, told);
   review.status.dryRun = std::move(told);
   review.set(condition::kPlaced, false, reason::kDryRun, std::move(message));
   return review.plan();

@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include "controller/decide/memory_fit.h"
 #include "controller/decide/quantity.h"
 
 namespace trainyard::decide {
@@ -15,10 +16,11 @@ constexpr std::size_t kHoldersNamed = 3;
 struct Words {
   const char *one, *many;
 };
-constexpr std::array<Words, 8> kObstacles{{
+constexpr std::array<Words, 9> kObstacles{{
     // in the order of Obstacle
     {" does not match the template's nodeSelector or affinity", " do not match the template's nodeSelector or affinity"},
     {" cannot mount a volume of the template's claims", " cannot mount a volume of the template's claims"},
+    {" has GPUs with too little memory for a rank", " have GPUs with too little memory for a rank"},
     {" has a taint that the template does not tolerate", " have taints that the template does not tolerate"},
     {" has a taint for a condition of its own, as pressure", " have taints for conditions of their own, as pressure"},
     {" is unhealthy by one of its conditions", " are unhealthy by their conditions"},
@@ -114,6 +116,15 @@ std::string where(const Cluster& cluster, const Topology& topology, const Gang& 
   return "Of " + counted(static_cast<std::int64_t>(topology.num_nodes()), "node") + ", " + listed(words) + ".";
 }
 
+/// How many nodes' GPUs are too small; with a space before it. Empty where none's are.
+std::string small_devices(const Topology& topology, const Gang& gang) {
+  std::int64_t number = 0;
+  for (std::size_t i = 0; i < topology.num_nodes(); ++i) number += obstacle_for(gang, topology.node(i)) == Obstacle::kDevice;
+  if (number == 0) return "";
+  return " " + counted(number, "node") + (number == 1 ? " has" : " have") + " GPUs with less than the " +
+         bytes_text(gang.rules.device->bytes) + " that a rank needs.";
+}
+
 /// Empty where single pods have their place; else what is too much for every node.
 std::string too_large(const Topology& topology, const Gang& gang, bool& any_node) {
   bool fits = false;
@@ -173,7 +184,8 @@ Explanation explain(const Cluster& cluster, const Topology& topology, const Gang
   const std::string together = required ? " in one " + gang.pack->level : "";
   if (const auto empty = fit_when_empty(topology, gang); empty < gang.count) {
     return {true, message + together + "; " + (required ? "the largest " + gang.pack->level : "the whole cluster") +
-                      " would hold " + std::to_string(empty) + " if it were empty. Use fewer or smaller workers, or add nodes."};
+                      " would hold " + std::to_string(empty) + " if it were empty." + small_devices(topology, gang) +
+                      " Use fewer or smaller workers, or add nodes."};
   }
   message += together + "; " + std::to_string(no_room.fit_now) + (no_room.fit_now == 1 ? " fits" : " fit") + " now";
   if (!no_room.best_domain.empty()) message += ", in " + no_room.best_domain;

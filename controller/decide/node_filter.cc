@@ -1,19 +1,12 @@
 #include "controller/decide/node_filter.h"
 
 #include <algorithm>
-#include <charconv>
 
+#include "controller/decide/devices.h"
 #include "controller/decide/json_lookup.h"
 
 namespace trainyard::decide {
 namespace {
-
-std::optional<std::int64_t> whole(const std::string& digits) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
-  return value;
-}
 
 /// One requirement {key, operator, values} on a value that may be missing. An operator that is not known matches nothing.
 bool matches(const Json& requirement, const std::string* value) {
@@ -25,7 +18,7 @@ bool matches(const Json& requirement, const std::string* value) {
   if (op == "Exists") return value != nullptr;
   if (op == "DoesNotExist") return value == nullptr;
   if ((op == "Gt" || op == "Lt") && value != nullptr && values.is_array() && values.size() == 1 && values[0].is_string()) {
-    const auto have = whole(*value), bound = whole(values[0].get<std::string>());
+    const auto have = whole_number(*value), bound = whole_number(values[0].get<std::string>());
     return have && bound && (op == "Gt" ? *have > *bound : *have < *bound);
   }
   return false;
@@ -67,6 +60,10 @@ std::optional<Obstacle> obstacle(const Node& node, const NodeRules& rules) {
   if (!matches_terms(rules.required_terms, node)) return Obstacle::kSelector;
   for (const auto& terms : rules.volume_terms) {
     if (!matches_terms(terms, node)) return Obstacle::kVolume;
+  }
+  if (rules.device) {
+    const auto memory = device_memory(node, rules.device->resource);
+    if (memory && *memory < rules.device->bytes) return Obstacle::kDevice;
   }
   const Taint cordon{.key = "node.kubernetes.io/unschedulable", .value = "", .effect = "NoSchedule"};
   for (const auto& taint : node.taints) {

@@ -13,7 +13,7 @@
 namespace trainyard::decide {
 
 /// Why a node takes no pod of this kind, however empty it is; in the order in which they are told.
-enum class Obstacle { kSelector, kVolume, kTaint, kCondition, kUnhealthy, kCordoned, kNotReady, kRejected };
+enum class Obstacle { kSelector, kVolume, kDevice, kTaint, kCondition, kUnhealthy, kCordoned, kNotReady, kRejected };
 std::optional<Obstacle> obstacle(const Node& node, const NodeRules& rules);
 /// Whether it is of those that no node gets rid of by itself: an empty node would not do either.
 inline bool is_lasting(Obstacle obstacle) { return obstacle <= Obstacle::kTaint; }

@@ -305,6 +305,16 @@ bool has_agent(const TrainingJobSpec& spec) {
   return found;
 }
 
+std::optional<std::int64_t> memory_limit(const TrainingJobSpec& spec) {
+  const Json& containers = member(member(spec.workers.templ, "spec"), "containers");
+  const int index = training_container(containers);
+  if (index < 0) return std::nullopt;
+  const Json& limits = member(member(containers[static_cast<std::size_t>(index)], "resources"), "limits");
+  if (member(limits, "memory").is_null()) return std::nullopt;
+  std::vector<Problem> problems;  // are template_problems()' to tell
+  return read_resources(limits, "", problems)["memory"];
+}
+
 ObjectKey key_secret(const Job& job, const Settings& settings) {
   return {job.key.ns, contract::key_secret_name(job.key.name, job.uid, settings.key_id)};
 }

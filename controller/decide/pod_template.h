@@ -38,6 +38,9 @@ Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& pla
 /// declares the port `trainyard`.
 bool has_agent(const contract::TrainingJobSpec& spec);
 
+/// The memory limit of the container that trains, as the template has it; nothing where it has none.
+std::optional<std::int64_t> memory_limit(const contract::TrainingJobSpec& spec);
+
 /// The Secret with the job's key, for pods with an agent.
 ObjectKey key_secret(const Job& job, const Settings& settings);
 

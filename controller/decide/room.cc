@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/expected_end.h"
+#include "controller/decide/memory_fit.h"
 #include "controller/decide/preemption.h"
 
 namespace trainyard::decide {
@@ -16,6 +18,12 @@ std::string why_not(const Candidate& candidate, const Room::Place& place, const 
   return "there is room for " + std::to_string(place.fit) + " of the " + missing +
          (candidate.has_others() ? " that are missing of " + all : " workers") + " now" +
          (avoided.empty() ? "" : " beside the nodes that failed it");
+}
+
+std::optional<DeviceNeed> device_need(const Candidate& candidate) {
+  const Job& job = *candidate.job;
+  if (job.status.progress && candidate.size >= gang_size(job)) return std::nullopt;
+  return device_need(candidate.size == job.spec.workers.count ? job.spec : at_size(job.spec, candidate.size));
 }
 
 Gang limited(Gang gang, const std::vector<Reservation*>& binding) {
@@ -42,8 +50,20 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
   }
   for (const auto* pod : candidate.in_the_way) give_or_take(*pod, true);
   for (const auto& flavor : out.demand.fits) {
-    const Gang gang = sparing(gang_of(cluster_, candidate, *candidate.needs, now_, flavor), avoided);
-    auto found = candidate.in_the_way.empty() ? search(gang, binding) : place_gang(topology_, limited(gang, binding));
+    Gang gang = sparing(gang_of(cluster_, candidate, *candidate.needs, now_, flavor), avoided);
+    const auto search_for = [&](const Gang& wanted) {
+      return candidate.in_the_way.empty() ? search(wanted, binding) : place_gang(topology_, limited(wanted, binding));
+    };
+    auto found = search_for(gang);
+    if (std::holds_alternative<Placement>(found)) {
+      if (!out.device) out.device = device_need(candidate);
+      gang.rules.device = out.device;
+      const auto& nodes = std::get<Placement>(found).nodes;
+      const auto is_unfit = [&](const std::string& name) {
+        return obstacle_for(gang, topology_.node(static_cast<std::size_t>(topology_.find_node(name)))).has_value();
+      };
+      if (out.device && std::any_of(nodes.begin(), nodes.end(), is_unfit)) found = search_for(gang);
+    }
     if (const auto* none = std::get_if<NoRoom>(&found)) {
       out.fit = std::max(out.fit, none->fit_now);
       continue;

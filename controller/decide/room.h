@@ -25,7 +25,8 @@ class Room {
   struct Place {
     Admission::Demand demand{};
     Labels flavor{};
-    std::vector<std::string> nodes{};  // of the missing workers
+    std::vector<std::string> nodes{};    // of the missing workers
+    std::optional<DeviceNeed> device{};  // of these nodes; reckoned where some were found, since it takes as long as a search
     bool is_there = false;
     std::int64_t fit = 0;  // where it is not: so many of them would have found one
   };
@@ -75,6 +76,9 @@ class Room {
   std::vector<Holding> placed_;               // in this look
   std::set<const Job*> victims_;              // in this look
 };
+
+/// For the gang's NodeRules::device. Nothing where it has trained with as few workers: that tells more than what is foretold.
+std::optional<DeviceNeed> device_need(const Candidate& candidate);
 
 /// Why there is no place for the gang, sparing those nodes.
 std::string why_not(const Candidate& candidate, const Room::Place& place, const std::set<std::string>& avoided);

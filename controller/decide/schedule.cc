@@ -13,6 +13,7 @@
 #include "controller/decide/creation.h"
 #include "controller/decide/dry_run.h"
 #include "controller/decide/elastic.h"
+#include "controller/decide/estimate.h"
 #include "controller/decide/events.h"
 #include "controller/decide/expected_end.h"
 #include "controller/decide/fair_order.h"
@@ -134,7 +135,7 @@ class Scheduling {
                      const std::string& why_not_all) {
     if (candidate.missing.empty() && candidate.in_the_way.empty()) return {.plan = start(candidate, {}, {}, {}, why_not_all)};
     Tried tried{.place = room_.find(candidate, binding, avoided)};
-    auto& [demand, flavor, nodes, is_there, fit] = tried.place;
+    auto& [demand, flavor, nodes, device, is_there, fit] = tried.place;
     if (!is_there) return tried;
     if (!candidate.in_the_way.empty()) {
       room_.take(candidate, nodes, binding);
@@ -143,6 +144,7 @@ class Scheduling {
     }
     if (!candidate.has_others()) {
       Gang gang = sparing(gang_of(cluster_, candidate, *candidate.needs, now_, flavor), avoided);
+      gang.rules.device = device;
       if (cluster_.settings.sees_cluster) {
         nodes = least_traffic(topology_, limited(std::move(gang), binding), links_of(spec_of(candidate)), std::move(nodes));
       }
@@ -190,7 +192,7 @@ class Scheduling {
     const PodNeeds& needs = by_template ? *by_template : *candidate.needs;
     const Admission::Demand demand = admission_.demand(candidate, needs);
     if (demand.fits.empty()) return;
-    const Gang gang = gang_of(cluster_, candidate, needs, now_, demand.fits.front());
+    const Gang gang = gang_of_known_need(candidate, needs, demand.fits.front());
     auto reservation = room_.reserve_for(candidate, gang);
     if (!reservation) return;
     room_.keep(std::move(*reservation));
@@ -201,6 +203,14 @@ class Scheduling {
   void keep_quota(const Admission::Demand& demand, const Labels& flavor) {
     admission_.keep(demand, flavor);
     if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
+  }
+
+  /// With what its ranks need of their GPUs, which takes long to reckon: for those near the head of the line, and those that are told why they
+  /// wait.
+  Gang gang_of_known_need(const Candidate& candidate, const PodNeeds& needs, const Labels& flavor) const {
+    Gang gang = gang_of(cluster_, candidate, needs, now_, flavor);
+    gang.rules.device = device_need(candidate);
+    return gang;
   }
 
   Plan look_again_at(Time at) const {
@@ -217,7 +227,7 @@ class Scheduling {
       if (room_.keeps_no_more() || !may_preempt(job)) break;
       const std::tuple kind(demand.queue, flavor, candidate.priority.value);
       if (vain_reclaims_.size() >= kVainReclaims || vain_reclaims_.contains(kind)) continue;
-      const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
+      const Gang gang = gang_of_known_need(candidate, *candidate.needs, flavor);
       const bool is_promised = admission_.has_room_later(demand, flavor);
       auto reservation = is_promised ? room_.reserve_for(candidate, gang) : reclaim(candidate, gang, demand, flavor);
       if (!reservation) {
@@ -257,7 +267,7 @@ class Scheduling {
   const Labels& flavor_to_wait_for(const Candidate& candidate, const Admission::Demand& demand) {
     if (demand.fits.size() == 1 || room_.keeps_no_more()) return demand.fits.front();
     const auto found = std::find_if(demand.fits.begin(), demand.fits.end(), [&](const Labels& flavor) {
-      return room_.reserve_for(candidate, gang_of(cluster_, candidate, *candidate.needs, now_, flavor)).has_value();
+      return room_.reserve_for(candidate, gang_of_known_need(candidate, *candidate.needs, flavor)).has_value();
     });
     return found == demand.fits.end() ? demand.fits.front() : *found;
   }
@@ -266,7 +276,10 @@ class Scheduling {
   Plan hold_back(const Candidate& candidate, std::int32_t position, const Admission::Demand& demand,
                  const std::vector<Reservation*>& binding) {
     const Labels& flavor = flavor_to_wait_for(candidate, demand);
-    const Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
+    if (room_.keeps_no_more()) {
+      if (const auto due = explained_until(candidate, true)) return look_again_at(*due);
+    }
+    const Gang gang = gang_of_known_need(candidate, *candidate.needs, flavor);
     std::vector<std::string> before;
     for (const auto* reservation : binding) before.push_back(to_text(reservation->job->key));
     std::vector<std::string> makers;
@@ -508,13 +521,13 @@ class Scheduling {
       const auto& domain = topology_.domains()[static_cast<std::size_t>(topology_.ancestor(index, level))];
       if (!domain.name.empty()) domains.insert(domain.name);
     }
-    return {.workers = candidate.size,
-            .wanted = candidate.job->spec.workers.count,
-            .domains = {domains.begin(), domains.end()},
-            .nodes = static_cast<std::int32_t>(nodes.size()),
-            .traffic = cluster_.settings.sees_cluster ? traffic_status(topology_, spec, by_worker)
-                                                      : std::vector<contract::LevelTraffic>{},
-            .memoryPerRank = memory_status(spec)};
+    contract::PlacementStatus place{.workers = candidate.size,
+                                    .wanted = candidate.job->spec.workers.count,
+                                    .domains = {domains.begin(), domains.end()},
+                                    .nodes = static_cast<std::int32_t>(nodes.size())};
+    if (nodes.empty()) std::fill(by_worker.begin(), by_worker.end(), "");
+    tell_place(topology_, spec, by_worker, place);
+    return place;
   }
 
   /// Says why the gang, or what is missing of it, has no place.

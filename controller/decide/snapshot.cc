@@ -141,11 +141,16 @@ void fields(auto& visit, Is<Toleration> auto& it) {
   visit("value", it.value);
   visit("effect", it.effect);
 }
+void fields(auto& visit, Is<DeviceNeed> auto& it) {
+  visit("resource", it.resource);
+  visit("bytes", it.bytes);
+}
 void fields(auto& visit, Is<NodeRules> auto& it) {
   visit("selector", it.selector);
   visit("requiredTerms", it.required_terms);
   visit("tolerations", it.tolerations);
   visit("volumeTerms", it.volume_terms);
+  visit("device", it.device);
 }
 void fields(auto& visit, Is<PodNeeds> auto& it) {
   visit("requests", it.requests);

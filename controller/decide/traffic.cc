@@ -8,7 +8,6 @@
 
 #include "crds/contract/layout.h"
 #include "crds/contract/validate.h"
-#include "worker/plan/cost.h"
 #include "worker/plan/traffic.h"
 
 namespace trainyard::decide {
@@ -270,6 +269,40 @@ Crossings crossings(const Topology& topology, const std::vector<Link>& links, co
   return out;
 }
 
+std::vector<double> crossing_seconds(const Topology& topology, const std::vector<Link>& links,
+                                     const std::vector<std::string>& nodes, double bytes_per_second) {
+  const std::size_t levels = static_cast<std::size_t>(topology.num_levels()) + 1;
+  std::vector<std::vector<Index>> around;  // nothing around a node that is gone
+  for (const auto& name : nodes) {
+    const Index node = topology.find_node(name);
+    around.push_back(node < 0 ? std::vector<Index>{} : domains_around(topology, node));
+  }
+  struct Load {
+    double bytes = 0;
+    double workers = 0;
+  };
+  std::vector<std::map<Index, Load>> loads(levels);  // of each level's domains
+  for (const auto& domains : around) {
+    for (std::size_t level = 0; level < domains.size(); ++level) ++loads[level][domains[level]].workers;
+  }
+  for (const auto& [a, b, bytes] : links) {
+    const auto &at_a = around[static_cast<std::size_t>(a)], &at_b = around[static_cast<std::size_t>(b)];
+    if (at_a.empty() || at_b.empty()) continue;
+    for (auto level = apart_at(at_a, at_b); level < levels; ++level) {
+      for (const auto* domains : {&at_a, &at_b}) loads[level][(*domains)[level]].bytes += static_cast<double>(bytes);
+    }
+  }
+  std::vector<double> out;
+  for (const auto& level : loads) {
+    double most = 0;
+    for (const auto& [domain, load] : level) {
+      most = std::max(most, load.bytes / 2 / (load.workers * bytes_per_second));  // half goes each way, or more one of them
+    }
+    out.push_back(most);
+  }
+  return out;
+}
+
 std::vector<std::string> least_traffic(const Topology& topology, const Gang& gang, const std::vector<Link>& links,
                                        std::vector<std::string> found) {
   if (links.empty() || found.size() > kRefinedAtMost || topology.num_levels() > Refinement::kMostLevels) return found;
@@ -311,34 +344,16 @@ std::vector<std::string> least_traffic(const Topology& topology, const Gang& gan
 }
 
 std::vector<contract::LevelTraffic> traffic_status(const Topology& topology, const contract::TrainingJobSpec& spec,
-                                                   const std::vector<std::string>& nodes) {
+                                                   const std::vector<Link>& links, const std::vector<std::string>& nodes) {
   std::vector<contract::LevelTraffic> out;
-  const auto links = links_of(spec);
   if (spec.engine != contract::Engine::kTrainyard || (links.empty() && spec.workers.count > 1)) return out;
   const Crossings bytes = crossings(topology, links, nodes);
   for (std::size_t level = 0; level < bytes.size(); ++level) {
     const bool is_node = level == topology.levels().size();
-    out.push_back({.level = is_node ? "node" : topology.levels()[level].name, .bytesPerStep = bytes[level]});
+    out.push_back(
+        {.level = is_node ? "node" : topology.levels()[level].name, .bytesPerStep = bytes[level], .seconds = std::nullopt});
   }
   return out;
-}
-
-std::optional<contract::RankMemory> memory_status(const contract::TrainingJobSpec& spec) {
-  if (spec.engine != contract::Engine::kTrainyard || !contract::validate(spec).empty()) return std::nullopt;
-  plan::RankBytes most;
-  std::int64_t host = 0;  // most of another stage than most of the device may be
-  for (std::int32_t stage = 0; stage < spec.parallelism.pipeline; ++stage) {
-    const auto bytes = plan::bytes_per_rank(spec, stage);
-    host = std::max(host, bytes.host);
-    if (bytes.total() > most.total()) most = bytes;
-  }
-  return contract::RankMemory{.parameters = most.parameters,
-                              .master = most.master,
-                              .gradients = most.gradients,
-                              .optimizer = most.optimizer,
-                              .activations = most.activations,
-                              .total = most.total(),
-                              .host = host};
 }
 
 }  // namespace trainyard::decide

@@ -2,7 +2,6 @@
 // What the workers of a gang send each other, and over which levels of the topology: the score of a placement.
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +31,11 @@ using Crossings = std::vector<std::int64_t>;
 /// Of a gang with worker i on nodes[i]. Cost: O(links x levels).
 Crossings crossings(const Topology& topology, const std::vector<Link>& links, const std::vector<std::string>& nodes);
 
+/// The seconds that this takes at least, by level: those of the domain with most to send and receive for each of its workers, which each have
+/// `bytes_per_second` each way.
+std::vector<double> crossing_seconds(const Topology& topology, const std::vector<Link>& links,
+                                     const std::vector<std::string>& nodes, double bytes_per_second);
+
 /// The gang's nodes, so that few bytes cross the widest level, then few the next one, and so on. Begins with `found`, with the
 /// fewest nodes, and with what place_gang() finds where it keeps other numbers of consecutive workers together; from each it exchanges the
 /// nodes of two workers, or gives one another node with room, what helps most first, as long as that helps; and takes the best. It goes no wider than `found`: no domain that is wider, and no
@@ -44,11 +48,8 @@ std::vector<std::string> least_traffic(const Topology& topology, const Gang& gan
                                        std::vector<std::string> found);
 inline constexpr std::size_t kRefinedAtMost = 64;
 
-/// The same for the status. Empty with the engine Custom.
+/// The crossings for the status. Empty with the engine Custom.
 std::vector<contract::LevelTraffic> traffic_status(const Topology& topology, const contract::TrainingJobSpec& spec,
-                                                   const std::vector<std::string>& nodes);
-
-/// What the ranks of the stage that holds most are expected to hold, by plan::bytes_per_rank(). Nothing with the engine Custom.
-std::optional<contract::RankMemory> memory_status(const contract::TrainingJobSpec& spec);
+                                                   const std::vector<Link>& links, const std::vector<std::string>& nodes);
 
 }  // namespace trainyard::decide

@@ -628,11 +628,13 @@ struct WorkersStatus {
 struct LevelTraffic {
   std::string level;  // of the topology, or "node"
   std::int64_t bytesPerStep = 0;
+  std::optional<double> seconds;  // that this takes at least; only where the network of its nodes is known
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
     field("level", self.level);
     field("bytesPerStep", self.bytesPerStep);
+    field("seconds", self.seconds);
   }
   bool operator==(const LevelTraffic&) const = default;
 };
@@ -644,8 +646,9 @@ struct RankMemory {
   std::int64_t gradients = 0;
   std::int64_t optimizer = 0;
   std::int64_t activations = 0;
-  std::int64_t total = 0;  // on the device
-  std::int64_t host = 0;   // what is offloaded from a GPU
+  std::int64_t total = 0;              // on the device
+  std::int64_t host = 0;               // what is offloaded from a GPU
+  std::optional<std::int64_t> device;  // what the smallest of the gang's GPUs has; only where it is known of all
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
@@ -656,8 +659,29 @@ struct RankMemory {
     field("activations", self.activations);
     field("total", self.total);
     field("host", self.host);
+    field("device", self.device);
   }
   bool operator==(const RankMemory&) const = default;
+};
+
+enum class StepBound { kCompute, kNetwork, kOffload };
+constexpr auto enum_names(StepBound) { return std::to_array<std::string_view>({"Compute", "Network", "Offload"}); }
+
+/// How fast a job can be at best (worker/plan/roofline.h).
+struct Estimate {
+  double mfu = 0;
+  double tokensPerSecond = 0;
+  double stepSeconds = 0;
+  StepBound bound = StepBound::kCompute;
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("mfu", self.mfu);
+    field("tokensPerSecond", self.tokensPerSecond);
+    field("stepSeconds", self.stepSeconds);
+    field("bound", self.bound);
+  }
+  bool operator==(const Estimate&) const = default;
 };
 
 struct PlacementStatus {
@@ -667,6 +691,10 @@ struct PlacementStatus {
   std::int32_t nodes = 0;
   std::vector<LevelTraffic> traffic;  // from the widest level to the narrowest, then between nodes; empty with the engine Custom
   std::optional<RankMemory> memoryPerRank;  // of the ranks that hold most; nothing with the engine Custom
+  std::optional<std::int64_t>
+      offloadBytesPerStep;             // over PCIe, both ways, of the rank with most; nothing where nothing is offloaded
+  std::optional<Estimate> estimate;    // on GPUs of which enough is known
+  std::optional<std::string> unknown;  // what is not known of its GPUs, so that something of these is left out
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
@@ -676,6 +704,9 @@ struct PlacementStatus {
     field("nodes", self.nodes);
     field("traffic", self.traffic);
     field("memoryPerRank", self.memoryPerRank);
+    field("offloadBytesPerStep", self.offloadBytesPerStep);
+    field("estimate", self.estimate);
+    field("unknown", self.unknown);
   }
   bool operator==(const PlacementStatus&) const = default;
 };
@@ -695,6 +726,8 @@ struct ResizeStatus {
 
 /// What would become of a job with spec.dryRun.
 struct DryRunStatus {
+  std::optional<bool> admitted;             // accepted, and within its queue's quota; nothing where nobody has looked at it yet
+  std::optional<RankMemory> memoryPerRank;  // as far as it is known without a place; nothing with the engine Custom
   std::optional<PlacementStatus>
       placement;  // now, or once those that it preempts are gone; nothing where there is no room for it
   std::optional<std::string> estimatedStartTime;  // where there is none now
@@ -702,6 +735,8 @@ struct DryRunStatus {
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
+    field("admitted", self.admitted);
+    field("memoryPerRank", self.memoryPerRank);
     field("placement", self.placement);
     field("estimatedStartTime", self.estimatedStartTime);
     field("preempts", self.preempts);

@@ -214,9 +214,16 @@ TEST_F(BuiltController, GivesASnapshotOnWhichItsDecisionsAreMadeAgain) {
   apply(job("large", 4, 8));  // no room
   apply(job("small", 1, 1));
   eventually(kPods, [](const Json& list) { return list.at("items").size() == 1; });
+  Json question = job("question", 1, 1);
+  question["spec"]["dryRun"] = true;
+  apply(question);
+  const Json answered =
+      eventually(kJobs + "/question", [](const Json& object) { return object.contains("/status/dryRun"_json_pointer); });
+  EXPECT_EQ(answered.at("status").at("dryRun").at("admitted"), true);
+  EXPECT_GT(answered.at("status").at("dryRun").at("memoryPerRank").at("total"), 0);
   kube::RestKubeApi debug({.server = "http://127.0.0.1:" + std::to_string(Json::parse(*line).at("port").get<int>())});
   Json snapshot = debug.perform({.path = "/debug/snapshot"}).body;
-  ASSERT_EQ(snapshot.at("jobs").size(), 2u);
+  ASSERT_EQ(snapshot.at("jobs").size(), 3u);
   const auto replayed = [&] { return Program(kProgram, {"replay", folder_.write("snapshot", snapshot.dump()).string()}).wait(); };
   EXPECT_EQ(replayed(), 0);
   snapshot["nodes"] = Json::array();

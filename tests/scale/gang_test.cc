@@ -10,6 +10,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/crds/yaml.h"
 #include "tests/support/simulated_cluster.h"
 
 namespace trainyard {
@@ -67,6 +68,37 @@ class Gang256 : public ::testing::Test {
     }
     EXPECT_TRUE(wanted(object)) << object.value("status", object).dump(1).substr(0, 8'000);
     return object;
+  }
+  static std::function<bool(const Json&)> is_refused_for(const char* reason) {
+    return [reason](const Json& job) {
+      for (const auto& condition : job.value("/status/conditions"_json_pointer, Json::array())) {
+        if (condition.at("type") == "Accepted") return condition.at("status") == "False" && condition.at("reason") == reason;
+      }
+      return false;
+    };
+  }
+  /// As NVIDIA's feature discovery would, of H100.
+  void label_nodes() {
+    const Json labels = {{"nvidia.com/gpu.product", "NVIDIA-H100-80GB-HBM3"}, {"nvidia.com/gpu.memory", "81559"}};
+    for (int i = 0; i < 32; ++i) {
+      request(Method::kPatch, "/api/v1/nodes/fake-" + std::to_string(i), {{"metadata", {{"labels", labels}}}});
+    }
+  }
+  /// Of a volume that every node can mount.
+  void bind_claim(const std::string& name) {
+    const std::string claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    const Json modes = {"ReadWriteMany"};
+    request(Method::kPost, "/api/v1/persistentvolumes",
+            {{"metadata", {{"name", "of-" + name}}},
+             {"spec", {{"accessModes", modes}, {"capacity", {{"storage", "1Ti"}}}, {"hostPath", {{"path", "/" + name}}}}}});
+    request(Method::kPost, claims,
+            {{"metadata", {{"name", name}}},
+             {"spec",
+              {{"accessModes", modes},
+               {"storageClassName", ""},
+               {"volumeName", "of-" + name},
+               {"resources", {{"requests", {{"storage", "1Ti"}}}}}}}});
+    request(Method::kPatch, claims + "/" + name + "/status", {{"status", {{"phase", "Bound"}}}});
   }
   static std::function<bool(const Json&)> is_phase(const char* phase) {
     return [phase](const Json& job) { return job.value("/status/phase"_json_pointer, "") == phase; };
@@ -176,6 +208,44 @@ TEST_F(Gang256, StartsACrashedRankAnewWithoutANewPod) {
   const Json done = eventually(kJobs + "/crashed", is_phase("Succeeded"));
   EXPECT_EQ(done.at("status").at("failure").at("signal"), "SIGSEGV");
   EXPECT_EQ(uids(pods()), uids(before));
+}
+
+TEST_F(Gang256, OfTheFoundingCaseIsRefusedWhereItDoesNotFitAndElseTellsWhatItTakes) {
+  label_nodes();
+  for (const char* claim : {"tokens", "checkpoints"}) bind_claim(claim);
+  const Json example = crd_test::load("crds/examples/gpt-175b-256gpu.yaml");
+  Json without = example;
+  without["metadata"]["name"] = "without-recomputation";
+  without["spec"]["training"].erase("activationCheckpointing");
+  apply(without);
+  const Json refused = eventually(kJobs + "/without-recomputation", is_refused_for("DoesNotFit"));
+  EXPECT_NE(refused.at("status")
+                .at("conditions")
+                .dump()
+                .find("The nearest layout that fits: training.activationCheckpointing.mode Full"),
+            std::string::npos)
+      << refused.at("status").at("conditions").dump(1);
+  EXPECT_TRUE(pods().empty());
+  apply(example);
+  const Json running = eventually(kJobs + "/gpt-175b", has_done(1));
+  std::set<std::string> nodes;
+  for (const auto& pod : pods()) nodes.insert(pod.at("spec").at("nodeName"));
+  EXPECT_EQ(nodes.size(), 32u);
+  const Json& place = running.at("status").at("placement");
+  std::cout << "gpt-175b: " << place.dump() << "\n";
+  EXPECT_LT(place.at("memoryPerRank").at("total"), place.at("memoryPerRank").at("device"));
+  EXPECT_GT(place.at("memoryPerRank").at("host"), 0);
+  EXPECT_GT(place.at("offloadBytesPerStep"), 0);
+  ASSERT_EQ(place.at("traffic").size(), 5u) << "zone, block, rack, host, node";
+  std::int64_t wider = 0;
+  for (const auto& level : place.at("traffic")) {
+    EXPECT_GT(level.at("bytesPerStep"), 0);
+    EXPECT_GE(level.at("bytesPerStep"), wider);
+    EXPECT_GT(level.at("seconds"), 0);
+    wider = level.at("bytesPerStep");
+  }
+  EXPECT_GT(place.at("estimate").at("mfu"), 0);
+  EXPECT_LE(place.at("estimate").at("mfu"), 1);
 }
 
 }  // namespace

@@ -17,6 +17,11 @@ ClusterBuilder& ClusterBuilder::nodes_per_rack(int number) { return nodes_per_ra
 ClusterBuilder& ClusterBuilder::racks_per_block(int number) { return racks_per_block_ = number, *this; }
 ClusterBuilder& ClusterBuilder::gpus_per_node(int number) { return gpus_ = number, *this; }
 ClusterBuilder& ClusterBuilder::cpus_per_node(int number) { return cpus_ = number, *this; }
+ClusterBuilder& ClusterBuilder::gpu_model(const std::string& product, int mebibytes) {
+  gpu_product_ = product;
+  gpu_mebibytes_ = mebibytes;
+  return *this;
+}
 ClusterBuilder& ClusterBuilder::use(const std::string& node, int gpus, const std::string& job) {
   taken_.push_back({node, gpus, job});
   return *this;
@@ -40,6 +45,10 @@ decide::Cluster ClusterBuilder::build() const {
     if (racks_per_block_ > 0) node.labels["topology.test/block"] = "block-" + std::to_string(rack / racks_per_block_);
     node.allocatable = {{"cpu", cpus_ * 1000}, {"memory", std::int64_t{64} << 30}, {"pods", 110}};
     if (gpus_ > 0) node.allocatable.set(kGpu, gpus_);
+    if (!gpu_product_.empty()) {
+      node.labels[std::string(kGpu) + ".product"] = gpu_product_;
+      node.labels[std::string(kGpu) + ".memory"] = std::to_string(gpu_mebibytes_);
+    }
     for (const auto& [name, edit] : edits_) {
       if (name == node.name) edit(node);
     }

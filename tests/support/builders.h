@@ -24,6 +24,8 @@ class ClusterBuilder {
   ClusterBuilder& racks_per_block(int number);  // adds the level block above rack
   ClusterBuilder& gpus_per_node(int number);
   ClusterBuilder& cpus_per_node(int number);
+  /// Labels as of NVIDIA's feature discovery, without which nobody knows what the GPUs are: NVIDIA-H100-80GB-HBM3, 81559.
+  ClusterBuilder& gpu_model(const std::string& product, int mebibytes);
   /// A pod on the node that takes `gpus`: another team's, or, with a job's name, one of ours.
   ClusterBuilder& use(const std::string& node, int gpus, const std::string& job = "");
   ClusterBuilder& change(const std::string& node, std::function<void(decide::Node&)> edit);
@@ -35,7 +37,8 @@ class ClusterBuilder {
     int gpus;
     std::string job;
   };
-  int racks_ = 1, nodes_per_rack_ = 2, racks_per_block_ = 0, gpus_ = 0, cpus_ = 16;
+  int racks_ = 1, nodes_per_rack_ = 2, racks_per_block_ = 0, gpus_ = 0, cpus_ = 16, gpu_mebibytes_ = 0;
+  std::string gpu_product_;
   std::vector<Taken> taken_;
   std::vector<std::pair<std::string, std::function<void(decide::Node&)>>> edits_;
 };

@@ -71,13 +71,19 @@ std::int64_t num_parameters(const contract::ModelSize& size) {
   return total;
 }
 
+std::int64_t micro_batches_per_step(const contract::TrainingJobSpec& spec) {
+  const std::int64_t at_once = std::int64_t{contract::degrees(spec).dp} * spec.parallelism.microBatchSize;
+  return std::max<std::int64_t>(1, spec.training.globalBatchSize / std::max<std::int64_t>(1, at_once));
+}
+
 RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage) {
   const auto& size = spec.model.size.value();
   const auto& parallelism = spec.parallelism;
   const auto parts = parts_of(spec);
   std::int64_t elements = 0;
-  for (const auto& parameter : parameters_of(spec)) {
-    if (parameter.is_on(stage)) elements += num_elements(box_of(parameter, parallelism.tensor, 0).sizes);
+  const auto mine = stage_parameters(spec, stage);
+  for (const auto& parameter : mine.parameters) {
+    elements += mine.count_of(parameter) * num_elements(box_of(parameter, parallelism.tensor, 0).sizes);
   }
   const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
   RankBytes bytes{.parameters = elements * (full ? 4 : 2),
@@ -90,9 +96,7 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   }
   offload_optimizer(spec, bytes);
   const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
-  const std::int64_t replicas = contract::degrees(spec).dp * std::int64_t{parallelism.microBatchSize};
-  const std::int64_t micro_batches =
-      std::max<std::int64_t>(1, spec.training.globalBatchSize / std::max<std::int64_t>(1, replicas));
+  const std::int64_t micro_batches = micro_batches_per_step(spec);
   bytes.activations = tokens * recomputed_activation_bytes(spec);
   InFlight in_flight = in_flight_on(parallelism, parts, micro_batches, stage);
   in_flight.layer_bytes = tokens * kept_activation_bytes(spec);
@@ -112,6 +116,18 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
     }
   }
   return bytes;
+}
+
+RankBytes most_bytes_per_rank(const contract::TrainingJobSpec& spec) {
+  RankBytes most;
+  std::int64_t host = 0;
+  for (std::int32_t stage = 0; stage < spec.parallelism.pipeline; ++stage) {
+    const auto bytes = bytes_per_rank(spec, stage);
+    host = std::max(host, bytes.host);
+    if (bytes.total() > most.total()) most = bytes;
+  }
+  most.host = host;
+  return most;
 }
 
 }  // namespace trainyard::plan

@@ -35,6 +35,9 @@ std::int64_t moment_bytes(const contract::TrainingJobSpec& spec);
 /// All parameters of the model: the global number of elements; a tied head counts once.
 std::int64_t num_parameters(const contract::ModelSize& size);
 
+/// Of a data rank in an optimizer step; at least 1.
+std::int64_t micro_batches_per_step(const contract::TrainingJobSpec& spec);
+
 struct RankBytes {
   std::int64_t parameters = 0;  // what forward and backward read: FP32 or BF16; in BF16 the FP32 master stands under `master`
   std::int64_t master = 0;
@@ -51,5 +54,8 @@ struct RankBytes {
 /// (activations.h), plus the logits of the last stage in FP32 three times, on CPUs with training.loss's terms five times; a curriculum's micro-batches have as many tokens as others. What
 /// offload moves to the host: offload_cost.h.
 RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage);
+
+/// Of the stage whose ranks hold most on the device, but `host` of that whose hosts do.
+RankBytes most_bytes_per_rank(const contract::TrainingJobSpec& spec);
 
 }  // namespace trainyard::plan

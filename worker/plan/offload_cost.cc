@@ -2,13 +2,31 @@
 
 #include <algorithm>
 
+#include "worker/plan/activations.h"
+#include "worker/plan/parameters.h"
 #include "worker/plan/shards.h"
 #include "worker/plan/stages.h"
+#include "worker/plan/zero_cost.h"
 
 namespace trainyard::plan {
 namespace {
 
 bool has_one_memory(const contract::TrainingJobSpec& spec) { return spec.workers.gpusPerWorker == 0; }
+
+std::int64_t weight_bytes(const contract::TrainingJobSpec& spec) {
+  return spec.training.precision.compute == contract::ComputePrecision::kFP32 ? 4 : 2;
+}
+
+/// K, of the data rank with most.
+std::int64_t changed_parameters(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  if (zero_stage(spec) > 0) return zero_memory(spec, stage).moments / moment_bytes(spec);
+  std::int64_t all = 0;
+  const auto mine = stage_parameters(spec, stage);
+  for (const auto& parameter : mine.parameters) {
+    all += mine.count_of(parameter) * num_elements(box_of(parameter, spec.parallelism.tensor, 0).sizes);
+  }
+  return all;
+}
 
 }  // namespace
 
@@ -16,7 +34,7 @@ void offload_optimizer(const contract::TrainingJobSpec& spec, RankBytes& bytes) 
   const auto& offload = spec.parallelism.zero.offload;
   if (!offload.optimizer) return;
   const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
-  const std::int64_t changed = bytes.optimizer / moment_bytes(spec), each = full ? 4 : 2;
+  const std::int64_t changed = bytes.optimizer / moment_bytes(spec), each = weight_bytes(spec);
   const std::int64_t staged = 4 + (offload.parameters ? 0 : each);
   const std::int64_t master = 4 * changed;
   const std::int64_t moments = bytes.optimizer + kOffloadBuffers * std::min(kOffloadBlock, changed) * staged;
@@ -46,6 +64,28 @@ void add_activations(const contract::TrainingJobSpec& spec, const InFlight& in_f
   bytes.activations += splits ? all : layers * in_flight.layer_bytes;
   if (in_pipeline) bytes.activations += 2 * in_flight.chunks * in_flight.boundary_bytes;
   (has_one_memory(spec) ? bytes.activations : bytes.host) += all;
+}
+
+HostTraffic host_traffic_per_step(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  HostTraffic out;
+  if (has_one_memory(spec)) return out;
+  const auto& offload = spec.parallelism.zero.offload;
+  const std::int64_t micro_batches = micro_batches_per_step(spec);
+  if (offload.optimizer) {
+    const std::int64_t changed = changed_parameters(spec, stage);
+    out.step_down = 4 * changed;
+    out.step_up = offload.parameters ? 0 : weight_bytes(spec) * changed;
+  }
+  if (offload.parameters) out.up = micro_batches * weight_bytes(spec) * zero_gathered_elements(spec, stage, 0);
+  if (spec.training.activationCheckpointing.offload) {
+    const std::int64_t on_device = kOffloadLayers * chunks_per_stage(spec.parallelism);
+    const std::int64_t layers = std::max<std::int64_t>(0, stage_parameters(spec, stage).layers - on_device);
+    const std::int64_t tokens = std::int64_t{spec.parallelism.microBatchSize} * spec.data.sequenceLength;
+    const std::int64_t bytes = micro_batches * layers * tokens * kept_activation_bytes(spec);
+    out.up += bytes;
+    out.down += bytes;
+  }
+  return out;
 }
 
 }  // namespace trainyard::plan

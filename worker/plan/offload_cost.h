@@ -33,4 +33,19 @@ struct InFlight {
 /// the host. With ZeroBubble all count on the device, too: between the halves of backward the inputs of products are there again.
 void add_activations(const contract::TrainingJobSpec& spec, const InFlight& in_flight, RankBytes& bytes);
 
+/// Bytes that a rank and its host's memory send each other over PCIe in a step.
+struct HostTraffic {
+  std::int64_t up = 0;         // to the device, beside forward and backward
+  std::int64_t down = 0;       // to the host, the same
+  std::int64_t step_up = 0;    // in the optimizer's step, beside which nothing else is done
+  std::int64_t step_down = 0;  // the same
+  std::int64_t total() const { return up + down + step_up + step_down; }
+  bool operator==(const HostTraffic&) const = default;
+};
+/// Of a rank of pipeline stage `stage` that changes K parameters of c bytes, in m micro-batches: with offload.optimizer 4·K of gradients down
+/// and, unless offload.parameters leaves them on the host, c·K of weights up; with offload.parameters, for each micro-batch and gathering,
+/// c bytes of each parameter that it keeps up; with offloaded activations what is kept of all layers but kOffloadLayers of each chunk, down
+/// and up. Nothing without GPUs.
+HostTraffic host_traffic_per_step(const contract::TrainingJobSpec& spec, std::int32_t stage);
+
 }  // namespace trainyard::plan

@@ -91,6 +91,28 @@ std::vector<Parameter> parameters_of(const contract::TrainingJobSpec& spec) {
   return llama_parameters(spec.model.size.value(), parts_of(spec), chunks_per_stage(spec.parallelism));
 }
 
+std::int64_t StageParameters::count_of(const Parameter& parameter) const {
+  return parameter.name.starts_with("model.layers.") ? layers : 1;
+}
+
+StageParameters stage_parameters(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  contract::ModelSize one_layer = spec.model.size.value();
+  const bool is_tied = one_layer.tieEmbeddings, is_last = stage + 1 == spec.parallelism.pipeline;
+  const auto parts = parts_of(spec);
+  StageParameters out;
+  for (auto part = static_cast<std::size_t>(stage); part < parts.size();
+       part += static_cast<std::size_t>(spec.parallelism.pipeline)) {
+    out.layers += parts[part].last - parts[part].first;
+  }
+  one_layer.layers = 1;
+  out.parameters = llama_parameters(one_layer, {{0, 1}});
+  std::erase_if(out.parameters, [&](const Parameter& parameter) {
+    if (parameter.name == "model.embed_tokens.weight") return stage > 0 && !(is_tied && is_last);
+    return !is_last && !parameter.name.starts_with("model.layers.");
+  });
+  return out;
+}
+
 Range classes_of(std::int64_t vocabulary, std::int32_t tp, std::int32_t tp_rank) {
   const std::int64_t least = vocabulary / tp, left = vocabulary % tp;
   return {.first = least * tp_rank + std::min<std::int64_t>(tp_rank, left), .count = least + (tp_rank < left ? 1 : 0)};

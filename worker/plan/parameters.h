@@ -51,6 +51,16 @@ std::vector<Parameter> llama_parameters(const contract::ModelSize& size, const s
 /// All parameters of a job's model, cut for its pipeline.
 std::vector<Parameter> parameters_of(const contract::TrainingJobSpec& spec);
 
+/// What a pipeline stage has, of its layers one, since all are alike: for what is summed over them.
+struct StageParameters {
+  std::vector<Parameter> parameters;  // in name order
+  std::int64_t layers = 0;            // that the stage has
+  /// Of so many equal parameters of the stage this is one.
+  std::int64_t count_of(const Parameter& parameter) const;
+};
+/// Of a job's model. Cost: that of a model of one layer.
+StageParameters stage_parameters(const contract::TrainingJobSpec& spec, std::int32_t stage);
+
 /// A part of consecutive rows, classes or the like.
 struct Range {
   std::int64_t first = 0, count = 0;

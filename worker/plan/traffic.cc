@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "crds/contract/layout.h"
+#include "worker/plan/cost.h"
 #include "worker/plan/parameters.h"
 #include "worker/plan/shards.h"
 #include "worker/plan/stages.h"
@@ -33,8 +34,7 @@ class Traffic {
         layout_(contract::degrees(spec), contract::world_size(spec)),
         parts_(parts_of(spec)),
         chunks_(chunks_per_stage(spec.parallelism)) {
-    const std::int64_t samples_at_once = std::int64_t{layout_.degrees().dp} * spec.parallelism.microBatchSize;
-    micro_batches_ = std::max<std::int64_t>(1, spec.training.globalBatchSize / samples_at_once);
+    micro_batches_ = micro_batches_per_step(spec);
     tokens_ = std::int64_t{spec.parallelism.microBatchSize} * spec.data.sequenceLength;
     const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
     activation_ = tokens_ * size_.hiddenSize * (full ? 4 : 2);
@@ -105,13 +105,15 @@ class Traffic {
     const auto& degrees = layout_.degrees();
     const auto num_tensor = static_cast<std::size_t>(degrees.tp);
     std::vector<std::int64_t> elements(tensor_.size() * num_tensor, 1);  // by stage and tensor rank; the loss
-    for (const auto& parameter : parameters_of(spec_)) {
-      // A tied embedding on a single stage has two gradients, which are added after the reduction.
-      const bool twice = size_.tieEmbeddings && degrees.pp == 1 && parameter.name == "model.embed_tokens.weight";
-      for (std::int32_t tp = 0; tp < degrees.tp; ++tp) {
-        const std::int64_t own = num_elements(box_of(parameter, degrees.tp, tp).sizes) * (twice ? 2 : 1);
-        for (const auto stage : parameter.stages) {
-          elements[static_cast<std::size_t>(stage) * num_tensor + static_cast<std::size_t>(tp)] += own;
+    for (std::int32_t stage = 0; stage < degrees.pp; ++stage) {
+      const auto mine = stage_parameters(spec_, stage);
+      for (const auto& parameter : mine.parameters) {
+        // A tied embedding on a single stage has two gradients, which are added after the reduction.
+        const bool twice = size_.tieEmbeddings && degrees.pp == 1 && parameter.name == "model.embed_tokens.weight";
+        const std::int64_t times = mine.count_of(parameter) * (twice ? 2 : 1);
+        for (std::int32_t tp = 0; tp < degrees.tp; ++tp) {
+          elements[static_cast<std::size_t>(stage) * num_tensor + static_cast<std::size_t>(tp)] +=
+              times * num_elements(box_of(parameter, degrees.tp, tp).sizes);
         }
       }
     }

@@ -1,7 +1,6 @@
 #include "worker/plan/zero_cost.h"
 
 #include <algorithm>
-#include <string>
 
 #include "crds/contract/layout.h"
 #include "worker/plan/cost.h"
@@ -24,19 +23,7 @@ struct UnitCost {
 std::vector<UnitCost> units_of(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank) {
   const auto& size = spec.model.size.value();
   const auto degrees = contract::degrees(spec);
-  std::vector<Parameter> mine;
-  std::string layer;  // the first, which stands for all
-  std::int64_t layers = 0;
-  for (const auto& parameter : parameters_of(spec)) {
-    if (!parameter.is_on(stage)) continue;
-    if (parameter.name.starts_with("model.layers.")) {
-      const std::string of = parameter.name.substr(0, parameter.name.find('.', std::string("model.layers.").size()) + 1);
-      if (layer.empty()) layer = of;
-      if (parameter.name.ends_with(".input_layernorm.weight")) ++layers;
-      if (of != layer) continue;
-    }
-    mine.push_back(parameter);
-  }
+  const auto [mine, layers] = stage_parameters(spec, stage);
   const bool tied_here = size.tieEmbeddings && stage == degrees.pp - 1;
   std::vector<UnitCost> units;
   for (auto& unit : shard_units(mine, degrees.tp, tp_rank, shard_ranks(spec))) {
@@ -109,6 +96,14 @@ std::vector<std::int64_t> zero_replicated(const contract::TrainingJobSpec& spec,
   if (shard_ranks(spec) == contract::degrees(spec).dp) return elements;
   for (const auto& [unit, count, gradients, gathers] : units_of(spec, stage, tp_rank)) {
     elements.insert(elements.end(), static_cast<std::size_t>(count) * static_cast<std::size_t>(gradients), unit.part_elements);
+  }
+  return elements;
+}
+
+std::int64_t zero_gathered_elements(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank) {
+  std::int64_t elements = 0;
+  for (const auto& [unit, count, gradients, gathers] : units_of(spec, stage, tp_rank)) {
+    elements += count * unit.part_elements * gathers;
   }
   return elements;
 }

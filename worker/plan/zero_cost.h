@@ -41,6 +41,9 @@ std::int64_t zero_sent_per_step(const contract::TrainingJobSpec& spec, std::int3
 /// The elements of the sums that a rank adds up with those of the other workers in a step, by exchange; empty where all ranks shard together.
 std::vector<std::int64_t> zero_replicated(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank);
 
+/// At stage 3: the elements of its own shards that a rank gives to gatherings, for each micro-batch.
+std::int64_t zero_gathered_elements(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank);
+
 /// The elements of a tied embedding that each data rank keeps: with them stages exchange its gradients.
 std::vector<std::int64_t> tied_embedding_kept(const contract::TrainingJobSpec& spec, std::int32_t tp_rank);
 

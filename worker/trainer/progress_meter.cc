@@ -1,10 +1,9 @@
 #include "worker/trainer/progress_meter.h"
 
-#include <array>
 #include <cmath>
-#include <string_view>
 
 #include "worker/plan/cost.h"
+#include "worker/plan/device.h"
 
 namespace trainyard::trainer {
 namespace {
@@ -13,35 +12,13 @@ constexpr std::size_t kWindow = 32;
 
 }  // namespace
 
-std::optional<double> peak_flops(const std::string& device_name, contract::ComputePrecision compute) {
-  using contract::ComputePrecision;
-  struct Peak {
-    std::string_view name;
-    double half;  // BF16 and FP16, which are equally fast on all of them
-    double fp8;   // 0: it has none
-  };
-  constexpr auto kPeaks = std::to_array<Peak>({{"A100", 312e12, 0},
-                                               {"H100 PCIe", 756e12, 1513e12},
-                                               {"H100 NVL", 835e12, 1671e12},
-                                               {"H100", 989e12, 1979e12},
-                                               {"H200", 989e12, 1979e12},
-                                               {"B200", 2250e12, 4500e12}});
-  if (compute == ComputePrecision::kFP32) return std::nullopt;
-  for (const auto& [name, half, fp8] : kPeaks) {
-    if (device_name.find(name) == std::string::npos) continue;
-    if (compute != ComputePrecision::kFP8) return half;
-    return fp8 > 0 ? std::optional(fp8) : std::nullopt;
-  }
-  return std::nullopt;
-}
-
 ProgressMeter::ProgressMeter(const contract::TrainingJobSpec& spec, std::int32_t world_size, const std::string& device_name)
     : size_(*spec.model.size),
       tokens_per_step_(static_cast<double>(spec.training.globalBatchSize) * spec.data.sequenceLength),
       recomputation_(spec.training.activationCheckpointing.mode),
       world_size_(world_size),
       device_name_(device_name),
-      peak_flops_(peak_flops(device_name, spec.training.precision.compute)) {}
+      peak_flops_(plan::peak_flops(device_name, spec.training.precision.compute)) {}
 
 void ProgressMeter::start(double seconds) {
   ends_ = {seconds};

@@ -31,7 +31,7 @@ class ProgressMeter {
   std::optional<double> model_flops() const;
   std::optional<double> hardware_flops() const;
   /// The shares of the device's peak that these take, in the format that products are computed in (with FP8: of the peak of FP8, though not
-  /// all products are); only where the peak is known.
+  /// all products are); only where the peak is known (plan::peak_flops).
   std::optional<double> mfu() const;
   std::optional<double> hfu() const;
   /// Where a device would have done more than it can: for people, what was measured. Then the clock, the device's name or the count is wrong.
@@ -52,9 +52,5 @@ class ProgressMeter {
   std::deque<double> ends_;           // of the last steps, and the start of the first of them
   std::deque<std::int32_t> lengths_;  // of the sequences of these steps
 };
-
-/// Dense operations a second of one device in that format, without sparsity, from NVIDIA's data sheets; nothing for a device that is not
-/// listed, nor for FP32, whose products may or may not take tensor cores.
-std::optional<double> peak_flops(const std::string& device_name, contract::ComputePrecision compute);
 
 }  // namespace trainyard::trainer

@@ -35,7 +35,7 @@ class ADryRun : public ::testing::Test {
   contract::DryRunStatus details(const std::string& name = "q") const {
     return world.status(name).dryRun.value_or(contract::DryRunStatus{});
   }
-  World world{ClusterBuilder{}.racks(2).nodes_per_rack(2).gpus_per_node(8).build()};
+  World world{ClusterBuilder{}.racks(2).nodes_per_rack(2).gpus_per_node(8).gpu_model("NVIDIA-H100-80GB-HBM3", 81559).build()};
 };
 
 TEST_F(ADryRun, TellsWhereTheJobWouldBePlacedAndMakesNothing) {
@@ -49,6 +49,9 @@ TEST_F(ADryRun, TellsWhereTheJobWouldBePlacedAndMakesNothing) {
   EXPECT_EQ(details().placement->traffic.size(), 2u);
   ASSERT_TRUE(details().placement->memoryPerRank);
   EXPECT_GT(details().placement->memoryPerRank->total, 0);
+  EXPECT_EQ(details().memoryPerRank, details().placement->memoryPerRank);
+  EXPECT_TRUE(details().placement->estimate);
+  EXPECT_EQ(details().admitted, true);
   EXPECT_EQ(world.status("q").phase, contract::Phase::kPending);
   EXPECT_EQ(world.status("q").generation, 0);
   EXPECT_FALSE(world.status("q").startTime);
@@ -70,6 +73,9 @@ TEST_F(ADryRun, TellsWhyTheJobWouldWait) {
   EXPECT_EQ(answer().find("it would wait, number 1 in the line: needs 2 workers of 8 nvidia.com/gpu; 1 fits now."), 0u)
       << answer();
   EXPECT_FALSE(details().placement);
+  EXPECT_EQ(details().admitted, true) << "there is no quota";
+  ASSERT_TRUE(details().memoryPerRank) << "that needs no place to be known";
+  EXPECT_GT(details().memoryPerRank->total, 0);
   world.finish("running");
   world.settle();
   world.pass(20);
@@ -124,6 +130,56 @@ TEST_F(ADryRun, SaysWhatIsWrongWithItsTemplate) {
   world.add(question("q", 1));
   world.settle();
   EXPECT_EQ(world.condition("Accepted", "q").status, contract::ConditionStatus::kFalse);
+}
+
+TEST_F(ADryRun, TellsThatItsQueuesQuotaWouldNotAdmitIt) {
+  const auto quota = [this](std::int64_t gpus) {
+    const Flavor flavor{.labels = {}, .resources = {{test::kGpu, {gpus, std::nullopt, std::nullopt}}}};
+    world.cluster.put(Queue{.name = "team", .uid = "1", .resource_version = "1", .flavors = {flavor}});
+  };
+  quota(8);
+  Job job = question("q", 2);
+  job.spec.queue = "team";
+  world.add(job);
+  world.settle();
+  EXPECT_EQ(details().admitted, false);
+  EXPECT_EQ(world.condition("Admitted", "q").status, contract::ConditionStatus::kFalse);
+  EXPECT_EQ(world.condition("Admitted", "q").reason, "QuotaTooSmall");
+  EXPECT_EQ(answer().find("it would wait"), 0u) << answer();
+  quota(16);
+  world.pass(20);
+  EXPECT_EQ(details().admitted, true);
+  EXPECT_EQ(answer(), "it would be placed: 2 workers on 2 nodes of rack-0");
+}
+
+TEST_F(ADryRun, TellsThatItWouldNotBeAcceptedSinceItsRanksWouldRunOutOfMemory) {
+  Job job = question("q", 1);
+  job.spec.model.size->layers = 100;
+  job.spec.model.size->hiddenSize = 16'384;
+  world.add(job);
+  world.settle();
+  EXPECT_EQ(world.condition("Accepted", "q").reason, "DoesNotFit");
+  EXPECT_EQ(answer().find("it would not be accepted: a rank needs at least "), 0u) << answer();
+  EXPECT_EQ(details().admitted, false);
+  EXPECT_FALSE(details().placement);
+  ASSERT_TRUE(details().memoryPerRank);
+  EXPECT_GT(details().memoryPerRank->total, std::int64_t{80} << 30);
+}
+
+TEST_F(ADryRun, SaysWhatNobodyKnowsOfTheGpus) {
+  for (const char* name : {"node-0", "node-1", "node-2", "node-3"}) {
+    world.change_node(name, [](Node& node) {
+      node.labels.erase("nvidia.com/gpu.memory");
+      node.labels.erase("nvidia.com/gpu.product");
+    });
+  }
+  world.add(question("q", 1));
+  world.settle();
+  EXPECT_EQ(
+      answer(),
+      "it would be placed: 1 worker on 1 node of rack-0; it is not known whether a rank's memory is enough: node node-0 has "
+      "no label nvidia.com/gpu.memory; how fast it can be: node node-0 has no label nvidia.com/gpu.product");
+  EXPECT_TRUE(details().placement->unknown);
 }
 
 }  // namespace

@@ -80,7 +80,8 @@ Cluster full_cluster() {
                  .rules = {.selector = {{"s", "t"}},
                            .required_terms = Json::array({{{"matchFields", Json::array()}}}),
                            .tolerations = {{"k", "Exists", "", "NoSchedule"}},
-                           .volume_terms = {Json::array({1})}},
+                           .volume_terms = {Json::array({1})},
+                           .device = DeviceNeed{"nvidia.com/gpu", 5}},
                  .claims = {"c"}};
   check.beyond_direct = {{"spec.hostPorts", "no"}};
   check.at = at(8);

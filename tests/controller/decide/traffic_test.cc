@@ -9,7 +9,6 @@
 
 #include "controller/decide/placement.h"
 #include "tests/support/builders.h"
-#include "worker/plan/cost.h"
 
 namespace trainyard::decide {
 namespace {
@@ -296,23 +295,6 @@ TEST(Placement, OfManyMicroBatchesKeepsThePipelinesInsideTheRacks) {
                 cluster.node(nodes[static_cast<std::size_t>(worker)])->labels.at("topology.test/rack"));
     }
   }
-}
-
-TEST(MemoryStatus, TellsTheHostsMemoryOfTheStageThatTakesMostOfIt) {
-  Job job = test::make_job("a", 4, 1);
-  auto& spec = job.spec;
-  spec.parallelism.pipeline = 4;
-  spec.model.size->layers = 8;
-  spec.model.size->vocabularySize = 200'000;  // so that the last stage takes most of the device
-  spec.training.globalBatchSize = 16;
-  spec.training.activationCheckpointing.offload = true;
-  const auto first = plan::bytes_per_rank(spec, 0), last = plan::bytes_per_rank(spec, 3);
-  ASSERT_GT(last.total(), first.total());
-  ASSERT_GT(first.host, last.host) << "it has more micro-batches in flight";
-  const auto told = memory_status(spec);
-  ASSERT_TRUE(told);
-  EXPECT_EQ(told->total, last.total());
-  EXPECT_EQ(told->host, first.host);
 }
 
 }  // namespace

@@ -136,5 +136,33 @@ TEST(BoxOf, NamesTheTensorThatDoesNotDivide) {
   }
 }
 
+TEST(StageParameters, StandForAllThatTheStageHas) {
+  for (const bool tied : {false, true}) {
+    for (const std::int32_t pipeline : {1, 2, 3}) {
+      contract::TrainingJobSpec spec;
+      spec.model.size = contract::ModelSize{.layers = 12,
+                                            .hiddenSize = 64,
+                                            .heads = 4,
+                                            .keyValueHeads = 2,
+                                            .feedForwardSize = 96,
+                                            .vocabularySize = 1000,
+                                            .tieEmbeddings = tied};
+      spec.parallelism.pipeline = pipeline;
+      if (pipeline == 3) {
+        spec.parallelism.pipelineSchedule = {.name = contract::PipelineScheduleName::kInterleaved, .virtualStages = 2};
+      }
+      for (std::int32_t stage = 0; stage < pipeline; ++stage) {
+        std::map<std::vector<std::int64_t>, std::int64_t> expected, found;  // how many of each shape
+        for (const auto& parameter : parameters_of(spec)) {
+          if (parameter.is_on(stage)) ++expected[parameter.shape];
+        }
+        const auto mine = stage_parameters(spec, stage);
+        for (const auto& parameter : mine.parameters) found[parameter.shape] += mine.count_of(parameter);
+        EXPECT_EQ(found, expected) << "stage " << stage << " of " << pipeline << (tied ? ", tied" : "");
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace trainyard::plan

@@ -117,18 +117,5 @@ TEST(ProgressMeter, SaysThatADeviceCannotHaveDoneMoreThanItCan) {
   EXPECT_NE(words->find("can do 312 TFLOP/s"), std::string::npos) << *words;
 }
 
-TEST(PeakFlops, TellVariantsOfADeviceAndFormatsApart) {
-  using contract::ComputePrecision;
-  EXPECT_EQ(peak_flops("NVIDIA H100 80GB HBM3", ComputePrecision::kBF16), 989e12);
-  EXPECT_EQ(peak_flops("NVIDIA H100 80GB HBM3", ComputePrecision::kFP16), 989e12);
-  EXPECT_EQ(peak_flops("NVIDIA H100 80GB HBM3", ComputePrecision::kFP8), 1979e12);
-  EXPECT_FALSE(peak_flops("NVIDIA H100 80GB HBM3", ComputePrecision::kFP32));
-  EXPECT_EQ(peak_flops("NVIDIA H100 PCIe", ComputePrecision::kBF16), 756e12);
-  EXPECT_EQ(peak_flops("NVIDIA A100-SXM4-80GB", ComputePrecision::kBF16), 312e12);
-  EXPECT_FALSE(peak_flops("NVIDIA A100-SXM4-80GB", ComputePrecision::kFP8)) << "it has none";
-  EXPECT_FALSE(peak_flops("NVIDIA GeForce RTX 4090", ComputePrecision::kBF16));
-  EXPECT_FALSE(peak_flops("", ComputePrecision::kBF16));
-}
-
 }  // namespace
 }  // namespace trainyard::trainer

@@ -1,0 +1,213 @@
+#include "controller/decide/memory_fit.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "controller/decide/claims.h"
+#include "controller/decide/devices.h"
+#include "controller/decide/node_filter.h"
+#include "controller/decide/pod_template.h"
+#include "controller/decide/queues.h"
+#include "crds/contract/validate.h"
+#include "worker/plan/cost.h"
+#include "worker/plan/nearest_layout.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::TrainingJobSpec;
+
+/// Nothing of a job of whose ranks nothing is known.
+std::optional<plan::RankBytes> foretold(const TrainingJobSpec& spec) {
+  if (spec.engine != contract::Engine::kTrainyard || !contract::validate(spec).empty()) return std::nullopt;
+  return plan::most_bytes_per_rank(spec);
+}
+
+/// The flavors of the job's queue, or of the nearest above it that has any; empty: any node will do.
+std::vector<Labels> flavors_of(const Cluster& cluster, const Job& job) {
+  std::vector<Labels> out;
+  std::string name = queue_name(cluster, job);
+  for (std::size_t i = 0; i < cluster.queues().size() && out.empty(); ++i) {  // parents may be a ring
+    const auto found = cluster.queues().find(name);
+    if (found == cluster.queues().end()) break;
+    for (const auto& flavor : found->second.flavors) out.push_back(flavor.labels);
+    name = found->second.parent;
+  }
+  return out;
+}
+
+bool has_labels(const Node& node, const Labels& labels) {
+  return std::all_of(labels.begin(), labels.end(), [&node](const auto& label) {
+    const auto found = node.labels.find(label.first);
+    return found != node.labels.end() && found->second == label.second;
+  });
+}
+
+/// The nodes that the job's pods may be on, however full or ill they are now.
+class Eligible {
+ public:
+  Eligible(const Cluster& cluster, const Job& job, const PodNeeds& needs)
+      : cluster_(cluster), rules_(needs.rules), flavors_(flavors_of(cluster, job)) {
+    rules_.volume_terms = volume_terms(cluster, job, needs);
+  }
+
+  /// Calls `visit` for each until it says false.
+  template <class Visit>
+  void each(const Visit& visit) const {
+    for (const auto& [name, node] : cluster_.nodes()) {
+      if (is_eligible(node) && !visit(node)) return;
+    }
+  }
+
+ private:
+  bool is_eligible(const Node& node) const {
+    const auto is_of = [&node](const Labels& labels) { return has_labels(node, labels); };
+    if (!flavors_.empty() && std::none_of(flavors_.begin(), flavors_.end(), is_of)) return false;
+    const auto found = obstacle(node, rules_);
+    return !found || !is_lasting(*found);
+  }
+
+  const Cluster& cluster_;
+  NodeRules rules_;
+  std::vector<Labels> flavors_;
+};
+
+/// Of the GPUs of the eligible nodes.
+struct LargestDevice {
+  std::int64_t bytes = 0;
+  std::string node;
+};
+/// Nothing where there is none, some node does not tell, or one has as much as `enough`.
+std::optional<LargestDevice> largest_that_is_too_small(const Eligible& nodes, const std::string& resource, std::int64_t enough) {
+  LargestDevice largest;
+  bool is_short = true;
+  nodes.each([&](const Node& node) {
+    if (node.allocatable[resource] == 0) return true;
+    const auto memory = device_memory(node, resource);
+    is_short = memory && *memory < enough;
+    if (is_short && *memory > largest.bytes) largest = {*memory, node.name};
+    return is_short;
+  });
+  return is_short && largest.bytes > 0 ? std::optional(std::move(largest)) : std::nullopt;
+}
+
+/// What a worker's pod has of its node's memory for certain.
+std::int64_t host_room(const Job& job, const PodNeeds& needs) {
+  return std::min(needs.requests["memory"], memory_limit(job.spec).value_or(needs.requests["memory"]));
+}
+
+std::string parts_text(const plan::RankBytes& bytes) {
+  std::string out;
+  for (const auto& [name, amount] : {std::pair{"parameters", bytes.parameters},
+                                     {"masters", bytes.master},
+                                     {"gradients", bytes.gradients},
+                                     {"optimizer", bytes.optimizer},
+                                     {"activations", bytes.activations}}) {
+    if (amount > 0) out += std::string(out.empty() ? "" : ", ") + name + " " + bytes_text(amount);
+  }
+  return out;
+}
+
+std::string ranks_text(const TrainingJobSpec& spec) {
+  const auto ranks = contract::processes_per_worker(spec);
+  return ranks == 1 ? "the rank of a worker keeps " : "the " + std::to_string(ranks) + " ranks of a worker keep ";
+}
+
+std::string device_shortage(const Cluster& cluster, const Job& job, const PodNeeds& needs, const plan::RankBytes& bytes) {
+  if (job.spec.workers.gpusPerWorker < 1 || !cluster.settings.sees_cluster) return "";
+  const std::int64_t need = bytes.total() + kBesideTensors;
+  const auto& resource = job.spec.workers.gpuResourceName;
+  const auto largest = largest_that_is_too_small(Eligible(cluster, job, needs), resource, need);
+  if (!largest) return "";
+  return "a rank needs at least " + bytes_text(need) + " of its GPU's memory (" + parts_text(bytes) + ", and " +
+         bytes_text(kBesideTensors) + " for CUDA and NCCL); of the nodes that it may run on, " + largest->node +
+         " has the largest GPUs, of " + bytes_text(largest->bytes) + " by its label " + resource + ".memory";
+}
+
+std::string host_shortage(const Job& job, const PodNeeds& needs, const plan::RankBytes& bytes) {
+  const std::int64_t need = plan::host_bytes_per_worker(job.spec, bytes), room = host_room(job, needs);
+  if (need <= room) return "";
+  return ranks_text(job.spec) + bytes_text(need) +
+         " of what is offloaded in the host's memory, pinned, and spec.workers.template asks for " +
+         (room == 0 ? "none" : bytes_text(room)) + " (resources.requests.memory, and its limit where there is one)";
+}
+
+/// As a quantity, in whole GiB.
+std::string memory_quantity(std::int64_t bytes) {
+  constexpr std::int64_t kGibibyte = std::int64_t{1} << 30;
+  return std::to_string((bytes + kGibibyte - 1) / kGibibyte) + "Gi";
+}
+
+}  // namespace
+
+std::string bytes_text(std::int64_t bytes) {
+  const bool is_large = bytes >= std::int64_t{1} << 30;
+  const int shift = is_large ? 30 : 20;
+  constexpr std::int64_t kTenths = 10;
+  const std::int64_t tenths = (bytes >> shift) * kTenths + (((bytes & ((std::int64_t{1} << shift) - 1)) * kTenths) >> shift);
+  std::string out = std::to_string(tenths / kTenths);
+  if (tenths % kTenths > 0) out += "." + std::to_string(tenths % kTenths);
+  return out + (is_large ? " GiB" : " MiB");
+}
+
+std::optional<contract::RankMemory> memory_status(const TrainingJobSpec& spec) {
+  const auto bytes = foretold(spec);
+  if (!bytes) return std::nullopt;
+  return contract::RankMemory{.parameters = bytes->parameters,
+                              .master = bytes->master,
+                              .gradients = bytes->gradients,
+                              .optimizer = bytes->optimizer,
+                              .activations = bytes->activations,
+                              .total = bytes->total(),
+                              .host = bytes->host,
+                              .device = std::nullopt};
+}
+
+std::optional<DeviceNeed> device_need(const TrainingJobSpec& spec) {
+  if (spec.workers.gpusPerWorker < 1) return std::nullopt;
+  const auto bytes = foretold(spec);
+  if (!bytes) return std::nullopt;
+  return DeviceNeed{.resource = spec.workers.gpuResourceName, .bytes = bytes->total() + kBesideTensors};
+}
+
+std::string memory_shortage(const Cluster& cluster, const Job& job, const PodNeeds& needs) {
+  if (job.spec.workers.gpusPerWorker < 1) return "";  // one memory, of which a limit is the user's to choose
+  const auto bytes = foretold(job.spec);
+  if (!bytes) return "";
+  std::string out = device_shortage(cluster, job, needs, *bytes);
+  const std::string host = host_shortage(job, needs, *bytes);
+  return out + (out.empty() || host.empty() ? "" : "; ") + host;
+}
+
+std::string layout_that_fits(const Cluster& cluster, const Job& job, const PodNeeds& needs) {
+  plan::MemoryRoom room{.host = host_room(job, needs)};
+  std::int64_t device = 0;
+  Eligible(cluster, job, needs).each([&](const Node& node) {
+    room.host_most = std::max(room.host_most, node.allocatable["memory"]);
+    device = std::max(device, device_memory(node, job.spec.workers.gpuResourceName).value_or(0));
+    return true;
+  });
+  if (!cluster.settings.sees_cluster) room.host_most = std::numeric_limits<std::int64_t>::max();
+  if (device > 0) room.device = device - kBesideTensors;
+  const auto found = plan::nearest_layout(job.spec, room);
+  if (!found) {
+    return "No layout of these " + std::to_string(contract::world_size(job.spec)) +
+           " ranks was found that fits: take more workers, larger GPUs or a smaller model";
+  }
+  std::string out;
+  for (const auto& [field, value] : found->changes) out += (out.empty() ? "" : ", ") + field + " " + value;
+  if (found->host_more > 0) {
+    out += (out.empty() ? "" : ", ") + std::string("a memory request of ") + memory_quantity(found->host_more) +
+           " and more in workers.template";
+  }
+  return (found->is_nearest ? "The nearest layout that fits: " : "A layout that fits: ") + out + " (" +
+         bytes_text(found->bytes.total() + kBesideTensors) + " of the GPU's memory" +
+         (found->bytes.host > 0
+              ? ", " + bytes_text(plan::host_bytes_per_worker(found->spec, found->bytes)) + " of the host's a worker"
+              : "") +
+         ")";
+}
+
+}  // namespace trainyard::decide

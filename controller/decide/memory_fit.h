@@ -1,0 +1,34 @@
+#pragma once
+// Whether a job's ranks would run out of memory: of the GPU, by what its layout and the model's sizes take (worker/plan/cost.h) and what nodes
+// tell of their GPUs (devices.h); of the host, by what is offloaded and what the pod template asks for.
+//
+// It is said where it is certain alone: what is foretold is the tensors', and of a node that does not tell what its GPUs have it is not known.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "controller/decide/cluster.h"
+
+namespace trainyard::decide {
+
+/// What a process takes of its GPU beside the tensors, at the least: the CUDA context, and NCCL's buffers.
+inline constexpr std::int64_t kBesideTensors = std::int64_t{1} << 30;
+
+/// What the ranks of the stage that holds most are expected to hold, by plan::bytes_per_rank(). Nothing with the engine Custom.
+std::optional<contract::RankMemory> memory_status(const contract::TrainingJobSpec& spec);
+
+/// For NodeRules::device. Nothing with the engine Custom, without GPUs, and of a spec that is not valid. Cost: microseconds a pipeline stage.
+std::optional<DeviceNeed> device_need(const contract::TrainingJobSpec& spec);
+
+/// Why its ranks would run out of memory wherever they may run, in numbers; empty where they would not, or nobody can know. `needs`: of its
+/// pods as the API server accepted them. Cost: O(nodes) where no node has enough.
+std::string memory_shortage(const Cluster& cluster, const Job& job, const PodNeeds& needs);
+
+/// Of such a job: the nearest layout that would fit (plan::nearest_layout), or that there is none. One sentence.
+std::string layout_that_fits(const Cluster& cluster, const Job& job, const PodNeeds& needs);
+
+/// "12.3 GiB", "128 MiB".
+std::string bytes_text(std::int64_t bytes);
+
+}  // namespace trainyard::decide

@@ -1,0 +1,221 @@
+#include "controller/decide/memory_fit.h"
+
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "tests/controller/decide/a_world.h"
+#include "worker/plan/cost.h"
+
+namespace trainyard::decide {
+namespace {
+
+using contract::ConditionStatus;
+using test::ClusterBuilder;
+using test::make_job;
+using test::World;
+
+/// Llama 3 8B on `workers` of 8 GPUs each, whose ranks keep all 18 bytes a parameter: 148 GiB and activations.
+Job large(const std::string& name, int workers = 1) {
+  Job job = make_job(name, workers, 8);
+  auto& spec = job.spec;
+  spec.model.size = contract::ModelSize{
+      .layers = 32, .hiddenSize = 4096, .heads = 32, .keyValueHeads = 8, .feedForwardSize = 14336, .vocabularySize = 128256};
+  spec.data.sequenceLength = 4096;
+  spec.training.globalBatchSize = 8 * workers;
+  return job;
+}
+void ask_for_memory(Job& job, const char* amount) {
+  job.spec.workers.templ["spec"]["containers"][0] = {{"name", "worker"}, {"resources", {{"requests", {{"memory", amount}}}}}};
+}
+ClusterBuilder nodes(int number = 4) {
+  return ClusterBuilder{}.racks(2).nodes_per_rack(number / 2).gpus_per_node(8).gpu_model("NVIDIA-H100-80GB-HBM3", 81559);
+}
+
+TEST(Memory, ThatIsTooSmallIsSaidBeforeAPodIsMadeWithTheNearestLayoutThatFits) {
+  World world(nodes().build());
+  world.add(large("a"));
+  world.settle();
+  EXPECT_TRUE(world.pods().empty());
+  const auto accepted = world.condition("Accepted");
+  EXPECT_EQ(accepted.status, ConditionStatus::kFalse);
+  EXPECT_EQ(accepted.reason, "DoesNotFit");
+  EXPECT_EQ(accepted.message.find("a rank needs at least 1"), 0u) << accepted.message;
+  for (const char* part : {"parameters 14.9 GiB", "masters 29.9 GiB", "gradients 29.9 GiB", "optimizer 59.8 GiB",
+                           "1 GiB for CUDA", "node-0 has the largest GPUs, of 79.6 GiB by its label nvidia.com/gpu.memory",
+                           "The nearest layout that fits: parallelism.zero.stage "}) {
+    EXPECT_NE(accepted.message.find(part), std::string::npos) << accepted.message;
+  }
+}
+
+TEST(Memory, IsEnoughForTheLayoutThatItSaysIsTheNearest) {
+  World world(nodes().build());
+  Job job = large("a");
+  const std::string words = layout_that_fits(world.cluster, job, {});
+  const std::string before = "The nearest layout that fits: parallelism.zero.stage ";
+  ASSERT_EQ(words.find(before), 0u) << words;
+  job.spec.parallelism.zero.stage = words.at(before.size()) - '0';
+  world.add(job);
+  world.settle();
+  EXPECT_EQ(world.pods().size(), 1u);
+}
+
+TEST(Memory, OfGpusThatNobodyKnowsStopsNoJobAndTheStatusSaysSo) {
+  World world(ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).build());
+  world.add(large("a"));
+  world.settle();
+  EXPECT_EQ(world.pods().size(), 1u);
+  const auto& place = world.status().placement.value();
+  EXPECT_FALSE(place.memoryPerRank->device);
+  EXPECT_EQ(place.unknown.value_or(""),
+            "whether a rank's memory is enough: node node-0 has no label nvidia.com/gpu.memory; "
+            "how fast it can be: node node-0 has no label nvidia.com/gpu.product");
+  EXPECT_FALSE(place.estimate);
+}
+
+TEST(Memory, OfOneNodeThatDoesNotTellMayBeEnough) {
+  World world(nodes().change("node-2", [](Node& node) { node.labels.erase("nvidia.com/gpu.memory"); }).build());
+  world.add(large("a"));
+  world.settle();
+  ASSERT_EQ(world.pods().size(), 1u);
+  EXPECT_EQ(world.pod(0).node, "node-2") << "the others' is known to be too small";
+}
+
+TEST(Memory, OfSmallerGpusIsLeftAloneWhereOthersAreLarger) {
+  auto builder = nodes();
+  for (const char* large_node : {"node-1", "node-3"}) {
+    builder.change(large_node, [](Node& node) { node.labels["nvidia.com/gpu.memory"] = "275040"; });
+  }
+  World world(builder.build());
+  world.add(large("a", 2));
+  world.settle();
+  ASSERT_EQ(world.pods().size(), 2u);
+  EXPECT_EQ((std::set{world.pod(0).node, world.pod(1).node}), (std::set<std::string>{"node-1", "node-3"}));
+  world.add(large("b", 4));
+  world.settle();
+  const auto placed = world.condition("Placed", "b");
+  EXPECT_EQ(placed.reason, "NeverFits");
+  EXPECT_NE(placed.message.find("the whole cluster would hold 2 if it were empty. 2 nodes have GPUs with less than the 1"),
+            std::string::npos)
+      << placed.message;
+}
+
+TEST(Memory, IsLookedAtAgainWhenTheClusterChanges) {
+  World world(nodes().build());
+  world.add(large("a"));
+  world.settle();
+  ASSERT_TRUE(world.pods().empty());
+  world.change_node("node-1", [](Node& node) { node.labels["nvidia.com/gpu.memory"] = "275040"; });
+  world.settle();
+  EXPECT_EQ(world.pods().size(), 1u);
+  EXPECT_EQ(world.condition("Accepted").status, ConditionStatus::kTrue);
+}
+
+TEST(Memory, OfAJobThatHasTrainedIsKnownToBeEnough) {
+  World world(nodes().change("node-0", [](Node& node) { node.labels["nvidia.com/gpu.memory"] = "275040"; }).build());
+  world.add(large("a"));
+  world.settle();
+  ASSERT_EQ(world.pod(0).node, "node-0");
+  world.train(1);
+  world.settle();
+  world.change_node("node-0", [](Node& node) { node.labels["nvidia.com/gpu.memory"] = "81559"; });
+  world.change_pod(world.pod(0).key.name, [](Pod& pod) { pod.phase = PodPhase::kFailed; });
+  world.settle();
+  world.pass(60);
+  EXPECT_EQ(world.pods().size(), 1u) << world.condition("Accepted").message << world.condition("Placed").message;
+}
+
+TEST(Memory, OfTheHostHasToBeAskedForWhereSomethingIsOffloaded) {
+  World world(nodes().change("node-3", [](Node& node) { node.allocatable.set("memory", std::int64_t{2} << 40); }).build());
+  Job job = large("a");
+  job.spec.parallelism.zero = {.stage = 1, .offload = {.optimizer = true}};
+  ask_for_memory(job, "32Gi");
+  world.add(job);
+  world.settle();
+  EXPECT_TRUE(world.pods().empty());
+  const auto accepted = world.condition("Accepted");
+  EXPECT_EQ(accepted.reason, "DoesNotFit");
+  EXPECT_EQ(accepted.message.find("the 8 ranks of a worker keep "), 0u) << accepted.message;
+  EXPECT_NE(accepted.message.find("and spec.workers.template asks for 32 GiB"), std::string::npos) << accepted.message;
+  const std::string more = "The nearest layout that fits: a memory request of ";
+  const auto at = accepted.message.find(more);
+  ASSERT_NE(at, std::string::npos) << accepted.message;
+  const auto begin = at + more.size();
+  const std::string amount = accepted.message.substr(begin, accepted.message.find(' ', begin) - begin);
+  ask_for_memory(job, amount.c_str());
+  job.key.name = "b";
+  job.uid = "uid-b";
+  world.add(job);
+  world.settle();
+  EXPECT_EQ(world.pods("b").size(), 1u) << amount;
+}
+
+TEST(Memory, LimitOfTheContainerThatTrainsCountsToo) {
+  Job job = large("a");
+  job.spec.parallelism.zero = {.stage = 1, .offload = {.optimizer = true}};
+  const PodNeeds needs{.requests = {{"memory", std::int64_t{1} << 40}}};
+  const Cluster cluster = nodes().build();
+  EXPECT_EQ(memory_shortage(cluster, job, needs), "");
+  job.spec.workers.templ["spec"]["containers"][0]["resources"]["limits"]["memory"] = "16Gi";
+  EXPECT_NE(memory_shortage(cluster, job, needs).find("asks for 16 GiB"), std::string::npos);
+}
+
+TEST(Memory, IsThatOfTheNodesOfItsQueuesFlavorsAndOfItsTemplatesSelector) {
+  auto builder = nodes();
+  builder.change("node-3", [](Node& node) {
+    node.labels["nvidia.com/gpu.memory"] = "275040";
+    node.labels["gpu"] = "large";
+  });
+  Cluster cluster = builder.build();
+  Job job = large("a");
+  EXPECT_EQ(memory_shortage(cluster, job, {}), "");
+  EXPECT_NE(memory_shortage(cluster, job, {.rules = {.selector = {{"topology.test/rack", "rack-0"}}}}), "");
+  EXPECT_EQ(memory_shortage(cluster, job, {.rules = {.selector = {{"topology.test/rack", "rack-1"}}}}), "");
+  EXPECT_EQ(memory_shortage(cluster, job, {.rules = {.selector = {{"no", "node"}}}}), "") << "that is said otherwise";
+  const auto flavor = [](const char* label) { return Flavor{.labels = {{"gpu", label}}, .resources = {}}; };
+  cluster.put(Queue{.name = "org", .uid = "1", .resource_version = "1", .flavors = {flavor("small")}});
+  cluster.put(Queue{.name = "team", .uid = "2", .resource_version = "1", .parent = "org"});
+  job.spec.queue = "team";
+  for (const char* name : {"node-0", "node-1"}) {
+    Node node = *cluster.node(name);
+    node.labels["gpu"] = "small";
+    cluster.put(node);
+  }
+  EXPECT_NE(memory_shortage(cluster, job, {}), "") << "the flavors of the queue above";
+  cluster.put(Queue{.name = "org", .uid = "1", .resource_version = "1", .flavors = {flavor("small"), flavor("large")}});
+  EXPECT_EQ(memory_shortage(cluster, job, {}), "");
+}
+
+TEST(Memory, IsNobodysToJudgeOfOtherEnginesAndOnCpus) {
+  const Cluster cluster = nodes().build();
+  EXPECT_EQ(memory_shortage(cluster, test::make_custom_job("a", 1, 8), {}), "");
+  EXPECT_EQ(memory_shortage(cluster, make_job("a", 1, 0), {}), "");
+  EXPECT_FALSE(device_need(test::make_custom_job("a", 1, 8).spec));
+  EXPECT_FALSE(device_need(make_job("a", 1, 0).spec));
+}
+
+TEST(MemoryStatus, TellsTheHostsMemoryOfTheStageThatTakesMostOfIt) {
+  Job job = test::make_job("a", 4, 1);
+  auto& spec = job.spec;
+  spec.parallelism.pipeline = 4;
+  spec.model.size->layers = 8;
+  spec.model.size->vocabularySize = 200'000;  // so that the last stage takes most of the device
+  spec.training.globalBatchSize = 16;
+  spec.training.activationCheckpointing.offload = true;
+  const auto first = plan::bytes_per_rank(spec, 0), last = plan::bytes_per_rank(spec, 3);
+  ASSERT_GT(last.total(), first.total());
+  ASSERT_GT(first.host, last.host) << "it has more micro-batches in flight";
+  const auto told = memory_status(spec);
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->total, last.total());
+  EXPECT_EQ(told->host, first.host);
+}
+
+TEST(BytesText, IsShort) {
+  EXPECT_EQ(bytes_text(std::int64_t{3} << 29), "1.5 GiB");
+  EXPECT_EQ(bytes_text(std::int64_t{32} << 30), "32 GiB");
+  EXPECT_EQ(bytes_text(5 << 20), "5 MiB");
+}
+
+}  // namespace
+}  // namespace trainyard::decide
