@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "controller/kube/managed_fields.h"
+
 namespace trainyard::kube {
 namespace {
 
@@ -35,7 +37,7 @@ Response decode_answer(int status, std::string_view body, std::optional<std::chr
   Response response;
   response.status = status;
   response.retry_after = retry_after;
-  if (!body.empty()) response.body = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+  if (!body.empty()) response.body = Json::parse(without_managed_fields(body), nullptr, /*allow_exceptions=*/false);
   const bool is_json = !response.body.is_discarded();
   if (!is_json) response.body = std::string(body.substr(0, std::min(body.size(), kMaxMessageBytes)));
   if (response.ok()) return response;

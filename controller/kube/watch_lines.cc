@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "controller/kube/managed_fields.h"
+
 namespace trainyard::kube {
 namespace {
 
@@ -23,7 +25,7 @@ void read_error(const Json& status, WatchNews& news) {
 /// False: nothing after this line counts.
 bool read_line(std::string_view text, WatchNews& news) {
   using namespace nlohmann::literals;
-  Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Json line = Json::parse(without_managed_fields(text), nullptr, /*allow_exceptions=*/false);
   const std::string type = line.is_object() ? text_at(line, "/type"_json_pointer) : "";
   const auto object = line.is_object() ? line.find("object") : line.end();
   if (type.empty() || object == line.end() || !object->is_object()) {
