@@ -37,8 +37,9 @@ using ObservationSink = std::function<void(Observation)>;
 class AgentApi {
  public:
   virtual ~AgentApi() = default;
-  /// Replaces the set of targets; a pod that is not in it any more is not polled any more. Called on the brain; does not block.
-  virtual void set_targets(std::map<std::string, Target> by_pod_uid) = 0;
+  /// Of these pods, by UID, the targets are others now; where there is none, the pod is not polled any more. Called on the brain; does
+  /// not block.
+  virtual void change_targets(std::map<std::string, std::optional<Target>> by_pod_uid) = 0;
 };
 
 }  // namespace trainyard::agents

@@ -15,11 +15,14 @@ struct PollingAgents::Impl {
   Impl(ObservationSink given_sink, PollingTimes given_times)
       : sink(std::move(given_sink)), times(given_times), random(std::random_device{}()), thread([this] { io.run(); }) {}
 
-  void retarget(const std::map<std::string, Target>& targets) {
-    std::erase_if(links, [&targets](const auto& link) { return !targets.contains(link.first); });
-    for (const auto& [pod_uid, target] : targets) {
+  void retarget(const std::map<std::string, std::optional<Target>>& changes) {
+    for (const auto& [pod_uid, target] : changes) {
+      if (!target) {
+        links.erase(pod_uid);
+        continue;
+      }
       auto& link = links[pod_uid];
-      if (!link || !link->retarget(target)) link = std::make_unique<AgentLink>(io, target, times, random, sink);
+      if (!link || !link->retarget(*target)) link = std::make_unique<AgentLink>(io, *target, times, random, sink);
     }
   }
 
@@ -36,8 +39,8 @@ PollingAgents::PollingAgents(ObservationSink sink, PollingTimes times) : impl_(s
 
 PollingAgents::~PollingAgents() { stop(); }
 
-void PollingAgents::set_targets(std::map<std::string, Target> by_pod_uid) {
-  asio::post(impl_->io, [impl = impl_.get(), targets = std::move(by_pod_uid)] { impl->retarget(targets); });
+void PollingAgents::change_targets(std::map<std::string, std::optional<Target>> by_pod_uid) {
+  asio::post(impl_->io, [impl = impl_.get(), changes = std::move(by_pod_uid)] { impl->retarget(changes); });
 }
 
 void PollingAgents::stop() {

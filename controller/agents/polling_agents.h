@@ -20,7 +20,7 @@ class PollingAgents : public AgentApi {
   PollingAgents(const PollingAgents&) = delete;
   PollingAgents& operator=(const PollingAgents&) = delete;
 
-  void set_targets(std::map<std::string, Target> by_pod_uid) override;
+  void change_targets(std::map<std::string, std::optional<Target>> by_pod_uid) override;
   /// Closes everything at once; when it returns, the sink is not called any more. Later calls do nothing.
   void stop();
 

@@ -23,7 +23,6 @@ void AgentTargets::set(const decide::ObjectKey& key, const decide::Cluster& clus
   if (job == nullptr || wanted.empty()) return erase(key);
   std::set<std::string>& held = pods_[key];
   std::set<std::string> next;
-  bool changed = false;
   for (const auto* pod : cluster.pods_of(*job)) {
     const auto found = wanted.find(pod->uid);
     if (found == wanted.end() || pod->worker->ip.empty()) continue;
@@ -31,31 +30,42 @@ void AgentTargets::set(const decide::ObjectKey& key, const decide::Cluster& clus
     const auto known = targets_.find(pod->uid);
     const std::string address = address_of(*pod->worker);
     if (known != targets_.end() && known->second.address == address && known->second.assignment == found->second) continue;
-    targets_[pod->uid] = {.pod_uid = pod->uid,
-                          .address = address,
-                          .key = contract::job_key(controller_key_, job->uid),
-                          .assignment = found->second};
-    changed = true;
+    put({.pod_uid = pod->uid,
+         .address = address,
+         .key = contract::job_key(controller_key_, job->uid),
+         .assignment = found->second});
   }
   for (const auto& uid : held) {
-    if (!next.contains(uid)) changed = targets_.erase(uid) > 0 || changed;
+    if (!next.contains(uid)) remove(uid);
   }
   held = std::move(next);
   if (held.empty()) pods_.erase(key);
-  if (changed) flush_soon();
 }
 
 void AgentTargets::erase(const decide::ObjectKey& job) {
   const auto found = pods_.find(job);
   if (found == pods_.end()) return;
-  for (const auto& uid : found->second) targets_.erase(uid);
+  for (const auto& uid : found->second) remove(uid);
   pods_.erase(found);
-  flush_soon();
 }
 
 void AgentTargets::clear() {
-  targets_.clear();
+  const auto all = std::exchange(targets_, {});
+  for (const auto& [uid, target] : all) changes_[uid].reset();
   pods_.clear();
+  flush_soon();
+}
+
+void AgentTargets::put(agents::Target target) {
+  const std::string uid = target.pod_uid;
+  changes_[uid] = target;
+  targets_[uid] = std::move(target);
+  flush_soon();
+}
+
+void AgentTargets::remove(const std::string& pod_uid) {
+  if (targets_.erase(pod_uid) == 0) return;
+  changes_[pod_uid].reset();
   flush_soon();
 }
 
@@ -63,7 +73,7 @@ void AgentTargets::flush_soon() {
   if (std::exchange(flush_posted_, true)) return;
   executor_.brain([this] {
     flush_posted_ = false;
-    api_.set_targets(targets_);
+    api_.change_targets(std::exchange(changes_, {}));
   });
 }
 

@@ -26,12 +26,15 @@ class AgentTargets {
   void clear();
 
  private:
+  void put(agents::Target target);
+  void remove(const std::string& pod_uid);
   void flush_soon();
 
   Executor& executor_;
   agents::AgentApi& api_;
   const std::string controller_key_;
   std::map<std::string, agents::Target> targets_;
+  std::map<std::string, std::optional<agents::Target>> changes_;  // since they were handed on
   std::map<decide::ObjectKey, std::set<std::string>> pods_;
   bool flush_posted_ = false;
 };

@@ -52,7 +52,8 @@ TEST(ACutLink, IsNoticedInTheMiddleOfALongPoll) {
     testing::Inbox<Observation> observed;
     PollingAgents agents([&observed](Observation seen) { observed.put(std::move(seen)); }, {.silence = 2s});  // polls take 30 s
     const std::string address = "127.0.0.1:" + std::to_string(agent.port());
-    agents.set_targets({{"pod-uid", {.pod_uid = "pod-uid", .address = address, .key = "key", .assignment = std::nullopt}}});
+    const Target target{.pod_uid = "pod-uid", .address = address, .key = "key", .assignment = std::nullopt};
+    agents.change_targets({{"pod-uid", target}});
     ASSERT_TRUE(agent.seen().take());
     ASSERT_TRUE(set_loopback(false));
     const auto seen = observed.take();

@@ -17,12 +17,15 @@ FakeAgents::FakeAgents(VirtualTime& time, FakeWorkers& workers, agents::Observat
   });
 }
 
-void FakeAgents::set_targets(std::map<std::string, agents::Target> by_pod_uid) {
-  std::erase_if(links_, [&](const auto& item) { return !by_pod_uid.contains(item.first); });
+void FakeAgents::change_targets(std::map<std::string, std::optional<agents::Target>> by_pod_uid) {
   for (auto& [uid, target] : by_pod_uid) {
+    if (!target) {
+      links_.erase(uid);
+      continue;
+    }
     Link& link = links_[uid];
-    if (link.target == target) continue;
-    link.target = std::move(target);
+    if (link.target == *target) continue;
+    link.target = std::move(*target);
     contact_soon(uid, kSoonLow, kSoonHigh);
   }
 }

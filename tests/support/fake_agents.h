@@ -15,7 +15,7 @@ class FakeAgents : public agents::AgentApi {
  public:
   FakeAgents(VirtualTime& time, FakeWorkers& workers, agents::ObservationSink sink);
   ~FakeAgents() override { stop(); }
-  void set_targets(std::map<std::string, agents::Target> by_pod_uid) override;
+  void change_targets(std::map<std::string, std::optional<agents::Target>> by_pod_uid) override;
   void stop() { alive_ = nullptr; }
 
  private:

@@ -15,20 +15,20 @@ namespace {
 TEST(ManyAgents, AreAllFollowedByOneThread) {
   constexpr int kAgents = 200;
   std::vector<std::unique_ptr<testing::AgentInThread>> fleet;
-  std::map<std::string, Target> targets;
+  std::map<std::string, std::optional<Target>> targets;
   for (int i = 0; i < kAgents; ++i) {
     const std::string pod_uid = "pod-" + std::to_string(i);
     fleet.push_back(std::make_unique<testing::AgentInThread>(pod_uid));
     auto assignment = testing::scripted(1, "", {});  // no ranks: the agents' own work is not what is looked at
     assignment.worker = i;
-    targets[pod_uid] = {
-        .pod_uid = pod_uid, .address = fleet.back()->address(), .key = testing::kJobKey, .assignment = assignment};
+    targets[pod_uid] =
+        Target{.pod_uid = pod_uid, .address = fleet.back()->address(), .key = testing::kJobKey, .assignment = assignment};
   }
   testing::Inbox<Observation> observed;
   PollingAgents agents([&observed](Observation seen) { observed.put(std::move(seen)); });
 
   const auto started = std::chrono::steady_clock::now();
-  agents.set_targets(targets);
+  agents.change_targets(targets);
   std::set<std::string> told;
   while (told.size() < kAgents) {
     const auto seen = observed.take();

@@ -37,7 +37,7 @@ class PollingAgentsTest : public ::testing::Test {
   static Target target(const std::string& address, std::optional<contract::Assignment> assignment = {}) {
     return {.pod_uid = "pod-uid", .address = address, .key = kJobKey, .assignment = std::move(assignment)};
   }
-  void aim(const Target& wanted) { agents.set_targets({{wanted.pod_uid, wanted}}); }
+  void aim(const Target& wanted) { agents.change_targets({{wanted.pod_uid, wanted}}); }
   /// The first observation for which `good` holds.
   Observation wait(const std::function<bool(const Observation&)>& good) {
     while (auto seen = observed.take()) {
@@ -113,7 +113,7 @@ TEST_F(PollingAgentsTest, PutsAnAcceptedAssignmentOnlyOnce) {
     send_signed(reply, seen, accepted);
   });
   PollingAgents impatient(sink, kImpatient);
-  const auto aim_again = [&] { impatient.set_targets({{"pod-uid", target(address(server), scripted(1, ""))}}); };
+  const auto aim_again = [&] { impatient.change_targets({{"pod-uid", target(address(server), scripted(1, ""))}}); };
   aim_again();
   wait([&](const Observation&) { return puts == 1; });
   for (int i = 0; i < 3; ++i) aim_again();
@@ -172,7 +172,7 @@ TEST_F(PollingAgentsTest, ForgetsARefusalOfWhatIsNotWantedAnyMoreWhenItComes) {
   HttpServer another([](const HttpSeen&, HttpReply& reply) { reply.hold(); });
   aim(target(address(server), scripted(4, "wait")));
   ASSERT_TRUE(puts.take());
-  agents.set_targets({{"pod-uid", target(address(server))}, {"another", target(address(another))}});
+  agents.change_targets({{"pod-uid", target(address(server))}, {"another", target(address(another))}});
   ASSERT_TRUE(another.seen().take());  // so the targets were taken
   not_wanted.set_value();
   for (int i = 0; i < 20; ++i)
@@ -211,7 +211,7 @@ TEST_F(PollingAgentsTest, SaysThatAnAddressIsNone) {
 TEST_F(PollingAgentsTest, GivesUpOnAnAgentThatNeverAnswersAndAsksAgain) {
   HttpServer server([](const HttpSeen&, HttpReply& reply) { reply.hold(); });
   PollingAgents impatient(sink, kImpatient);
-  impatient.set_targets({{"pod-uid", target(address(server))}});
+  impatient.change_targets({{"pod-uid", target(address(server))}});
   EXPECT_NE(wait_for_error().find("timed out"), std::string::npos);
   EXPECT_NE(wait_for_error().find("timed out"), std::string::npos);
 }
@@ -322,14 +322,14 @@ TEST_F(PollingAgentsTest, LeavesAgentsAloneThatAreNoTargetAnyMore) {
   const auto target_of = [](const AgentInThread& agent, const std::string& pod_uid, std::int64_t generation) {
     return Target{.pod_uid = pod_uid, .address = agent.address(), .key = kJobKey, .assignment = scripted(generation, "")};
   };
-  agents.set_targets({{"first", target_of(first, "first", 1)}, {"second", target_of(second, "second", 1)}});
+  agents.change_targets({{"first", target_of(first, "first", 1)}, {"second", target_of(second, "second", 1)}});
   first.wait(AgentPhase::kSucceeded);
   second.wait(AgentPhase::kSucceeded);
-  agents.set_targets({{"second", target_of(second, "second", 2)}});
+  agents.change_targets({{"first", std::nullopt}, {"second", target_of(second, "second", 2)}});
   wait(AgentPhase::kSucceeded, 2);  // so the first is none any more
   first.assign(scripted(9, ""));
   first.wait(AgentPhase::kSucceeded, 9);
-  agents.set_targets({{"second", target_of(second, "second", 3)}});
+  agents.change_targets({{"second", target_of(second, "second", 3)}});
   const auto next = wait([](const Observation& seen) {
     EXPECT_EQ(seen.pod_uid, "second");
     return seen.state && seen.state->generation == 3;
@@ -340,13 +340,13 @@ TEST_F(PollingAgentsTest, LeavesAgentsAloneThatAreNoTargetAnyMore) {
 TEST_F(PollingAgentsTest, StopsAtOnceThoughPollsAreWaiting) {
   HttpServer server([](const HttpSeen&, HttpReply& reply) { reply.hold(); });
   PollingAgents patient(sink);  // would wait for 40 s
-  patient.set_targets({{"pod-uid", target(address(server))}});
+  patient.change_targets({{"pod-uid", target(address(server))}});
   ASSERT_TRUE(server.seen().take());
   const auto started = std::chrono::steady_clock::now();
   patient.stop();
   EXPECT_LT(std::chrono::steady_clock::now() - started, testing::kPatience);
   const auto seen = observed.size();
-  patient.set_targets({{"pod-uid", target("nonsense")}});
+  patient.change_targets({{"pod-uid", target("nonsense")}});
   patient.stop();
   EXPECT_EQ(observed.size(), seen);
 }

@@ -12,9 +12,17 @@ namespace {
 struct RecordedAgents : agents::AgentApi {
   int calls = 0;
   std::map<std::string, agents::Target> targets;
-  void set_targets(std::map<std::string, agents::Target> by_pod_uid) override {
+  std::size_t changes = 0;
+  void change_targets(std::map<std::string, std::optional<agents::Target>> by_pod_uid) override {
     ++calls;
-    targets = std::move(by_pod_uid);
+    changes += by_pod_uid.size();
+    for (auto& [uid, target] : by_pod_uid) {
+      if (target) {
+        targets.insert_or_assign(uid, std::move(*target));
+      } else {
+        targets.erase(uid);
+      }
+    }
   }
 };
 
@@ -76,6 +84,21 @@ TEST_F(AgentTargetsTest, HandsOnManyChangesAtOnceAndNoneTwice) {
   targets.set(job, cluster, {{"p0", std::nullopt}, {"p1", std::nullopt}});
   settle();
   EXPECT_EQ(agents.calls, 1);
+  EXPECT_EQ(agents.changes, 2u);
+  targets.set(job, cluster, {{"p0", std::nullopt}, {"p1", contract::Assignment{.generation = 1}}});
+  settle();
+  EXPECT_EQ(agents.changes, 3u) << "of the others nothing is said";
+}
+
+TEST_F(AgentTargetsTest, ForgetsAllOfThem) {
+  targets.set(job, cluster, {{"p0", std::nullopt}, {"p1", std::nullopt}});
+  settle();
+  targets.clear();
+  settle();
+  EXPECT_TRUE(agents.targets.empty());
+  targets.set(job, cluster, {{"p0", std::nullopt}});
+  settle();
+  EXPECT_EQ(agents.targets.size(), 1u);
 }
 
 TEST_F(AgentTargetsTest, ForgetsWhomNobodyWantsAnyMore) {
