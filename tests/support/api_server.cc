@@ -70,14 +70,15 @@ ApiServer::~ApiServer() {
   ::waitpid(script_, nullptr, 0);
 }
 
-pid_t ApiServer::apiserver_pid() const {
+pid_t ApiServer::pid_of(const std::string& name) const {
+  const auto file = kubeconfig_.parent_path() / (name + ".pid");
   pid_t pid = 0;
-  std::ifstream(kubeconfig_.parent_path() / "apiserver.pid") >> pid;
-  if (pid <= 1) throw std::runtime_error("read apiserver.pid beside " + kubeconfig_.string() + ": there is no process in it");
+  std::ifstream(file) >> pid;
+  if (pid <= 1) throw std::runtime_error("read " + file.string() + ": there is no process in it");
   return pid;
 }
 
-void ApiServer::freeze() const { ::kill(apiserver_pid(), SIGSTOP); }
-void ApiServer::thaw() const { ::kill(apiserver_pid(), SIGCONT); }
+void ApiServer::freeze() const { ::kill(pid_of("apiserver"), SIGSTOP); }
+void ApiServer::thaw() const { ::kill(pid_of("apiserver"), SIGCONT); }
 
 }  // namespace trainyard::testing

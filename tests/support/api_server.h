@@ -24,10 +24,10 @@ class ApiServer {
   /// Stops the API server's process with all its connections open, and lets it go on: an outage.
   void freeze() const;
   void thaw() const;
+  /// Of "apiserver" or "etcd".
+  pid_t pid_of(const std::string& name) const;
 
  private:
-  pid_t apiserver_pid() const;
-
   pid_t script_ = -1;
   int input_ = -1;  // the script ends when this closes
   std::filesystem::path kubeconfig_;

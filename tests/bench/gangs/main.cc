@@ -1,15 +1,13 @@
 // bench-gangs: from the creation of a TrainingJob until all its pods are bound, beside a bare client that creates the same pods in the
-// same run; how long 200 jobs take that fill the cluster 25 times; and how often the controller writes. On simulated nodes, by the
-// built controller against a real etcd and kube-apiserver. docs/performance.md has the figures.
+// same run; how long 200 jobs take that fill the cluster 25 times; how many jobs of one pod a second there are; how soon lost pods are
+// replaced; how often the controller writes, what it holds, and what all programs use of the processor. On simulated nodes, by the built
+// controller against a real etcd and kube-apiserver. docs/performance.md has the figures.
 
 #include <algorithm>
-#include <condition_variable>
 #include <cstdio>
-#include <fstream>
+#include <functional>
 #include <map>
-#include <mutex>
 #include <set>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -20,12 +18,16 @@
 #include <CLI/CLI.hpp>
 
 #include "tests/bench/gangs/bare_client.h"
+#include "tests/bench/gangs/count.h"
+#include "tests/bench/gangs/usage.h"
 #include "tests/support/simulated_cluster.h"
 
 namespace {
 
 using namespace trainyard;
 using bench::Clock;
+using bench::Count;
+using bench::Usage;
 using bench::Wire;
 using kube::Json;
 using kube::Method;
@@ -38,76 +40,6 @@ constexpr seconds kLimit{120};
 const std::string kJobs = "/apis/trainyard.dev/v1alpha1/namespaces/default/trainingjobs";
 const std::string kPods = "/api/v1/namespaces/default/pods";
 const std::string kSecrets = "/api/v1/namespaces/default/secrets";
-
-/// Counts the objects of a collection of which the watch has shown a certain text, by name. A line is searched, not parsed: what
-/// measures has the same two cores as what is measured.
-class Count {
- public:
-  Count(SimulatedCluster& cluster, const std::string& collection, std::string text)
-      : credentials_(cluster.credentials()), collection_(collection), text_(std::move(text)) {
-    const auto list = cluster.api().perform({.path = collection, .query = {{"limit", "1"}}});
-    version_ = list.body.at("metadata").at("resourceVersion");
-    thread_ = std::jthread([this] { watch(); });
-  }
-  ~Count() {
-    const std::lock_guard lock(mutex_);
-    ended_ = true;
-    if (wire_) wire_->shut();
-  }
-
-  /// When the number was reached.
-  Clock::time_point reached(std::size_t number) {
-    std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, kLimit, [&] { return times_.size() >= number; })) {
-      throw std::runtime_error("only " + std::to_string(times_.size()) + " of " + std::to_string(number) + " objects had " +
-                               text_);
-    }
-    return times_[number - 1];
-  }
-
- private:
-  /// The server ends the watches of a kind whose definition it has just taken in once more.
-  void watch() {
-    while (true) {
-      Wire* wire = nullptr;
-      {
-        const std::lock_guard lock(mutex_);
-        if (ended_) return;
-        wire_ = std::make_unique<Wire>(credentials_);
-        wire = wire_.get();
-      }
-      wire->read_lines(collection_ + "?watch=1&resourceVersion=" + version_,
-                       [this](const std::string& line) { return heard(line); });
-    }
-  }
-  bool heard(const std::string& line) {
-    const auto now = Clock::now();
-    static const std::string kVersion = R"("resourceVersion":")";
-    if (const auto at = line.find(kVersion); at != std::string::npos) {
-      version_ = line.substr(at + kVersion.size(), line.find('"', at + kVersion.size()) - at - kVersion.size());
-    }
-    if (line.find(text_) == std::string::npos) return true;
-    static const std::string kName = R"("name":")";  // the first is that of the metadata
-    const auto at = line.find(kName);
-    if (at == std::string::npos) return true;
-    const auto from = at + kName.size();
-    const std::lock_guard lock(mutex_);
-    if (names_.insert(line.substr(from, line.find('"', from) - from)).second) times_.push_back(now);
-    changed_.notify_all();
-    return true;
-  }
-
-  const kube::Credentials credentials_;
-  const std::string collection_, text_;
-  std::string version_;  // the watch's alone
-  std::mutex mutex_;
-  bool ended_ = false;
-  std::unique_ptr<Wire> wire_;
-  std::condition_variable changed_;
-  std::set<std::string> names_;
-  std::vector<Clock::time_point> times_;
-  std::jthread thread_;
-};
 
 const std::string kBound = R"("nodeName":")";
 const std::string kSucceeded = R"("phase":"Succeeded")";
@@ -176,41 +108,6 @@ std::string text_of(const std::vector<double>& values) {
   return out;
 }
 
-std::string load() {
-  std::ifstream file("/proc/loadavg");
-  std::string one;
-  file >> one;
-  return one;
-}
-
-/// "now 21.3 MB, at most 22.0 MB"
-std::string memory_of(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
-  double now = 0, most = 0;
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    std::string name;
-    double kilobytes = 0;
-    words >> name >> kilobytes;
-    if (name == "VmRSS:") now = kilobytes / 1024;
-    if (name == "VmHWM:") most = kilobytes / 1024;
-  }
-  char text[64];
-  std::snprintf(text, sizeof text, "now %.1f MB, at most %.1f MB", now, most);
-  return text;
-}
-
-/// What the process and its threads have used of all cores.
-double cpu_seconds(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string word;
-  double ticks = 0;
-  for (int field = 1; file >> word; ++field) {
-    if (field == 14 || field == 15) ticks += std::stod(word);  // utime, stime
-  }
-  return ticks / static_cast<double>(::sysconf(_SC_CLK_TCK));
-}
-
 std::map<std::string, int> difference(const std::map<std::string, int>& before, std::map<std::string, int> after) {
   for (const auto& [what, number] : before) after[what] -= number;
   std::erase_if(after, [](const auto& item) { return item.second == 0; });
@@ -256,9 +153,9 @@ class Bench {
     cluster_.start_controller();
     for (const auto& gang : gangs) {
       for (int i = 0; i < rounds_; ++i) {
-        const double before = cpu_seconds(cluster_.controller().pid());
+        const double before = bench::cpu_seconds(cluster_.controller().pid());
         ours[gang.name].push_back(bound_after(gang));
-        cpu[gang.name].push_back(cpu_seconds(cluster_.controller().pid()) - before);
+        cpu[gang.name].push_back(bench::cpu_seconds(cluster_.controller().pid()) - before);
         remove_all(cluster_);
       }
     }
@@ -270,7 +167,7 @@ class Bench {
       end(gang);
       remove_all(cluster_);
       print_writes(difference(before, cluster_.count_writes()), 1, gang.workers);
-      std::printf("  controller's memory: %s\n", memory_of(cluster_.controller().pid()).c_str());
+      std::printf("  controller's memory: %s\n", bench::memory_of(cluster_.controller().pid()).c_str());
     }
     cluster_.stop_controller();
     cluster_.stop_fleet();
@@ -281,7 +178,7 @@ class Bench {
       std::printf(
           "%s: %.3f s until all pods were bound, a bare client %.3f s: %.2f x; bar 1.3 x + 0.050 s = %.3f s: %s (load %s)\n",
           gang.name.c_str(), mine, floor, mine / floor, 1.3 * floor + 0.05, mine <= 1.3 * floor + 0.05 ? "met" : "NOT met",
-          load().c_str());
+          bench::load().c_str());
       std::printf("  rounds:%s\n  bare:  %s\n  CPU seconds of the controller:%s\n", text_of(ours[gang.name]).c_str(),
                   text_of(bare[gang.name]).c_str(), text_of(cpu[gang.name]).c_str());
     }
@@ -301,7 +198,7 @@ class Bench {
       bodies.push_back(job.dump());
     }
     Count pods(cluster_, kPods, kSucceeded), ended(cluster_, kJobs, kSucceeded);
-    const double cpu = cpu_seconds(cluster_.controller().pid());
+    const Usage usage = use();
     const auto begun = Clock::now();
     const Seconds created = bench::post_all(cluster_.credentials(), kConnections, kJobs, bodies);
     const auto last_pod = pods.reached(static_cast<std::size_t>(jobs * workers));
@@ -309,17 +206,176 @@ class Bench {
     std::printf("C: %d jobs of %d pods x %d GPUs, created in %.2f s, whose agents %s\n", jobs, workers, gpus, created.count(),
                 lingers ? "wait to be released" : "end by themselves");
     std::printf("  the last pod had ended after %.2f s (bar 27.6), the last job after %.2f s (load %s)\n",
-                Seconds(last_pod - begun).count(), Seconds(last_job - begun).count(), load().c_str());
+                Seconds(last_pod - begun).count(), Seconds(last_job - begun).count(), bench::load().c_str());
+    std::printf("  CPU seconds: %s\n", usage.text().c_str());
     print_writes(difference(before, cluster_.count_writes()), jobs, jobs * workers);
-    std::printf("  controller: %.1f CPU seconds; memory: %s\n", cpu_seconds(cluster_.controller().pid()) - cpu,
-                memory_of(cluster_.controller().pid()).c_str());
+    std::printf("  controller's memory: %s\n", bench::memory_of(cluster_.controller().pid()).c_str());
     std::fflush(stdout);
     remove_all(cluster_);
     cluster_.stop_controller();
     cluster_.stop_fleet();
   }
 
+  /// Jobs of one pod that ends at once, all of which are there when the controller begins.
+  void one_pod_jobs(int number) {
+    await(kJobs, [](const Json&) { return true; });  // the kind may be new
+    std::vector<std::string> jobs;
+    for (int i = 0; i < number; ++i) jobs.push_back(one_pod_job(i).dump());
+    bench::post_all(cluster_.credentials(), kConnections, kJobs, jobs);
+    const auto before = cluster_.count_writes();
+    Count ended(cluster_, kJobs, kSucceeded);
+    cluster_.start_controller();
+    const Usage usage = use();
+    const auto begun = Clock::now();
+    const Seconds took = ended.reached(static_cast<std::size_t>(number)) - begun;
+    std::printf("%d pending jobs of one pod that ends at once\n  CPU seconds: %s\n", number, usage.text().c_str());
+    const auto writes = difference(before, cluster_.count_writes());
+    print_writes(writes, number, number);
+    std::printf("  controller's memory: %s (bar 40)\n", bench::memory_of(cluster_.controller().pid()).c_str());
+    const auto bodies = bodies_of_pods(cluster_);
+    cluster_.stop_controller();
+    remove_all(cluster_);
+    double all = 0;
+    for (const auto& [what, count] : writes) all += what == "events" || what == "leases" ? 0 : count;
+    const double w = all / number, rate = number / took.count();
+    const double bare = static_cast<double>(bodies.size()) / median(bare_rounds(bodies)), bar = 0.7 * bare / w;
+    std::printf(
+        "  %.1f jobs/s in %.2f s; a bare client W %.0f writes/s, w %.2f writes a job (bar 7); bar 0.7 W/w = %.1f: %s (load %s)\n",
+        rate, took.count(), bare, w, bar, rate >= bar && w <= 7 ? "met" : "NOT met", bench::load().c_str());
+    std::fflush(stdout);
+  }
+
+  /// How soon what happens is answered.
+  void reactions() {
+    cluster_.start_fleet({"--step-ms=100"});
+    cluster_.start_controller();
+    std::vector<double> whole, replaced, told;
+    for (int i = 0; i < rounds_; ++i) {
+      whole.push_back(whole_after_a_pod_was_killed(i));
+      replaced.push_back(replaced_after_a_taint(i));
+      told.push_back(told_of_the_impossible(i));
+    }
+    const auto print = [](const char* what, const std::vector<double>& took, double bar) {
+      const double most = *std::max_element(took.begin(), took.end());
+      std::printf("%s:%s s; bar %.0f s: %s\n", what, text_of(took).c_str(), bar, most <= bar ? "met" : "NOT met");
+    };
+    print("from a killed pod to the whole new gang of 32 running", whole, 5);
+    print("from a taint to the replacement pod", replaced, 2);
+    print("from an impossible request to its reason in the status", told, 1);
+    std::printf("  (load %s)\n", bench::load().c_str());
+    std::fflush(stdout);
+    cluster_.stop_controller();
+    cluster_.stop_fleet();
+  }
+
+  /// What the controller holds of so many jobs, which were suspended before it began.
+  void memory(int number) {
+    await(kJobs, [](const Json&) { return true; });
+    std::vector<std::string> jobs;
+    for (int i = 0; i < number; ++i) {
+      Json job = testing::simulated_job("many-" + std::to_string(i), 4, 8, 1'000);
+      job["spec"]["suspend"] = true;
+      jobs.push_back(job.dump());
+    }
+    bench::post_all(cluster_.credentials(), kConnections, kJobs, jobs);
+    Count suspended(cluster_, kJobs, R"("phase":"Suspended")");
+    cluster_.start_controller();
+    suspended.reached(static_cast<std::size_t>(number));
+    std::printf("%d jobs: controller's memory: %s (bars: 40 MB with 1,000, 150 MB with 50,000)\n", number,
+                bench::memory_of(cluster_.controller().pid()).c_str());
+    std::fflush(stdout);
+    cluster_.stop_controller();
+  }
+
  private:
+  Usage use() const {
+    auto programs = cluster_.programs();
+    programs["this client"] = ::getpid();
+    return Usage(std::move(programs));
+  }
+  static Json one_pod_job(int index) {
+    const Json container = {{"name", "worker"}, {"image", "nothing.test/program:1"}};
+    const Json templ = {{"metadata", {{"annotations", {{"trainyard.test/complete-after", "0s"}}}}},
+                        {"spec", {{"containers", {container}}}}};
+    return {{"apiVersion", "trainyard.dev/v1alpha1"},
+            {"kind", "TrainingJob"},
+            {"metadata", {{"name", "one-" + std::to_string(index)}}},
+            {"spec", {{"engine", "Custom"}, {"workers", {{"count", 1}, {"gpusPerWorker", 1}, {"template", templ}}}}}};
+  }
+
+  /// Until the object is as wanted.
+  Json await(const std::string& path, const std::function<bool(const Json&)>& is_wanted) {
+    const auto end = Clock::now() + kLimit;
+    while (true) {
+      const auto response = cluster_.api().perform({.path = path});
+      if (response.ok() && is_wanted(response.body)) return response.body;
+      if (Clock::now() > end) throw std::runtime_error(path + " did not become what was waited for");
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+  static std::function<bool(const Json&)> runs_in_generation(int generation) {
+    return [generation](const Json& job) {
+      return job.value("/status/generation"_json_pointer, 0) == generation &&
+             job.value("/status/phase"_json_pointer, "") == "Running";
+    };
+  }
+  void begin(const Json& job) {
+    Wire wire(cluster_.credentials());
+    create(wire, job);
+  }
+
+  double whole_after_a_pod_was_killed(int round) {
+    const std::string name = "killed-" + std::to_string(round);
+    begin(testing::simulated_job(name, 32, 8, 100'000));
+    await(kJobs + "/" + name, runs_in_generation(1));
+    const auto begun = Clock::now();
+    must(cluster_.api().perform({.method = Method::kDelete,
+                                 .path = kPods + "/" + name + "-7-1",
+                                 .body = {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}, {"gracePeriodSeconds", 0}}}));
+    await(kJobs + "/" + name, runs_in_generation(2));
+    const Seconds took = Clock::now() - begun;
+    remove_all(cluster_);
+    return took.count();
+  }
+
+  double replaced_after_a_taint(int round) {
+    const std::string name = "drained-" + std::to_string(round);
+    begin(testing::simulated_job(name, 24, 8, 100'000));
+    await(kJobs + "/" + name, runs_in_generation(1));
+    const std::string node = cluster_.api().perform({.path = kPods + "/" + name + "-7-1"}).body.at("spec").at("nodeName");
+    const auto taint = [&](const Json& taints) {
+      must(cluster_.api().perform({.method = Method::kPatch,
+                                   .path = "/api/v1/nodes/" + node,
+                                   .body = {{"spec", {{"taints", taints}}}},
+                                   .content_type = "application/merge-patch+json"}));
+    };
+    const auto begun = Clock::now();
+    taint({{{"key", "example.com/maintenance"}, {"effect", "NoExecute"}}});
+    await(kPods, [&node](const Json& list) {
+      const auto& pods = list.at("items");
+      return pods.size() == 24 &&
+             std::none_of(pods.begin(), pods.end(), [&node](const Json& pod) { return pod.at("spec").at("nodeName") == node; });
+    });
+    const Seconds took = Clock::now() - begun;
+    taint(Json::array());
+    remove_all(cluster_);
+    return took.count();
+  }
+
+  double told_of_the_impossible(int round) {
+    const std::string name = "impossible-" + std::to_string(round);
+    const auto begun = Clock::now();
+    begin(testing::simulated_job(name, 4, 64, 10));
+    await(kJobs + "/" + name, [](const Json& job) {
+      const Json conditions = job.value("/status/conditions"_json_pointer, Json::array());
+      return std::any_of(conditions.begin(), conditions.end(),
+                         [](const Json& condition) { return condition.value("reason", "") == "NeverFits"; });
+    });
+    const Seconds took = Clock::now() - begun;
+    remove_all(cluster_);
+    return took.count();
+  }
+
   double bound_after(const Gang& gang) {
     Wire wire(cluster_.credentials());
     Count bound(cluster_, kPods, kBound);
@@ -351,7 +407,7 @@ class Bench {
 
 void run(const std::set<std::string>& what, int rounds) {
   const auto wants = [&what](const char* name) { return what.empty() || what.contains(name); };
-  if (wants("A") || wants("B") || wants("C")) {
+  if (wants("A") || wants("B") || wants("C") || wants("one-pod") || wants("reactions")) {
     Bench bench(32, rounds);
     std::vector<Gang> gangs;
     if (wants("A")) gangs.push_back({"a", "A: one job of 32 pods x 8 GPUs on 32 nodes", 32, 8});
@@ -359,9 +415,12 @@ void run(const std::set<std::string>& what, int rounds) {
     if (!gangs.empty()) bench.place(gangs);
     if (wants("C")) bench.drain(200, 4, 8, false);
     if (wants("C")) bench.drain(200, 4, 8, true);
+    if (wants("reactions")) bench.reactions();
+    if (wants("one-pod")) bench.one_pod_jobs(1'000);
   }
   if (wants("1024"))
     Bench(1'250, std::min(rounds, 3)).place({{"large", "1,024 pods x 8 GPUs on 1,250 nodes (bar 3 s)", 1'024, 8}});
+  if (what.contains("memory")) Bench(32, rounds).memory(50'000);
 }
 
 }  // namespace
@@ -371,7 +430,8 @@ int main(int argc, char** argv) {
   std::set<std::string> what;
   CLI::App app("How fast gangs get their pods, on simulated nodes.", "bench-gangs");
   app.add_option("--rounds", rounds)->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("what", what, "All unless said")->check(CLI::IsMember({"A", "B", "C", "1024"}));
+  app.add_option("what", what, "All unless said, but for memory, of 50,000 jobs, whose making takes many minutes")
+      ->check(CLI::IsMember({"A", "B", "C", "1024", "one-pod", "reactions", "memory"}));
   CLI11_PARSE(app, argc, argv);
   try {
     testing::enter_own_network();
