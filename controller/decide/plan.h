@@ -5,7 +5,7 @@
 // How the shell uses them:
 // - Plans of one job are carried out one after the other, each to its end (all requests answered, own writes assumed in the cluster)
 //   before the next is made for that job. A plan of schedule() is carried out to its end before schedule() is asked again, since
-//   pods that are on their way take up nodes.
+//   pods that are on their way take up nodes; but for one that only tells a job without pods and quota why it waits.
 // - A phase's actions go out in parallel; the next phase waits until all of them succeeded. After a failure the rest is dropped and
 //   the job looked at again (after a back-off where it was no conflict). CreatePod and the other Create… count as done when the
 //   object exists already, DeletePod and DeleteJob when it is gone or has another UID, an Event when one of that name exists.
@@ -133,8 +133,8 @@ struct Plan {
   bool operator==(const Plan&) const = default;
 };
 
-/// Places gangs that wait for nodes, in the order of fair_order.h and within the quotas of their queues, each whole or not at all. By job: raises the generation, then creates what
-/// the pods need beside themselves, and the pods; or says in the condition Placed why there is no room. Jobs that need nothing are left out; a plan may have only look_again,
+/// Places gangs that wait for nodes, in the order of fair_order.h and within the quotas of their queues, each whole or not at all. By job: raises the generation and creates what
+/// the pods need beside themselves, then the pods; or says in the condition Placed why there is no room. Jobs that need nothing are left out; a plan may have only look_again,
 /// after which schedule() is to be asked again.
 std::map<ObjectKey, Plan> schedule(const Cluster& cluster, Time now);
 

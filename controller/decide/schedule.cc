@@ -28,6 +28,7 @@
 #include "controller/decide/preemption.h"
 #include "controller/decide/review.h"
 #include "controller/decide/room.h"
+#include "controller/decide/text_hash.h"
 #include "controller/decide/traffic.h"
 #include "crds/contract/names.h"
 
@@ -40,6 +41,9 @@ constexpr std::chrono::seconds kSoon{60};
 constexpr std::chrono::seconds kEstimatesLast{30};
 /// A job that waits is told why, its position and its start anew at most so often.
 constexpr std::chrono::seconds kWaitToldAgain{15};
+/// Those of many that began to wait together are told at about this rate, not all at once.
+constexpr std::size_t kToldASecond = 10;
+constexpr std::size_t kExplanations = 64;  // each is compared with
 constexpr std::size_t kNamed = 3;
 /// So many searches in vain for gangs whose end would give quota; each costs as much as a reservation.
 constexpr std::size_t kVainReclaims = 64;
@@ -150,6 +154,7 @@ class Scheduling {
       }
     }
     room_.take(candidate, nodes, binding);
+    explanations_.clear();
     admission_.start(*candidate.job, demand, flavor);
     if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
     tried.plan = start(candidate, nodes, demand, flavor, why_not_all);
@@ -307,7 +312,7 @@ class Scheduling {
                          ? "; it would not be over by then"
                          : "; a job with lifecycle.activeDeadlineSeconds may use it until then, where it is over in time");
     } else {
-      Explanation explanation = explain(cluster_, topology_, gang, *none);
+      Explanation explanation = why_no_room(gang, *none);
       const bool has_one_flavor = demand.fits.size() + demand.later.size() == 1;
       why.reason = explanation.never && has_one_flavor ? reason::kNeverFits : reason::kUnschedulable;
       why.message = std::move(explanation.message);
@@ -315,6 +320,20 @@ class Scheduling {
       if (!flavor.empty()) why.message += " The flavor of its queue has the nodes with " + to_text(flavor) + " alone.";
     }
     return wait(candidate, std::move(why));
+  }
+
+  /// As explain(), once for gangs that are alike while nothing is taken in between: of those that wait most are like another, and to find
+  /// the words takes long.
+  Explanation why_no_room(const Gang& gang, const NoRoom& none) {
+    const auto known = std::find_if(explanations_.begin(), explanations_.end(), [&gang](const auto& item) {
+      const Gang& other = item.first;
+      return std::tie(other.count, other.requests, other.rules, other.pack, other.beside, other.avoid) ==
+             std::tie(gang.count, gang.requests, gang.rules, gang.pack, gang.beside, gang.avoid);
+    });
+    if (known != explanations_.end()) return known->second;
+    Explanation explanation = explain(cluster_, topology_, gang, none);
+    if (explanations_.size() < kExplanations) explanations_.emplace_back(gang, explanation);
+    return explanation;
   }
 
   /// For a job near the head of the line: who would have to move so that it finds room in what is free. Words, with a space before them.
@@ -410,7 +429,8 @@ class Scheduling {
                                                            reason::kQueueStopped};
     if (candidate.has_others() || std::find(kTold.begin(), kTold.end(), told) == kTold.end()) return std::nullopt;
     if (is_false(job.status, condition::kAdmitted) == is_within_quota) return std::nullopt;  // that is news
-    const Time due = std::max(numbers_due(cluster_, job), job.status_written + kWaitToldAgain);
+    const std::chrono::seconds turn(text_number(job.uid) % (line_.size() / kToldASecond + 1));
+    const Time due = std::max(numbers_due(cluster_, job), job.status_written + kWaitToldAgain + turn);
     return now_ < due ? std::optional(due) : std::nullopt;
   }
 
@@ -477,7 +497,11 @@ class Scheduling {
       pods.push_back(CreatePod{{job.key.ns, contract::pod_name(job.key.name, place.worker, place.generation)},
                                worker_pod(job, cluster_.settings, place)});
     }
-    plan.phases.push_back(gang_objects(job, cluster_.settings, !group.empty() && !keeps_some));
+    // They are the job's, and of no generation: they need not wait until that is in the status.
+    if (plan.phases.empty()) plan.phases.emplace_back();
+    for (auto& object : gang_objects(job, cluster_.settings, !group.empty() && !keeps_some)) {
+      plan.phases.front().push_back(std::move(object));
+    }
     plan.phases.push_back(std::move(pods));
     return plan;
   }
@@ -575,6 +599,7 @@ class Scheduling {
   const Topology& topology_ = room_.topology();
   Admission& admission_ = room_.admission();
   FairOrder order_;
+  std::vector<std::pair<Gang, Explanation>> explanations_;                      // since something was taken
   std::optional<std::vector<std::int64_t>> errors_;                             // of estimates, sorted, in seconds
   std::set<std::tuple<Admission::Index, Labels, std::int32_t>> vain_reclaims_;  // in this look, by queue, flavor and priority
   std::map<ObjectKey, Plan> plans_;

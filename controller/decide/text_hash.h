@@ -8,12 +8,17 @@
 
 namespace trainyard::decide {
 
-inline std::string text_hash(std::string_view text) {
+inline std::uint64_t text_number(std::string_view text) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (const char c : text) {
     hash ^= static_cast<unsigned char>(c);
     hash *= 0x100000001b3u;
   }
+  return hash;
+}
+
+inline std::string text_hash(std::string_view text) {
+  std::uint64_t hash = text_number(text);
   constexpr std::array<char, 17> kDigits{"0123456789abcdef"};
   std::string out(16, '0');
   for (std::size_t i = 16; i-- > 0; hash >>= 4) out[i] = kDigits[hash & 15];

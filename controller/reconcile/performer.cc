@@ -1,11 +1,14 @@
 #include "controller/reconcile/performer.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
+#include <vector>
 
 #include "controller/cache/decode.h"
 #include "controller/decide/json_lookup.h"
 #include "controller/decide/node_filter.h"
+#include "crds/contract/names.h"
 
 namespace trainyard::reconcile {
 namespace {
@@ -26,6 +29,34 @@ contract::Json with_uid(contract::Json pod) {
   return pod;
 }
 
+/// The same for pods of one namespace that differ in nothing but what follows from their jobs' names and UIDs. What of it could be the
+/// template's own is in the hash.
+std::string alikeness(const decide::DryRunPod& ask) {
+  contract::Json pod = ask.body;
+  contract::Json& metadata = pod["metadata"];
+  metadata.erase("name");
+  metadata.erase("ownerReferences");
+  if (metadata.contains("labels")) metadata["labels"].erase(std::string(contract::kJobLabel));
+  contract::Json& spec = pod["spec"];
+  for (const char* name : {"hostname", "subdomain"}) spec.erase(name);
+  if (spec.contains("volumes")) {
+    for (auto& volume : spec["volumes"]) {
+      if (volume.value("name", "") == contract::kKeyVolume && volume.contains("secret")) volume["secret"].erase("secretName");
+    }
+  }
+  for (const char* kind : {"initContainers", "containers"}) {
+    if (!spec.contains(kind)) continue;
+    for (auto& container : spec[kind]) {
+      if (!container.contains("env")) continue;
+      for (auto& variable : container["env"]) {
+        const std::string name = variable.value("name", "");
+        if (name == "MASTER_ADDR" || name == "PET_MASTER_ADDR") variable.erase("value");
+      }
+    }
+  }
+  return ask.job.ns + "/" + ask.template_hash + "/" + pod.dump(-1, ' ', false, contract::Json::error_handler_t::replace);
+}
+
 }  // namespace
 
 struct Performer::Run {
@@ -36,6 +67,12 @@ struct Performer::Run {
   PlanEnded ended;
   Done done;
   std::int64_t term = 0;
+};
+
+struct Performer::Question {
+  std::optional<Answer> answer;  // a yes
+  milliseconds lasts_until{0};
+  std::vector<std::pair<decide::DryRunPod, Then>> others;  // who wait for it
 };
 
 Performer::Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache, Writer writer, std::function<bool()> may_write,
@@ -49,18 +86,21 @@ Performer::Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache
       events_(executor, api, writer_, may_write_, observer,
               [this](const decide::Event& event) { cache_.notice_told(event.pod_uid, event.notice); }) {}
 
-void Performer::perform(const decide::ObjectKey& job, const decide::Plan& plan, Done done) {
+void Performer::perform(const decide::ObjectKey& job, decide::Plan plan, Done done) {
   const auto run = std::make_shared<Run>();
   run->job = job;
   if (const auto* known = cache_.cluster().job(job)) run->job_uid = known->uid;
   run->done = std::move(done);
   run->term = term_;
-  for (const auto& phase : plan.phases) run->phases.emplace_back(phase.begin(), phase.end());
+  for (auto& phase : plan.phases) {
+    run->phases.emplace_back(std::make_move_iterator(phase.begin()), std::make_move_iterator(phase.end()));
+  }
   executor_.brain([this, run] { advance(run); });
 }
 
 void Performer::stop() {
   ++term_;
+  questions_.clear();
   events_.stop();
 }
 
@@ -69,9 +109,9 @@ void Performer::advance(const RunPointer& run) {
   if (run->ended.ended != Ended::kWell) run->phases.clear();
   while (!run->phases.empty() && run->phases.front().empty() && run->under_way == 0) run->phases.pop_front();
   while (!run->phases.empty() && !run->phases.front().empty() && run->under_way < kParallel) {
-    const Action action = std::move(run->phases.front().front());
+    const auto action = std::make_shared<const Action>(std::move(run->phases.front().front()));
     run->phases.front().pop_front();
-    if (const auto* event = std::get_if<decide::Event>(&action)) {
+    if (const auto* event = std::get_if<decide::Event>(action.get())) {
       events_.tell(*event);
     } else {
       begin(run, action);
@@ -82,16 +122,55 @@ void Performer::advance(const RunPointer& run) {
   if (run->under_way == 0 && run->phases.empty() && run->done) std::exchange(run->done, nullptr)(run->ended);
 }
 
-void Performer::begin(const RunPointer& run, const Action& action) {
+void Performer::begin(const RunPointer& run, const ActionPointer& action) {
   ++run->under_way;
-  request(action, [this, run, action](const Answer& answer) {
+  Then then = [this, run, action](const Answer& answer) {
     --run->under_way;
-    answered(run, action, answer);
+    answered(run, *action, answer);
     advance(run);
+  };
+  const auto* dry_run = std::get_if<decide::DryRunPod>(action.get());
+  // Who has an answer and asks again wants a new one.
+  const bool is_first =
+      dry_run != nullptr && cache_.cluster().template_check(dry_run->job_uid, dry_run->template_hash) == nullptr;
+  if (is_first) return ask(*dry_run, std::move(then));
+  request(*action, std::move(then));
+}
+
+void Performer::ask(const decide::DryRunPod& about, Then then) {
+  const milliseconds now = executor_.uptime();
+  std::erase_if(questions_, [now](const auto& item) { return item.second->answer && item.second->lasts_until <= now; });
+  auto& question = questions_[alikeness(about)];
+  if (question && question->answer) {
+    return executor_.brain([then = std::move(then), answer = *question->answer] { then(answer); });
+  }
+  if (question) {
+    question->others.emplace_back(about, std::move(then));
+    return;
+  }
+  question = std::make_shared<Question>();
+  request(about, [this, question, term = term_, then = std::move(then)](const Answer& answer) {
+    then(answer);
+    if (term != term_) return;
+    const auto others = std::exchange(question->others, {});
+    const bool is_yes = answer.response.ok();
+    if (is_yes) {
+      question->answer = answer;
+      question->lasts_until = executor_.uptime() + kAnswerLasts;
+    } else {
+      std::erase_if(questions_, [&question](const auto& item) { return item.second == question; });
+    }
+    for (const auto& [other, others_then] : others) {
+      if (is_yes) {
+        others_then(answer);
+      } else {
+        request(other, others_then);
+      }
+    }
   });
 }
 
-void Performer::request(const Action& action, std::function<void(const Answer&)> then) {
+void Performer::request(const Action& action, Then then) {
   ++num_requests_;
   if (const auto* status = std::get_if<decide::WriteStatus>(&action)) cache_.expect_status(status->key, status->status);
   auto request = request_for(action, writer_, executor_.now());

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,10 +28,12 @@ struct PlanEnded {
 
 /// The phases of a plan one after the other; a phase's actions in parallel, kParallel at a time; nothing more is begun after a
 /// failure. Each answer goes into the cache as an assumed write before the plan counts as done. Events go their own way: see
-/// EventTeller. Lives on the brain.
+/// EventTeller. Of jobs whose pods differ in names alone, as when many are created at once, one has its dry run, and the others take its
+/// answer for a while where that is a yes. Should the API server mean it otherwise, it says so when their pods are made. Lives on the brain.
 class Performer {
  public:
   static constexpr std::size_t kParallel = 16;
+  static constexpr std::chrono::seconds kAnswerLasts{30};  // that of a dry run, for other jobs
   using Done = std::function<void(PlanEnded)>;
 
   /// `may_write` is asked on the hand right before each write: false, and nothing is sent.
@@ -38,7 +41,7 @@ class Performer {
             Observer& observer);
 
   /// `done` is called once, not before this returns, unless stop() came first.
-  void perform(const decide::ObjectKey& job, const decide::Plan& plan, Done done);
+  void perform(const decide::ObjectKey& job, decide::Plan plan, Done done);
   /// Begins no more requests; those under way end, and what they did is assumed as ever.
   void stop();
   /// Requests under way, those for events apart.
@@ -49,15 +52,20 @@ class Performer {
     kube::Response response;
     std::optional<kube::Response> read;  // where the response is a conflict: what is there, see read_after_conflict()
   };
+  using Then = std::function<void(const Answer&)>;
+  using ActionPointer = std::shared_ptr<const decide::Action>;  // a pod's is large, and passed on from thread to thread
   struct Run;
   using RunPointer = std::shared_ptr<Run>;
+  struct Question;  // to the API server, about pods that differ in names alone
   void advance(const RunPointer& run);
-  void begin(const RunPointer& run, const decide::Action& action);
+  void begin(const RunPointer& run, const ActionPointer& action);
   void answered(const RunPointer& run, const decide::Action& action, const Answer& answer);
   void assume(const decide::Action& action, const kube::Response& response);
   void refuse(const RunPointer& run, const decide::Action& action, const std::string& why);
   /// Performs on a hand, answers on the brain.
-  void request(const decide::Action& action, std::function<void(const Answer&)> then);
+  void request(const decide::Action& action, Then then);
+  /// As request(), or takes the answer of a question that is like it.
+  void ask(const decide::DryRunPod& about, Then then);
 
   Executor& executor_;
   kube::KubeApi& api_;
@@ -66,7 +74,8 @@ class Performer {
   const std::function<bool()> may_write_;
   Observer& observer_;
   EventTeller events_;
-  std::int64_t term_ = 0;  // grows with stop(): who began before it does not go on
+  std::map<std::string, std::shared_ptr<Question>> questions_;  // by alikeness()
+  std::int64_t term_ = 0;                                       // grows with stop(): who began before it does not go on
   std::size_t num_requests_ = 0;
 };
 

@@ -20,7 +20,9 @@ constexpr milliseconds kRestAfterQueues{1'000};  // their counts change with eve
 constexpr milliseconds kListRetry{500};
 constexpr milliseconds kListRetryLimit{10'000};
 constexpr milliseconds kDrainInterval{50};
-constexpr int kRestAfterRoom = 9;  // times what schedule() took: the brain spends at most a tenth of its time on jobs that wait
+// After schedule(): those that end together are looked at together, and the brain spends at most a tenth of its time on jobs that wait.
+constexpr milliseconds kLeastRestAfterRoom{10};
+constexpr int kRestAfterRoom = 9;  // times what it took
 constexpr milliseconds kReread{1'000}, kRereadLimit{60'000};
 constexpr milliseconds kQuiet{60'000};  // without a foreign status for so long, the next one counts as the first
 
@@ -197,9 +199,9 @@ void Reconciler::run(const Key& key) {
 void Reconciler::run_room() {
   const milliseconds begun = executor_.uptime();
   std::optional<milliseconds> look_again;
-  const auto plans = decide::schedule(cluster(), executor_.now());
-  room_rest_ = kRestAfterRoom * (executor_.uptime() - begun);
-  for (const auto& [job, plan] : plans) {
+  auto plans = decide::schedule(cluster(), executor_.now());
+  room_rest_ = std::max(kLeastRestAfterRoom, kRestAfterRoom * (executor_.uptime() - begun));
+  for (auto& [job, plan] : plans) {
     observer_.planned(kRoomKey, plan.reasons, num_actions(plan), executor_.uptime() - begun);
     if (plan.look_again) look_again = std::min<milliseconds>(look_again.value_or(milliseconds::max()), *plan.look_again);
     if (plan.is_empty()) continue;
@@ -210,8 +212,13 @@ void Reconciler::run_room() {
       look_again = std::min(look_again.value_or(milliseconds::max()), *wait);
     } else {
       queue_.claim(key_for(job));
-      ++room_plans_;
-      performer_.perform(job, plan, [this, job = job](const PlanEnded& ended) { placed(job, ended); });
+      const bool holds_up = !only_tells(job, plan);
+      if (holds_up) ++room_plans_;
+      performer_.perform(job, std::move(plan), [this, job = job, holds_up](const PlanEnded& ended) {
+        if (holds_up) --room_plans_;
+        placed(job, ended);
+        if (holds_up && room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell, room_rest_);
+      });
     }
   }
   if (look_again) queue_.add_after(kRoomKey, *look_again);
@@ -220,16 +227,28 @@ void Reconciler::run_room() {
 
 void Reconciler::run_queues() {
   const milliseconds begun = executor_.uptime();
-  const decide::Plan plan = decide::plan_queues(cluster(), executor_.now());
+  decide::Plan plan = decide::plan_queues(cluster(), executor_.now());
   const milliseconds took = executor_.uptime() - begun;
   observer_.planned(kQueuesKey, plan.reasons, num_actions(plan), took);
   if (plan.look_again) queue_.add_after(kQueuesKey, *plan.look_again);
   const milliseconds rest = std::max(kRestAfterQueues, kRestAfterRoom * took);
   if (plan.is_empty()) return queue_.done(kQueuesKey, Ended::kWell, rest);
-  performer_.perform({}, plan, [this, rest](const PlanEnded& ended) {
+  performer_.perform({}, std::move(plan), [this, rest](const PlanEnded& ended) {
     queue_.done(kQueuesKey, ended.ended, ended.ended == Ended::kWell ? rest : ended.at_least);
     pump();
   });
+}
+
+bool Reconciler::only_tells(const ObjectKey& key, const decide::Plan& plan) const {
+  const auto* job = cluster().job(key);
+  if (job == nullptr || job->status.admission || !cluster().pods_of(*job).empty()) return false;
+  const auto tells = [job](const decide::Action& action) {
+    const auto* write = std::get_if<decide::WriteStatus>(&action);
+    const bool is_word = write != nullptr && write->status.generation == job->status.generation && !write->status.admission;
+    return is_word || std::holds_alternative<decide::Event>(action);
+  };
+  return std::all_of(plan.phases.begin(), plan.phases.end(),
+                     [&tells](const auto& phase) { return std::all_of(phase.begin(), phase.end(), tells); });
 }
 
 std::optional<milliseconds> Reconciler::placeable_in(const ObjectKey& job) const {
@@ -249,20 +268,18 @@ void Reconciler::placed(const ObjectKey& job, const PlanEnded& ended) {
     refused.not_before = executor_.uptime() + wait;
     queue_.add_after(kRoomKey, wait);
   }
-  --room_plans_;
   job_done(job, {});
-  if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell, room_rest_);
 }
 
 void Reconciler::run_job(const ObjectKey& job) {
   const milliseconds begun = executor_.uptime();
-  const decide::Plan plan = decide::plan_job(cluster(), job, executor_.now());
+  decide::Plan plan = decide::plan_job(cluster(), job, executor_.now());
   observer_.planned(key_for(job), plan.reasons, num_actions(plan), executor_.uptime() - begun);
   targets_.set(job, cluster(), plan.agents);
   if (cluster().job(job) == nullptr) refused_.erase(job);
   if (plan.look_again) queue_.add_after(key_for(job), *plan.look_again);
   if (plan.is_empty()) return job_done(job, {});
-  performer_.perform(job, plan, [this, job](const PlanEnded& ended) { job_done(job, ended); });
+  performer_.perform(job, std::move(plan), [this, job](const PlanEnded& ended) { job_done(job, ended); });
 }
 
 void Reconciler::job_done(const ObjectKey& job, const PlanEnded& ended) {

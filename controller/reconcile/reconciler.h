@@ -64,6 +64,8 @@ class Reconciler {
   void run_queues();
   void run_job(const decide::ObjectKey& key);
   void job_done(const decide::ObjectKey& job, const PlanEnded& ended);
+  /// Whether a plan of schedule() takes and gives no room, but tells a job why it waits: then schedule() need not wait for its end.
+  bool only_tells(const decide::ObjectKey& job, const decide::Plan& plan) const;
   /// How long until the job's plan of schedule() may be carried out; nothing: another plan of that job is under way.
   std::optional<std::chrono::milliseconds> placeable_in(const decide::ObjectKey& job) const;
   void placed(const decide::ObjectKey& job, const PlanEnded& ended);
@@ -88,7 +90,7 @@ class Reconciler {
   };
   std::map<decide::ObjectKey, Refused> refused_;
   std::set<decide::ObjectKey> room_waits_for_;  // jobs that schedule() has plans for, which were busy
-  std::size_t room_plans_ = 0;                  // plans of schedule() under way
+  std::size_t room_plans_ = 0;                  // plans of schedule() under way, but for those that only tell
   std::chrono::milliseconds room_rest_{0};      // after them
 };
 

@@ -1,6 +1,7 @@
 #include "controller/reconcile/requests.h"
 
 #include <functional>
+#include <map>
 #include <utility>
 
 #include "controller/decide/shortened.h"
@@ -18,6 +19,11 @@ using kube::Request;
 
 constexpr std::chrono::seconds kEventTimeout{10};  // nobody waits for an event
 constexpr std::size_t kEventMessageBytes = 1'024;  // the API server refuses longer ones
+
+/// Of what this program makes up itself: to look for unknown fields, as the server does unless told otherwise, means to decode it twice.
+std::map<std::string, std::string> ours() {
+  return {{"fieldManager", std::string(contract::kFieldManager)}, {"fieldValidation", "Ignore"}};
+}
 
 std::string pods_path(const std::string& ns) { return "/api/v1/namespaces/" + ns + "/pods"; }
 std::string job_path(const ObjectKey& key) {
@@ -58,7 +64,7 @@ Json group_spec(const decide::GangGroup& group) {
 Request group_request(const char* resource, const char* kind, const decide::GangGroup& group, Json spec) {
   return {.method = Method::kPost,
           .path = "/apis/scheduling.k8s.io/v1beta1/namespaces/" + group.key.ns + "/" + resource,
-          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .query = ours(),
           .body = {{"apiVersion", "scheduling.k8s.io/v1beta1"},
                    {"kind", kind},
                    {"metadata", owned_metadata(group.key, group.job_name, group.job_uid)},
@@ -79,7 +85,7 @@ Request request_for(const decide::WriteStatus& action) {
       {"name", action.key.name}, {"namespace", action.key.ns}, {"uid", action.uid}, {"resourceVersion", action.resource_version}};
   return {.method = Method::kPut,
           .path = job_path(action.key) + "/status",
-          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .query = ours(),
           .body = {{"apiVersion", contract::kApiVersion},
                    {"kind", contract::kKind},
                    {"metadata", std::move(metadata)},
@@ -90,7 +96,7 @@ Request request_for(const decide::WriteQueueStatus& action) {
   return {.method = Method::kPut,
           .path = "/apis/" + std::string(contract::kApiVersion) + "/" + std::string(contract::kQueuePlural) + "/" + action.name +
                   "/status",
-          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .query = ours(),
           .body = {{"apiVersion", contract::kApiVersion},
                    {"kind", contract::kQueueKind},
                    {"metadata", {{"name", action.name}, {"uid", action.uid}, {"resourceVersion", action.resource_version}}},
@@ -98,10 +104,7 @@ Request request_for(const decide::WriteQueueStatus& action) {
 }
 
 Request request_for(const decide::CreatePod& action) {
-  return {.method = Method::kPost,
-          .path = pods_path(action.key.ns),
-          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
-          .body = action.body};
+  return {.method = Method::kPost, .path = pods_path(action.key.ns), .query = ours(), .body = action.body};
 }
 
 std::optional<Request> read_after_conflict(const decide::Action& action) {
@@ -120,7 +123,7 @@ Request request_for(const decide::DeletePod& action) {
 Request request_for(const decide::CreateSecret& action, const Writer& writer) {
   return {.method = Method::kPost,
           .path = "/api/v1/namespaces/" + action.key.ns + "/secrets",
-          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .query = ours(),
           .body = {{"apiVersion", "v1"},
                    {"kind", "Secret"},
                    {"metadata", owned_metadata(action.key, action.job_name, action.job_uid)},
@@ -135,7 +138,7 @@ Request request_for(const decide::CreateService& action) {
       {"clusterIP", "None"}, {"publishNotReadyAddresses", true}, {"selector", {{contract::kJobLabel, action.job_name}}}};
   return {.method = Method::kPost,
           .path = "/api/v1/namespaces/" + action.key.ns + "/services",
-          .query = {{"fieldManager", std::string(contract::kFieldManager)}},
+          .query = ours(),
           .body = {{"apiVersion", "v1"},
                    {"kind", "Service"},
                    {"metadata", owned_metadata(action.key, action.job_name, action.job_uid)},
@@ -178,6 +181,7 @@ Request request_for(const decide::Event& action, const Writer& writer, contract:
   const std::string at = contract::to_rfc3339(now);
   return {.method = Method::kPost,
           .path = "/api/v1/namespaces/" + action.job.ns + "/events",
+          .query = {{"fieldValidation", "Ignore"}},
           .body = {{"apiVersion", "v1"},
                    {"kind", "Event"},
                    {"metadata", {{"name", action.name}, {"namespace", action.job.ns}}},

@@ -41,7 +41,8 @@ void WorkQueue::done(const Key& key, Ended ended, milliseconds at_least) {
   item.running = false;
   item.failures = ended == Ended::kWell ? 0 : item.failures + 1;
   const Moment now = executor_.uptime();
-  item.paced_to = std::max(item.paced_to, now) + (ended == Ended::kWell ? std::max(pace_.interval, at_least) : pace_.interval);
+  const bool asks_for_rest = ended == Ended::kWell && at_least > milliseconds(0);
+  item.paced_to = std::max(item.paced_to, now) + (asks_for_rest ? at_least : pace_.interval);
   if (ended == Ended::kWell) {
     item.not_before = item.paced_to - (pace_.at_once - 1) * pace_.interval;
   } else {

@@ -146,6 +146,95 @@ TEST_F(PerformerTest, ADryRunsAnswerIsKeptAndNothingIsMade) {
   EXPECT_EQ(api.size(test::kPodsPath), 0u);
 }
 
+struct AlikePods : PerformerTest {
+  int dry_runs = 0;
+  std::vector<std::optional<PlanEnded>> ends;
+
+  void SetUp() override {
+    PerformerTest::SetUp();
+    for (const char* name : {"b", "c", "d"}) {
+      api.create(test::kJobs, {{"metadata", {{"name", name}, {"namespace", "default"}}}, {"spec", Json::object()}});
+      cache.assume_job(*api.get(test::kJobs, {"default", name}));
+    }
+    api.fault_of = [this](const kube::Request& request) {
+      dry_runs += request.query.contains("dryRun");
+      return Fault::kNone;
+    };
+  }
+  decide::DryRunPod dry_run(const std::string& job, const std::string& cpus = "1") {
+    const std::string uid = cache.cluster().job({"default", job})->uid;
+    Json body = pod("a-0-1").body;
+    body["metadata"]["name"] = job + "-0-1";
+    body["metadata"]["ownerReferences"][0]["uid"] = uid;
+    body["metadata"]["labels"][std::string(contract::kJobLabel)] = job;
+    body["spec"]["hostname"] = job;
+    body["spec"]["containers"] = {{{"name", "worker"},
+                                   {"env", {{{"name", "MASTER_ADDR"}, {"value", job}}}},
+                                   {"resources", {{"requests", {{"cpu", cpus}}}}}}};
+    return {{"default", job}, uid, "hash", body};
+  }
+  void begin(const decide::DryRunPod& dry_run) {
+    const auto number = ends.size();
+    ends.emplace_back();
+    performer.perform(dry_run.job, {.phases = {{dry_run}}}, [this, number](PlanEnded how) { ends[number] = how; });
+  }
+  const decide::TemplateCheck* check(const std::string& job) {
+    return cache.cluster().template_check(cache.cluster().job({"default", job})->uid, "hash");
+  }
+};
+
+TEST_F(AlikePods, OfDifferentNamesHaveOneDryRunWhoseYesHoldsForAllForAWhile) {
+  begin(dry_run("a"));
+  begin(dry_run("b"));
+  time.run_for(seconds(1));
+  begin(dry_run("c"));
+  time.run_for(seconds(1));
+  EXPECT_EQ(dry_runs, 1);
+  for (const auto& end : ends) EXPECT_EQ(end->ended, Ended::kWell);
+  for (const char* job : {"a", "b", "c"}) {
+    ASSERT_NE(check(job), nullptr) << job;
+    EXPECT_TRUE(check(job)->accepted);
+  }
+  begin(dry_run("c"));  // it has an answer
+  time.run_for(seconds(1));
+  EXPECT_EQ(dry_runs, 2) << "who asks again is asked about anew";
+  time.run_for(Performer::kAnswerLasts);
+  begin(dry_run("d"));
+  time.run_for(seconds(1));
+  EXPECT_EQ(dry_runs, 3) << "what was said long ago may hold no more";
+}
+
+TEST_F(AlikePods, AreEachAskedAboutWhereTheFirstIsRefused) {
+  int asked = 0;
+  api.refuse_pod = [&asked](const Json&) { return asked++ == 0 ? std::optional<std::string>("not now") : std::nullopt; };
+  begin(dry_run("a"));
+  begin(dry_run("b"));
+  time.run_for(seconds(1));
+  EXPECT_EQ(dry_runs, 2);
+  EXPECT_FALSE(check("a")->accepted);
+  EXPECT_TRUE(check("b")->accepted);
+}
+
+TEST_F(AlikePods, AreNotThoseThatDifferInMoreThanNames) {
+  begin(dry_run("a", "1"));
+  begin(dry_run("b", "2"));
+  time.run_for(seconds(1));
+  EXPECT_EQ(dry_runs, 2);
+  EXPECT_NE(check("a")->needs, check("b")->needs);
+}
+
+TEST_F(AlikePods, AreForgottenByWhoStopsLeading) {
+  begin(dry_run("a"));
+  begin(dry_run("b"));
+  time.run_for(std::chrono::microseconds(1));  // until the first is on its way
+  performer.stop();
+  begin(dry_run("c"));
+  time.run_for(seconds(1));
+  EXPECT_FALSE(ends[1].has_value()) << "its plan is of a term that is over";
+  EXPECT_EQ(ends[2]->ended, Ended::kWell);
+  EXPECT_EQ(dry_runs, 2);
+}
+
 TEST_F(PerformerTest, ADryRunTellsWhatAdmissionMakesOfThePod) {
   api.admit_pod = [](Json& pod) { pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "3"; };
   EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}})->ended, Ended::kWell);

@@ -69,6 +69,17 @@ TEST(WorkQueue, LetsAKeyRestAsLongAsItsRunAskedFor) {
   EXPECT_EQ(at, (std::vector<std::int64_t>{0, 550, 1'250, 1'950, 2'650})) << "three intervals of 50 ms may be run ahead of";
 }
 
+TEST(WorkQueue, LetsAKeyRestForLessThanTheIntervalWhereItsRunAsksForSoLittle) {
+  Fixture f;
+  f.then = [&f](const Key& key) {
+    f.queue.add(key);
+    f.queue.done(key, Ended::kWell, milliseconds(10));
+  };
+  f.queue.add(kJob);
+  f.time.run_for(milliseconds(105));
+  EXPECT_EQ(f.num_runs(kJob), 26u) << "one each 10 ms, and 150 ms ahead";
+}
+
 TEST(WorkQueue, RunsAFewTimesAtOnceBeforeItKeepsADistance) {
   Fixture f;
   f.then = [&f](const Key& key) {
