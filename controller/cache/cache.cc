@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <limits>
+#include <string_view>
 #include <utility>
 
 #include "controller/cache/decode.h"
@@ -22,6 +23,17 @@ std::int64_t to_revision(const std::string& text) {
 }
 
 ObjectKey job_of(const decide::Pod& pod) { return {pod.key.ns, pod.worker->job}; }
+
+constexpr std::string_view kExpected = "expected ";  // begins the UID of a pod that is about to be made
+
+bool is_expected(const decide::Pod& pod) { return pod.uid.starts_with(kExpected); }
+
+/// Whether schedule() may decide otherwise now that the pod is there, which it expected.
+bool is_as_expected(const decide::Pod& expected, decide::Pod pod) {
+  pod.uid = expected.uid;
+  pod.created = expected.created;
+  return !decide::matters_to_schedule(expected, pod);
+}
 
 /// A kind's place in the API, and whether its objects lie in namespaces.
 struct Source {
@@ -156,7 +168,7 @@ void Cache::erase_missing(const Progress& at, const kube::WatchBatch& batch, std
     for (const auto& [key, pod] : cluster_.pods()) {
       const auto assumed = assumed_pods_.find(key);
       const bool newer = assumed != assumed_pods_.end() && assumed->second > revision;
-      if (at.covers(key.ns) && !keys.contains(key) && !newer) missing.emplace_back(key, pod.uid);
+      if (at.covers(key.ns) && !keys.contains(key) && !newer && !is_expected(pod)) missing.emplace_back(key, pod.uid);
     }
     std::erase_if(gone_, [&](const auto& item) { return at.covers(item.second) && !uids.contains(item.first); });
   } else if (kind == Watched::kNodes) {
@@ -251,7 +263,8 @@ void Cache::put_pod(const Json& object) {
     if (old->uid != pod->uid) pod_by_uid_.erase(old->uid);
   }
   touch_job_of(*pod);
-  if (old == nullptr || decide::matters_to_schedule(*old, *pod)) changes_.room = true;
+  const bool was_expected = old != nullptr && is_expected(*old) && is_as_expected(*old, *pod);
+  if (old == nullptr || (!was_expected && decide::matters_to_schedule(*old, *pod))) changes_.room = true;
   if (pod->worker) {
     pod_by_uid_[pod->uid] = pod->key;
   } else {
@@ -413,6 +426,30 @@ void Cache::apply(const agents::Observation& observation, Time now) {
 
 void Cache::forget_agents() {
   for (const auto& [uid, key] : pod_by_uid_) cluster_.erase_agent(uid);
+}
+
+void Cache::expect_pod(const Json& body, Time now) {
+  Json object = body;
+  const ObjectKey key = key_of(object);
+  if (cluster_.pod(key) != nullptr) return;
+  object["metadata"]["uid"] = std::string(kExpected) + decide::to_text(key);
+  auto pod = decode_pod(object);
+  if (!pod) return;
+  pod->created = now;
+  cluster_.put(std::move(*pod));
+}
+
+void Cache::give_up_pod(const ObjectKey& key) {
+  const auto* pod = cluster_.pod(key);
+  if (pod != nullptr && is_expected(*pod)) erase_pod(*pod);
+}
+
+void Cache::give_up_pods() {
+  std::vector<ObjectKey> expected;
+  for (const auto& [key, pod] : cluster_.pods()) {
+    if (is_expected(pod)) expected.push_back(key);
+  }
+  for (const auto& key : expected) give_up_pod(key);
 }
 
 void Cache::assume_pod(const Json& object) {

@@ -64,6 +64,12 @@ class Cache {
   /// Nobody is polled any more: what was learnt grows old, and would later be taken for new.
   void forget_agents();
 
+  /// This pod is about to be made: from now on it takes up room. Its UID is none that a pod can have, until the server gives it one.
+  void expect_pod(const Json& body, contract::Time now);
+  /// It was not made, as far as anyone knows. Nothing where it was.
+  void give_up_pod(const decide::ObjectKey& key);
+  /// All that are expected.
+  void give_up_pods();
   /// The object that the server answered to a write or read of the pod.
   void assume_pod(const Json& object);
   /// The server no longer has the pod with this UID.

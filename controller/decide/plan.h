@@ -4,8 +4,8 @@
 //
 // How the shell uses them:
 // - Plans of one job are carried out one after the other, each to its end (all requests answered, own writes assumed in the cluster)
-//   before the next is made for that job. A plan of schedule() is carried out to its end before schedule() is asked again, since
-//   pods that are on their way take up nodes; but for one that only tells a job without pods and quota why it waits.
+//   before the next is made for that job. Plans of schedule() are carried out up to their pods, which then count in the cluster, before
+//   schedule() is asked again; but for those that only tell a job without pods and quota why it waits.
 // - A phase's actions go out in parallel; the next phase waits until all of them succeeded. After a failure the rest is dropped and
 //   the job looked at again (after a back-off where it was no conflict). CreatePod and the other Create… count as done when the
 //   object exists already, DeletePod and DeleteJob when it is gone or has another UID, an Event when one of that name exists.

@@ -66,6 +66,8 @@ struct Performer::Run {
   std::size_t under_way = 0;
   PlanEnded ended;
   Done done;
+  PodsBegin pods_begin;
+  bool expects_pods = false;
   std::int64_t term = 0;
 };
 
@@ -86,11 +88,12 @@ Performer::Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache
       events_(executor, api, writer_, may_write_, observer,
               [this](const decide::Event& event) { cache_.notice_told(event.pod_uid, event.notice); }) {}
 
-void Performer::perform(const decide::ObjectKey& job, decide::Plan plan, Done done) {
+void Performer::perform(const decide::ObjectKey& job, decide::Plan plan, Done done, PodsBegin pods_begin) {
   const auto run = std::make_shared<Run>();
   run->job = job;
   if (const auto* known = cache_.cluster().job(job)) run->job_uid = known->uid;
   run->done = std::move(done);
+  run->pods_begin = std::move(pods_begin);
   run->term = term_;
   for (auto& phase : plan.phases) {
     run->phases.emplace_back(std::make_move_iterator(phase.begin()), std::make_move_iterator(phase.end()));
@@ -101,14 +104,16 @@ void Performer::perform(const decide::ObjectKey& job, decide::Plan plan, Done do
 void Performer::stop() {
   ++term_;
   questions_.clear();
+  cache_.give_up_pods();
   events_.stop();
 }
 
 void Performer::advance(const RunPointer& run) {
   if (run->term != term_) return;
-  if (run->ended.ended != Ended::kWell) run->phases.clear();
+  if (run->ended.ended != Ended::kWell) give_up(run);
   while (!run->phases.empty() && run->phases.front().empty() && run->under_way == 0) run->phases.pop_front();
   while (!run->phases.empty() && !run->phases.front().empty() && run->under_way < kParallel) {
+    expect_pods(run);
     const auto action = std::make_shared<const Action>(std::move(run->phases.front().front()));
     run->phases.front().pop_front();
     if (const auto* event = std::get_if<decide::Event>(action.get())) {
@@ -122,11 +127,33 @@ void Performer::advance(const RunPointer& run) {
   if (run->under_way == 0 && run->phases.empty() && run->done) std::exchange(run->done, nullptr)(run->ended);
 }
 
+/// All pods of a plan are in one phase.
+void Performer::expect_pods(const RunPointer& run) {
+  const auto& phase = run->phases.front();
+  if (run->expects_pods || !std::holds_alternative<CreatePod>(phase.front())) return;
+  run->expects_pods = true;
+  for (const auto& action : phase) {
+    if (const auto* create = std::get_if<CreatePod>(&action)) cache_.expect_pod(create->body, executor_.now());
+  }
+  if (run->pods_begin) run->pods_begin();
+}
+
+/// Begins nothing more of it.
+void Performer::give_up(const RunPointer& run) {
+  for (const auto& phase : run->phases) {
+    for (const auto& action : phase) {
+      if (const auto* create = std::get_if<CreatePod>(&action)) cache_.give_up_pod(create->key);
+    }
+  }
+  run->phases.clear();
+}
+
 void Performer::begin(const RunPointer& run, const ActionPointer& action) {
   ++run->under_way;
   Then then = [this, run, action](const Answer& answer) {
     --run->under_way;
     answered(run, *action, answer);
+    if (const auto* create = std::get_if<CreatePod>(action.get())) cache_.give_up_pod(create->key);  // unless it is there
     advance(run);
   };
   const auto* dry_run = std::get_if<decide::DryRunPod>(action.get());

@@ -35,13 +35,15 @@ class Performer {
   static constexpr std::size_t kParallel = 16;
   static constexpr std::chrono::seconds kAnswerLasts{30};  // that of a dry run, for other jobs
   using Done = std::function<void(PlanEnded)>;
+  using PodsBegin = std::function<void()>;
 
   /// `may_write` is asked on the hand right before each write: false, and nothing is sent.
   Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache, Writer writer, std::function<bool()> may_write,
             Observer& observer);
 
-  /// `done` is called once, not before this returns, unless stop() came first.
-  void perform(const decide::ObjectKey& job, decide::Plan plan, Done done);
+  /// `done` is called once, not before this returns, unless stop() came first; `pods_begin` before it, where the plan makes pods and came
+  /// so far: what is before them is written, and they count in the cache as pods that are there.
+  void perform(const decide::ObjectKey& job, decide::Plan plan, Done done, PodsBegin pods_begin = nullptr);
   /// Begins no more requests; those under way end, and what they did is assumed as ever.
   void stop();
   /// Requests under way, those for events apart.
@@ -58,6 +60,8 @@ class Performer {
   using RunPointer = std::shared_ptr<Run>;
   struct Question;  // to the API server, about pods that differ in names alone
   void advance(const RunPointer& run);
+  void expect_pods(const RunPointer& run);
+  void give_up(const RunPointer& run);
   void begin(const RunPointer& run, const ActionPointer& action);
   void answered(const RunPointer& run, const decide::Action& action, const Answer& answer);
   void assume(const decide::Action& action, const kube::Response& response);

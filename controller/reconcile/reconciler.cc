@@ -212,13 +212,18 @@ void Reconciler::run_room() {
       look_again = std::min(look_again.value_or(milliseconds::max()), *wait);
     } else {
       queue_.claim(key_for(job));
-      const bool holds_up = !only_tells(job, plan);
-      if (holds_up) ++room_plans_;
-      performer_.perform(job, std::move(plan), [this, job = job, holds_up](const PlanEnded& ended) {
-        if (holds_up) --room_plans_;
-        placed(job, ended);
-        if (holds_up && room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell, room_rest_);
-      });
+      const auto holds_up = std::make_shared<bool>(!only_tells(job, plan));
+      if (*holds_up) ++room_plans_;
+      const auto goes_on = [this, holds_up] {
+        if (std::exchange(*holds_up, false) && --room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell, room_rest_);
+      };
+      performer_.perform(
+          job, std::move(plan),
+          [this, job = job, goes_on](const PlanEnded& ended) {
+            goes_on();
+            placed(job, ended);
+          },
+          goes_on);
     }
   }
   if (look_again) queue_.add_after(kRoomKey, *look_again);

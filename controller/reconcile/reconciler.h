@@ -90,7 +90,7 @@ class Reconciler {
   };
   std::map<decide::ObjectKey, Refused> refused_;
   std::set<decide::ObjectKey> room_waits_for_;  // jobs that schedule() has plans for, which were busy
-  std::size_t room_plans_ = 0;                  // plans of schedule() under way, but for those that only tell
+  std::size_t room_plans_ = 0;                  // plans of schedule() under way that it has to wait for
   std::chrono::milliseconds room_rest_{0};      // after them
 };
 

@@ -90,6 +90,32 @@ TEST_F(CacheTest, AnAssumedPodTakesUpRoomAtOnceAndSurvivesAWatchThatLags) {
   EXPECT_NE(cache.cluster().pod(kPod), nullptr);
 }
 
+TEST_F(CacheTest, AnExpectedPodTakesUpRoomUntilItIsThereOrGivenUp) {
+  Json body = pod_object("a-0-1", 0, "");
+  body["metadata"].erase("uid");
+  cache.expect_pod(body, at(1));
+  EXPECT_EQ(cache.cluster().used_on("n1")["nvidia.com/gpu"], 8);
+  cache.apply(listed(kPods, 115, {}), at(2));
+  EXPECT_EQ(cache.cluster().used_on("n1")["nvidia.com/gpu"], 8) << "it may be on its way";
+  cache.take_changes();
+  cache.assume_pod(pod_object("a-0-1", 120, "p1"));
+  EXPECT_FALSE(cache.take_changes().room) << "it is where it was expected";
+  EXPECT_EQ(cache.cluster().pod(kPod)->uid, "p1");
+  cache.give_up_pod(kPod);
+  cache.give_up_pods();
+  EXPECT_NE(cache.cluster().pod(kPod), nullptr) << "it is there";
+  cache.expect_pod(body, at(3));
+  EXPECT_EQ(cache.cluster().pod(kPod)->uid, "p1");
+
+  body["metadata"]["name"] = "a-1-1";
+  cache.expect_pod(body, at(3));
+  EXPECT_EQ(cache.cluster().used_on("n1")["nvidia.com/gpu"], 16);
+  cache.take_changes();
+  cache.give_up_pods();
+  EXPECT_EQ(cache.cluster().used_on("n1")["nvidia.com/gpu"], 8);
+  EXPECT_TRUE(cache.take_changes().room);
+}
+
 TEST_F(CacheTest, AListThatIsNewerThanAnAssumedPodTakesItAway) {
   cache.assume_pod(pod_object("a-0-1", 120, "p1"));
   cache.apply(listed(kPods, 130, {}), at(2));

@@ -62,6 +62,35 @@ TEST_F(PerformerTest, BeginsAPhaseWhenTheOneBeforeItHasSucceeded) {
   EXPECT_NE(cache.cluster().pod({"default", "a-0-1"}), nullptr);  // assumed: no watch runs here
 }
 
+TEST_F(PerformerTest, PodsCountAsSoonAsTheyBeginAndNotAnyMoreWhereTheyFail) {
+  const ObjectKey first{"default", "a-0-1"}, second{"default", "a-1-1"};
+  int begun = 0;
+  bool ended = false;
+  api.fault_of = [&, pods = 0](const kube::Request& request) mutable {
+    const bool is_pod = request.path.ends_with("/pods");
+    EXPECT_EQ(begun, is_pod ? 1 : 0) << "the status comes first";
+    return is_pod && ++pods == 2 ? Fault::kBroken : Fault::kNone;
+  };
+  performer.perform(
+      kJob, {.phases = {{status(1)}, {pod("a-0-1"), pod("a-1-1")}}}, [&](PlanEnded) { ended = true; },
+      [&] {
+        ++begun;
+        EXPECT_NE(cache.cluster().pod(first), nullptr);
+        EXPECT_NE(cache.cluster().pod(second), nullptr);
+        EXPECT_EQ(cache.cluster().job(kJob)->status.generation, 1);
+        EXPECT_EQ(api.size(test::kPodsPath), 0u);
+      });
+  time.run_for(seconds(1));
+  EXPECT_TRUE(ended);
+  EXPECT_EQ(begun, 1);
+  EXPECT_EQ(cache.cluster().pods().size(), 1u) << "the other was not made";
+  performer.perform(kJob, {.phases = {{pod("a-2-1")}}}, [](PlanEnded) {});
+  time.run_for(std::chrono::microseconds(1));
+  EXPECT_EQ(cache.cluster().pods().size(), 2u);
+  performer.stop();
+  EXPECT_EQ(cache.cluster().pods().size(), 1u) << "who does not lead expects nothing";
+}
+
 TEST_F(PerformerTest, BeginsNothingAfterAFailure) {
   api.fail_next(Fault::kConflict);
   EXPECT_EQ(perform({{status(1)}, {pod("a-0-1")}})->ended, Ended::kConflict);

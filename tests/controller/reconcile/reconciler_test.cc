@@ -164,24 +164,32 @@ TEST_F(ReconcilerTest, WhoMeetsAStatusThatSomebodyElseWroteReadsEverythingAnew) 
   EXPECT_GE(reads, 4);
 }
 
-TEST_F(ReconcilerTest, WhoIsToldWhyItWaitsKeepsNobodyFromItsPlace) {
-  test::VirtualExecutor slow{time, {.low = seconds(1), .high = seconds(1)}};  // to the server, and as long back
+/// A server that is a second away, and a controller that has placed job "a".
+struct SlowServer : ReconcilerTest {
+  test::VirtualExecutor slow{time, {.low = seconds(1), .high = seconds(1)}};
   test::FakeAgents none{time, workers, [](const agents::Observation&) {}};
   Reconciler patient{slow, api, none, options(), observer};
-  const auto add = [&](const std::string& name, int gpus) {
+
+  void SetUp() override {
+    ReconcilerTest::SetUp();
+    patient.start_leading();
+    time.run_for(seconds(60));
+    ASSERT_EQ(api.size(test::kPodsPath), 2u);
+  }
+  void add(const std::string& name, int gpus) {
     const auto spec = contract::encode(test::make_job(name, 1, gpus).spec);
     api.create(test::kJobs, {{"metadata", {{"name", name}, {"namespace", "default"}}}, {"spec", spec}});
     kube::WatchBatch batch{.target = static_cast<std::size_t>(cache::Watched::kJobs), .relisted = false, .events = {}};
     batch.events.push_back({kube::EventType::kAdded, *api.get(test::kJobs, {"default", name})});
     batch.resource_version = std::to_string(api.revision());
     patient.apply(batch);
-  };
-  const auto has_written = [this](const std::string& part) {
+  }
+  bool has_written(const std::string& part) {
     return std::any_of(writes.begin(), writes.end(), [&](const auto& path) { return path.find(part) != std::string::npos; });
-  };
-  patient.start_leading();
-  time.run_for(seconds(60));
-  ASSERT_EQ(api.size(test::kPodsPath), 2u);
+  }
+};
+
+TEST_F(SlowServer, WhoIsToldWhyItWaitsKeepsNobodyFromItsPlace) {
   add("too-large", 8);
   time.run_for(std::chrono::milliseconds(500));
   add("small", 0);
@@ -189,6 +197,15 @@ TEST_F(ReconcilerTest, WhoIsToldWhyItWaitsKeepsNobodyFromItsPlace) {
   time.run_for(std::chrono::milliseconds(3'200));
   EXPECT_TRUE(has_written("/too-large/status"));
   EXPECT_TRUE(has_written("/small/status"));
+}
+
+TEST_F(SlowServer, WhosePodsAreOnTheirWayKeepsNobodyFromItsPlace) {
+  add("first", 0);
+  time.run_for(std::chrono::milliseconds(2'500));
+  add("second", 0);  // is like the first, whose dry run was answered
+  // The first has its status after 4 s and its pod after 6. The second waits for the one, not for the other.
+  time.run_for(std::chrono::milliseconds(2'700));
+  EXPECT_TRUE(has_written("/second/status"));
 }
 
 }  // namespace
