@@ -117,7 +117,8 @@ Flags completed(Flags flags, const std::string& default_namespace) {
   return flags;
 }
 
-reconcile::ReconcilerOptions reconciler_options(const Flags& flags, std::function<bool()> may_write) {
+reconcile::ReconcilerOptions reconciler_options(const Flags& flags, std::function<bool()> may_write,
+                                                const std::vector<std::string>& other_problems) {
   std::string problems;
   reconcile::ReconcilerOptions options;
   options.may_write = std::move(may_write);
@@ -135,7 +136,8 @@ reconcile::ReconcilerOptions reconciler_options(const Flags& flags, std::functio
   }
   options.writer.instance = flags.identity;
   check_debug_address(flags.debug_address, problems);
-  if (!problems.empty()) throw std::runtime_error("read the flags" + problems);
+  for (const auto& problem : other_problems) problems += "; " + problem;
+  if (!problems.empty()) throw std::runtime_error("read the settings" + problems);
   return options;
 }
 

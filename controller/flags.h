@@ -35,7 +35,8 @@ struct Flags {
 void add_flags(CLI::App& app, Flags& flags);
 /// What was left out: the namespace is that of the credentials, the identity a new one.
 Flags completed(Flags flags, const std::string& default_namespace);
-/// Throws std::runtime_error that lists every flag whose value can't be used, and why.
-reconcile::ReconcilerOptions reconciler_options(const Flags& flags, std::function<bool()> may_write);
+/// Throws std::runtime_error that lists every flag whose value can't be used, and why; and `other_problems`, of the environment.
+reconcile::ReconcilerOptions reconciler_options(const Flags& flags, std::function<bool()> may_write,
+                                                const std::vector<std::string>& other_problems = {});
 
 }  // namespace trainyard

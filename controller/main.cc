@@ -9,6 +9,7 @@
 #include <future>
 #include <iostream>
 #include <map>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -35,7 +36,10 @@
 #include "controller/observe/endpoints.h"
 #include "controller/observe/log.h"
 #include "controller/observe/metrics.h"
+#include "controller/observe/span_exporter.h"
+#include "controller/observe/tracing_settings.h"
 #include "controller/reconcile/job_metrics.h"
+#include "controller/reconcile/job_spans.h"
 #include "controller/reconcile/reconciler.h"
 #include "crds/contract/signature.h"
 
@@ -82,14 +86,15 @@ class Threads : public reconcile::Executor {
   kube::Hands hands_{kNumHands};
 };
 
-/// What the reconciler does, into log and metrics.
+/// What the reconciler does, into log, metrics and, where there is an exporter, traces.
 class Reporter : public reconcile::Observer {
  public:
-  Reporter(const observe::Log& log, observe::Metrics& metrics) : log_(log), metrics_(metrics) {}
+  Reporter(const observe::Log& log, observe::Metrics& metrics, observe::SpanExporter* exporter)
+      : log_(log), metrics_(metrics), exporter_(exporter) {}
 
   void planned(const reconcile::Key& key, const std::vector<std::string>& reasons, std::size_t num_actions,
                std::chrono::microseconds took) override {
-    const observe::Labels labels = {{"of", key.kind == reconcile::Kind::kTrainingJob ? "job" : reconcile::to_text(key)}};
+    const observe::Labels labels = {{"of", name_of(key)}};
     metrics_.add("trainyard_plans_total", labels);
     metrics_.add("trainyard_actions_total", labels, static_cast<double>(num_actions));
     metrics_.observe("trainyard_plan_seconds", labels, std::chrono::duration<double>(took).count());
@@ -101,8 +106,13 @@ class Reporter : public reconcile::Observer {
     metrics_.observe("trainyard_kube_request_seconds", {{"action", std::string(kind)}},
                      std::chrono::duration<double>(took).count());
   }
-  void wrote(const decide::Job& before, const contract::TrainingJobStatus& status, contract::Time now) override {
-    reconcile::count_happening(metrics_, before, status, now);
+  void reconciled(const reconcile::Key& key, milliseconds took) override {
+    metrics_.observe("trainyard_reconcile_seconds", {{"of", name_of(key)}}, std::chrono::duration<double>(took).count());
+  }
+  void wrote(const decide::Cluster& cluster, const decide::Job& job, const contract::TrainingJobStatus& before,
+             const contract::TrainingJobStatus& after, contract::Time now) override {
+    reconcile::count_happening(metrics_, job, before, after, now);
+    if (exporter_ != nullptr) exporter_->add(reconcile::ended_spans(cluster, job, before, after, now));
   }
   void warned(std::string_view message, const contract::Json& details) override {
     metrics_.add("trainyard_log_warnings_total", {{"message", std::string(message)}});
@@ -114,8 +124,13 @@ class Reporter : public reconcile::Observer {
   }
 
  private:
+  static std::string name_of(const reconcile::Key& key) {
+    return key.kind == reconcile::Kind::kTrainingJob ? "job" : reconcile::to_text(key);
+  }
+
   const observe::Log& log_;
   observe::Metrics& metrics_;
+  observe::SpanExporter* exporter_;
 };
 
 /// glibc would give each of some sixteen groups of threads a heap of its own, and keep in all of them what lists and bursts of events once
@@ -145,11 +160,16 @@ class Controller {
         credentials_(kube::find_credentials(flags.kubeconfig, kube::process_environment())),
         flags_(completed(std::move(flags), credentials_.default_namespace)),
         metrics_(observe::controller_metrics()),
-        reporter_(log_, metrics_),
+        tracing_(observe::read_tracing_settings(kube::process_environment(), own_attributes(flags_), setting_problems_)),
+        exporter_(exporter_of()),
+        reporter_(log_, metrics_, exporter_.get()),
         api_(credentials_),
         lease_api_(credentials_),
         agents_([this](agents::Observation observation) { observed(std::move(observation)); }),
-        reconciler_(threads_, api_, agents_, reconciler_options(flags_, [this] { return may_write(); }), reporter_) {}
+        reconciler_(threads_, api_, agents_,
+                    reconciler_options(
+                        flags_, [this] { return may_write(); }, setting_problems_),
+                    reporter_) {}
 
   void start() {
     metrics_.set("trainyard_leading", {}, 0);
@@ -161,6 +181,7 @@ class Controller {
                                               {"read_cluster", flags_.read_cluster},
                                               {"identity", flags_.identity},
                                               {"leader_election", flags_.leader_elect}});
+    if (tracing_) log_.info("sending traces", {{"to", tracing_->url}});
     beat(SteadyClock::now());
     watcher_.emplace(
         credentials_, targets_, [this](kube::WatchBatch batch) { heard(std::move(batch)); },
@@ -191,10 +212,30 @@ class Controller {
     watcher_.reset();
     agents_.stop();
     threads_.stop();
+    exporter_.reset();  // which takes seconds where nobody takes the last spans; the lease did not wait for that
     log_.info("trainyard-controller ends");
   }
 
  private:
+  static observe::Attributes own_attributes(const Flags& flags) {
+    return {{"service.name", std::string("trainyard-controller")},
+            {"service.version", std::string(TRAINYARD_VERSION)},
+            {"service.instance.id", flags.identity}};
+  }
+  /// Nothing where no traces are wanted, or their settings can't be used.
+  std::unique_ptr<observe::SpanExporter> exporter_of() {
+    if (!tracing_ || !setting_problems_.empty()) return nullptr;
+    observe::SpanExporterOptions options{.version = TRAINYARD_VERSION};
+    options.counted = [this](const char* result, std::size_t number) {
+      metrics_.add("trainyard_trace_spans_total", {{"result", result}}, static_cast<double>(number));
+    };
+    options.trouble = [this](const std::string& what) {
+      if (what.empty()) return log_.info("traces are taken again", {{"to", tracing_->url}});
+      log_.warning("traces cannot be sent", {{"to", tracing_->url}, {"error", what}});
+    };
+    return std::make_unique<observe::SpanExporter>(*tracing_, std::move(options));
+  }
+
   void lead() {
     if (!flags_.leader_elect) return threads_.brain([this] { reconciler_.start_leading(); });
     kube::LeaseCallbacks callbacks{
@@ -294,6 +335,9 @@ class Controller {
   const kube::Credentials credentials_;
   const Flags flags_;
   observe::Metrics metrics_;
+  std::vector<std::string> setting_problems_;  // of the environment
+  const std::optional<observe::TracingSettings> tracing_;
+  std::unique_ptr<observe::SpanExporter> exporter_;  // before api_, which hides the system's authorities from what comes after it
   Reporter reporter_;
   Threads threads_;
   kube::RestKubeApi api_, lease_api_;  // renewals do not wait behind other requests

@@ -93,6 +93,7 @@ std::optional<contract::State> last_word(const std::string& message) {
 void read_container(const Json& container, decide::WorkerPod& worker) {
   const Json& state = member(container, "state");
   worker.container_running = member(state, "running").is_object();
+  worker.started_at = time(member(state, worker.container_running ? "running" : "terminated"), "startedAt");
   const Json& waiting = member(state, "waiting");
   worker.waiting_reason = text(waiting, "reason");
   worker.waiting_message = text(waiting, "message");
@@ -361,6 +362,7 @@ std::optional<decide::Job> decode_job(const Json& object, const decide::Job* kno
   if (generation.is_number_integer()) job.generation = generation.get<std::int64_t>();
   job.created = time(metadata, "creationTimestamp").value_or(Time{});
   job.deleting = member(metadata, "deletionTimestamp").is_string();
+  job.traceparent = text(member(metadata, "annotations"), decide::kTraceparentAnnotation);
   if (known != nullptr && known->uid == job.uid && known->generation == job.generation && job.generation > 0) {
     job.spec = known->spec;
     job.problems = known->problems;

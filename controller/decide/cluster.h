@@ -64,6 +64,7 @@ struct WorkerPod {
   std::string template_hash;                        // kTemplateHashAnnotation
   std::string ip;                                   // status.podIP; empty: none yet
   std::uint16_t agent_port = contract::kAgentPort;  // of the container port named `trainyard`; 0: it has none, so nobody polls it
+  std::optional<Time> started_at;                   // of the container that trains: state.running or .terminated, startedAt
   bool container_running = false;                   // of the container kContainerName, or the only one: state.running is there
   std::string waiting_reason;                       // its state.waiting: ErrImagePull, CreateContainerError, …
   std::string waiting_message;
@@ -99,6 +100,9 @@ struct Pod {
 /// Whether the two take up as much, on the same node, for the same job.
 bool takes_same_room(const Pod& a, const Pod& b);
 
+/// Of a job: the span, as a W3C traceparent, that its trace continues.
+inline constexpr std::string_view kTraceparentAnnotation = "trainyard.dev/traceparent";
+
 struct Job {
   ObjectKey key;
   std::string uid;
@@ -106,6 +110,7 @@ struct Job {
   std::int64_t generation = 0;  // metadata.generation: grows with each change of the spec
   Time created{};
   bool deleting = false;
+  std::string traceparent;  // kTraceparentAnnotation; empty: it has none
   contract::TrainingJobSpec spec;
   contract::TrainingJobStatus status;
   std::vector<contract::Problem> problems;  // of decoding: what this controller can't read of the spec

@@ -621,6 +621,7 @@ bool matters_to_schedule(const Pod& before, const Pod& after) {
     if (!pod.is_finished()) pod.phase = PodPhase::kPending;
     auto& worker = *pod.worker;
     worker.ip.clear();
+    worker.started_at.reset();
     worker.container_running = false;
     worker.waiting_reason.clear();
     worker.waiting_message.clear();

@@ -43,6 +43,7 @@ void fields(auto& visit, Is<WorkerPod> auto& it) {
   visit("templateHash", it.template_hash);
   visit("ip", it.ip);
   visit("agentPort", it.agent_port);
+  visit("startedAt", it.started_at);
   visit("containerRunning", it.container_running);
   visit("waitingReason", it.waiting_reason);
   visit("waitingMessage", it.waiting_message);
@@ -79,6 +80,7 @@ void fields(auto& visit, Is<Job> auto& it) {
   visit("generation", it.generation);
   visit("created", it.created);
   visit("deleting", it.deleting);
+  visit("traceparent", it.traceparent);
   visit("spec", it.spec);
   visit("status", it.status);
   visit("problems", it.problems);

@@ -51,6 +51,12 @@ std::string text_of(const Labels& labels) {
   return out.empty() ? out : out + '}';
 }
 
+/// Both in the order of the alphabet.
+bool are_named(const Labels& labels, const std::vector<std::string>& names) {
+  return std::equal(labels.begin(), labels.end(), names.begin(), names.end(),
+                    [](const auto& label, const std::string& name) { return label.first == name; });
+}
+
 void write_line(std::string& out, const std::string& name, const Labels& labels, const std::string& value) {
   out += name + text_of(labels) + ' ' + value + '\n';
 }
@@ -64,7 +70,8 @@ Metrics::Metrics(std::vector<MetricDefinition> definitions) {
     if (!index_.emplace(definition.name, families_.size()).second)
       throw std::logic_error("metric " + definition.name + " is defined twice");
     families_.push_back({std::move(definition), {}});
-    const auto& added = families_.back().definition;
+    auto& added = families_.back().definition;
+    std::sort(added.labels.begin(), added.labels.end());
     if (added.type == MetricType::kHistogram && !std::is_sorted(added.buckets.begin(), added.buckets.end())) {
       throw std::logic_error("the buckets of " + added.name + " do not grow");
     }
@@ -79,14 +86,21 @@ Metrics::Family& Metrics::family(const std::string& name, MetricType type) {
   return families_[at->second];
 }
 
+Metrics::Series& Metrics::series(Family& family, const Labels& labels) {
+  if (!are_named(labels, family.definition.labels)) {
+    throw std::logic_error("metric " + family.definition.name + " has other labels than" + text_of(labels));
+  }
+  return family.series[labels];
+}
+
 void Metrics::add(const std::string& counter, const Labels& labels, double amount) {
   const std::lock_guard lock(mutex_);
-  family(counter, MetricType::kCounter).series[labels].value += amount;
+  series(family(counter, MetricType::kCounter), labels).value += amount;
 }
 
 void Metrics::set(const std::string& gauge, const Labels& labels, double value) {
   const std::lock_guard lock(mutex_);
-  family(gauge, MetricType::kGauge).series[labels].value = value;
+  series(family(gauge, MetricType::kGauge), labels).value = value;
 }
 
 void Metrics::clear(const std::string& gauge) {
@@ -98,10 +112,10 @@ void Metrics::observe(const std::string& histogram, const Labels& labels, double
   const std::lock_guard lock(mutex_);
   Family& found = family(histogram, MetricType::kHistogram);
   const auto& bounds = found.definition.buckets;
-  Series& series = found.series[labels];
-  series.bucket_counts.resize(bounds.size() + 1);
-  series.value += value;
-  ++series.bucket_counts[static_cast<std::size_t>(std::lower_bound(bounds.begin(), bounds.end(), value) - bounds.begin())];
+  Series& at = series(found, labels);
+  at.bucket_counts.resize(bounds.size() + 1);
+  at.value += value;
+  ++at.bucket_counts[static_cast<std::size_t>(std::lower_bound(bounds.begin(), bounds.end(), value) - bounds.begin())];
 }
 
 std::string Metrics::text() const {
@@ -111,19 +125,19 @@ std::string Metrics::text() const {
     if (all_series.empty()) continue;
     const std::string& name = definition.name;
     out += "# HELP " + name + ' ' + escaped(definition.help, false) + "\n# TYPE " + name + ' ' + name_of(definition.type) + '\n';
-    for (const auto& [labels, series] : all_series) {
+    for (const auto& [labels, at] : all_series) {
       if (definition.type != MetricType::kHistogram) {
-        write_line(out, name, labels, text_of(series.value));
+        write_line(out, name, labels, text_of(at.value));
         continue;
       }
       std::uint64_t count = 0;
-      for (std::size_t i = 0; i < series.bucket_counts.size(); ++i) {
-        count += series.bucket_counts[i];
+      for (std::size_t i = 0; i < at.bucket_counts.size(); ++i) {
+        count += at.bucket_counts[i];
         Labels with_bound = labels;
         with_bound["le"] = i < definition.buckets.size() ? text_of(definition.buckets[i]) : "+Inf";
         write_line(out, name + "_bucket", with_bound, std::to_string(count));
       }
-      write_line(out, name + "_sum", labels, text_of(series.value));
+      write_line(out, name + "_sum", labels, text_of(at.value));
       write_line(out, name + "_count", labels, std::to_string(count));
     }
   }

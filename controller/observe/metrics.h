@@ -17,7 +17,8 @@ struct MetricDefinition {
   std::string name;  // trainyard_…; counters end with _total, times with _seconds
   MetricType type = MetricType::kGauge;
   std::string help;
-  std::vector<double> buckets;  // a histogram's upper bounds, growing
+  std::vector<std::string> labels;  // by which its series are told apart
+  std::vector<double> buckets;      // a histogram's upper bounds, growing; each series of it has the label le besides
 };
 
 /// From 1 ms to 30 s: requests, reconciliations.
@@ -25,7 +26,7 @@ std::vector<double> time_buckets();
 
 using Labels = std::map<std::string, std::string>;
 
-/// Any thread. A name that is not defined, or of another type, is a bug: std::logic_error.
+/// Any thread. A name that is not defined, or of another type, or with other labels, is a bug: std::logic_error.
 class Metrics {
  public:
   explicit Metrics(std::vector<MetricDefinition> definitions);
@@ -48,6 +49,7 @@ class Metrics {
     std::map<Labels, Series> series;
   };
   Family& family(const std::string& name, MetricType type);
+  Series& series(Family& family, const Labels& labels);
 
   mutable std::mutex mutex_;
   std::vector<Family> families_;

@@ -1,6 +1,7 @@
 #include "controller/reconcile/job_metrics.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <set>
 #include <string>
@@ -9,6 +10,8 @@
 #include "controller/decide/elastic.h"
 #include "controller/decide/fragmentation.h"
 #include "controller/decide/holdings.h"
+#include "controller/decide/quantity.h"
+#include "controller/decide/queues.h"
 
 namespace trainyard::reconcile {
 namespace {
@@ -109,21 +112,85 @@ void count_devices(observe::Metrics& metrics, const Cluster& cluster) {
   }
 }
 
-void count_queues(observe::Metrics& metrics, const Cluster& cluster) {
-  for (const char* name : {"trainyard_queue_pending", "trainyard_queue_running", "trainyard_queue_share"}) metrics.clear(name);
-  for (const auto& [name, queue] : cluster.queues()) {
-    metrics.set("trainyard_queue_pending", {{"queue", name}}, queue.status.pending);
-    metrics.set("trainyard_queue_running", {{"queue", name}}, queue.status.running);
-    metrics.set("trainyard_queue_share", {{"queue", name}}, queue.status.weightedShare);
+/// Cores, bytes, devices.
+double amount_of(const std::string& resource, const contract::Quantity& quantity) {
+  const auto amount = static_cast<double>(decide::parse_quantity(resource, quantity.text).value_or(0));
+  return resource == "cpu" ? amount / 1'000 : amount;
+}
+
+void tell_of_quota(observe::Metrics& metrics, const decide::Queue& queue) {
+  for (const auto& flavor : queue.status.usage) {
+    for (const auto& usage : flavor.resources) {
+      const observe::Labels labels = {
+          {"queue", queue.name}, {"flavor", decide::to_text(flavor.nodeLabels)}, {"resource", usage.name}};
+      metrics.set("trainyard_queue_quota", labels, amount_of(usage.name, usage.nominal));
+      metrics.set("trainyard_queue_used", labels, amount_of(usage.name, usage.used));
+      metrics.set("trainyard_queue_borrowed", labels, amount_of(usage.name, usage.borrowed));
+    }
   }
+}
+
+/// For how long the job has been in the line: since it was made, resumed, or lost its place.
+double waited(const Job& job, Time now) {
+  Time since = job.created;
+  for (const char* type : {condition::kSuspended, condition::kPlaced}) {
+    if (decide::is_false(job.status, type)) since = std::max(since, decide::since_of(job.status, type));
+  }
+  return seconds(since, now);
+}
+
+void tell_how_heads_wait(observe::Metrics& metrics, const Cluster& cluster, Time now) {
+  std::map<std::string, const Job*> heads;
+  for (const auto& [key, job] : cluster.jobs()) {
+    if (!job.status.queue || !job.status.queue->position) continue;
+    const Job*& head = heads[decide::queue_name(cluster, job)];
+    if (head == nullptr || *job.status.queue->position < *head->status.queue->position) head = &job;
+  }
+  for (const auto& [queue, head] : heads) {
+    metrics.set("trainyard_queue_head_wait_seconds", {{"queue", queue}}, waited(*head, now));
+  }
+}
+
+void count_queues(observe::Metrics& metrics, const Cluster& cluster, Time now) {
+  for (const char* gauge : {"trainyard_queue_active", "trainyard_queue_pending", "trainyard_queue_waiting",
+                            "trainyard_queue_head_wait_seconds", "trainyard_queue_running", "trainyard_queue_share",
+                            "trainyard_queue_quota", "trainyard_queue_used", "trainyard_queue_borrowed"}) {
+    metrics.clear(gauge);
+  }
+  for (const auto& [name, queue] : cluster.queues()) {
+    const auto& status = queue.status;
+    for (const auto& item : status.conditions) {
+      if (item.type != "Active") continue;
+      metrics.set("trainyard_queue_active", {{"queue", name}, {"reason", item.reason}},
+                  item.status == contract::ConditionStatus::kTrue ? 1 : 0);
+    }
+    metrics.set("trainyard_queue_pending", {{"queue", name}}, status.pending);
+    for (const auto& [reason, jobs] : status.pendingReasons) {
+      metrics.set("trainyard_queue_waiting", {{"queue", name}, {"reason", reason}}, jobs);
+    }
+    metrics.set("trainyard_queue_running", {{"queue", name}}, status.running);
+    metrics.set("trainyard_queue_share", {{"queue", name}}, status.weightedShare);
+    tell_of_quota(metrics, queue);
+  }
+  tell_how_heads_wait(metrics, cluster, now);
+}
+
+/// The queue by whose quota it has its place, or else the one that it names.
+std::string queue_of(const Job& job, const contract::TrainingJobStatus& status) {
+  return status.admission ? status.admission->queue : job.spec.queue.value_or("");
 }
 
 }  // namespace
 
-void count_happening(observe::Metrics& metrics, const Job& before, const contract::TrainingJobStatus& after, Time now) {
-  const auto& last = before.status;
-  if (last.generation == 0 && after.generation > 0)
-    metrics.observe("trainyard_job_wait_seconds", {}, seconds(before.created, now));
+void count_happening(observe::Metrics& metrics, const Job& job, const contract::TrainingJobStatus& last,
+                     const contract::TrainingJobStatus& after, Time now) {
+  if (last.generation == 0 && after.generation > 0) {
+    metrics.observe("trainyard_job_wait_seconds", {{"queue", queue_of(job, after)}}, seconds(job.created, now));
+  }
+  const auto start_delay = [](const auto& status) { return status.queue ? status.queue->startDelaySeconds : std::nullopt; };
+  if (const auto delay = start_delay(after); delay && !start_delay(last)) {
+    metrics.observe("trainyard_job_estimate_error_seconds", {}, static_cast<double>(std::abs(*delay)));
+  }
   if (becomes(last, after, condition::kRunning)) {
     // After a restart in the same pods it was placed long ago.
     const Time begun = std::max(decide::since_of(after, condition::kPlaced), decide::since_of(last, condition::kRunning));
@@ -135,7 +202,8 @@ void count_happening(observe::Metrics& metrics, const Job& before, const contrac
     metrics.add("trainyard_job_restarts_total", {{"class", of}}, restarts);
   }
   if (after.preemptions > last.preemptions) {
-    Job stopped = before;
+    Job stopped = job;
+    stopped.status = last;
     stopped.status.checkpoint = after.checkpoint;
     metrics.add("trainyard_job_preemptions_total");
     metrics.add("trainyard_preemption_lost_device_seconds_total", {}, decide::lost_work(stopped, now));
@@ -143,7 +211,7 @@ void count_happening(observe::Metrics& metrics, const Job& before, const contrac
   for (const char* end : {condition::kComplete, condition::kFailed}) {
     if (!becomes(last, after, end)) continue;
     metrics.add("trainyard_jobs_finished_total", {{"result", end == condition::kComplete ? "Succeeded" : "Failed"}});
-    if (const auto ratio = goodput(before.created, after, now)) metrics.observe("trainyard_job_final_goodput_ratio", {}, *ratio);
+    if (const auto ratio = goodput(job.created, after, now)) metrics.observe("trainyard_job_final_goodput_ratio", {}, *ratio);
   }
 }
 
@@ -151,7 +219,7 @@ void count_cluster(observe::Metrics& metrics, const Cluster& cluster, Time now) 
   count_jobs(metrics, cluster);
   count_live_jobs(metrics, cluster, now);
   count_devices(metrics, cluster);
-  count_queues(metrics, cluster);
+  count_queues(metrics, cluster, now);
   metrics.set("trainyard_nodes", {}, static_cast<double>(cluster.nodes().size()));
   metrics.set("trainyard_pods", {}, static_cast<double>(cluster.pods().size()));
 }

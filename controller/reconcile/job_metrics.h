@@ -6,11 +6,11 @@
 
 namespace trainyard::reconcile {
 
-/// A status was written: counts what has happened between the two. Of each happening one controller tells, the one that wrote it.
-void count_happening(observe::Metrics& metrics, const decide::Job& before, const contract::TrainingJobStatus& after,
-                     contract::Time now);
+/// A job's status was written: counts what has happened between the two. Of each happening one controller tells, the one that wrote it.
+void count_happening(observe::Metrics& metrics, const decide::Job& job, const contract::TrainingJobStatus& before,
+                     const contract::TrainingJobStatus& after, contract::Time now);
 
-/// Sets anew what is at this moment: jobs, what they wait for, devices. Cost: O(jobs + nodes log nodes + pods).
+/// Sets anew what is at this moment: jobs, what they wait for, queues, devices. Cost: O(jobs + nodes log nodes + pods).
 void count_cluster(observe::Metrics& metrics, const decide::Cluster& cluster, contract::Time now);
 
 /// The share of a job's time since its creation for which there is progress to show: what its tokens take at the present rate, of all

@@ -21,8 +21,12 @@ class Observer {
                        std::chrono::microseconds /*took*/) {}
   /// The API server answered; status 0: it did not.
   virtual void requested(std::string_view /*kind*/, int /*status*/, std::chrono::milliseconds /*took*/) {}
-  /// A job's status was written, in the place of that of `before`.
-  virtual void wrote(const decide::Job& /*before*/, const contract::TrainingJobStatus& /*status*/, contract::Time /*now*/) {}
+  /// What was decided on the key is done, or could not be; `took`: since there was a cause to look at it.
+  virtual void reconciled(const Key& /*key*/, std::chrono::milliseconds /*took*/) {}
+  /// A job's status was written, in the place of `before`. The job itself may have either already: the watch can be faster than the answer.
+  virtual void wrote(const decide::Cluster& /*cluster*/, const decide::Job& /*job*/,
+                     const contract::TrainingJobStatus& /*before*/, const contract::TrainingJobStatus& /*after*/,
+                     contract::Time /*now*/) {}
   /// Something an operator may have to act on; `message` is constant.
   virtual void warned(std::string_view /*message*/, const contract::Json& /*details*/) {}
   /// This controller acts (the lists of a new leader are in), or no longer does.

@@ -150,10 +150,15 @@ void Performer::give_up(const RunPointer& run) {
 
 void Performer::begin(const RunPointer& run, const ActionPointer& action) {
   ++run->under_way;
-  Then then = [this, run, action](const Answer& answer) {
+  Sent sent{.action = action, .before = {}};
+  if (const auto* write = std::get_if<decide::WriteStatus>(action.get())) {
+    const auto* job = cache_.cluster().job(write->key);
+    if (job != nullptr && job->uid == write->uid) sent.before = std::make_shared<const contract::TrainingJobStatus>(job->status);
+  }
+  Then then = [this, run, sent = std::move(sent)](const Answer& answer) {
     --run->under_way;
-    answered(run, *action, answer);
-    if (const auto* create = std::get_if<CreatePod>(action.get())) cache_.give_up_pod(create->key);  // unless it is there
+    answered(run, sent, answer);
+    if (const auto* create = std::get_if<CreatePod>(sent.action.get())) cache_.give_up_pod(create->key);  // unless it is there
     advance(run);
   };
   const auto* dry_run = std::get_if<decide::DryRunPod>(action.get());
@@ -219,20 +224,21 @@ void Performer::request(const Action& action, Then then) {
   });
 }
 
-void Performer::answered(const RunPointer& run, const Action& action, const Answer& answer) {
+void Performer::answered(const RunPointer& run, const Sent& sent, const Answer& answer) {
+  const Action& action = *sent.action;
   const kube::Response& response = answer.response;
   if (answer.read && answer.read->ok()) {
     const auto* create = std::get_if<CreatePod>(&action);
     if (create == nullptr) {
       cache_.assume_job(answer.read->body);
     } else if (have_same_owner(with_uid(create->body), answer.read->body)) {
-      return assume(action, *answer.read);
+      return assume(sent, *answer.read);
     } else {
       return refuse(run, action, "a pod of that name exists that is not this job's; delete it, or wait until it is gone");
     }
   }
   switch (result_of(action, response)) {
-    case Result::kDone: return assume(action, response);
+    case Result::kDone: return assume(sent, response);
     case Result::kConflict:
       if (run->ended.ended == Ended::kWell) run->ended.ended = Ended::kConflict;
       return;
@@ -258,11 +264,14 @@ void Performer::refuse(const RunPointer& run, const Action& action, const std::s
     events_.tell(refusal_event(run->job, run->job_uid, to_text(action) + ": " + why));
 }
 
-void Performer::assume(const Action& action, const kube::Response& response) {
+void Performer::assume(const Sent& sent, const kube::Response& response) {
+  const Action& action = *sent.action;
   const contract::Time now = executor_.now();
   if (const auto* status = std::get_if<decide::WriteStatus>(&action); status != nullptr) {
     const auto* job = cache_.cluster().job(status->key);
-    if (job != nullptr && job->uid == status->uid) observer_.wrote(*job, status->status, now);
+    if (job != nullptr && job->uid == status->uid && sent.before) {
+      observer_.wrote(cache_.cluster(), *job, *sent.before, status->status, now);
+    }
     cache_.assume_status(response.body, now);
   } else if (std::holds_alternative<CreatePod>(action)) {
     cache_.assume_pod(response.body);

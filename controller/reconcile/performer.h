@@ -63,8 +63,13 @@ class Performer {
   void expect_pods(const RunPointer& run);
   void give_up(const RunPointer& run);
   void begin(const RunPointer& run, const ActionPointer& action);
-  void answered(const RunPointer& run, const decide::Action& action, const Answer& answer);
-  void assume(const decide::Action& action, const kube::Response& response);
+  /// An action under way; `before`: what a job's status was when it went out.
+  struct Sent {
+    ActionPointer action;
+    std::shared_ptr<const contract::TrainingJobStatus> before;
+  };
+  void answered(const RunPointer& run, const Sent& sent, const Answer& answer);
+  void assume(const Sent& sent, const kube::Response& response);
   void refuse(const RunPointer& run, const decide::Action& action, const std::string& why);
   /// Performs on a hand, answers on the brain.
   void request(const decide::Action& action, Then then);

@@ -215,7 +215,7 @@ void Reconciler::run_room() {
       const auto holds_up = std::make_shared<bool>(!only_tells(job, plan));
       if (*holds_up) ++room_plans_;
       const auto goes_on = [this, holds_up] {
-        if (std::exchange(*holds_up, false) && --room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell, room_rest_);
+        if (std::exchange(*holds_up, false) && --room_plans_ == 0) finish(kRoomKey, Ended::kWell, room_rest_);
       };
       performer_.perform(
           job, std::move(plan),
@@ -227,7 +227,7 @@ void Reconciler::run_room() {
     }
   }
   if (look_again) queue_.add_after(kRoomKey, *look_again);
-  if (room_plans_ == 0) queue_.done(kRoomKey, Ended::kWell, room_rest_);
+  if (room_plans_ == 0) finish(kRoomKey, Ended::kWell, room_rest_);
 }
 
 void Reconciler::run_queues() {
@@ -237,9 +237,9 @@ void Reconciler::run_queues() {
   observer_.planned(kQueuesKey, plan.reasons, num_actions(plan), took);
   if (plan.look_again) queue_.add_after(kQueuesKey, *plan.look_again);
   const milliseconds rest = std::max(kRestAfterQueues, kRestAfterRoom * took);
-  if (plan.is_empty()) return queue_.done(kQueuesKey, Ended::kWell, rest);
+  if (plan.is_empty()) return finish(kQueuesKey, Ended::kWell, rest);
   performer_.perform({}, std::move(plan), [this, rest](const PlanEnded& ended) {
-    queue_.done(kQueuesKey, ended.ended, ended.ended == Ended::kWell ? rest : ended.at_least);
+    finish(kQueuesKey, ended.ended, ended.ended == Ended::kWell ? rest : ended.at_least);
     pump();
   });
 }
@@ -287,8 +287,13 @@ void Reconciler::run_job(const ObjectKey& job) {
   performer_.perform(job, std::move(plan), [this, job](const PlanEnded& ended) { job_done(job, ended); });
 }
 
+void Reconciler::finish(const Key& key, Ended ended, milliseconds at_least) {
+  observer_.reconciled(key, executor_.uptime() - queue_.cause_at(key));
+  queue_.done(key, ended, at_least);
+}
+
 void Reconciler::job_done(const ObjectKey& job, const PlanEnded& ended) {
-  queue_.done(key_for(job), ended.ended, ended.at_least);
+  finish(key_for(job), ended.ended, ended.at_least);
   if (room_waits_for_.erase(job) > 0) queue_.add(kRoomKey);
   pump();
 }

@@ -63,6 +63,8 @@ class Reconciler {
   void run_room();
   void run_queues();
   void run_job(const decide::ObjectKey& key);
+  /// A run of the key has ended.
+  void finish(const Key& key, Ended ended, std::chrono::milliseconds at_least);
   void job_done(const decide::ObjectKey& job, const PlanEnded& ended);
   /// Whether a plan of schedule() takes and gives no room, but tells a job why it waits: then schedule() need not wait for its end.
   bool only_tells(const decide::ObjectKey& job, const decide::Plan& plan) const;

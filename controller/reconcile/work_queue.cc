@@ -16,6 +16,7 @@ WorkQueue::WorkQueue(Executor& executor, Run run, Pace pace) : executor_(executo
 
 void WorkQueue::add(const Key& key) {
   Item& item = items_[key];
+  if (!item.wanted) item.wanted_at = executor_.uptime();
   item.wanted = true;
   post(key, item);
 }
@@ -34,7 +35,16 @@ std::optional<milliseconds> WorkQueue::ready_in(const Key& key) const {
   return std::max(milliseconds(0), found->second.not_before - executor_.uptime());
 }
 
-void WorkQueue::claim(const Key& key) { items_[key].running = true; }
+void WorkQueue::claim(const Key& key) {
+  Item& item = items_[key];
+  item.running = true;
+  item.cause_at = executor_.uptime();
+}
+
+milliseconds WorkQueue::cause_at(const Key& key) const {
+  const auto found = items_.find(key);
+  return found == items_.end() ? executor_.uptime() : found->second.cause_at;
+}
 
 void WorkQueue::done(const Key& key, Ended ended, milliseconds at_least) {
   Item& item = items_[key];
@@ -71,7 +81,10 @@ void WorkQueue::look(const Key& key) {
   Item& item = items_[key];
   if (item.running) return;
   const Moment now = executor_.uptime();
-  if (item.look_at && *item.look_at <= now) item.wanted = true;
+  if (!item.wanted && item.look_at && *item.look_at <= now) {
+    item.wanted = true;
+    item.wanted_at = *item.look_at;
+  }
   if (!item.wanted) {
     if (item.look_at) return set_timer(key, item, *item.look_at);
     if (item.posted || item.timer) return;
@@ -84,6 +97,7 @@ void WorkQueue::look(const Key& key) {
   item.wanted = false;
   item.look_at.reset();
   item.running = true;
+  item.cause_at = item.wanted_at;
   run_(key);
 }
 

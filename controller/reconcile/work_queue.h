@@ -52,6 +52,8 @@ class WorkQueue {
   std::optional<std::chrono::milliseconds> ready_in(const Key& key) const;
   /// Counts the key as running, without a call of `run`. Only where ready_in() is 0.
   void claim(const Key& key);
+  /// Of a key that runs: since when there was a cause to, by uptime().
+  std::chrono::milliseconds cause_at(const Key& key) const;
   /// Where it did not end well, the next run begins no sooner than `at_least` from now, but after a conflict; where it did, `at_least`
   /// takes the place of the interval.
   void done(const Key& key, Ended ended, std::chrono::milliseconds at_least = {});
@@ -65,6 +67,8 @@ class WorkQueue {
     bool posted = false;  // a look at it is on its way
     bool running = false;
     int failures = 0;
+    Moment wanted_at{0};
+    Moment cause_at{0};  // of the run that has begun
     Moment not_before{0};
     Moment paced_to{0};  // where its runs would have come to at one an interval
     std::optional<Moment> look_at;

@@ -32,6 +32,14 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if .image.digest }}{{ $repository }}@{{ .image.digest }}{{ else }}{{ $repository }}:{{ default .version .image.tag }}{{ end }}
 {{- end }}
 
+{{- /* OTEL_RESOURCE_ATTRIBUTES: NAME=VALUE,…, with the values percent-encoded (a + of urlquery is a space). */}}
+{{- define "trainyard.resourceAttributes" -}}
+{{- $pairs := list "k8s.namespace.name=$(POD_NAMESPACE)" "k8s.pod.name=$(POD_NAME)" }}
+{{- range $name, $value := .Values.tracing.resourceAttributes }}
+{{- $pairs = append $pairs (printf "%s=%s" $name ($value | urlquery | replace "+" "%20")) }}{{ end }}
+{{- join "," $pairs }}
+{{- end }}
+
 {{- define "trainyard.topologyLevels" -}}
 {{- $levels := list }}{{ range .Values.topologyLevels }}{{ $levels = append $levels (printf "%s=%s" .name .label) }}{{ end }}
 {{- join "," $levels | default "none" }}

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <map>
 #include <memory>
 
 #include <gtest/gtest.h>
@@ -83,7 +84,8 @@ class BuiltController : public ::testing::Test {
     api_.perform({.method = Method::kDelete, .path = kLease});  // of a controller that was killed
   }
 
-  std::unique_ptr<Program> start(const std::string& identity, const std::vector<std::string>& more = {}) {
+  std::unique_ptr<Program> start(const std::string& identity, const std::vector<std::string>& more = {},
+                                 const std::map<std::string, std::string>& environment = {}) {
     std::vector<std::string> flags{"--controller-key-file=" + key_file_.string(),
                                    "--kubeconfig=" + account_.string(),
                                    "--leader-elect",
@@ -92,7 +94,7 @@ class BuiltController : public ::testing::Test {
                                    "--topology-levels=rack=rack,host=kubernetes.io/hostname",
                                    "--log-level=debug"};
     flags.insert(flags.end(), more.begin(), more.end());
-    return std::make_unique<Program>(kProgram, flags);
+    return std::make_unique<Program>(kProgram, flags, environment);
   }
   /// The administrator's, with a token of the chart's service account in the place of his certificate.
   std::string kubeconfig_of_account() {

@@ -233,12 +233,15 @@ TEST_F(BuiltController, GivesASnapshotOnWhichItsDecisionsAreMadeAgain) {
 
 TEST_F(BuiltController, SaysWhatIsWrongWithItsFlagsAndEnds) {
   Program controller(
-      kProgram, {"--controller-key-file=" + folder_.write("short", "abc").string(), "--topology-levels=rack,=x",
-                 "--watch-namespaces=team-a,Team/b", "--debug-address=:8081", "--kubeconfig=" + server_->kubeconfig().string()});
+      kProgram,
+      {"--controller-key-file=" + folder_.write("short", "abc").string(), "--topology-levels=rack,=x",
+       "--watch-namespaces=team-a,Team/b", "--debug-address=:8081", "--kubeconfig=" + server_->kubeconfig().string()},
+      {{"OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"}, {"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"}});
   const auto line = controller.line_with("cannot go on");
   ASSERT_TRUE(line);
-  for (const char* part : {"`Team/b` is no name of a namespace", "`:8081` is not on the loopback", "`rack` is not NAME=LABEL",
-                           "`=x` is not NAME=LABEL", "at least 32 are needed"}) {
+  for (const char* part :
+       {"`Team/b` is no name of a namespace", "`:8081` is not on the loopback", "`rack` is not NAME=LABEL",
+        "`=x` is not NAME=LABEL", "at least 32 are needed", "`collector:4317` is no URL", "`grpc` is not http/json"}) {
     EXPECT_NE(line->find(part), std::string::npos) << *line;
   }
   EXPECT_EQ(controller.wait(), 1);

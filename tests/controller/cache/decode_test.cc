@@ -40,6 +40,26 @@ TEST(DecodePod, ReadsWhatBecameOfTheTrainingContainer) {
   EXPECT_EQ(pod->worker->last_word->generation, 3);
 }
 
+TEST(AWorkerPod, TellsWhenItsContainerStartedAlsoOnceItHasEnded) {
+  Json object = pod_object("a-0-1", 1, "p1");
+  const auto started = [&](const Json& state) {
+    object["status"]["containerStatuses"] = {{{"name", "worker"}, {"state", state}}};
+    return decode_pod(object)->worker->started_at;
+  };
+  EXPECT_EQ(started({{"waiting", {{"reason", "ContainerCreating"}}}}), std::nullopt);
+  EXPECT_EQ(started({{"running", {{"startedAt", "2026-01-01T00:00:05Z"}}}}), test::at(5));
+  EXPECT_EQ(started({{"terminated", {{"exitCode", 1}, {"startedAt", "2026-01-01T00:00:06Z"}}}}), test::at(6));
+}
+
+TEST(DecodeJob, ReadsTheTraceThatItContinuesThoughItsSpecIsKnown) {
+  Json object = job_object("a", 1);
+  object["metadata"]["generation"] = 1;
+  const auto known = decode_job(object);
+  EXPECT_EQ(known->traceparent, "");
+  object["metadata"]["annotations"] = {{decide::kTraceparentAnnotation, "00-a-b-01"}};
+  EXPECT_EQ(decode_job(object, &*known)->traceparent, "00-a-b-01");
+}
+
 TEST(AShrunkPod, DecodesToTheSameThoughItIsMuchSmaller) {
   Json object = pod_object("a-0-1", 1, "p1");
   object["metadata"]["annotations"] = {{contract::kTemplateHashAnnotation, "hash"}, {"big", std::string(1'000, 'x')}};

@@ -24,6 +24,7 @@ Cluster full_cluster() {
                    .trouble = "XIDErrors"});
   Job job = make_job("a", 2, 8);
   job.deleting = true;
+  job.traceparent = "00-1-2-01";
   job.status.generation = 3;
   job.status.progress = contract::Progress{};
   job.status.progress->loss = 0.1;
@@ -43,6 +44,7 @@ Cluster full_cluster() {
                          .template_hash = "h",
                          .ip = "10.0.0.1",
                          .agent_port = 7,
+                         .started_at = at(4.5),
                          .container_running = true,
                          .waiting_reason = "w",
                          .waiting_message = "wm",

@@ -17,12 +17,20 @@ using test::Fault;
 
 const ObjectKey kJob{"default", "a"};
 
+struct Written : Observer {
+  void wrote(const decide::Cluster&, const decide::Job&, const contract::TrainingJobStatus& before,
+             const contract::TrainingJobStatus& after, contract::Time) override {
+    statuses.emplace_back(before.generation, after.generation);
+  }
+  std::vector<std::pair<std::int64_t, std::int64_t>> statuses;
+};
+
 struct PerformerTest : testing::Test {
   test::VirtualTime time;
   test::VirtualExecutor executor{time};
   test::FakeKubeApi api{time};
   cache::Cache cache{decide::Settings{}};
-  Observer observer;
+  Written observer;
   bool may_write = true;
   Performer performer{executor, api, cache, {"the key", "me"}, [this] { return may_write; }, observer};
   std::vector<std::string> written;
@@ -149,6 +157,17 @@ TEST_F(PerformerTest, AConflictBringsTheJobAsItIsNow) {
   EXPECT_EQ(perform({{stale}})->ended, Ended::kConflict);
   EXPECT_TRUE(cache.cluster().job(kJob)->spec.suspend);
   EXPECT_EQ(perform({{status(1)}})->ended, Ended::kWell);
+}
+
+TEST_F(PerformerTest, TellsWhatAStatusWasBeforeThoughTheWatchShowsTheNewOneBeforeTheAnswerComes) {
+  api.on_change(test::kJobs, [this](const auto& change) {
+    cache.apply(cache::event(static_cast<std::size_t>(cache::Watched::kJobs), change.type, *change.object), executor.now());
+  });
+  EXPECT_EQ(perform({{status(1)}})->ended, Ended::kWell);
+  EXPECT_EQ(perform({{status(3)}})->ended, Ended::kWell);
+  api.fail_next(Fault::kConflict);
+  perform({{status(4)}});
+  EXPECT_EQ(observer.statuses, (std::vector<std::pair<std::int64_t, std::int64_t>>{{0, 1}, {1, 3}}));
 }
 
 TEST_F(PerformerTest, HandsOnHowLongTheServerAskedToWait) {

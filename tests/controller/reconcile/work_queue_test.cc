@@ -56,6 +56,25 @@ TEST(WorkQueue, RunsAKeyAgainThatWasAddedWhileItRanButNeverTwiceAtATime) {
   EXPECT_EQ(f.num_runs(kJob), 2u);
 }
 
+TEST(WorkQueue, KnowsSinceWhenThereWasACauseForTheRunThatHasBegun) {
+  Fixture f;
+  std::vector<milliseconds> causes;
+  f.then = [&](const Key& key) { causes.push_back(f.queue.cause_at(key)); };
+  f.time.run_for(milliseconds(10));
+  f.queue.add(kJob);
+  f.time.run_for(milliseconds(10));
+  f.queue.add(kJob);  // while it runs: the cause of the next run
+  f.time.run_for(milliseconds(10));
+  EXPECT_EQ(f.queue.cause_at(kJob), milliseconds(10));
+  f.queue.add(kJob);
+  f.queue.done(kJob, Ended::kWell, milliseconds(500));
+  f.time.run_for(std::chrono::seconds(2));
+  f.queue.add_after(kJob, milliseconds(1'000));
+  f.queue.done(kJob, Ended::kWell);
+  f.time.run_for(std::chrono::seconds(2));
+  EXPECT_EQ(causes, (std::vector<milliseconds>{milliseconds(10), milliseconds(20), milliseconds(3'030)}));
+}
+
 TEST(WorkQueue, LetsAKeyRestAsLongAsItsRunAskedFor) {
   Fixture f;
   f.then = [&f](const Key& key) {
