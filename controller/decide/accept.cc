@@ -100,15 +100,25 @@ bool check_template(Review& review) {
   return refusal.empty();
 }
 
-/// True where its ranks have enough memory somewhere, or nobody knows better.
-bool check_memory(Review& review) {
+const PodNeeds* needs_of(const Review& review) {
+  const auto* check = review.cluster.template_check(review.job.uid, template_hash(review.job.spec, review.cluster.settings));
+  return check == nullptr ? nullptr : &check->needs;
+}
+
+/// True where its ranks have enough memory somewhere, or nobody knows better. `finds_layout`: says what would do instead, which takes a
+/// thousand times as long.
+bool check_memory(Review& review, bool finds_layout) {
   if (review.status.progress) return true;  // it has trained, which tells more than what is foretold
   const Cluster& cluster = review.cluster;
   const Job& job = review.job;
-  const PodNeeds& needs = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings))->needs;
+  const PodNeeds& needs = *needs_of(review);
   const std::string shortage = memory_shortage(cluster, job, needs);
   if (shortage.empty()) return true;
-  // What would fit takes much longer to find, and was told already if the numbers are the same.
+  if (!finds_layout) {
+    refuse(review, reason::kDoesNotFit, shortage);
+    return false;
+  }
+  // It was found already if the numbers are the same.
   const auto* told = find_condition(review.status, condition::kAccepted);
   const bool is_told = told != nullptr && told->reason == reason::kDoesNotFit && told->observedGeneration == job.generation &&
                        told->message.starts_with(shortage + ". ");
@@ -161,27 +171,35 @@ std::string pending_edits(const Review& review) {
   return out;
 }
 
-}  // namespace
+std::string can_run(const Review& review) {
+  const auto* needs = needs_of(review);
+  const std::string doubt = needs == nullptr ? "" : host_memory_doubt(review.job, *needs);
+  return doubt.empty() ? kCanRun : std::string(kCanRun) + "; but " + doubt;
+}
 
-void accept(Review& review) {
+void accept(Review& review, bool finds_layout) {
   const auto& job = review.job;
   if (is_true(review.status, condition::kAccepted) && reason_of(review.status, condition::kPlaced) == reason::kGangPlaced) {
     const std::string pending = pending_edits(review);
-    return review.set(condition::kAccepted, true, "Accepted", pending.empty() ? kCanRun : pending);
+    return review.set(condition::kAccepted, true, "Accepted", pending.empty() ? can_run(review) : pending);
   }
   const std::vector<Problem> problems = problems_of(review.cluster, job);
   if (!problems.empty()) return refuse(review, "InvalidSpec", contract::to_text(problems));
-  if (!check_template(review) || !check_memory(review)) return;
-  review.set(condition::kAccepted, true, "Accepted", kCanRun);
+  if (!check_template(review) || !check_memory(review, finds_layout)) return;
+  review.set(condition::kAccepted, true, "Accepted", can_run(review));
   // Of one that has a queue schedule() says whether its quota has room.
   if (queue_name(review.cluster, job).empty()) review.set(condition::kAdmitted, true, "NoQueue", "");
   hold_first_word(review);
 }
 
+}  // namespace
+
+void accept(Review& review) { accept(review, true); }
+
 bool is_acceptable(const Cluster& cluster, const Job& job, Time now) {
   if (is_true(job.status, condition::kAccepted)) return true;
   Review trial(cluster, job, now);
-  accept(trial);
+  accept(trial, false);
   return is_true(trial.status, condition::kAccepted);
 }
 

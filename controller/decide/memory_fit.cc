@@ -126,12 +126,16 @@ std::string device_shortage(const Cluster& cluster, const Job& job, const PodNee
          " has the largest GPUs, of " + bytes_text(largest->bytes) + " by its label " + resource + ".memory";
 }
 
-std::string host_shortage(const Job& job, const PodNeeds& needs, const plan::RankBytes& bytes) {
-  const std::int64_t need = plan::host_bytes_per_worker(job.spec, bytes), room = host_room(job, needs);
-  if (need <= room) return "";
-  return ranks_text(job.spec) + bytes_text(need) +
-         " of what is offloaded in the host's memory, pinned, and spec.workers.template asks for " +
-         (room == 0 ? "none" : bytes_text(room)) + " (resources.requests.memory, and its limit where there is one)";
+std::string offloaded_text(const TrainingJobSpec& spec, std::int64_t bytes) {
+  return ranks_text(spec) + bytes_text(bytes) + " of what is offloaded in the host's memory, pinned, and spec.workers.template ";
+}
+
+/// More than its request a pod may find; more than its limit never.
+std::string host_shortage(const Job& job, const plan::RankBytes& bytes) {
+  const std::int64_t need = plan::host_bytes_per_worker(job.spec, bytes);
+  const auto limit = memory_limit(job.spec);
+  if (!limit || need <= *limit) return "";
+  return offloaded_text(job.spec, need) + "limits them to " + bytes_text(*limit) + " (resources.limits.memory)";
 }
 
 /// As a quantity, in whole GiB.
@@ -177,8 +181,20 @@ std::string memory_shortage(const Cluster& cluster, const Job& job, const PodNee
   const auto bytes = foretold(job.spec);
   if (!bytes) return "";
   std::string out = device_shortage(cluster, job, needs, *bytes);
-  const std::string host = host_shortage(job, needs, *bytes);
+  const std::string host = host_shortage(job, *bytes);
   return out + (out.empty() || host.empty() ? "" : "; ") + host;
+}
+
+std::string host_memory_doubt(const Job& job, const PodNeeds& needs) {
+  const auto& spec = job.spec;
+  const auto& offload = spec.parallelism.zero.offload;
+  const bool any = offload.optimizer || offload.parameters || spec.training.activationCheckpointing.offload;
+  if (spec.workers.gpusPerWorker < 1 || !any) return "";
+  const auto bytes = foretold(spec);
+  const std::int64_t need = bytes ? plan::host_bytes_per_worker(spec, *bytes) : 0, asked = needs.requests["memory"];
+  if (need <= asked) return "";
+  return offloaded_text(spec, need) + "asks for " + (asked == 0 ? "none" : bytes_text(asked)) +
+         " (resources.requests.memory): a node may have less to spare, and kill them";
 }
 
 std::string layout_that_fits(const Cluster& cluster, const Job& job, const PodNeeds& needs) {
@@ -200,7 +216,7 @@ std::string layout_that_fits(const Cluster& cluster, const Job& job, const PodNe
   for (const auto& [field, value] : found->changes) out += (out.empty() ? "" : ", ") + field + " " + value;
   if (found->host_more > 0) {
     out += (out.empty() ? "" : ", ") + std::string("a memory request of ") + memory_quantity(found->host_more) +
-           " and more in workers.template";
+           " and more, and no lower limit, in workers.template";
   }
   return (found->is_nearest ? "The nearest layout that fits: " : "A layout that fits: ") + out + " (" +
          bytes_text(found->bytes.total() + kBesideTensors) + " of the GPU's memory" +

@@ -1,6 +1,6 @@
 #pragma once
 // Whether a job's ranks would run out of memory: of the GPU, by what its layout and the model's sizes take (worker/plan/cost.h) and what nodes
-// tell of their GPUs (devices.h); of the host, by what is offloaded and what the pod template asks for.
+// tell of their GPUs (devices.h); of the host, by what is offloaded and the memory limit of the pod template.
 //
 // It is said where it is certain alone: what is foretold is the tensors', and of a node that does not tell what its GPUs have it is not known.
 
@@ -25,7 +25,11 @@ std::optional<DeviceNeed> device_need(const contract::TrainingJobSpec& spec);
 /// pods as the API server accepted them. Cost: O(nodes) where no node has enough.
 std::string memory_shortage(const Cluster& cluster, const Job& job, const PodNeeds& needs);
 
-/// Of such a job: the nearest layout that would fit (plan::nearest_layout), or that there is none. One sentence.
+/// Of a job that is not refused for it: what is offloaded is more than its pods ask for of their hosts' memory, so that it is up to the node
+/// whether there is room; empty where it is not. Never without GPUs, where there is one memory.
+std::string host_memory_doubt(const Job& job, const PodNeeds& needs);
+
+/// Of a job with a shortage: the nearest layout that would fit (plan::nearest_layout), or that there is none. One sentence.
 std::string layout_that_fits(const Cluster& cluster, const Job& job, const PodNeeds& needs);
 
 /// "12.3 GiB", "128 MiB".

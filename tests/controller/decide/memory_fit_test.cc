@@ -25,8 +25,10 @@ Job large(const std::string& name, int workers = 1) {
   spec.training.globalBatchSize = 8 * workers;
   return job;
 }
-void ask_for_memory(Job& job, const char* amount) {
-  job.spec.workers.templ["spec"]["containers"][0] = {{"name", "worker"}, {"resources", {{"requests", {{"memory", amount}}}}}};
+void set_memory(Job& job, const char* kind, const char* amount) {
+  Json& container = job.spec.workers.templ["spec"]["containers"][0];
+  container["name"] = "worker";
+  container["resources"][kind]["memory"] = amount;
 }
 ClusterBuilder nodes(int number = 4) {
   return ClusterBuilder{}.racks(2).nodes_per_rack(number / 2).gpus_per_node(8).gpu_model("NVIDIA-H100-80GB-HBM3", 81559);
@@ -125,39 +127,61 @@ TEST(Memory, OfAJobThatHasTrainedIsKnownToBeEnough) {
   EXPECT_EQ(world.pods().size(), 1u) << world.condition("Accepted").message << world.condition("Placed").message;
 }
 
-TEST(Memory, OfTheHostHasToBeAskedForWhereSomethingIsOffloaded) {
+TEST(Memory, OfTheHostHasToBeWithinTheLimitWhereSomethingIsOffloaded) {
   World world(nodes().change("node-3", [](Node& node) { node.allocatable.set("memory", std::int64_t{2} << 40); }).build());
   Job job = large("a");
   job.spec.parallelism.zero = {.stage = 1, .offload = {.optimizer = true}};
-  ask_for_memory(job, "32Gi");
+  set_memory(job, "requests", "32Gi");
+  set_memory(job, "limits", "32Gi");
   world.add(job);
   world.settle();
   EXPECT_TRUE(world.pods().empty());
   const auto accepted = world.condition("Accepted");
   EXPECT_EQ(accepted.reason, "DoesNotFit");
   EXPECT_EQ(accepted.message.find("the 8 ranks of a worker keep "), 0u) << accepted.message;
-  EXPECT_NE(accepted.message.find("and spec.workers.template asks for 32 GiB"), std::string::npos) << accepted.message;
+  EXPECT_NE(accepted.message.find("and spec.workers.template limits them to 32 GiB"), std::string::npos) << accepted.message;
   const std::string more = "The nearest layout that fits: a memory request of ";
   const auto at = accepted.message.find(more);
   ASSERT_NE(at, std::string::npos) << accepted.message;
   const auto begin = at + more.size();
   const std::string amount = accepted.message.substr(begin, accepted.message.find(' ', begin) - begin);
-  ask_for_memory(job, amount.c_str());
+  set_memory(job, "requests", amount.c_str());
+  set_memory(job, "limits", amount.c_str());
   job.key.name = "b";
   job.uid = "uid-b";
   world.add(job);
   world.settle();
   EXPECT_EQ(world.pods("b").size(), 1u) << amount;
+  EXPECT_EQ(world.condition("Accepted", "b").message, "the spec and its template can be run");
 }
 
-TEST(Memory, LimitOfTheContainerThatTrainsCountsToo) {
+TEST(Memory, OfTheHostThatIsNotAskedForStopsNoJobButIsSaid) {
+  for (const char* asked : {"", "32Gi"}) {
+    World world(nodes().build());
+    Job job = large("a");
+    job.spec.parallelism.zero = {.stage = 3, .offload = {.parameters = true, .optimizer = true}};
+    job.spec.training.activationCheckpointing.mode = contract::RecomputeMode::kFull;
+    if (*asked != '\0') set_memory(job, "requests", asked);
+    world.add(job);
+    world.settle();
+    EXPECT_EQ(world.pods().size(), 1u);
+    const auto accepted = world.condition("Accepted");
+    EXPECT_EQ(accepted.status, ConditionStatus::kTrue);
+    EXPECT_EQ(accepted.message.find("the spec and its template can be run; but the 8 ranks of a worker keep "), 0u)
+        << accepted.message;
+    const std::string words = *asked == '\0' ? "spec.workers.template asks for none" : "spec.workers.template asks for 32 GiB";
+    EXPECT_NE(accepted.message.find(words), std::string::npos) << accepted.message;
+  }
+}
+
+TEST(Memory, LimitIsThatOfTheContainerThatTrains) {
   Job job = large("a");
   job.spec.parallelism.zero = {.stage = 1, .offload = {.optimizer = true}};
   const PodNeeds needs{.requests = {{"memory", std::int64_t{1} << 40}}};
   const Cluster cluster = nodes().build();
   EXPECT_EQ(memory_shortage(cluster, job, needs), "");
   job.spec.workers.templ["spec"]["containers"][0]["resources"]["limits"]["memory"] = "16Gi";
-  EXPECT_NE(memory_shortage(cluster, job, needs).find("asks for 16 GiB"), std::string::npos);
+  EXPECT_NE(memory_shortage(cluster, job, needs).find("limits them to 16 GiB"), std::string::npos);
 }
 
 TEST(Memory, IsThatOfTheNodesOfItsQueuesFlavorsAndOfItsTemplatesSelector) {

@@ -101,22 +101,35 @@ TEST_P(TheNearestLayout, IsThatOfAnExhaustiveSearch) {
   }
   if (GetParam() % 3 == 2) spec.training.activationCheckpointing.mode = RecomputeMode::kSelective;
   ASSERT_TRUE(contract::validate(spec).empty()) << to_text(contract::validate(spec));
+  struct Layout {
+    RankBytes bytes;
+    std::int64_t host = 0;  // of a worker
+    std::vector<std::string> changed;
+    bool asks_for_more = false;
+  };
+  std::vector<Layout> layouts;
+  each_layout(spec, [&](const TrainingJobSpec& layout) {
+    const auto bytes = most_bytes_per_rank(layout);
+    for (const bool more : {false, true}) {
+      layouts.push_back({bytes, host_bytes_per_worker(layout, bytes), changed_fields(spec, layout, more), more});
+    }
+  });
   const auto bytes = most_bytes_per_rank(spec);
   std::set<std::size_t> numbers;
-  for (int twentieths = 19; twentieths >= 1; --twentieths) {
+  for (int twentieths = 19; twentieths >= 1; twentieths -= 3) {
     MemoryRoom room{.device = bytes.total() * twentieths / 20, .host = 0, .host_most = 0};
     if (GetParam() >= 3) room.host = std::int64_t{100} << 20;
     if (GetParam() >= 4) room.host_most = std::int64_t{1} << 30;
     std::vector<std::string> least;  // changes
     bool any = false;
-    each_layout(spec, [&](const TrainingJobSpec& layout) {
-      for (const bool more : {false, true}) {
-        if (!fits(layout, room, more) || (more && room.host_most <= room.host)) continue;
-        const auto changed = changed_fields(spec, layout, more);
-        if (!any || std::pair(changed.size(), changed) < std::pair(least.size(), least)) least = changed;
-        any = true;
-      }
-    });
+    for (const auto& layout : layouts) {
+      const std::int64_t host = layout.asks_for_more ? room.host_most : room.host;
+      if (layout.bytes.total() > room.device || layout.host > host) continue;
+      if (layout.asks_for_more && room.host_most <= room.host) continue;
+      const auto& changed = layout.changed;
+      if (!any || std::pair(changed.size(), changed) < std::pair(least.size(), least)) least = changed;
+      any = true;
+    }
     const auto found = nearest_layout(spec, room);
     ASSERT_EQ(found.has_value(), any) << twentieths;
     if (!found) continue;
