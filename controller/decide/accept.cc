@@ -178,6 +178,13 @@ void accept(Review& review) {
   hold_first_word(review);
 }
 
+Review review_in_line(const Cluster& cluster, const Job& job, Time now) {
+  Review review(cluster, job, now);
+  if (!is_true(job.status, condition::kAccepted)) accept(review);
+  review.holds_status = false;
+  return review;
+}
+
 bool is_acceptable(const Cluster& cluster, const Job& job, Time now) {
   if (is_true(job.status, condition::kAccepted)) return true;
   Review trial(cluster, job, now);

@@ -10,6 +10,9 @@ namespace trainyard::decide {
 /// first word is schedule()'s, milliseconds later: whether there is room.
 void accept(Review& review);
 
+/// What schedule() has to say may be the first that is said of the job.
+Review review_in_line(const Cluster& cluster, const Job& job, Time now);
+
 /// Whether the job is accepted, or would be by accept() now; of one whose template the API server has accepted.
 bool is_acceptable(const Cluster& cluster, const Job& job, Time now);
 

@@ -160,6 +160,11 @@ Candidate with_size(const Candidate& candidate, std::int32_t size) {
   return out;
 }
 
+contract::TrainingJobSpec spec_of(const Candidate& candidate) {
+  const auto& spec = candidate.job->spec;
+  return candidate.size == spec.workers.count ? spec : at_size(spec, candidate.size);
+}
+
 Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now, const Labels& flavor) {
   const Job& job = *candidate.job;
   Gang gang{.count = static_cast<std::int32_t>(candidate.missing.size()),

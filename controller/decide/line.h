@@ -51,6 +51,9 @@ class Sized {
   std::optional<Candidate> other_;
 };
 
+/// The spec, as a gang of the candidate's size reads it.
+contract::TrainingJobSpec spec_of(const Candidate& candidate);
+
 /// What is to be placed for it, on nodes with the labels of its queue's flavor.
 Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now, const Labels& flavor);
 

@@ -39,6 +39,7 @@ class Room {
 
   const Topology& topology() const { return topology_; }
   Admission& admission() { return admission_; }
+  const Admission& admission() const { return admission_; }
 
   /// What gangs hold, those that were placed in this look among them.
   std::vector<Holding>& held();
