@@ -105,7 +105,7 @@ bool check_memory(Review& review) {
   if (review.status.progress) return true;  // it has trained, which tells more than what is foretold
   const Cluster& cluster = review.cluster;
   const Job& job = review.job;
-  const PodNeeds& needs = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings))->needs;
+  const PodNeeds& needs = cluster.template_check(job)->needs;
   const std::string shortage = memory_shortage(cluster, job, needs);
   if (shortage.empty()) return true;
   // What would fit takes much longer to find, and was told already if the numbers are the same.
@@ -199,7 +199,7 @@ SecondLook second_look(const Cluster& cluster, const Job& job, Time now) {
     return out;
   }
   const auto& settings = cluster.settings;
-  const auto* check = cluster.template_check(job.uid, template_hash(job.spec, settings));
+  const auto* check = cluster.template_check(job);
   const bool says_no = check != nullptr && (!check->accepted || check->over_quota);
   const auto lasts = says_no ? std::max(settings.template_retry, settings.grow_after) : settings.template_retry;
   if (check == nullptr || now >= check->at + lasts) out.ask = dry_run_of(cluster, job);

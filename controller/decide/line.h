@@ -16,10 +16,10 @@ struct Candidate {
   const Job* job = nullptr;
   const PodNeeds* needs = nullptr;  // of each of its pods; none: the API server was not asked about them yet
   Priority priority;
-  GangView gang;
+  GangView gang;                       // of a job that has pods; else empty, though all its workers are missing
   std::vector<std::int32_t> missing;   // workers without a pod that can be kept
   std::optional<Time> blocked_until;   // their last pods may still run
-  std::int32_t size = 0;               // how many workers `gang` has
+  std::int32_t size = 0;               // how many workers the gang has
   std::vector<std::int32_t> sizes;     // how many it may have when it starts, the most first
   std::int32_t waits_for = 0;          // of these the one that room is kept for
   std::int32_t num_kept = 0;           // pods that stay, whatever becomes their gang's size

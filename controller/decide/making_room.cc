@@ -18,7 +18,7 @@ constexpr std::chrono::seconds kEstimatesLast{30};
 }  // namespace
 
 bool MakingRoom::may_preempt(const Job& job) const {
-  const auto* check = cluster_.template_check(job.uid, template_hash(job.spec, cluster_.settings));
+  const auto* check = cluster_.template_check(job);
   return check != nullptr && !check->over_quota && cluster_.refusal(job) == nullptr;
 }
 
@@ -86,11 +86,13 @@ Time MakingRoom::changes_at(const Candidate& candidate, const Reservation& reser
 }
 
 Time MakingRoom::protection_ends() {
+  if (protection_ends_) return *protection_ends_;
   Time at = Time::max();
   for (const auto& holding : room_.held()) {
     const auto until = holding.job == nullptr ? std::nullopt : protected_until(*holding.job, cluster_.settings);
     if (until && *until > now_) at = std::min(at, *until);
   }
+  protection_ends_ = at;
   return at;
 }
 

@@ -44,6 +44,7 @@ class MakingRoom {
   const Time now_;
   Room& room_;
   std::map<ObjectKey, Plan>& plans_;
+  std::optional<Time> protection_ends_;
 };
 
 }  // namespace trainyard::decide

@@ -29,7 +29,9 @@ namespace {
 constexpr std::size_t kExplanations = 64;  // each is compared with
 constexpr std::size_t kNamed = 3;
 /// So many searches in vain for gangs whose end would give quota; each costs as much as a reservation.
-constexpr std::size_t kVainReclaims = 64;
+constexpr std::int32_t kVainReclaims = 64;
+/// So many of those that wait for quota are told when to expect it; each costs a look at all gangs that run.
+constexpr std::int32_t kExpected = 16;
 
 std::string listed(const std::vector<std::string>& names) {
   std::string out;
@@ -192,38 +194,61 @@ class Scheduling {
 
   /// No flavor has enough quota now. Gangs that leave may give some, or some may be taken back.
   Plan wait_for_quota(const Candidate& candidate, std::int32_t position, const Admission::Demand& demand) {
-    const Job& job = *candidate.job;
     Wait why{.position = position, .is_within_quota = false};
-    for (const auto& flavor : demand.later) {
-      if (room_.keeps_no_more() || !making_.may_preempt(job)) break;
-      const std::tuple kind(demand.queue, flavor, candidate.priority.value);
-      if (vain_reclaims_.size() >= kVainReclaims || vain_reclaims_.contains(kind)) continue;
-      const Gang gang = gang_of_known_need(candidate, *candidate.needs, flavor);
-      const bool is_promised = admission_.has_room_later(demand, flavor);
-      auto reservation = is_promised ? room_.reserve_for(candidate, gang) : making_.reclaim(candidate, gang, demand, flavor);
-      if (!reservation) {
-        vain_reclaims_.insert(kind);
-        if (const Time at = making_.protection_ends(); at != Time::max()) why.again = at;
-        continue;
-      }
-      admission_.promise(demand, flavor);
-      why.again = making_.changes_at(candidate, *reservation);
-      if (reservation->start) why.estimated_start = std::max(now_, *reservation->start);
-      room_.keep(std::move(*reservation));
-      why.reason = reason::kMakingRoom;
-      why.message = "quota that others leave is kept for it: " + stopping(making_.makers_of_room(flavor));
-      order_.count(demand.queue, admission_.uncounted(demand, flavor));
-      break;
-    }
-    if (why.reason == nullptr && !demand.later.empty()) admission_.keep(demand, demand.later.front());
-    if (const auto due = waiting_.explained_until(candidate, false))
-      return look_again_at(std::min(*due, why.again.value_or(Time::max())));
-    Admission::Refusal refusal = admission_.why_not(job, *candidate.needs, demand);
-    if (why.reason == nullptr) {
+    const bool is_kept = std::any_of(demand.later.begin(), demand.later.end(), [&](const Labels& flavor) {
+      return keep_what_others_leave(candidate, demand, flavor, why);
+    });
+    const auto due = waiting_.explained_until(candidate, false);
+    if (!is_kept && !due) {
+      Admission::Refusal refusal = admission_.why_not(*candidate.job, *candidate.needs, demand);
       why.reason = refusal.reason;
       why.message = std::move(refusal.message);
     }
+    if (!is_kept && !demand.later.empty()) why.estimated_start = expect_quota(demand, demand.later.front());
+    if (due) return look_again_at(std::min(*due, why.again.value_or(Time::max())));
     return waiting_.wait(candidate, std::move(why));
+  }
+
+  /// Quota that others leave, or are made to leave, with nodes. False where there is none, or others come before.
+  bool keep_what_others_leave(const Candidate& candidate, const Admission::Demand& demand, const Labels& flavor, Wait& why) {
+    if (room_.keeps_no_more() && room_.keeps_no_more_by_right()) return false;
+    const std::tuple kind(demand.queue, flavor, candidate.priority.value);
+    if (num_vain_reclaims_ >= kVainReclaims || vain_reclaims_.contains(kind) || !making_.may_preempt(*candidate.job))
+      return false;
+    const bool has_right = admission_.has_right(demand, flavor);
+    if (has_right ? room_.keeps_no_more_by_right() : room_.keeps_no_more()) return false;
+    const bool is_promised = admission_.has_room_later(demand, flavor);
+    if (!is_promised && !room_.may_stop_some(candidate, has_right)) {
+      vain_reclaims_.insert(kind);
+      return false;
+    }
+    const Gang gang = gang_of_known_need(candidate, *candidate.needs, flavor);
+    auto reservation = is_promised ? room_.reserve_for(candidate, gang) : making_.reclaim(candidate, gang, demand, flavor);
+    if (!reservation) {
+      vain_reclaims_.insert(kind);
+      ++num_vain_reclaims_;
+      if (const Time at = making_.protection_ends(); at != Time::max()) why.again = at;
+      return false;
+    }
+    admission_.promise(demand, flavor);
+    why.again = making_.changes_at(candidate, *reservation);
+    if (reservation->start) why.estimated_start = std::max(now_, *reservation->start);
+    room_.keep(std::move(*reservation), has_right);
+    why.reason = reason::kMakingRoom;
+    why.message = "quota that others leave is kept for it: " + stopping(making_.makers_of_room(flavor));
+    order_.count(demand.queue, admission_.uncounted(demand, flavor));
+    return true;
+  }
+
+  /// It waits until there is quota. Where it is the first, the others leave it that, but those that will be over by then: when it is expected.
+  std::optional<Time> expect_quota(const Admission::Demand& demand, const Labels& flavor) {
+    const bool is_first = !admission_.is_waited_for(demand, flavor);
+    admission_.wait(demand, flavor);
+    if (!is_first || num_expected_ >= kExpected) return std::nullopt;
+    ++num_expected_;
+    const auto at = room_.quota_expected(demand, flavor);
+    if (at) admission_.expect(demand, flavor, *at);
+    return at;
   }
 
   /// The first of those with enough quota that will have nodes, as far as one can see.
@@ -239,13 +264,11 @@ class Scheduling {
   Plan hold_back(const Candidate& candidate, std::int32_t position, const Admission::Demand& demand,
                  const std::vector<Reservation*>& binding) {
     const Labels& flavor = flavor_to_wait_for(candidate, demand);
-    if (room_.keeps_no_more()) {
-      if (const auto due = waiting_.explained_until(candidate, true)) return look_again_at(*due);
-    }
+    const auto due = waiting_.explained_until(candidate, true);
+    if (due && room_.keeps_no_more()) return look_again_at(*due);
     const Gang gang = gang_of_known_need(candidate, *candidate.needs, flavor);
-    std::vector<std::string> before;
+    std::vector<std::string> before, makers;  // keep() moves those before
     for (const auto* reservation : binding) before.push_back(to_text(reservation->job->key));
-    std::vector<std::string> makers;
     std::optional<Time> estimated_start, again;
     if (!room_.keeps_no_more()) {
       if (auto reservation = making_.reserve_or_preempt(candidate, gang, demand, flavor)) {
@@ -256,8 +279,7 @@ class Scheduling {
         room_.keep(std::move(*reservation));
       }
     }
-    if (const auto due = waiting_.explained_until(candidate, true))
-      return look_again_at(std::min(*due, again.value_or(Time::max())));
+    if (due) return look_again_at(std::min(*due, again.value_or(Time::max())));
     const auto without_limits = room_.search(gang, {});
     const auto* none = std::get_if<NoRoom>(&without_limits);
     Wait why{.position = position, .estimated_start = estimated_start, .again = again};
@@ -315,6 +337,8 @@ class Scheduling {
   Waiting waiting_{cluster_, now_, line_.size()};
   std::vector<std::pair<Gang, Explanation>> explanations_;                      // since something was taken
   std::set<std::tuple<Admission::Index, Labels, std::int32_t>> vain_reclaims_;  // in this look, by queue, flavor and priority
+  std::int32_t num_vain_reclaims_ = 0;                                          // for which was searched
+  std::int32_t num_expected_ = 0;
 };
 
 }  // namespace

@@ -62,7 +62,7 @@ Plan Waiting::wait_for_the_rest(Review& review, const std::string& why) const {
 
 std::optional<Time> Waiting::explained_until(const Candidate& candidate, bool is_within_quota) const {
   const Job& job = *candidate.job;
-  const std::string told = reason_of(job.status, condition::kPlaced);
+  const std::string& told = reason_of(job.status, condition::kPlaced);
   static constexpr std::array<std::string_view, 7> kTold{reason::kUnschedulable, reason::kNeverFits,     reason::kReserved,
                                                          reason::kMakingRoom,    reason::kQuotaExceeded, reason::kQuotaTooSmall,
                                                          reason::kQueueStopped};
