@@ -155,8 +155,8 @@ std::string pending_edits(const Review& review) {
   };
   add(pending_count(review, other_template));
   if (is_spec_edited(review.job)) {
-    add("spec.evaluation or spec.checkpoint was changed; the change takes effect at the next restart, or when the job is "
-        "suspended and resumed");
+    add("spec.evaluation, spec.checkpoint or spec.metrics was changed; " + std::string(kAtNextRestart) +
+        ", or when the job is suspended and resumed");
   }
   return out;
 }
