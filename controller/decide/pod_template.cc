@@ -310,6 +310,13 @@ std::string template_hash(const Job& job, const Settings& settings) {
   return known.empty() ? template_hash(job.spec, settings) : with_default_image(known, settings);
 }
 
+std::string worker_image(const TrainingJobSpec& spec, const Settings& settings) {
+  const Json& containers = member(member(spec.workers.templ, "spec"), "containers");
+  if (!has_image(containers)) return settings.default_image;
+  const Json& image = member(containers[static_cast<std::size_t>(training_container(containers))], "image");
+  return image.is_string() ? image.get<std::string>() : image.dump();
+}
+
 std::string template_change(const Job& job, const Settings& settings) {
   const std::string hash = template_hash(job.spec, settings);
   const std::string& made_from = job.status.templateHash;

@@ -22,6 +22,9 @@ std::string template_hash(const Job& job, const Settings& settings);
 /// All of the hash that follows from the spec: as long to find as the template is.
 std::string template_digest(const contract::TrainingJobSpec& spec);
 
+/// The image of the training container of pods that are made now.
+std::string worker_image(const contract::TrainingJobSpec& spec, const Settings& settings);
+
 /// How pods that are made now would differ from those of status.templateHash, for people: by what the user changed, or, after an
 /// upgrade of the chart, by the default image. Empty where they would not.
 std::string template_change(const Job& job, const Settings& settings);
