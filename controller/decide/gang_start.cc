@@ -70,7 +70,7 @@ void begin_gang(Review& review, const Room& room, const Candidate& candidate, co
   // What it goes on with if the API server would not have the new ones (creation.h), where the spec does not say so.
   const bool grows = candidate.has_others() && candidate.size > before;
   if (grows && before < gang_sizes(job.spec).back()) {
-    status.resize = contract::ResizeStatus{.workers = before, .at = contract::to_rfc3339(now)};
+    set_resize(status, contract::ResizeReason::kGrewFrom, before, now);
   }
   status.templateHash = template_hash(job.spec, cluster.settings);
   status.workers.desired = job.spec.workers.count;

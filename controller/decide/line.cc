@@ -35,7 +35,7 @@ std::vector<std::int32_t> sizes_for(const Cluster& cluster, const Candidate& can
   const Job& job = *candidate.job;
   auto out = gang_sizes(job.spec);
   const std::int32_t least = out.back();
-  const auto refused = refused_size(job.status, cluster.settings, now);
+  const auto refused = refused_size(job.status, now);
   if (refused) std::erase_if(out, [&](std::int32_t size) { return size >= *refused; });
   // Where nobody knows whether there is room for more, a gang is not risked for it.
   const bool is_risky = candidate.has_others() && !cluster.settings.sees_cluster;
@@ -44,7 +44,7 @@ std::vector<std::int32_t> sizes_for(const Cluster& cluster, const Candidate& can
     if (candidate.has_others() && size < (out.empty() ? least + 1 : out.back())) out.push_back(size);
   };
   may_go_on_with(gang_size(job));
-  if (job.status.resize && !refused && !is_resizing(job)) may_go_on_with(job.status.resize->workers);
+  if (const auto* grew_from = resize_for(job.status, contract::ResizeReason::kGrewFrom)) may_go_on_with(grew_from->workers);
   if (out.empty()) out.push_back(least);
   return out;
 }
@@ -53,7 +53,8 @@ std::vector<std::int32_t> sizes_for(const Cluster& cluster, const Candidate& can
 std::int32_t size_to_wait_for(const Candidate& candidate) {
   const auto& sizes = candidate.sizes;
   const Job& job = *candidate.job;
-  const std::int32_t decided = job.status.resize && is_resizing(job) ? job.status.resize->workers : gang_size(job);
+  const auto* stopping = resize_for(job.status, contract::ResizeReason::kStopping);
+  const std::int32_t decided = stopping != nullptr && is_resizing(job) ? stopping->workers : gang_size(job);
   const bool is_decided = candidate.has_others() && candidate.blocked_until.has_value();
   const bool is_possible = std::find(sizes.begin(), sizes.end(), decided) != sizes.end();
   return is_decided && is_possible ? decided : sizes.back();

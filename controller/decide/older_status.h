@@ -1,6 +1,6 @@
 #pragma once
-// What a status lacks that an older controller wrote: its gangs had workers.count workers and no word for it, and it named specs by all of
-// their fields, so that a release with one more would take every one for edited.
+// What a status lacks that an older controller wrote: its gangs had workers.count workers and no word for it, it did not say what status.resize
+// is about, and it named specs by all of their fields, so that a release with one more would take every one for edited.
 
 #include "controller/decide/review.h"
 

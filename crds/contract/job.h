@@ -711,13 +711,25 @@ struct PlacementStatus {
   bool operator==(const PlacementStatus&) const = default;
 };
 
-/// What the gang is about to become at a checkpoint.
+enum class ResizeReason {
+  kRoomFound,  // there is room for so many: the gang is asked for a checkpoint at `at`, if there still is then
+  kStopping,   // the ranks were told at `at` to stop for it
+  kRefused,    // so many and more are not tried before `at`
+  kGrewFrom    // pods of a gang that grew at `at` are being made: what it goes on with if they are refused
+};
+constexpr auto enum_names(ResizeReason) {
+  return std::to_array<std::string_view>({"RoomFound", "Stopping", "Refused", "GrewFrom"});
+}
+
+/// What is known of another number of workers than the gang has.
 struct ResizeStatus {
+  std::optional<ResizeReason> reason;  // always there but in statuses of older controllers (older_status.h)
   std::int32_t workers = 0;
-  std::string at;  // RFC 3339; when it is asked for that checkpoint, if there is still room for them
+  std::string at;  // RFC 3339
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
+    field("reason", self.reason);
     field("workers", self.workers);
     field("at", self.at);
   }

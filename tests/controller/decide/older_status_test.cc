@@ -73,5 +73,27 @@ TEST(AnUpgrade, StillTellsOfAnEditThatTheControllerBeforeItTold) {
   EXPECT_NE(world.condition("Accepted").message.find("takes effect at the next restart"), std::string::npos);
 }
 
+/// status.resize as an older controller wrote it, in a gang of two that trains, and what is made of it.
+contract::ResizeStatus completed(double at, const NewCondition& about = {condition::kRunning, true, "Training", ""}) {
+  const World world = a_running_world();
+  Job job = world.job();
+  job.status.resize = contract::ResizeStatus{.workers = 4, .at = contract::to_rfc3339(test::at(at))};
+  set_condition(job.status, about, 1, test::at(0));
+  Review review(world.cluster, job, test::at(0));
+  EXPECT_TRUE(complete_older_status(review));
+  return review.status.resize.value();
+}
+
+TEST(AResizeOfBefore, IsToldApartByItsTimeAndTheConditions) {
+  using contract::ResizeReason;
+  EXPECT_EQ(completed(200).reason, ResizeReason::kRoomFound);
+  EXPECT_EQ(completed(0, {condition::kRunning, false, reason::kResizing, ""}).reason, ResizeReason::kStopping);
+  EXPECT_EQ(completed(0, {condition::kPlaced, true, reason::kCreatingWorkers, ""}).reason, ResizeReason::kGrewFrom);
+  const auto refused = completed(2'100);
+  EXPECT_EQ(refused.reason, ResizeReason::kRefused);
+  EXPECT_EQ(refused.at, contract::to_rfc3339(test::at(1'800)))
+      << "until then it is not tried; it was the time of the next growth";
+}
+
 }  // namespace
 }  // namespace trainyard::decide

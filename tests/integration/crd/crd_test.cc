@@ -242,7 +242,7 @@ TrainingJobStatus full_status() {
   status.templateHash = "0123";
   status.workers = {.desired = 2, .ready = 2};
   status.placement = PlacementStatus{.workers = 2, .wanted = 4, .domains = {"rack-3"}, .nodes = 2};
-  status.resize = ResizeStatus{.workers = 4, .at = "2026-01-02T03:04:05Z"};
+  status.resize = ResizeStatus{.reason = ResizeReason::kRoomFound, .workers = 4, .at = "2026-01-02T03:04:05Z"};
   status.progress = Progress{.step = 120,
                              .steps = 500,
                              .epoch = 0.25,
