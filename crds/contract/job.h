@@ -624,6 +624,46 @@ struct WorkersStatus {
   bool operator==(const WorkersStatus&) const = default;
 };
 
+/// A pod that was made as a spare, and has the place of a worker that was lost.
+struct StandIn {
+  std::int32_t worker = 0;
+  std::string pod;              // its name
+  std::int64_t generation = 0;  // pods of the worker that were made for an older one are out of its way
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("worker", self.worker);
+    field("pod", self.pod);
+    field("generation", self.generation);
+  }
+  bool operator==(const StandIn&) const = default;
+};
+
+/// Of a job with workers.spares.
+struct SparesStatus {
+  std::int32_t desired = 0;            // workers.spares
+  std::int32_t placed = 0;             // that have a node, and quota where there is a queue
+  std::int32_t ready = 0;              // of these: whose agent answers
+  std::optional<std::string> message;  // why not more are placed
+  std::int32_t made = 0;               // since the gang was placed; the last one's number, which its pod's name has
+  std::int32_t attempts = 0;           // so often were some made since all were ready; the next waits the longer
+  std::optional<std::string> madeAt;   // when the last was
+  std::vector<StandIn> standIns;       // spares no more
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("desired", self.desired);
+    field("placed", self.placed);
+    field("ready", self.ready);
+    field("message", self.message);
+    field("made", self.made);
+    field("attempts", self.attempts);
+    field("madeAt", self.madeAt);
+    field("standIns", self.standIns);
+  }
+  bool operator==(const SparesStatus&) const = default;
+};
+
 /// What a step sends over a level of the topology.
 struct LevelTraffic {
   std::string level;  // of the topology, or "node"
@@ -907,6 +947,7 @@ struct TrainingJobStatus {
   std::string templateHash;
   std::string specHash;
   WorkersStatus workers;
+  std::optional<SparesStatus> spares;
   std::optional<PlacementStatus> placement;
   std::optional<ResizeStatus> resize;
   std::optional<AdmissionStatus> admission;
@@ -933,6 +974,7 @@ struct TrainingJobStatus {
     field("templateHash", self.templateHash);
     field("specHash", self.specHash);
     field("workers", self.workers);
+    field("spares", self.spares);
     field("placement", self.placement);
     field("resize", self.resize);
     field("admission", self.admission);
