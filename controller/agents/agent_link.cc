@@ -8,6 +8,7 @@
 
 #include "controller/agents/agent_connection.h"
 #include "controller/agents/agent_reply.h"
+#include "crds/contract/sparse.h"
 
 namespace trainyard::agents {
 namespace {
@@ -119,7 +120,7 @@ struct AgentLink::Impl : std::enable_shared_from_this<Impl> {
     sent = *target.assignment;
     Exchange put{.method = "PUT",
                  .target = "/v1/assignment",
-                 .body = contract::encode(sent).dump(-1, ' ', false, contract::Json::error_handler_t::replace),
+                 .body = contract::encode_sparse(sent).dump(-1, ' ', false, contract::Json::error_handler_t::replace),
                  .connect_timeout = times.connect_timeout,
                  .reply_timeout = times.reply_slack,
                  .silence = times.silence};

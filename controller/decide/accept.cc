@@ -165,8 +165,8 @@ std::string pending_edits(const Review& review) {
   };
   add(pending_count(review, other_template));
   if (is_spec_edited(review.job)) {
-    add("spec.evaluation or spec.checkpoint was changed; the change takes effect at the next restart, or when the job is "
-        "suspended and resumed");
+    add("spec.evaluation, spec.checkpoint or spec.metrics was changed; " + std::string(kAtNextRestart) +
+        ", or when the job is suspended and resumed");
   }
   return out;
 }
@@ -196,6 +196,13 @@ void accept(Review& review, bool finds_layout) {
 
 void accept(Review& review) { accept(review, true); }
 
+Review review_in_line(const Cluster& cluster, const Job& job, Time now) {
+  Review review(cluster, job, now);
+  if (!is_true(job.status, condition::kAccepted)) accept(review);
+  review.holds_status = false;
+  return review;
+}
+
 bool is_acceptable(const Cluster& cluster, const Job& job, Time now) {
   if (is_true(job.status, condition::kAccepted)) return true;
   Review trial(cluster, job, now);
@@ -210,7 +217,7 @@ SecondLook second_look(const Cluster& cluster, const Job& job, Time now) {
     return out;
   }
   const auto& settings = cluster.settings;
-  const auto* check = cluster.template_check(job.uid, template_hash(job.spec, settings));
+  const auto* check = cluster.template_check(job);
   const bool says_no = check != nullptr && (!check->accepted || check->over_quota);
   const auto lasts = says_no ? std::max(settings.template_retry, settings.grow_after) : settings.template_retry;
   if (check == nullptr || now >= check->at + lasts) out.ask = dry_run_of(cluster, job);

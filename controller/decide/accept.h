@@ -9,6 +9,11 @@ namespace trainyard::decide {
 /// that runs keeps what it was accepted for: its condition says when an edited template takes effect. Of a new job that may run the
 /// first word is schedule()'s, milliseconds later: whether there is room.
 void accept(Review& review);
+/// Words of its condition where the engines have not taken all of the spec.
+inline constexpr const char* kAtNextRestart = "the change takes effect at the next restart";
+
+/// What schedule() has to say may be the first that is said of the job.
+Review review_in_line(const Cluster& cluster, const Job& job, Time now);
 
 /// Whether the job is accepted, or would be by accept() now; of one whose template the API server has accepted.
 bool is_acceptable(const Cluster& cluster, const Job& job, Time now);

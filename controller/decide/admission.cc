@@ -5,6 +5,7 @@
 
 #include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
+#include "controller/decide/expected_end.h"
 #include "controller/decide/kept_pods.h"
 #include "controller/decide/quantity.h"
 #include "controller/decide/review.h"
@@ -36,13 +37,6 @@ bool contradicts(const Labels& labels, const NodeRules& rules) {
   });
 }
 
-Resources found_in(const std::map<std::pair<Queues::Index, Labels>, Resources>& by_place, Queues::Index queue,
-                   const Labels& labels) {
-  if (by_place.empty()) return {};
-  const auto found = by_place.find({queue, labels});
-  return found == by_place.end() ? Resources{} : found->second;
-}
-
 /// Of what `amounts` asks for alone.
 Resources sum(const Resources& amounts, const Resources& more) {
   Resources out = amounts;
@@ -68,8 +62,11 @@ void lower_admission(contract::TrainingJobStatus& status, const Resources& neede
   }
 }
 
-Admission::Admission(const Cluster& cluster, const std::vector<Candidate>& line) : cluster_(cluster), queues_(cluster) {
-  if (!queues_.is_empty()) entitle(line);
+Admission::Admission(const Cluster& cluster, const std::vector<Candidate>& line, Time now)
+    : cluster_(cluster), now_(now), queues_(cluster), claimed_(queues_) {
+  if (queues_.is_empty()) return;
+  entitle(line);
+  for (const auto& [place, amounts] : entitled_) claimed_.add(place.first, place.second, amounts);
 }
 
 /// In the order of the line, as long as they stay within their queue's own quota. A queue is done with at the first that does not.
@@ -95,7 +92,7 @@ void Admission::entitle(const std::vector<Candidate>& line) {
       if (!is_within) continue;
       const Place place{queue, flavor.labels};
       all.add(queue, flavor.labels, amounts);
-      const Resources more = uncounted(place, amounts, left);
+      const Resources more = uncounted(queue, flavor.labels, amounts, left);
       entitled_[place] += more;
       entitlements_.emplace(candidate.job->key, std::pair(place, more));
     }
@@ -109,9 +106,9 @@ bool Admission::holds_rightly(const Job& job, const Charge& charge) {
   const auto pods = cluster_.pods_of(job);
   if (std::any_of(pods.begin(), pods.end(), [](const Pod* pod) { return !pod->is_finished(); })) return true;
   const Index queue = queues_.find(charge.queue);
-  queues_.remove(queue, charge.labels, charge.amounts);
+  move(queues_, charge, false);
   if (queue < 0 || queues_.has_room(queue, charge.labels, charge.amounts)) {
-    queues_.add(queue, charge.labels, charge.amounts);
+    move(queues_, charge, true);
     return true;
   }
   if (later_) remove(charge);
@@ -125,6 +122,7 @@ Admission::Demand Admission::demand(const Candidate& candidate, const PodNeeds& 
     out.fits.emplace_back();
     return out;
   }
+  out.ends = expected_end_if_started(job, now_);
   const Charge* charge = queues_.charge(job);
   if (charge != nullptr && grows_beyond(candidate, needs, *charge)) {
     out.left = *charge;
@@ -155,24 +153,37 @@ Admission::Demand Admission::demand(const Candidate& candidate, const PodNeeds& 
   return out;
 }
 
-Resources Admission::uncounted(const Place& place, const Resources& amounts, const Charge* left) const {
+Resources Admission::uncounted(Index queue, const Labels& labels, const Resources& amounts, const Charge* left) const {
   Resources out = amounts;
-  if (left == nullptr || left->labels != place.second || queues_.find(left->queue) != place.first) return out;
+  if (left == nullptr || left->labels != labels || queues_.find(left->queue) != queue) return out;
   for (const auto& [name, amount] : amounts.entries()) out.set(name, std::max<std::int64_t>(0, amount - left->amounts[name]));
   return out;
 }
 
 Resources Admission::uncounted(const Demand& demand, const Labels& labels) const {
-  return uncounted({demand.queue, labels}, demand.amounts, demand.left ? &*demand.left : nullptr);
+  return uncounted(demand.queue, labels, demand.amounts, demand.left ? &*demand.left : nullptr);
+}
+
+void Admission::change(Queues& ledger, Index queue, const Labels& labels, const Resources& amounts, bool adds) const {
+  const auto change_one = [&](Queues& one) { adds ? one.add(queue, labels, amounts) : one.remove(queue, labels, amounts); };
+  change_one(ledger);
+  if (&ledger == &queues_) change_one(claimed_);
 }
 
 void Admission::move(Queues& ledger, const Charge& charge, bool adds) const {
-  const Index queue = queues_.find(charge.queue);
-  if (adds) {
-    ledger.add(queue, charge.labels, charge.amounts);
-  } else {
-    ledger.remove(queue, charge.labels, charge.amounts);
-  }
+  change(ledger, queues_.find(charge.queue), charge.labels, charge.amounts, adds);
+}
+
+/// What others of its queue are to have before it.
+Resources Admission::kept_from(const Demand& demand, const Labels& labels, bool later) const {
+  Resources out;
+  if (const auto* kept = find_in(kept_, demand.queue, labels)) out += *kept;
+  if (const auto* promised = later ? find_in(promised_, demand.queue, labels) : nullptr) out -= *promised;
+  const auto* waited_for = find_in(waited_for_, demand.queue, labels);
+  const bool is_over_by_then =
+      waited_for != nullptr && demand.ends && waited_for->expected && *demand.ends <= *waited_for->expected;
+  if (waited_for != nullptr && !is_over_by_then) out += waited_for->amounts;
+  return out;
 }
 
 bool Admission::has_room(Queues& ledger, const Demand& demand, const Labels& labels) const {
@@ -184,32 +195,60 @@ bool Admission::has_room(Queues& ledger, const Demand& demand, const Labels& lab
     move(ledger, *demand.left, true);
     return out;
   }
-  Resources kept = found_in(kept_, demand.queue, labels);
-  if (&ledger != &queues_) kept -= found_in(promised_, demand.queue, labels);
+  const bool is_now = &ledger == &queues_;
+  const Resources kept = kept_from(demand, labels, !is_now);
   const bool is_kept = !kept.entries().empty();
   if (!ledger.has_room(demand.queue, labels, is_kept ? sum(demand.amounts, kept) : demand.amounts)) return false;
-  return entitled_.empty() || !ledger.would_borrow(demand.queue, labels, demand.amounts) ||
-         leaves_others_theirs(ledger, demand, labels);
+  if (entitled_.empty() && heads_.empty()) return true;
+  if (!ledger.would_borrow(demand.queue, labels, demand.amounts)) return true;
+  return is_now ? leaves_others_theirs_now(demand, labels) : leaves_others_theirs_later(ledger, demand, labels);
 }
 
-bool Admission::leaves_others_theirs(Queues& ledger, const Demand& demand, const Labels& labels) const {
-  auto& known = too_much_[{demand.queue, labels}];
-  const bool is_of_now = &ledger == &queues_;  // in the course of a look there is only ever less of it
-  if (is_of_now &&
-      std::any_of(known.begin(), known.end(), [&](const auto& amounts) { return is_at_least(demand.amounts, amounts); }))
-    return false;
+bool Admission::leaves_others_theirs_now(const Demand& demand, const Labels& labels) const {
+  auto& known = too_much_[{demand.queue, labels}];  // in the course of a look there is only ever less of it
+  const auto is_known = [&](const auto& amounts) { return is_at_least(demand.amounts, amounts); };
+  if (!demand.ends && std::any_of(known.begin(), known.end(), is_known)) return false;
+  const auto each_that_is_not_left = [&](auto change) {  // its own queue's, and that of heads for which it will be over in time
+    if (const auto* own = find_in(entitled_, demand.queue, labels)) change(demand.queue, *own);
+    for (const auto& [place, head] : heads_) {
+      const bool is_own = place.first == demand.queue;
+      const bool is_over_by_then = demand.ends && head.expected && *demand.ends <= *head.expected;
+      if (place.second == labels && (is_own || is_over_by_then)) change(place.first, head.amounts);
+    }
+  };
+  each_that_is_not_left([&](Index queue, const Resources& amounts) { claimed_.remove(queue, labels, amounts); });
+  const bool out = claimed_.has_room(demand.queue, labels, demand.amounts);
+  each_that_is_not_left([&](Index queue, const Resources& amounts) { claimed_.add(queue, labels, amounts); });
+  if (!out && !demand.ends) known.push_back(demand.amounts);
+  return out;
+}
+
+bool Admission::leaves_others_theirs_later(Queues& ledger, const Demand& demand, const Labels& labels) const {
   const Index root = queues_.root(demand.queue);
+  const auto is_of_another = [&](const Place& place) {
+    return place.first != demand.queue && place.second == labels && queues_.root(place.first) == root;
+  };
   const auto for_others = [&](auto change) {
     for (const auto& [place, amounts] : entitled_) {
-      const auto& [queue, flavor] = place;
-      if (queue != demand.queue && flavor == labels && queues_.root(queue) == root) change(queue, amounts);
+      if (is_of_another(place)) change(place.first, amounts);
+    }
+    for (const auto& [place, head] : heads_) {
+      if (is_of_another(place)) change(place.first, head.amounts);
     }
   };
   for_others([&](Index queue, const Resources& amounts) { ledger.add(queue, labels, amounts); });
   const bool out = ledger.has_room(demand.queue, labels, demand.amounts);
   for_others([&](Index queue, const Resources& amounts) { ledger.remove(queue, labels, amounts); });
-  if (!out && is_of_now) known.push_back(demand.amounts);
   return out;
+}
+
+std::string Admission::others_before(const Demand& demand, const Labels& labels) const {
+  for (const auto& [place, head] : heads_) {
+    const bool is_head =
+        place.second == labels && place.first != demand.queue && queues_.root(place.first) == queues_.root(demand.queue);
+    if (is_head) return "TrainingQueue " + queues_.queue(place.first).name + ", whose turn to borrow comes before";
+  }
+  return "queues that are within their own quota";
 }
 
 Admission::Refusal Admission::why_not(const Job& job, const PodNeeds& needs, const Demand& demand) const {
@@ -225,7 +264,7 @@ Admission::Refusal Admission::why_not(const Job& job, const PodNeeds& needs, con
     }
     const bool fits = queues_.may_ever_fit(demand.queue, flavor.labels, demand.amounts);
     may_fit = may_fit || fits;
-    const Resources kept = found_in(kept_, demand.queue, flavor.labels);
+    const Resources kept = kept_from(demand, flavor.labels, false);
     std::string lacking;
     for (const auto& [resource, amount] : demand.amounts.entries()) {
       const auto* quota = amount > 0 ? queues_.quota(demand.queue, flavor.labels, resource) : nullptr;
@@ -242,7 +281,7 @@ Admission::Refusal Admission::why_not(const Job& job, const PodNeeds& needs, con
         lacking += needed + ", " + text(free) + " free (nominal " + text(nominal) + ", used " + text(quota->usage(demand.queue)) +
                    (most > nominal ? ", may borrow " + text(most - nominal) : "") +
                    (kept[resource] > 0 && free >= amount ? "; " + text(kept[resource]) + " kept for jobs before it" : "") +
-                   (kept[resource] == 0 && free >= amount ? "; kept for queues that are within their own quota" : "") + ")";
+                   (kept[resource] == 0 && free >= amount ? "; kept for " + others_before(demand, flavor.labels) : "") + ")";
       }
     }
     words += on + lacking;
@@ -263,9 +302,10 @@ void Admission::start(const Job& job, const Demand& demand, const Labels& labels
   if (const auto found = entitlements_.find(job.key); found != entitlements_.end()) {
     const auto& [place, amounts] = found->second;
     entitled_[place] -= amounts;
+    claimed_.remove(place.first, place.second, amounts);
     entitlements_.erase(found);
   }
-  queues_.add(demand.queue, labels, demand.amounts);
+  change(queues_, demand.queue, labels, demand.amounts, true);
   if (later_) later_->add(demand.queue, labels, demand.amounts);
 }
 
@@ -273,13 +313,32 @@ void Admission::keep(const Demand& demand, const Labels& labels) {
   if (demand.takes_quota()) kept_[{demand.queue, labels}] += uncounted(demand, labels);
 }
 
-Queues& Admission::later() {
+void Admission::wait(const Demand& demand, const Labels& labels) {
+  if (!demand.takes_quota()) return;
+  const Resources amounts = uncounted(demand, labels);
+  waited_for_[{demand.queue, labels}].amounts += amounts;
+  const Place tree(queues_.root(demand.queue), labels);
+  if (trees_with_a_head_.contains(tree) || !queues_.would_borrow(demand.queue, labels, amounts)) return;
+  if (!claimed_.has_room_without_borrowers(demand.queue, labels, demand.amounts)) return;
+  trees_with_a_head_.insert(tree);
+  heads_.emplace(Place(demand.queue, labels), WaitedFor{.amounts = amounts, .expected = {}});
+  claimed_.add(demand.queue, labels, amounts);
+}
+
+void Admission::expect(const Demand& demand, const Labels& labels, Time at) {
+  const std::pair<Index, const Labels&> place(demand.queue, labels);
+  if (const auto found = waited_for_.find(place); found != waited_for_.end()) found->second.expected = at;
+  if (const auto found = heads_.find(place); found != heads_.end()) found->second.expected = at;
+}
+
+Queues& Admission::later() const {
   if (later_) return *later_;
   later_ = queues_;
   for (const auto& [key, job] : cluster_.jobs()) {
+    const Charge* charge = queues_.charge(job);
+    if (charge == nullptr) continue;
     const bool leaves = is_vacating(job.status) || (is_finished(job.status) && !keeps_pods_at_end(job)) || job.deleting;
-    const Charge* charge = leaves ? queues_.charge(job) : nullptr;
-    if (charge != nullptr) later_->remove(later_->find(charge->queue), charge->labels, charge->amounts);
+    if (leaves) later_->remove(later_->find(charge->queue), charge->labels, charge->amounts);
   }
   return *later_;
 }
@@ -305,6 +364,14 @@ Queues::Claim Admission::claim(const Demand& demand, const Labels& labels, const
   if (!is_of_tree) return {.is_within = true};
   if (demand.left) move(later(), *demand.left, false);
   const Queues::Claim out = later().claim(demand.queue, labels, demand.amounts, other);
+  if (demand.left) move(later(), *demand.left, true);
+  return out;
+}
+
+bool Admission::has_right(const Demand& demand, const Labels& labels) {
+  if (!demand.takes_quota()) return false;
+  if (demand.left) move(later(), *demand.left, false);
+  const bool out = later().may_be_within(demand.queue, labels, demand.amounts);
   if (demand.left) move(later(), *demand.left, true);
   return out;
 }

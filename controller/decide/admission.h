@@ -1,13 +1,18 @@
 #pragma once
 // What the quotas of queues let a gang take, in one look at the line: which flavors it may have, and why none.
 //
-// - Who waits keeps the quota that he needs from later jobs of his queue, so that small ones don't starve him.
+// - Who waits keeps the quota that he needs from later jobs of his queue, so that small ones don't starve him; but not from those that will
+//   be over when he is expected to have it.
+// - The first job of a tree that waits for quota, and would have it once nobody else borrows any more, keeps it from those of other queues
+//   that would borrow, too, with the same exception: else jobs of several queues would borrow in turns what they leave each other, and he
+//   would wait for ever. What others use of their own is no matter of his: where they leave too little, he keeps nobody waiting.
 // - A job that would borrow leaves alone what jobs of other queues of the tree that wait could take within their own quota. Else two
 //   queues could take quota from each other in turns: the one by priority, the other by right.
 // - Quota of gangs that vacate is promised to those for whom they do, in the order of the line.
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,7 +31,7 @@ class Admission {
  public:
   using Index = Queues::Index;
   /// `line`: all who wait.
-  Admission(const Cluster& cluster, const std::vector<Candidate>& line);
+  Admission(const Cluster& cluster, const std::vector<Candidate>& line, Time now);
 
   /// What one gang asks for.
   struct Demand {
@@ -36,6 +41,7 @@ class Admission {
     std::vector<Labels> fits;      // the flavors that may be tried, in order; {} is any node
     std::vector<Labels> later;     // where there are none: those in which it has a place when others are gone
     std::optional<Charge> left{};  // what pods of its last gang hold, as one on a lost node; it goes over into what it takes
+    std::optional<Time> ends{};    // when it would be over if it started now
     bool takes_quota() const { return queue >= 0 && !is_charged; }
   };
   /// One that was admitted and has no pod yet is asked again: where the answer to the write of its status was lost, another may have
@@ -52,8 +58,16 @@ class Admission {
 
   /// It is about to start.
   void start(const Job& job, const Demand& demand, const Labels& labels);
-  /// It waits, for quota or for nodes, and others of its queue leave it so much.
+  /// It waits for nodes, and others of its queue leave it so much.
   void keep(const Demand& demand, const Labels& labels);
+  /// It waits for quota.
+  void wait(const Demand& demand, const Labels& labels);
+  /// Whether somebody has waited for that before, in this look.
+  bool is_waited_for(const Demand& demand, const Labels& labels) const {
+    return find_in(waited_for_, demand.queue, labels) != nullptr;
+  }
+  /// Of the first that waits for it: when it is expected to have it.
+  void expect(const Demand& demand, const Labels& labels, Time at);
 
   // ---- The quota as it will be when all gangs are gone that vacate, less what was promised of it.
   bool has_room_later(const Demand& demand, const Labels& labels);
@@ -68,28 +82,51 @@ class Admission {
   bool may_stop(const Demand& demand, const Labels& labels, const Charge* charge, bool is_lower);
   /// The same by right of its quota alone.
   bool may_reclaim(const Demand& demand, const Labels& labels, const Charge* charge);
+  /// Whether there may be anybody of whom may_reclaim() is true.
+  bool has_right(const Demand& demand, const Labels& labels);
 
   const Queues& queues() const { return queues_; }
 
  private:
   using Place = std::pair<Index, Labels>;
+  template <class Value>
+  using ByPlace = std::map<Place, Value, PairBefore>;
+  template <class Value>
+  static const Value* find_in(const ByPlace<Value>& values, Index queue, const Labels& labels) {
+    const auto found = values.empty() ? values.end() : values.find(std::pair<Index, const Labels&>(queue, labels));
+    return found == values.end() ? nullptr : &found->second;
+  }
+  /// What those of a queue wait for, who may have it later.
+  struct WaitedFor {
+    Resources amounts;
+    std::optional<Time> expected;  // by the first of them
+  };
   bool holds_rightly(const Job& job, const Charge& charge);
+  void change(Queues& ledger, Index queue, const Labels& labels, const Resources& amounts, bool adds) const;
   void move(Queues& ledger, const Charge& charge, bool adds) const;
-  Resources uncounted(const Place& place, const Resources& amounts, const Charge* left) const;
+  Resources uncounted(Index queue, const Labels& labels, const Resources& amounts, const Charge* left) const;
+  Resources kept_from(const Demand& demand, const Labels& labels, bool later) const;
   bool has_room(Queues& ledger, const Demand& demand, const Labels& labels) const;
-  bool leaves_others_theirs(Queues& ledger, const Demand& demand, const Labels& labels) const;
+  bool leaves_others_theirs_now(const Demand& demand, const Labels& labels) const;
+  bool leaves_others_theirs_later(Queues& ledger, const Demand& demand, const Labels& labels) const;
+  std::string others_before(const Demand& demand, const Labels& labels) const;
   void entitle(const std::vector<Candidate>& line);
-  Queues& later();
+  Queues& later() const;
   Queues::Claim claim(const Demand& demand, const Labels& labels, const Charge& charge);
 
   const Cluster& cluster_;
-  mutable Queues queues_;  // what-ifs change it and change it back
-  std::optional<Queues> later_;
-  std::map<Place, Resources> kept_;      // for who waits before
-  std::map<Place, Resources> promised_;  // of that, what later_ counts as used
-  std::map<Place, Resources> entitled_;  // to who waits within his own quota
+  const Time now_;
+  mutable Queues queues_;   // what-ifs change it and change it back
+  mutable Queues claimed_;  // the same, and as if what entitled_ and heads_ say were used
+  mutable std::optional<Queues> later_;
+  ByPlace<Resources> kept_;      // for who waits before
+  ByPlace<Resources> promised_;  // of that, what later_ counts as used
+  ByPlace<WaitedFor> waited_for_;
+  ByPlace<Resources> entitled_;  // to who waits within his own quota
   std::map<ObjectKey, std::pair<Place, Resources>> entitlements_;
-  mutable std::map<Place, std::vector<Resources>> too_much_;  // amounts that would take away what others are entitled to
+  ByPlace<WaitedFor> heads_;                          // to the first of a tree that waits for quota
+  std::set<Place, PairBefore> trees_with_a_head_;     // by root
+  mutable ByPlace<std::vector<Resources>> too_much_;  // amounts that would take away what others are to have
 };
 
 /// Into the status: what the gang holds from now on, where it takes quota.

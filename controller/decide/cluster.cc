@@ -1,10 +1,13 @@
 #include "controller/decide/cluster.h"
 
+#include <algorithm>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
 #include "controller/decide/elastic.h"
 #include "controller/decide/engine_spec.h"
+#include "controller/decide/pod_template.h"
 
 namespace trainyard::decide {
 namespace {
@@ -61,6 +64,7 @@ void Cluster::put(Job job) {
   if (old != nullptr) num_live_jobs_ -= is_live(*old);
   num_live_jobs_ += is_live(job);
   job.spec_hash = spec_hash_of(job, old);
+  job.template_digest.text = template_digest(job.spec);
   ObjectKey key = job.key;
   jobs_.insert_or_assign(std::move(key), std::move(job));
 }
@@ -120,7 +124,8 @@ void Cluster::erase_job(const ObjectKey& key) {
   if (found == jobs_.end()) return;
   num_live_jobs_ -= is_live(found->second);
   const std::string uid = found->second.uid;
-  std::erase_if(template_checks_, [&uid](const auto& item) { return item.first.first == uid; });
+  auto check = template_checks_.lower_bound(std::pair(std::string_view(uid), std::string_view()));
+  while (check != template_checks_.end() && check->first.first == uid) check = template_checks_.erase(check);
   refusals_.erase(uid);
   jobs_.erase(found);
 }
@@ -148,7 +153,10 @@ const Pod* Cluster::pod(const ObjectKey& key) const { return find_in(pods_, key)
 const Job* Cluster::job(const ObjectKey& key) const { return find_in(jobs_, key); }
 const AgentView* Cluster::agent(const std::string& pod_uid) const { return find_in(agents_, pod_uid); }
 const TemplateCheck* Cluster::template_check(const std::string& job_uid, const std::string& template_hash) const {
-  return find_in(template_checks_, std::pair{job_uid, template_hash});
+  return find_in(template_checks_, std::pair(std::string_view(job_uid), std::string_view(template_hash)));
+}
+const TemplateCheck* Cluster::template_check(const Job& job) const {
+  return template_check(job.uid, template_hash(job, settings));
 }
 const Refusal* Cluster::refusal(const Job& job) const {
   const Refusal* found = find_in(refusals_, job.uid);
@@ -164,6 +172,12 @@ std::vector<const Pod*> Cluster::pods_of(const Job& job) const {
     if (pod.worker->job_uid == job.uid) out.push_back(&pod);
   }
   return out;
+}
+
+bool Cluster::has_pods_of(const Job& job) const {
+  const auto* keys = find_in(pods_by_job_, job.key);
+  return keys != nullptr &&
+         std::any_of(keys->begin(), keys->end(), [&](const auto& key) { return pods_.at(key).worker->job_uid == job.uid; });
 }
 
 std::vector<const Pod*> Cluster::pods_on(const std::string& node) const {

@@ -8,6 +8,8 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -103,6 +105,12 @@ bool takes_same_room(const Pod& a, const Pod& b);
 /// Of a job: the span, as a W3C traceparent, that its trace continues.
 inline constexpr std::string_view kTraceparentAnnotation = "trainyard.dev/traceparent";
 
+/// What follows from the rest of an object, kept beside it. It has no say in whether two are equal.
+struct Derived {
+  std::string text;
+  bool operator==(const Derived&) const { return true; }
+};
+
 struct Job {
   ObjectKey key;
   std::string uid;
@@ -118,6 +126,7 @@ struct Job {
   /// spec_hash() of engine_spec.h at its gang's size: each look at a gang compares it with status.specHash, and to compute it takes
   /// longer than all else in most of them. Cluster::put() fills it in; empty: it is not known.
   std::string spec_hash;
+  Derived template_digest{};  // template_digest() of pod_template.h, filled in by Cluster::put(): templates may be long
   bool operator==(const Job&) const = default;
 };
 
@@ -252,6 +261,15 @@ struct Settings {
   bool operator==(const Settings&) const = default;
 };
 
+/// Orders pairs, also against pairs of views of what they hold: so that to look one up copies nothing.
+struct PairBefore {
+  using is_transparent = void;
+  template <class A, class B>
+  bool operator()(const A& a, const B& b) const {
+    return std::tie(a.first, a.second) < std::tie(b.first, b.second);
+  }
+};
+
 /// All of it, with the indexes that 100,000 pods need. The cache calls the changing half, on the brain thread.
 class Cluster {
  public:
@@ -286,8 +304,9 @@ class Cluster {
   const std::map<std::string, Volume>& volumes() const { return volumes_; }
   const std::map<std::string, PriorityClass>& priority_classes() const { return priority_classes_; }
   const std::map<std::string, AgentView>& agents() const { return agents_; }  // by pod UID
+  using TemplateChecks = std::map<std::pair<std::string, std::string>, TemplateCheck, PairBefore>;
   /// By job UID and template hash.
-  const std::map<std::pair<std::string, std::string>, TemplateCheck>& template_checks() const { return template_checks_; }
+  const TemplateChecks& template_checks() const { return template_checks_; }
   const std::map<std::string, Refusal>& refusals() const { return refusals_; }  // by job UID
   const std::map<std::string, Queue>& queues() const { return queues_; }
   const std::map<std::string, Namespace>& namespaces() const { return namespaces_; }
@@ -301,10 +320,13 @@ class Cluster {
   /// Nothing where the agent was never asked.
   const AgentView* agent(const std::string& pod_uid) const;
   const TemplateCheck* template_check(const std::string& job_uid, const std::string& template_hash) const;
+  /// Of the template that the job has now; for a job of this cluster.
+  const TemplateCheck* template_check(const Job& job) const;
   /// The last one of the job's present generation; nothing where there was none that this controller saw.
   const Refusal* refusal(const Job& job) const;
   /// The worker pods that carry the job's name and whose owner has its UID, by name.
   std::vector<const Pod*> pods_of(const Job& job) const;
+  bool has_pods_of(const Job& job) const;
   /// The pods that are bound to the node, or nominated for it, and are not finished.
   std::vector<const Pod*> pods_on(const std::string& node) const;
   /// What those pods take, added up.
@@ -329,9 +351,9 @@ class Cluster {
   std::map<std::string, Queue> queues_;
   std::map<std::string, Namespace> namespaces_;
   std::map<std::string, AgentView> agents_;
-  std::map<std::pair<std::string, std::string>, TemplateCheck> template_checks_;  // by job UID and template hash
-  std::map<std::string, Refusal> refusals_;                                       // by job UID
-  std::map<std::string, Use> use_;                                                // by node
+  TemplateChecks template_checks_;
+  std::map<std::string, Refusal> refusals_;   // by job UID
+  std::unordered_map<std::string, Use> use_;  // by node
   std::map<ObjectKey, std::set<ObjectKey>> pods_by_job_;
   std::int64_t num_live_jobs_ = 0;
 };

@@ -43,9 +43,10 @@ bool is_false(const TrainingJobStatus& status, std::string_view type) {
   return found != nullptr && found->status == ConditionStatus::kFalse;
 }
 
-std::string reason_of(const TrainingJobStatus& status, std::string_view type) {
+const std::string& reason_of(const TrainingJobStatus& status, std::string_view type) {
+  static const std::string kNone;
   const auto* found = find_condition(status, type);
-  return found == nullptr ? "" : found->reason;
+  return found == nullptr ? kNone : found->reason;
 }
 
 contract::Time since_of(const TrainingJobStatus& status, std::string_view type) {
@@ -76,12 +77,12 @@ bool is_finished(const TrainingJobStatus& status) {
 }
 
 bool is_removed(const TrainingJobStatus& status) {
-  const std::string why = reason_of(status, condition::kPlaced);
+  const std::string& why = reason_of(status, condition::kPlaced);
   return why == reason::kGangRemoved || why == reason::kPartlyScheduled;
 }
 
 bool is_vacating(const TrainingJobStatus& status) {
-  const std::string why = reason_of(status, condition::kRunning);
+  const std::string& why = reason_of(status, condition::kRunning);
   return why == reason::kSuspending || why == reason::kPreempting || why == reason::kDraining;
 }
 

@@ -82,7 +82,7 @@ const contract::Condition* find_condition(const contract::TrainingJobStatus& sta
 bool is_true(const contract::TrainingJobStatus& status, std::string_view type);
 bool is_false(const contract::TrainingJobStatus& status, std::string_view type);
 /// Empty where there is no such condition.
-std::string reason_of(const contract::TrainingJobStatus& status, std::string_view type);
+const std::string& reason_of(const contract::TrainingJobStatus& status, std::string_view type);
 /// When the condition got its status; the epoch where there is none.
 contract::Time since_of(const contract::TrainingJobStatus& status, std::string_view type);
 

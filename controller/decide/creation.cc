@@ -27,8 +27,8 @@ struct Fallback {
 /// The largest of its sizes, or the one that it had before it grew, for which pods are there.
 std::optional<Fallback> fallback(const Review& review, std::int64_t num_pods) {
   auto sizes = gang_sizes(review.job.spec);
-  const auto& grown_from = review.status.resize;
-  if (grown_from && grown_from->workers < sizes.back()) sizes.push_back(grown_from->workers);
+  const auto* grew_from = resize_for(review.status, contract::ResizeReason::kGrewFrom);
+  if (grew_from != nullptr && grew_from->workers < sizes.back()) sizes.push_back(grew_from->workers);
   Fallback out{.refused = gang_size(review.job)};
   for (const auto size : sizes) {
     if (size >= out.refused) continue;
@@ -79,7 +79,7 @@ bool watch_creation(Review& review) {
   const std::string placed = placed_message(review.job.spec, review.status);
   if (missing == 0 || programs_have_ended(review.job, review.gang)) {
     review.set(condition::kPlaced, true, reason::kGangPlaced, placed);
-    if (!refused_size(review.status, review.cluster.settings, review.now)) review.status.resize.reset();
+    forget_resize(review.status, review.now);
     return false;
   }
   const auto limit = std::chrono::seconds(review.job.spec.lifecycle.startTimeoutSeconds);

@@ -22,7 +22,7 @@ bool asks(const Cluster& cluster, const Job& job) {
   if (!job.spec.dryRun || !cluster.settings.sees_cluster || job.deleting || job.spec.managedBy != contract::kManagedBy)
     return false;
   if (job.spec.suspend || is_true(status, condition::kSuspended) || is_finished(status)) return false;
-  const auto* check = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings));
+  const auto* check = cluster.template_check(job);
   return check != nullptr && check->accepted;
 }
 

@@ -6,6 +6,9 @@
 #include "crds/contract/layout.h"
 
 namespace trainyard::decide {
+
+using contract::ResizeReason;
+
 namespace {
 
 /// Whether so many workers are whole replicas, among which the batch can be shared out: what contract::validate() says of a spec of that
@@ -69,20 +72,36 @@ bool asks_for_more(const Job& job) {
   return placement && placement->wanted.value_or(job.spec.workers.count) < job.spec.workers.count;
 }
 
-std::optional<std::int32_t> refused_size(const contract::TrainingJobStatus& status, const Settings& settings, Time now) {
-  const auto until = status.resize ? contract::parse_rfc3339(status.resize->at) : std::nullopt;
-  return until && *until > now + settings.grow_after ? std::optional(status.resize->workers) : std::nullopt;
+const contract::ResizeStatus* resize_for(const contract::TrainingJobStatus& status, ResizeReason reason) {
+  return status.resize && status.resize->reason == reason ? &*status.resize : nullptr;
+}
+
+void set_resize(contract::TrainingJobStatus& status, ResizeReason reason, std::int32_t workers, Time at) {
+  status.resize = contract::ResizeStatus{.reason = reason, .workers = workers, .at = contract::to_rfc3339(at)};
+}
+
+std::optional<Time> refused_until(const contract::TrainingJobStatus& status, Time now) {
+  const auto* refused = resize_for(status, ResizeReason::kRefused);
+  const auto until = refused == nullptr ? std::nullopt : contract::parse_rfc3339(refused->at);
+  return until && *until > now ? until : std::nullopt;
+}
+
+std::optional<std::int32_t> refused_size(const contract::TrainingJobStatus& status, Time now) {
+  return refused_until(status, now) ? std::optional(status.resize->workers) : std::nullopt;
 }
 
 void refuse_size(contract::TrainingJobStatus& status, std::int32_t size, const Settings& settings, Time now) {
-  const auto span = std::max(settings.size_retry, settings.grow_after) + settings.grow_after;
-  status.resize = contract::ResizeStatus{.workers = size, .at = contract::to_rfc3339(now + span)};
+  set_resize(status, ResizeReason::kRefused, size, now + std::max(settings.size_retry, settings.grow_after));
+}
+
+void forget_resize(contract::TrainingJobStatus& status, Time now) {
+  if (!refused_size(status, now)) status.resize.reset();
 }
 
 Time grows_at(const Job& job, const Settings& settings, Time now) {
   if (asks_for_more(job)) return now;
-  const auto& resize = job.status.resize;
-  const auto known = resize ? contract::parse_rfc3339(resize->at) : std::nullopt;
+  const auto* found = resize_for(job.status, ResizeReason::kRoomFound);
+  const auto known = found == nullptr ? std::nullopt : contract::parse_rfc3339(found->at);
   return known.value_or(now + settings.grow_after);
 }
 

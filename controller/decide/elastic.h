@@ -34,13 +34,22 @@ std::optional<std::int32_t> fewer_wanted(const Job& job);
 /// The user has asked for more workers since the gang was placed.
 bool asks_for_more(const Job& job);
 
-/// The least size that is not to be tried before status.resize->at: the API server refused pods of so many workers (a ResourceQuota, an
-/// admission webhook), or the gang failed as it was to grow to it. Nothing where all may be tried. That it is no growth that is only foreseen
-/// one sees by its lying further ahead than Settings::grow_after.
-std::optional<std::int32_t> refused_size(const contract::TrainingJobStatus& status, const Settings& settings, Time now);
+/// status.resize, where it is there for that reason.
+const contract::ResizeStatus* resize_for(const contract::TrainingJobStatus& status, contract::ResizeReason reason);
+/// Writes it. There is one of them at a time: a gang that is told to stop, or grew, has no use for what it knew of its growth before.
+void set_resize(contract::TrainingJobStatus& status, contract::ResizeReason reason, std::int32_t workers, Time at);
+
+/// The least size that is not to be tried for a while: the API server refused pods of so many workers (a ResourceQuota, an admission webhook),
+/// or the gang failed as it was to grow to it. Nothing where all may be tried.
+std::optional<std::int32_t> refused_size(const contract::TrainingJobStatus& status, Time now);
+/// Until when; before that the gang does not grow of itself at all.
+std::optional<Time> refused_until(const contract::TrainingJobStatus& status, Time now);
 
 /// Notes that.
 void refuse_size(contract::TrainingJobStatus& status, std::int32_t size, const Settings& settings, Time now);
+
+/// What was known of another size is no longer so; but not that one was refused.
+void forget_resize(contract::TrainingJobStatus& status, Time now);
 
 /// When a gang that trains, and finds room for more workers now, stops for them: at once where the user has asked for more since it was
 /// placed; else when there has been room for Settings::grow_after all the time. A stop costs it a checkpoint and a start, so room that a job

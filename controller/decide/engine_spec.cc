@@ -2,14 +2,36 @@
 
 #include "controller/decide/elastic.h"
 #include "controller/decide/text_hash.h"
+#include "crds/contract/sparse.h"
 
 namespace trainyard::decide {
+namespace {
 
-contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec, std::int32_t gang_size) {
+constexpr std::string_view kSparse = "sparse-";  // what names begin with since defaults have no part in them
+
+/// The spec without what never reaches an engine, and without lifecycle, which holds for each start by itself: another value is no other
+/// training.
+contract::TrainingJobSpec trained_spec(const contract::TrainingJobSpec& spec, std::int32_t gang_size) {
   contract::TrainingJobSpec out = at_size(spec, gang_size);
   out.workers.templ = contract::Json::object();
   out.suspend = false;
   out.lifecycle = {};
+  return out;
+}
+
+std::string hash_of(const Json& json) { return text_hash(json.dump(-1, ' ', false, Json::error_handler_t::replace)); }
+
+}  // namespace
+
+contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec, std::int32_t gang_size) {
+  contract::TrainingJobSpec out = trained_spec(spec, gang_size);
+  const contract::TrainingJobSpec defaults;
+  out.dryRun = defaults.dryRun;
+  out.managedBy = defaults.managedBy;
+  out.queue = defaults.queue;
+  out.priorityClassName = defaults.priorityClassName;
+  out.placement = defaults.placement;
+  out.workers.spares = defaults.workers.spares;
   out.lifecycle.startTimeoutSeconds = spec.lifecycle.startTimeoutSeconds;  // ranks wait so long for one another
   out.lifecycle.hangTimeoutSeconds = spec.lifecycle.hangTimeoutSeconds;    // and agents end them after so long
   return out;
@@ -17,9 +39,15 @@ contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec, std
 
 std::string spec_hash(const contract::TrainingJobSpec& spec, std::int32_t gang_size) {
   contract::TrainingJobSpec engine = engine_spec(spec, gang_size);
-  engine.lifecycle = {};  // holds for each start by itself: another value is no other training
-  return text_hash(contract::encode(engine).dump(-1, ' ', false, Json::error_handler_t::replace));
+  engine.lifecycle = {};
+  return std::string(kSparse) + hash_of(contract::encode_sparse(engine));
 }
+
+std::string older_spec_hash(const contract::TrainingJobSpec& spec, std::int32_t gang_size) {
+  return hash_of(contract::encode(trained_spec(spec, gang_size)));
+}
+
+bool is_older_spec_hash(const std::string& hash) { return !hash.empty() && !hash.starts_with(kSparse); }
 
 bool is_spec_edited(const Job& job) {
   // The engine Custom takes nothing of the spec but what its pods' environment has, which never changes.

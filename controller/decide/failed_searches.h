@@ -2,6 +2,7 @@
 // What found no room in one look at the line. What is free only shrinks in the course of it, so others that ask for as much are not
 // searched for again: of 10,000 jobs that wait most are like another.
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -11,17 +12,18 @@ namespace trainyard::decide {
 
 class FailedSearches {
  public:
-  /// `limits`: one bit for each reservation that the gang had to leave alone.
-  void add(const Gang& gang, std::uint32_t limits, NoRoom found) {
+  /// `limits`: one bit for each reservation that the gang had to leave alone. `most`: so many of its pods would have found a place.
+  void add(const Gang& gang, std::uint64_t limits, std::int64_t most, NoRoom found) {
     if (!is_general(gang) || failed_.size() >= kMost) return;
-    failed_.push_back({gang.count, limits, gang.requests, gang.rules, gang.pack, std::move(found)});
+    failed_.push_back({most, limits, gang.requests, gang.rules, gang.pack, std::move(found)});
   }
-  /// Nothing where it has to be searched for. More pods, or more that has to be left alone, are no easier to place.
-  const NoRoom* find(const Gang& gang, std::uint32_t limits) const {
-    if (!is_general(gang)) return nullptr;
+  /// Nothing where it has to be searched for. More pods, or more that has to be left alone, are no easier to place; nor are larger ones where
+  /// there is no place for one.
+  const NoRoom* find(const Gang& gang, std::uint64_t limits) const {
+    if (failed_.empty() || !is_general(gang)) return nullptr;
     for (const auto& failed : failed_) {
-      if (gang.count >= failed.count && (limits & failed.limits) == failed.limits && gang.requests == failed.requests &&
-          gang.rules == failed.rules && gang.pack == failed.pack) {
+      if (gang.count > failed.most && (limits & failed.limits) == failed.limits && is_as_large(gang.requests, failed) &&
+          gang.pack == failed.pack && gang.rules == failed.rules) {
         return &failed.found;
       }
     }
@@ -30,8 +32,8 @@ class FailedSearches {
 
  private:
   struct Failed {
-    std::int32_t count;
-    std::uint32_t limits;
+    std::int64_t most;
+    std::uint64_t limits;
     Resources requests;
     NodeRules rules;
     std::optional<contract::Pack> pack;
@@ -42,6 +44,12 @@ class FailedSearches {
   static bool is_general(const Gang& gang) {
     const bool is_tied = gang.pack && gang.pack->mode == contract::PackMode::kRequired && !gang.beside.empty();
     return gang.avoid.empty() && !is_tied;
+  }
+  /// So that what was found is true of it word by word.
+  static bool is_as_large(const Resources& requests, const Failed& failed) {
+    if (failed.most > 0) return requests == failed.requests;
+    const auto& less = failed.requests.entries();
+    return std::all_of(less.begin(), less.end(), [&](const auto& entry) { return requests[entry.first] >= entry.second; });
   }
 
   std::vector<Failed> failed_;

@@ -29,6 +29,12 @@ Plan ask_first(SecondLook look) {
 }
 
 class Growth {
+  /// There is room for so many, and when they are tried again.
+  struct Found {
+    std::int32_t size = 0;
+    Time again;
+  };
+
  public:
   Growth(const Cluster& cluster, Time now, Room& room) : cluster_(cluster), now_(now), room_(room) {}
 
@@ -40,7 +46,7 @@ class Growth {
       return look.ask ? ask_first(std::move(look)) : stay(job, look.problem, std::nullopt);
     }
     constexpr std::int32_t kNone = std::numeric_limits<std::int32_t>::max();
-    const std::int32_t refused = asks_for_more(job) ? kNone : refused_size(job.status, cluster_.settings, now_).value_or(kNone);
+    const std::int32_t refused = asks_for_more(job) ? kNone : refused_size(job.status, now_).value_or(kNone);
     const std::vector<Reservation*> binding = room_.binding_for(job);
     const auto avoided = avoided_nodes(job, now_);
     std::string why_not_more;
@@ -61,29 +67,26 @@ class Growth {
   /// It found no room, or was not looked at: what it had found before counts no more.
   Plan forget(const Candidate& candidate) const {
     Review review(cluster_, *candidate.job, now_);
-    forget(review);
+    forget_resize(review.status, now_);
     return review.plan();
   }
 
  private:
-  /// But not that a size was refused.
-  static void forget(Review& review) {
-    if (!refused_size(review.status, review.cluster.settings, review.now)) review.status.resize.reset();
-  }
-
   /// There is room for it.
   Plan grow_to(const Candidate& grown, const Room::Place& place, const std::vector<Reservation*>& binding) {
     const Job& job = *grown.job;
     Review review(cluster_, job, now_);
+    if (const auto until = refused_until(job.status, now_); until && !asks_for_more(job)) {
+      review.look_again(*until);
+      return review.plan();
+    }
     const Time at = grows_at(job, cluster_.settings, now_);
     if (now_ < at) {
-      if (!refused_size(review.status, cluster_.settings, now_)) {
-        // Why it had no more until now is no longer true.
-        if (!review.status.resize) {
-          review.set(condition::kPlaced, true, reason::kGangPlaced, placed_message(job.spec, job.status));
-        }
-        review.status.resize = contract::ResizeStatus{.workers = grown.size, .at = contract::to_rfc3339(at)};
+      // Why it had no more until now is no longer true.
+      if (resize_for(job.status, contract::ResizeReason::kRoomFound) == nullptr) {
+        review.set(condition::kPlaced, true, reason::kGangPlaced, placed_message(job.spec, job.status));
       }
+      set_resize(review.status, contract::ResizeReason::kRoomFound, grown.size, at);
       review.look_again(at);
       return review.plan();
     }
@@ -91,8 +94,7 @@ class Growth {
     if (look.ask) return ask_first(std::move(look));
     const std::string& trouble = look.problem.empty() ? look.no_more_pods : look.problem;
     if (!trouble.empty()) {
-      const Time again = look.again.value_or(now_ + cluster_.settings.grow_after);
-      return stay(job, trouble, contract::ResizeStatus{.workers = grown.size, .at = contract::to_rfc3339(again)});
+      return stay(job, trouble, Found{.size = grown.size, .again = look.again.value_or(now_ + cluster_.settings.grow_after)});
     }
     room_.take(grown, place.nodes, binding);
     room_.admission().start(job, place.demand, place.flavor);
@@ -101,13 +103,15 @@ class Growth {
     return review.plan();
   }
 
-  /// It trains on as it is, and says why. Where only numbers of that change, they wait for something else to be written. `next`: there is room,
+  /// It trains on as it is, and says why. Where only numbers of that change, they wait for something else to be written. `found`: there is room,
   /// and when it is tried again.
-  Plan stay(const Job& job, const std::string& why_not_more, const std::optional<contract::ResizeStatus>& next) const {
+  Plan stay(const Job& job, const std::string& why_not_more, const std::optional<Found>& found) const {
     Review review(cluster_, job, now_);
-    forget(review);
-    if (next) review.look_again(contract::parse_rfc3339(next->at).value_or(now_));
-    if (next && !asks_for_more(job)) review.status.resize = next;
+    forget_resize(review.status, now_);
+    if (found) review.look_again(found->again);
+    if (found && !asks_for_more(job)) {
+      set_resize(review.status, contract::ResizeReason::kRoomFound, found->size, found->again);
+    }
     const std::string message = placed_message(placed_message(job.spec, job.status), why_not_more);
     const auto* told = find_condition(job.status, condition::kPlaced);
     review.is_urgent = told == nullptr || without_numbers(told->message) != without_numbers(message);

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
 #include <tuple>
+#include <unordered_map>
 
 #include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
@@ -53,13 +53,17 @@ bool ends_before(const Holding& a, const Holding& b) {
 
 std::vector<Holding> holdings(const Cluster& cluster, const Topology& topology, Time now) {
   std::vector<Holding> out;
-  std::map<const Job*, std::size_t> of_job;
+  std::unordered_map<const Job*, std::size_t> of_job;
+  const Job* last = nullptr;  // pods of a job come one after the other, as a rule
+  const auto job_of = [&](const ObjectKey& key, const WorkerPod& worker) {
+    if (last == nullptr || last->key.name != worker.job || last->key.ns != key.ns) last = cluster.job({key.ns, worker.job});
+    return last != nullptr && last->uid == worker.job_uid ? last : nullptr;
+  };
   for (const auto& [key, pod] : cluster.pods()) {
     const bool is_of_interest = pod.worker || pod.deletion_time;
     const auto node = pod.is_finished() || !is_of_interest ? -1 : topology.find_node(pod.node);
     if (node < 0) continue;
-    const Job* job = pod.worker ? cluster.job({key.ns, pod.worker->job}) : nullptr;
-    if (job != nullptr && job->uid != pod.worker->job_uid) job = nullptr;
+    const Job* job = pod.worker ? job_of(key, *pod.worker) : nullptr;
     const std::pair place(static_cast<std::size_t>(node), &pod.requests);
     if (const auto leaves = leaves_at(cluster, pod, job, now)) {
       out.push_back({.job = job, .ends = leaves, .is_vacating = true, .pods = {place}});

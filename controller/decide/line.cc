@@ -1,7 +1,7 @@
 #include "controller/decide/line.h"
 
 #include <algorithm>
-#include <set>
+#include <numeric>
 #include <tuple>
 #include <utility>
 
@@ -35,7 +35,7 @@ std::vector<std::int32_t> sizes_for(const Cluster& cluster, const Candidate& can
   const Job& job = *candidate.job;
   auto out = gang_sizes(job.spec);
   const std::int32_t least = out.back();
-  const auto refused = refused_size(job.status, cluster.settings, now);
+  const auto refused = refused_size(job.status, now);
   if (refused) std::erase_if(out, [&](std::int32_t size) { return size >= *refused; });
   // Where nobody knows whether there is room for more, a gang is not risked for it.
   const bool is_risky = candidate.has_others() && !cluster.settings.sees_cluster;
@@ -44,7 +44,7 @@ std::vector<std::int32_t> sizes_for(const Cluster& cluster, const Candidate& can
     if (candidate.has_others() && size < (out.empty() ? least + 1 : out.back())) out.push_back(size);
   };
   may_go_on_with(gang_size(job));
-  if (job.status.resize && !refused && !is_resizing(job)) may_go_on_with(job.status.resize->workers);
+  if (const auto* grew_from = resize_for(job.status, contract::ResizeReason::kGrewFrom)) may_go_on_with(grew_from->workers);
   if (out.empty()) out.push_back(least);
   return out;
 }
@@ -53,7 +53,8 @@ std::vector<std::int32_t> sizes_for(const Cluster& cluster, const Candidate& can
 std::int32_t size_to_wait_for(const Candidate& candidate) {
   const auto& sizes = candidate.sizes;
   const Job& job = *candidate.job;
-  const std::int32_t decided = job.status.resize && is_resizing(job) ? job.status.resize->workers : gang_size(job);
+  const auto* stopping = resize_for(job.status, contract::ResizeReason::kStopping);
+  const std::int32_t decided = stopping != nullptr && is_resizing(job) ? stopping->workers : gang_size(job);
   const bool is_decided = candidate.has_others() && candidate.blocked_until.has_value();
   const bool is_possible = std::find(sizes.begin(), sizes.end(), decided) != sizes.end();
   return is_decided && is_possible ? decided : sizes.back();
@@ -62,7 +63,7 @@ std::int32_t size_to_wait_for(const Candidate& candidate) {
 /// Nothing where there is nothing to do for schedule(), now or later.
 std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time now) {
   if (!is_waiting(job) || queue_problem(cluster, job)) return std::nullopt;
-  const std::string hash = template_hash(job.spec, cluster.settings);
+  const std::string hash = template_hash(job, cluster.settings);
   const auto* check = cluster.template_check(job.uid, hash);
   // Of one that was accepted the answer is only missing here: its place in the line stays.
   const bool is_in_line =
@@ -71,7 +72,16 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
   Candidate out{.job = &job,
                 .needs = check == nullptr ? nullptr : &check->needs,
                 .priority = priority_of(cluster, job),
-                .gang = view_gang(cluster, job, now)};
+                .gang = {},
+                .missing = {},
+                .blocked_until = {},
+                .size = gang_size(job)};
+  if (cluster.has_pods_of(job)) {
+    out.gang = view_gang(cluster, job, now);
+  } else {  // as most of those that wait
+    out.missing.resize(static_cast<std::size_t>(out.size));
+    std::iota(out.missing.begin(), out.missing.end(), 0);
+  }
   const bool creating = is_true(job.status, condition::kPlaced) && !is_resizing(job);
   // Pods of two templates in one gang would be two images that talk to each other; plan_job() removes those of the old one.
   if (creating && hash != job.status.templateHash) return std::nullopt;
@@ -91,18 +101,23 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
   const bool is_rejected_now = std::any_of(out.gang.rejected.begin(), out.gang.rejected.end(),
                                            [&job](const Pod* pod) { return pod->worker->generation == job.status.generation; });
   if (creating && (out.missing.empty() || is_rejected_now || programs_have_ended(job, out.gang))) return std::nullopt;
-  out.size = gang_size(job);
   out.sizes = creating ? std::vector{out.size} : sizes_for(cluster, out, now);
   out.waits_for = size_to_wait_for(out);
   return out;
 }
 
-/// In the order of the line.
-void sort(std::vector<Candidate>& candidates) {
-  std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return std::tuple(!a.has_others(), -std::int64_t{a.priority.value}, a.job->created) <
-           std::tuple(!b.has_others(), -std::int64_t{b.priority.value}, b.job->created);
-  });
+std::vector<Candidate> in_the_order_of_the_line(std::vector<Candidate> candidates) {
+  using Rank = std::tuple<bool, std::int64_t, Time, std::size_t>;
+  std::vector<Rank> ranks;
+  ranks.reserve(candidates.size());
+  for (const auto& candidate : candidates) {
+    ranks.emplace_back(!candidate.has_others(), -std::int64_t{candidate.priority.value}, candidate.job->created, ranks.size());
+  }
+  std::sort(ranks.begin(), ranks.end());
+  std::vector<Candidate> out;
+  out.reserve(candidates.size());
+  for (const auto& rank : ranks) out.push_back(std::move(candidates[std::get<std::size_t>(rank)]));
+  return out;
 }
 
 }  // namespace
@@ -112,8 +127,7 @@ std::vector<Candidate> line(const Cluster& cluster, Time now) {
   for (const auto& [key, job] : cluster.jobs()) {
     if (auto found = candidate(cluster, job, now)) out.push_back(std::move(*found));
   }
-  sort(out);
-  return out;
+  return in_the_order_of_the_line(std::move(out));
 }
 
 std::vector<Candidate> those_that_may_grow(const Cluster& cluster, Time now) {
@@ -139,8 +153,7 @@ std::vector<Candidate> those_that_may_grow(const Cluster& cluster, Time now) {
     }
     out.push_back(std::move(candidate));
   }
-  sort(out);
-  return out;
+  return in_the_order_of_the_line(std::move(out));
 }
 
 Candidate with_size(const Candidate& candidate, std::int32_t size) {
@@ -153,11 +166,16 @@ Candidate with_size(const Candidate& candidate, std::int32_t size) {
     if (workers[i].pod != nullptr && is_kept(workers[i])) out.in_the_way.push_back(workers[i].pod);
   }
   std::erase_if(out.missing, [size](std::int32_t worker) { return worker >= size; });
-  for (auto i = static_cast<std::int32_t>(workers.size()); i < size; ++i) out.missing.push_back(i);
-  workers.resize(static_cast<std::size_t>(size));
-  for (std::int32_t i = 0; i < size; ++i) workers[static_cast<std::size_t>(i)].index = i;
+  for (std::int32_t i = candidate.size; i < size; ++i) out.missing.push_back(i);
+  if (!workers.empty()) workers.resize(static_cast<std::size_t>(size));
+  for (std::size_t i = 0; i < workers.size(); ++i) workers[i].index = static_cast<std::int32_t>(i);
   out.size = size;
   return out;
+}
+
+contract::TrainingJobSpec spec_of(const Candidate& candidate) {
+  const auto& spec = candidate.job->spec;
+  return candidate.size == spec.workers.count ? spec : at_size(spec, candidate.size);
 }
 
 Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now, const Labels& flavor) {
@@ -171,9 +189,10 @@ Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds&
   if (!candidate.has_others()) {
     gang.groups = candidate.size == job.spec.workers.count ? groups_of(job.spec) : groups_of(at_size(job.spec, candidate.size));
   }
-  std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
+  const auto& missing = candidate.missing;  // in order
   for (const auto& worker : candidate.gang.workers) {
-    if (!missing.contains(worker.index) && !worker.pod->node.empty()) gang.beside.insert(worker.pod->node);
+    const bool is_kept = !std::binary_search(missing.begin(), missing.end(), worker.index);
+    if (is_kept && !worker.pod->node.empty()) gang.beside.insert(worker.pod->node);
   }
   for (const auto* rejected : candidate.gang.rejected) {
     if (now < rejected->created + cluster.settings.rejecting_node_avoided) gang.avoid.insert(rejected->node);

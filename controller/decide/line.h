@@ -16,10 +16,10 @@ struct Candidate {
   const Job* job = nullptr;
   const PodNeeds* needs = nullptr;  // of each of its pods; none: the API server was not asked about them yet
   Priority priority;
-  GangView gang;
+  GangView gang;                       // of a job that has pods; else empty, though all its workers are missing
   std::vector<std::int32_t> missing;   // workers without a pod that can be kept
   std::optional<Time> blocked_until;   // their last pods may still run
-  std::int32_t size = 0;               // how many workers `gang` has
+  std::int32_t size = 0;               // how many workers the gang has
   std::vector<std::int32_t> sizes;     // how many it may have when it starts, the most first
   std::int32_t waits_for = 0;          // of these the one that room is kept for
   std::int32_t num_kept = 0;           // pods that stay, whatever becomes their gang's size
@@ -50,6 +50,9 @@ class Sized {
   const Candidate& as_it_is_;
   std::optional<Candidate> other_;
 };
+
+/// The spec, as a gang of the candidate's size reads it.
+contract::TrainingJobSpec spec_of(const Candidate& candidate);
 
 /// What is to be placed for it, on nodes with the labels of its queue's flavor.
 Gang gang_of(const Cluster& cluster, const Candidate& candidate, const PodNeeds& needs, Time now, const Labels& flavor);

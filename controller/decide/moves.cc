@@ -21,7 +21,7 @@ double devices_of(const Holding& holding) {
 /// What would be placed anew. Nothing of a gang that is not whole, or of which the API server has not said what its pods need.
 std::optional<Gang> gang_of(const Cluster& cluster, const Holding& holding) {
   const Job& job = *holding.job;
-  const auto* check = cluster.template_check(job.uid, template_hash(job.spec, cluster.settings));
+  const auto* check = cluster.template_check(job);
   const std::int32_t size = gang_size(job);
   const bool is_whole =
       static_cast<std::int32_t>(holding.pods.size()) == size && reason_of(job.status, condition::kPlaced) == reason::kGangPlaced;

@@ -24,7 +24,7 @@ std::int64_t next_generation(const Cluster& cluster, const Job& job) {
 void begin_generation(Review& review) {
   review.status.generation = next_generation(review.cluster, review.job);
   review.status.specHash = spec_hash(review.job.spec, gang_size(review.job.spec, review.status));
-  if (!refused_size(review.status, review.cluster.settings, review.now)) review.status.resize.reset();
+  forget_resize(review.status, review.now);
 }
 
 }  // namespace trainyard::decide

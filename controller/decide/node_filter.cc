@@ -65,7 +65,7 @@ std::optional<Obstacle> obstacle(const Node& node, const NodeRules& rules) {
     const auto memory = device_memory(node, rules.device->resource);
     if (memory && *memory < rules.device->bytes) return Obstacle::kDevice;
   }
-  const Taint cordon{.key = "node.kubernetes.io/unschedulable", .value = "", .effect = "NoSchedule"};
+  static const Taint cordon{.key = "node.kubernetes.io/unschedulable", .value = "", .effect = "NoSchedule"};
   for (const auto& taint : node.taints) {
     if (taint.effect == "PreferNoSchedule" || taint.key == cordon.key) continue;
     // The node controller's own taints say what the conditions say, and are told as such.

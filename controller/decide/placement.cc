@@ -12,27 +12,38 @@ std::int64_t rounded(std::int64_t fit, std::int64_t group) { return fit - fit % 
 }  // namespace
 
 GangFit::GangFit(const Topology& topology, const Gang& gang)
-    : topology_(topology), gang_(gang), has_obstacle_(topology.num_nodes()), fit_(topology.domains().size(), 0) {
-  for (std::size_t i = 0; i < topology.num_nodes(); ++i) {
-    has_obstacle_[i] = obstacle_for(gang, topology.node(i)).has_value();
-    fit_[i] = pods_on(i);
+    : topology_(topology), gang_(gang), allowed_(topology.num_nodes(), Allowed::kUnknown), fit_(topology.domains().size(), 0) {
+  if (!gang.limits.empty()) is_limited_.resize(topology.num_nodes());
+  for (const auto* limits : gang.limits) {
+    for (const auto& [node, amounts] : *limits) is_limited_[node] = true;
   }
-  for (std::size_t i = 0; i + 1 < fit_.size(); ++i) fit_[domain(i).parent] += fit_[i];
+  for (std::size_t i = 0; i < topology.num_nodes(); ++i) fit_[i] = pods_on(i);
+  for (std::size_t i = 0; i + 1 < fit_.size(); ++i) {
+    if (fit_[i] != 0) fit_[domain(i).parent] += fit_[i];
+  }
   if (gang.pack) {
     (gang.pack->mode == contract::PackMode::kRequired ? widest_ : preferred_) = topology.level_of(gang.pack->level);
   }
   for (const auto& name : gang.beside) {
     for (Index at = topology.find_node(name); at >= 0; at = domain(at).parent) beside_.insert(at);
   }
-  for (Index i = 0; i < static_cast<Index>(fit_.size()); ++i) {
+  if (widest_ < 0) {
+    if (is_allowed(topology.root())) widest_allowed_.push_back(topology.root());
+    return;
+  }
+  for (Index i = static_cast<Index>(topology.num_nodes()); i < static_cast<Index>(fit_.size()); ++i) {
     if (domain(i).level == widest_ && is_allowed(i)) widest_allowed_.push_back(i);
   }
 }
 
 std::int64_t GangFit::pods_on(std::size_t node) const {
-  if (has_obstacle_[node]) return 0;
-  if (gang_.limits.empty()) return fit_into(topology_.free_on(node), gang_.requests);
-  return fit_into(room_for(gang_, topology_, node), gang_.requests);
+  const bool is_limited = !is_limited_.empty() && is_limited_[node];
+  const std::int64_t fit =
+      is_limited ? fit_into(room_for(gang_, topology_, node), gang_.requests) : fit_into(topology_.free_on(node), gang_.requests);
+  if (fit == 0) return 0;
+  Allowed& allowed = allowed_[node];
+  if (allowed == Allowed::kUnknown) allowed = obstacle_for(gang_, topology_.node(node)) ? Allowed::kNo : Allowed::kYes;
+  return allowed == Allowed::kYes ? fit : 0;
 }
 
 void GangFit::refresh(std::size_t node) {
@@ -179,8 +190,14 @@ Resources room_for(const Gang& gang, const Topology& topology, std::size_t node)
 
 std::int64_t fit_into(const Resources& room, const Resources& requests) {
   std::int64_t fit = std::numeric_limits<std::int32_t>::max();
-  for (const auto& [name, amount] : requests.entries()) {
-    if (amount > 0) fit = std::min(fit, std::max<std::int64_t>(0, room[name]) / amount);
+  auto at = room.entries().begin();
+  const auto end = room.entries().end();
+  for (const auto& [name, amount] : requests.entries()) {  // both are sorted by name
+    if (amount <= 0) continue;
+    while (at != end && at->first < name) ++at;
+    const std::int64_t free = at != end && at->first == name ? at->second : 0;
+    if (free < amount) return 0;
+    fit = std::min(fit, free / amount);
   }
   return fit;
 }

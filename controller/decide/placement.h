@@ -69,12 +69,14 @@ class GangFit {
 
   const Topology& topology_;
   const Gang& gang_;
-  std::vector<bool> has_obstacle_;     // by node
-  std::vector<std::int64_t> fit_;      // pods that fit, by domain
-  Index widest_ = -1;                  // the level of pack Required
-  Index preferred_ = -1;               // the level of pack Preferred
-  std::set<Index> beside_;             // domains around the gang's other workers
-  std::vector<Index> widest_allowed_;  // the domains in which it would have to fit
+  enum class Allowed : char { kUnknown, kYes, kNo };
+  mutable std::vector<Allowed> allowed_;  // by node; only where there is room one needs to know
+  std::vector<bool> is_limited_;          // by node: what may be taken is not all that is free; empty: none is
+  std::vector<std::int64_t> fit_;         // pods that fit, by domain
+  Index widest_ = -1;                     // the level of pack Required
+  Index preferred_ = -1;                  // the level of pack Preferred
+  std::set<Index> beside_;                // domains around the gang's other workers
+  std::vector<Index> widest_allowed_;     // the domains in which it would have to fit
 };
 
 /// Tries the narrowest domains first: one node, one rack, one block …; among domains of a level the one in which the gang is cut

@@ -281,13 +281,40 @@ std::vector<Problem> template_problems(const TrainingJobSpec& spec, const Settin
   return problems;
 }
 
-std::string template_hash(const TrainingJobSpec& spec, const Settings& settings) {
+namespace {
+
+/// A digest that ends so is of a template that names no image.
+constexpr char kUsesDefaultImage = '-';
+
+/// The image is kept apart, so that a chart's new one is not taken for the user's doing.
+std::string with_default_image(std::string digest, const Settings& settings) {
+  return digest.ends_with(kUsesDefaultImage) ? digest + text_hash(settings.default_image) : digest;
+}
+
+}  // namespace
+
+std::string template_digest(const TrainingJobSpec& spec) {
   const Json parts{spec.workers.templ, spec.workers.gpusPerWorker, spec.workers.gpuResourceName,
                    contract::name_of(spec.placement.binding)};
   std::string hash = text_hash(parts.dump(-1, ' ', false, Json::error_handler_t::replace));
-  // Kept apart, so that a chart's new image is not taken for the user's doing.
-  const bool uses_default = !has_image(member(member(spec.workers.templ, "spec"), "containers"));
-  return uses_default ? hash + "-" + text_hash(settings.default_image) : hash;
+  if (!has_image(member(member(spec.workers.templ, "spec"), "containers"))) hash += kUsesDefaultImage;
+  return hash;
+}
+
+std::string template_hash(const TrainingJobSpec& spec, const Settings& settings) {
+  return with_default_image(template_digest(spec), settings);
+}
+
+std::string template_hash(const Job& job, const Settings& settings) {
+  const std::string& known = job.template_digest.text;
+  return known.empty() ? template_hash(job.spec, settings) : with_default_image(known, settings);
+}
+
+std::string worker_image(const TrainingJobSpec& spec, const Settings& settings) {
+  const Json& containers = member(member(spec.workers.templ, "spec"), "containers");
+  if (!has_image(containers)) return settings.default_image;
+  const Json& image = member(containers[static_cast<std::size_t>(training_container(containers))], "image");
+  return image.is_string() ? image.get<std::string>() : image.dump();
 }
 
 std::string template_change(const Job& job, const Settings& settings) {
@@ -349,7 +376,7 @@ Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& pla
   if (!place.pod_group.empty()) pod_spec["schedulingGroup"] = {{"podGroupName", place.pod_group}};
   return {{"apiVersion", "v1"},
           {"kind", "Pod"},
-          {"metadata", metadata(job, member(spec.workers.templ, "metadata"), place, template_hash(spec, settings))},
+          {"metadata", metadata(job, member(spec.workers.templ, "metadata"), place, template_hash(job, settings))},
           {"spec", std::move(pod_spec)}};
 }
 

@@ -17,6 +17,13 @@ std::vector<contract::Problem> template_problems(const contract::TrainingJobSpec
 
 /// Names the template and what else its pods are made from. Two jobs with the same hash make the same pods, names aside.
 std::string template_hash(const contract::TrainingJobSpec& spec, const Settings& settings);
+/// The same of a job of a Cluster, which has its digest.
+std::string template_hash(const Job& job, const Settings& settings);
+/// All of the hash that follows from the spec: as long to find as the template is.
+std::string template_digest(const contract::TrainingJobSpec& spec);
+
+/// The image of the training container of pods that are made now.
+std::string worker_image(const contract::TrainingJobSpec& spec, const Settings& settings);
 
 /// How pods that are made now would differ from those of status.templateHash, for people: by what the user changed, or, after an
 /// upgrade of the chart, by the default image. Empty where they would not.

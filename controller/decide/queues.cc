@@ -42,14 +42,14 @@ std::string to_text(const Labels& labels) {
   return out.empty() ? "any node" : out;
 }
 
-std::string queue_name(const Cluster& cluster, const Job& job) {
+const std::string& queue_name(const Cluster& cluster, const Job& job) {
+  static const std::string kNone, kByDefault(contract::kDefaultQueue);
   if (job.spec.queue) return *job.spec.queue;
-  const std::string by_default(contract::kDefaultQueue);
-  return cluster.queue(by_default) == nullptr ? "" : by_default;
+  return cluster.queue(kByDefault) == nullptr ? kNone : kByDefault;
 }
 
 std::optional<contract::Problem> queue_problem(const Cluster& cluster, const Job& job) {
-  const std::string name = queue_name(cluster, job);
+  const std::string& name = queue_name(cluster, job);
   if (name.empty()) return std::nullopt;
   const Queue* queue = cluster.queue(name);
   if (queue != nullptr && !queue->namespaces) return std::nullopt;
@@ -159,12 +159,14 @@ void Queues::count_quota() {
 }
 
 void Queues::count_usage(const Cluster& cluster) {
+  std::map<ObjectKey, Charge> charges;
   for (const auto& [key, job] : cluster.jobs()) {
     auto charge = charge_of(cluster, job);
     if (!charge) continue;
     add(find(charge->queue), charge->labels, charge->amounts);
-    charges_.emplace(key, std::move(*charge));
+    charges.emplace(key, std::move(*charge));
   }
+  charges_ = std::make_shared<const std::map<ObjectKey, Charge>>(std::move(charges));
 }
 
 Queues::Index Queues::find(const std::string& name) const {
@@ -181,6 +183,7 @@ std::optional<Queues::Stopped> Queues::stopped(Index index) const {
   const std::string& name = queue(index).name;
   for (; index >= 0; index = node(index).parent) {
     const Queue& at = queue(index);
+    if (node(index).state == State::kActive && at.stop == contract::Stop::kNone) continue;
     const std::string which = at.name == name ? "TrainingQueue " + name : "TrainingQueue " + at.name + ", above " + name + ",";
     if (node(index).state == State::kParentMissing) {
       return Stopped{"ParentMissing",
@@ -189,10 +192,8 @@ std::optional<Queues::Stopped> Queues::stopped(Index index) const {
     if (node(index).state == State::kCycle) {
       return Stopped{"Cycle", which + " is its own parent, by way of " + at.parent + ". Change spec.parent of one of them"};
     }
-    if (at.stop != contract::Stop::kNone) {
-      return Stopped{"Stopped", which + " is stopped by its spec.stop: " + std::string(contract::name_of(at.stop)) +
-                                    "; jobs start again once that is None"};
-    }
+    return Stopped{"Stopped", which + " is stopped by its spec.stop: " + std::string(contract::name_of(at.stop)) +
+                                  "; jobs start again once that is None"};
   }
   return std::nullopt;
 }
@@ -213,29 +214,41 @@ const QuotaTree* Queues::quota(Index index, const Labels& labels, const std::str
   return &cell->second.tree;
 }
 
-QuotaTree* Queues::limiting(Index index, const Labels& labels, const std::string& resource) {
-  return const_cast<QuotaTree*>(quota(index, labels, resource));
+const Queues::Cells* Queues::cells(Index index, const Labels& labels) const {
+  const auto found = index < 0 ? cells_.end() : cells_.find(labels);
+  return found == cells_.end() ? nullptr : &found->second;
+}
+
+/// Of the resources that are asked for and limited for the queue: few are named by any.
+template <class Holds>
+bool Queues::all_limited(Index index, const Labels& labels, const Resources& amounts, Holds holds) const {
+  const Cells* cells = this->cells(index, labels);
+  return cells == nullptr || std::all_of(cells->begin(), cells->end(), [&](const auto& item) {
+           const auto& [resource, cell] = item;
+           const std::int64_t amount = cell.is_limited[static_cast<std::size_t>(index)] ? amounts[resource] : 0;
+           return amount <= 0 || holds(cell.tree, amount);
+         });
 }
 
 bool Queues::has_room(Index index, const Labels& labels, const Resources& amounts) const {
-  return std::all_of(amounts.entries().begin(), amounts.entries().end(), [&](const auto& entry) {
-    const auto* tree = entry.second > 0 ? quota(index, labels, entry.first) : nullptr;
-    return tree == nullptr || tree->available(index) >= entry.second;
-  });
+  return all_limited(index, labels, amounts,
+                     [index](const QuotaTree& tree, std::int64_t amount) { return tree.available(index) >= amount; });
 }
 
 bool Queues::may_ever_fit(Index index, const Labels& labels, const Resources& amounts) const {
-  return std::all_of(amounts.entries().begin(), amounts.entries().end(), [&](const auto& entry) {
-    const auto* tree = entry.second > 0 ? quota(index, labels, entry.first) : nullptr;
-    return tree == nullptr || tree->most(index) >= entry.second;
+  return all_limited(index, labels, amounts,
+                     [index](const QuotaTree& tree, std::int64_t amount) { return tree.most(index) >= amount; });
+}
+
+bool Queues::has_room_without_borrowers(Index index, const Labels& labels, const Resources& amounts) const {
+  return all_limited(index, labels, amounts, [index](const QuotaTree& tree, std::int64_t amount) {
+    return tree.available_without_borrowers(index) >= amount;
   });
 }
 
 bool Queues::would_borrow(Index index, const Labels& labels, const Resources& amounts) const {
-  return std::any_of(amounts.entries().begin(), amounts.entries().end(), [&](const auto& entry) {
-    const auto* tree = entry.second > 0 ? quota(index, labels, entry.first) : nullptr;
-    return tree != nullptr && !tree->stays_within(index, index, entry.second);
-  });
+  return !all_limited(index, labels, amounts,
+                      [index](const QuotaTree& tree, std::int64_t amount) { return tree.stays_within(index, index, amount); });
 }
 
 Queues::Claim Queues::claim(Index index, const Labels& labels, const Resources& amounts, Index other) const {
@@ -258,19 +271,31 @@ Queues::Claim Queues::claim(Index index, const Labels& labels, const Resources& 
   return out;
 }
 
+bool Queues::may_be_within(Index index, const Labels& labels, const Resources& amounts) const {
+  const auto is_within = [&](Index at) {
+    return all_limited(index, labels, amounts,
+                       [at, index](const QuotaTree& tree, std::int64_t amount) { return tree.stays_within(at, index, amount); });
+  };
+  for (Index at = index; at >= 0 && node(at).parent >= 0; at = node(at).parent) {
+    if (is_within(at)) return true;
+  }
+  return all_limited(index, labels, amounts,
+                     [index](const QuotaTree& tree, std::int64_t amount) { return tree.own_stay_within(index, amount); });
+}
+
 void Queues::add(Index index, const Labels& labels, const Resources& amounts) {
   use(index, amounts, true);
-  if (index < 0) return;
-  for (const auto& [resource, amount] : amounts.entries()) {
-    if (auto* tree = limiting(index, labels, resource)) tree->add(index, amount);
+  if (cells(index, labels) == nullptr) return;
+  for (auto& [resource, cell] : cells_.find(labels)->second) {
+    if (cell.is_limited[static_cast<std::size_t>(index)]) cell.tree.add(index, amounts[resource]);
   }
 }
 
 void Queues::remove(Index index, const Labels& labels, const Resources& amounts) {
   use(index, amounts, false);
-  if (index < 0) return;
-  for (const auto& [resource, amount] : amounts.entries()) {
-    if (auto* tree = limiting(index, labels, resource)) tree->remove(index, amount);
+  if (cells(index, labels) == nullptr) return;
+  for (auto& [resource, cell] : cells_.find(labels)->second) {
+    if (cell.is_limited[static_cast<std::size_t>(index)]) cell.tree.remove(index, amounts[resource]);
   }
 }
 
@@ -287,8 +312,9 @@ void Queues::use(Index index, const Resources& amounts, bool adds) {
 }
 
 const Charge* Queues::charge(const Job& job) const {
-  const auto found = charges_.find(job.key);
-  return found == charges_.end() ? nullptr : &found->second;
+  if (charges_ == nullptr || job.status.generation == 0) return nullptr;  // no gang of it was ever made
+  const auto found = charges_->find(job.key);
+  return found == charges_->end() || forgotten_.contains(job.key) ? nullptr : &found->second;
 }
 
 const Resources& Queues::usage(Index index) const { return index < 0 ? unqueued_ : node(index).usage; }

@@ -5,7 +5,9 @@
 // so nothing of this is remembered, and another controller counts alike.
 
 #include <map>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,7 +24,7 @@ struct Charge {
 };
 
 /// The name of the job's queue: spec.queue, or `default` where there is one of that name; empty: it has none.
-std::string queue_name(const Cluster& cluster, const Job& job);
+const std::string& queue_name(const Cluster& cluster, const Job& job);
 /// Why the job can't be in the queue that it names; nothing where it can, has none, or holds its place already.
 std::optional<contract::Problem> queue_problem(const Cluster& cluster, const Job& job);
 /// What the job holds: by its status, or else (it ran before there was a queue for it) by its pods, as part of the first flavor that has
@@ -63,6 +65,8 @@ class Queues {
   bool has_room(Index index, const Labels& labels, const Resources& amounts) const;
   /// Whether there would be room if nobody else used anything.
   bool may_ever_fit(Index index, const Labels& labels, const Resources& amounts) const;
+  /// Whether there would be room once nobody else of the tree borrows any more, and the jobs of the queue itself are gone.
+  bool has_room_without_borrowers(Index index, const Labels& labels, const Resources& amounts) const;
   /// Whether the queue would use more than what it and those below it bring.
   bool would_borrow(Index index, const Labels& labels, const Resources& amounts) const;
   /// How two queues of one tree stand to each other, below the queue that they have in common: whether the side of the one would stay
@@ -71,17 +75,16 @@ class Queues {
     bool is_within = false, other_borrows = false;
   };
   Claim claim(Index index, const Labels& labels, const Resources& amounts, Index other) const;
+  /// Whether there may be another of the tree against which it is within: what no claim() says where this does not.
+  bool may_be_within(Index index, const Labels& labels, const Resources& amounts) const;
 
   void add(Index index, const Labels& labels, const Resources& amounts);
   void remove(Index index, const Labels& labels, const Resources& amounts);
 
-  /// Counts it in usage() alone.
-  void count(Index index, const Resources& amounts) { use(index, amounts, true); }
-
   /// What the job holds; nothing where it holds nothing or has no queue.
   const Charge* charge(const Job& job) const;
   /// It holds nothing any more; remove() was called.
-  void forget(const Job& job) { charges_.erase(job.key); }
+  void forget(const Job& job) { forgotten_.insert(job.key); }
   /// All that jobs of the queue and those below it hold; -1: of jobs without a queue.
   const Resources& usage(Index index) const;
   /// All that jobs of the queue itself hold.
@@ -107,12 +110,16 @@ class Queues {
   void count_quota();
   void count_usage(const Cluster& cluster);
   void use(Index index, const Resources& amounts, bool adds);
-  QuotaTree* limiting(Index index, const Labels& labels, const std::string& resource);
+  using Cells = std::map<std::string, Cell>;
+  const Cells* cells(Index index, const Labels& labels) const;
+  template <class Holds>
+  bool all_limited(Index index, const Labels& labels, const Resources& amounts, Holds holds) const;
 
   std::vector<Node> nodes_;  // parents before children
   std::map<std::string, Index> by_name_;
-  std::map<Labels, std::map<std::string, Cell>> cells_;
-  std::map<ObjectKey, Charge> charges_;
+  std::map<Labels, Cells> cells_;
+  std::shared_ptr<const std::map<ObjectKey, Charge>> charges_;  // copies of a ledger share it
+  std::set<ObjectKey> forgotten_;                               // of them
   Resources unqueued_;
   Resources capacity_;
 };

@@ -71,6 +71,22 @@ std::int64_t QuotaTree::borrowed(Index index) const {
   return std::max<std::int64_t>(0, node.usage - node.subtree);
 }
 
+std::int64_t QuotaTree::available_without_borrowers(Index index) const {
+  QuotaTree then = *this;
+  std::vector<bool> is_on_the_way(nodes_.size());  // to the root
+  for (Index i = index; i >= 0; i = nodes_[at(i)].parent) is_on_the_way[at(i)] = true;
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    const Node& now = nodes_[i];
+    then.nodes_[i].usage = is_on_the_way[i] ? std::min(now.own_usage, now.limits.nominal) : std::min(now.usage, now.subtree);
+  }
+  then.nodes_[at(index)].usage = 0;
+  for (std::size_t i = nodes_.size(); i-- > 0;) {  // children before parents
+    const Node& node = then.nodes_[i];
+    if (node.parent >= 0 && is_on_the_way[at(node.parent)]) then.nodes_[at(node.parent)].usage += passed(node);
+  }
+  return then.available(index);
+}
+
 bool QuotaTree::stays_within(Index index, Index of, std::int64_t amount) const {
   amount = bounded(amount);
   for (; of != index; of = nodes_[at(of)].parent) {

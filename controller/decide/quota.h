@@ -47,6 +47,8 @@ class QuotaTree {
   std::int64_t subtree(Index node) const { return nodes_[at(node)].subtree; }
   /// By how much the usage exceeds what the node and those below it bring.
   std::int64_t borrowed(Index node) const;
+  /// What the jobs of the node might use once nobody else borrows any more, and all of its own are gone. Cost: O(nodes).
+  std::int64_t available_without_borrowers(Index node) const;
   /// Whether `node` still borrowed nothing if `of`, which is it or below it, used `amount` more.
   bool stays_within(Index node, Index of, std::int64_t amount) const;
   /// The same of jobs in the node itself alone, against its nominal quota: what those below it use or bring counts nothing.

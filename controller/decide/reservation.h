@@ -20,10 +20,10 @@ struct Reservation {
 };
 
 /// When and where there will be room for a gang that finds none, beside the earlier reservations, as the gangs end in the order of
-/// `held`; what its own job holds stays. Nothing where there is none even when all of them are gone: other pods are in the way, or it never fits.
+/// `held`; what its own job holds stays. The topology is afterwards as it was. Nothing where there is none even when all of them are gone: other pods are in the way, or it never fits.
 /// Cost: that of place_gang(), and O(pods of those gangs).
-std::optional<Reservation> reserve(const Topology& topology, const std::vector<Holding>& held,
-                                   const std::vector<Reservation>& earlier, const Gang& gang, const Job& job);
+std::optional<Reservation> reserve(Topology& topology, const std::vector<Holding>& held, const std::vector<Reservation>& earlier,
+                                   const Gang& gang, const Job& job);
 
 /// Whether somebody who starts now has to leave the reserved room alone, since he will not be gone by then.
 bool binds(const Reservation& reservation, std::optional<Time> end);

@@ -21,9 +21,9 @@ bool is_resizing(const Review& review) { return reason_of(review.status, conditi
 
 /// The next generation is placed; phase_of() calls it restarting.
 void settle(Review& review, const std::string& how) {
-  const auto& resize = review.status.resize;
-  const std::string message =
-      how + ", and the gang goes on from its newest checkpoint" + (resize ? " with " + counted(resize->workers) : "");
+  const auto* stopping = resize_for(review.status, contract::ResizeReason::kStopping);
+  const std::string with = stopping == nullptr ? "" : " with " + counted(stopping->workers);
+  const std::string message = how + ", and the gang goes on from its newest checkpoint" + with;
   review.set(condition::kPlaced, false, reason::kResizing, message);
   review.set(condition::kRunning, false, reason::kRestarting, message);
   review.set(condition::kProgressing, false, reason::kRestarting, message);
@@ -39,7 +39,8 @@ void give_back_quota(Review& review) {
 
 /// Ranks failed while they were to write their checkpoint.
 void leave_to_restart(Review& review) {
-  const auto wanted = review.job.status.resize ? review.job.status.resize->workers : 0;
+  const auto* stopping = resize_for(review.job.status, contract::ResizeReason::kStopping);
+  const auto wanted = stopping == nullptr ? 0 : stopping->workers;
   if (wanted > gang_size(review.job)) {
     give_back_quota(review);
     if (asks_for_more(review.job)) {
@@ -68,7 +69,7 @@ void await_stop(Review& review) {
 }  // namespace
 
 void begin_resize(Review& review, std::int32_t workers, const std::string& why) {
-  review.status.resize = contract::ResizeStatus{.workers = workers, .at = contract::to_rfc3339(review.now)};
+  set_resize(review.status, contract::ResizeReason::kStopping, workers, review.now);
   review.set(condition::kRunning, false, reason::kResizing,
              "a checkpoint is written, then the gang goes on with " + counted(workers) + " instead of " +
                  std::to_string(gang_size(review.job)) + ": " + why);

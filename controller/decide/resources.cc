@@ -25,6 +25,18 @@ auto position_of(auto& entries, std::string_view name) {
                           [](const auto& entry, std::string_view n) { return entry.first < n; });
 }
 
+/// Changes each of `mine` that is among `others`. Both are sorted by name, and mostly of the same names.
+template <class Change>
+void change(std::vector<Resources::Entry>& mine, const std::vector<Resources::Entry>& others, Change to) {
+  std::size_t at = 0;
+  for (const auto& [name, amount] : others) {
+    while (at < mine.size() && mine[at].first < name) ++at;
+    const bool is_there = at < mine.size() && mine[at].first == name;
+    if (!is_there) mine.insert(mine.begin() + static_cast<std::ptrdiff_t>(at), {name, 0});
+    mine[at].second = to(mine[at].second, amount);
+  }
+}
+
 /// Requests of one container; where a limit has no request, the limit, as the API server fills it in.
 Resources container_requests(const Json& container, const std::string& path, std::vector<Problem>& problems) {
   const Json& resources = member(container, "resources");
@@ -74,26 +86,17 @@ std::int64_t& Resources::amount_of(std::string_view name) {
 void Resources::set(std::string_view name, std::int64_t amount) { amount_of(name) = amount; }
 
 Resources& Resources::operator+=(const Resources& other) {
-  for (const auto& [name, amount] : other.entries_) {
-    auto& mine = amount_of(name);
-    mine = saturated_sum(mine, amount);
-  }
+  change(entries_, other.entries_, [](std::int64_t mine, std::int64_t amount) { return saturated_sum(mine, amount); });
   return *this;
 }
 
 Resources& Resources::operator-=(const Resources& other) {
-  for (const auto& [name, amount] : other.entries_) {
-    auto& mine = amount_of(name);
-    mine = saturated_sum(mine, -amount);
-  }
+  change(entries_, other.entries_, [](std::int64_t mine, std::int64_t amount) { return saturated_sum(mine, -amount); });
   return *this;
 }
 
 void Resources::raise_to(const Resources& other) {
-  for (const auto& [name, amount] : other.entries_) {
-    auto& mine = amount_of(name);
-    mine = std::max(mine, amount);
-  }
+  change(entries_, other.entries_, [](std::int64_t mine, std::int64_t amount) { return std::max(mine, amount); });
 }
 
 void Resources::lower_to(const Resources& other) {

@@ -15,6 +15,7 @@
 #include "controller/decide/progress.h"
 #include "controller/decide/starting.h"
 #include "controller/decide/unseen_nodes.h"
+#include "crds/contract/sparse.h"
 
 namespace trainyard::decide {
 namespace {
@@ -103,6 +104,9 @@ void recall_departure(const Review& review, Failure& cause) {
 void restart(Review& review, Failure cause, Replace replace) {
   if (cause.at.empty()) cause.at = contract::to_rfc3339(review.now);
   recall_departure(review, cause);
+  if (cause.reason == contract::kWorkerOutdated) {
+    cause.message += "the workers' image is " + worker_image(review.job.spec, review.cluster.settings);
+  }
   const auto& lifecycle = review.job.spec.lifecycle;
   const Ruling ruling = ruling_on_cause(review, cause);
   cause.policyRule = ruling.rule;

@@ -19,7 +19,7 @@ TrainingJobStatus in_kind(TrainingJobStatus status) {
   status.workers.ready = 0;
   status.queue.reset();
   // That a gang has begun to wait for its growth, or has ceased to, is no number: from then on the time counts.
-  if (status.resize) status.resize.emplace();
+  if (status.resize) status.resize = contract::ResizeStatus{.reason = status.resize->reason};
   return status;
 }
 

@@ -1,6 +1,7 @@
 #include "controller/decide/room.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "controller/decide/conditions.h"
@@ -37,7 +38,7 @@ Gang sparing(Gang gang, const std::set<std::string>& nodes) {
 }
 
 Room::Room(const Cluster& cluster, const std::vector<Candidate>& line, Time now)
-    : cluster_(cluster), now_(now), topology_(cluster), admission_(cluster, line) {}
+    : cluster_(cluster), now_(now), topology_(cluster), admission_(cluster, line, now) {}
 
 Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation*>& binding,
                        const std::set<std::string>& avoided) {
@@ -78,12 +79,12 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
 }
 
 std::variant<Placement, NoRoom> Room::search(const Gang& gang, const std::vector<Reservation*>& binding) {
-  std::uint32_t bits = 0;
-  for (const auto* reservation : binding) bits |= 1u << (reservation - reservations_.data());
+  std::uint64_t bits = 0;
+  for (const auto* reservation : binding) bits |= std::uint64_t{1} << (reservation - reservations_.data());
   if (const NoRoom* known = failed_.find(gang, bits)) return *known;
   auto found = place_gang(topology_, limited(gang, binding));
   if (const auto* none = std::get_if<NoRoom>(&found)) {
-    failed_.add(gang, bits, *none);
+    failed_.add(gang, bits, none->fit_now, *none);
     ++num_vain_;
   }
   return found;
@@ -104,8 +105,8 @@ void Room::take(const Candidate& candidate, const std::vector<std::string>& node
       if (const auto left = reservation->leaves.find(node); left != reservation->leaves.end()) left->second -= requests;
     }
   }
+  if (held_) held_->insert(std::upper_bound(held_->begin(), held_->end(), holding, ends_before), holding);
   placed_.push_back(std::move(holding));
-  held_.reset();
 }
 
 std::vector<Holding>& Room::held() {
@@ -132,19 +133,56 @@ bool Room::is_leaving(const Holding& holding) const {
 
 std::vector<std::size_t> Room::victims_for(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
                                            const Labels& flavor, bool by_right) {
-  Topology beside = topology_;
+  if (!may_stop_some(candidate, by_right && admission_.has_right(demand, flavor))) return {};
+  Trial beside(topology_);
   for (const auto& other : reservations_) {
     for (const auto& [node, amount] : other.takes) beside.take(node, amount);
   }
   QuotaNeed need{.admission = admission_, .demand = demand, .flavor = flavor, .by_right = by_right};
-  return choose_victims(beside, held(), gang, candidate.priority, cluster_.settings, now_, &need);
+  return choose_victims(topology_, held(), gang, candidate.priority, cluster_.settings, now_, &need);
+}
+
+bool Room::may_stop_some(const Candidate& candidate, bool has_right) {
+  if (!candidate.priority.preempts) return false;
+  if (has_right) return true;
+  if (!lowest_priority_) {
+    lowest_priority_ = std::numeric_limits<std::int32_t>::max();
+    for (const auto& holding : held()) {
+      if (holding.job != nullptr && holding.priority.is_known)
+        lowest_priority_ = std::min(*lowest_priority_, holding.priority.value);
+    }
+  }
+  return *lowest_priority_ < candidate.priority.value;
 }
 
 std::optional<Reservation> Room::reserve_for(const Candidate& candidate, const Gang& gang) {
   if (hopeless_.find(gang, 0) != nullptr) return std::nullopt;
   auto reservation = reserve(topology_, held(), reservations_, gang, *candidate.job);
-  if (!reservation) hopeless_.add(gang, 0, {});
+  if (!reservation) hopeless_.add(gang, 0, gang.count - 1, {});
   return reservation;
+}
+
+void Room::keep(Reservation reservation, bool by_right) {
+  reservations_.push_back(std::move(reservation));
+  num_kept_ += !by_right;
+}
+
+std::size_t Room::most_by_right() const {
+  constexpr std::size_t kLeast = 8, kMost = 32, kNodesSearched = 100'000;  // all together, FailedSearches has a bit for each
+  return std::clamp(kNodesSearched / std::max<std::size_t>(1, topology_.num_nodes()), kLeast, kMost);
+}
+
+std::optional<Time> Room::quota_expected(const Admission::Demand& demand, const Labels& flavor) {
+  Queues then = admission_.queues();
+  std::set<const Job*> gone;
+  for (const auto& holding : held()) {
+    if (!holding.ends) break;
+    const Charge* charge = holding.job == nullptr ? nullptr : admission_.charge(*holding.job);
+    if (charge == nullptr || charge->labels != flavor || !gone.insert(holding.job).second) continue;
+    then.remove(then.find(charge->queue), charge->labels, charge->amounts);
+    if (then.has_room(demand.queue, flavor, demand.amounts)) return std::max(now_, *holding.ends);
+  }
+  return std::nullopt;
 }
 
 std::vector<Reservation*> Room::binding_for(const Job& job) {

@@ -39,6 +39,7 @@ class Room {
 
   const Topology& topology() const { return topology_; }
   Admission& admission() { return admission_; }
+  const Admission& admission() const { return admission_; }
 
   /// What gangs hold, those that were placed in this look among them.
   std::vector<Holding>& held();
@@ -47,16 +48,24 @@ class Room {
   bool is_stopped(const Job& job) const { return victims_.contains(&job); }
   /// It leaves its nodes, by what was decided before or in this look.
   bool is_leaving(const Holding& holding) const;
+  /// Tells at once where nobody can be stopped for it, as mostly where all are of one priority. `has_right`: to what others borrow.
+  bool may_stop_some(const Candidate& candidate, bool has_right);
   /// Whose end would make room (choose_victims() of preemption.h).
   std::vector<std::size_t> victims_for(const Candidate& candidate, const Gang& gang, const Admission::Demand& demand,
                                        const Labels& flavor, bool by_right);
 
   /// So many at the head of the line have room kept for them. Each costs a search, and more of them leave fewer holes to fill.
   static constexpr std::size_t kReservations = 4;
-  bool keeps_no_more() const { return reservations_.size() >= kReservations; }
+  bool keeps_no_more() const { return num_kept_ >= kReservations; }
+  /// So many more have a right to quota that others borrow, or that those leave already for their sake. How many a look can afford: the others'
+  /// turn comes once these have theirs.
+  std::size_t most_by_right() const;
+  bool keeps_no_more_by_right() const { return reservations_.size() - num_kept_ >= most_by_right(); }
   /// Nothing where there will never be room, as far as one can see.
   std::optional<Reservation> reserve_for(const Candidate& candidate, const Gang& gang);
-  void keep(Reservation reservation) { reservations_.push_back(std::move(reservation)); }
+  void keep(Reservation reservation, bool by_right = false);
+  /// When gangs are expected to have left it the quota, in the order of their ends. Nothing where nobody can know.
+  std::optional<Time> quota_expected(const Admission::Demand& demand, const Labels& flavor);
   /// What the job has to leave alone.
   std::vector<Reservation*> binding_for(const Job& job);
 
@@ -68,13 +77,15 @@ class Room {
   const Time now_;
   Topology topology_;
   Admission admission_;
-  FailedSearches failed_;                     // for room now
-  std::int64_t num_vain_ = 0;                 // such searches
-  FailedSearches hopeless_;                   // for room when all gangs are gone
-  std::vector<Reservation> reservations_;     // in the order of the line
-  std::optional<std::vector<Holding>> held_;  // once somebody finds no room
-  std::vector<Holding> placed_;               // in this look
-  std::set<const Job*> victims_;              // in this look
+  FailedSearches failed_;                        // for room now
+  std::int64_t num_vain_ = 0;                    // such searches
+  FailedSearches hopeless_;                      // for room when all gangs are gone
+  std::vector<Reservation> reservations_;        // in the order of the line
+  std::size_t num_kept_ = 0;                     // of them, those that are not by right
+  std::optional<std::vector<Holding>> held_;     // once somebody finds no room
+  std::vector<Holding> placed_;                  // in this look
+  std::set<const Job*> victims_;                 // in this look
+  std::optional<std::int32_t> lowest_priority_;  // of the gangs that run
 };
 
 /// For the gang's NodeRules::device. Nothing where it has trained with as few workers: that tells more than what is foretold.

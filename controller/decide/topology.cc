@@ -6,14 +6,23 @@
 namespace trainyard::decide {
 namespace {
 
-std::string label_of(const Node& node, const std::string& label) {
+const std::string& label_of(const Node& node, const std::string& label) {
+  static const std::string kNone;
   const auto found = node.labels.find(label);
-  return found == node.labels.end() ? "" : found->second;
+  return found == node.labels.end() ? kNone : found->second;
+}
+
+using Path = std::vector<std::string>;
+
+bool is_on(const Node& node, const Path& path, const std::vector<TopologyLevel>& levels) {
+  return std::equal(levels.begin(), levels.end(), path.begin(), path.end(),
+                    [&](const TopologyLevel& level, const std::string& name) { return label_of(node, level.label) == name; });
 }
 
 }  // namespace
 
 Topology::Topology(const Cluster& cluster) : tree_(std::make_shared<const Tree>(grow(cluster))) {
+  free_.reserve(tree_->nodes.size());
   for (const auto* node : tree_->nodes) {
     free_.push_back(node->allocatable);
     free_.back() -= cluster.used_on(node->name);
@@ -22,19 +31,28 @@ Topology::Topology(const Cluster& cluster) : tree_(std::make_shared<const Tree>(
 
 Topology::Tree Topology::grow(const Cluster& cluster) {
   // A domain is known by the names of all levels above it, since two zones may both have a rack-1.
-  using Path = std::vector<std::string>;
-  Tree tree{.levels = cluster.settings.topology_levels, .nodes = {}, .domains = {}};
+  Tree tree{.levels = cluster.settings.topology_levels, .nodes = {}, .index_of = {}, .domains = {}};
+  tree.nodes.reserve(cluster.nodes().size());
+  tree.index_of.reserve(cluster.nodes().size());
+  tree.domains.reserve(cluster.nodes().size());
   const auto& levels = tree.levels;
   const auto num_levels = static_cast<std::int32_t>(levels.size());
   std::vector<std::map<Path, std::vector<std::int32_t>>> members(levels.size());  // by level: domain -> its children
+  auto* last = levels.empty() ? nullptr : &*members.back().try_emplace(Path(levels.size())).first;  // of the node before
   for (const auto& [name, node] : cluster.nodes()) {
     const auto index = static_cast<std::int32_t>(tree.nodes.size());
     tree.nodes.push_back(&node);
+    tree.index_of.emplace(name, index);
     tree.domains.push_back({.level = num_levels, .name = name});
-    Path path;
-    for (const auto& level : levels) path.push_back(label_of(node, level.label));
-    if (!levels.empty()) members.back()[path].push_back(index);
+    if (last == nullptr) continue;
+    if (!is_on(node, last->first, levels)) {
+      Path path;
+      for (const auto& level : levels) path.push_back(label_of(node, level.label));
+      last = &*members.back().try_emplace(std::move(path)).first;
+    }
+    last->second.push_back(index);
   }
+  if (!levels.empty()) std::erase_if(members.back(), [](const auto& domain) { return domain.second.empty(); });
   for (std::int32_t level = num_levels - 1; level >= 0; --level) {
     for (auto& [path, children] : members[level]) {
       const auto index = static_cast<std::int32_t>(tree.domains.size());
@@ -60,10 +78,8 @@ std::int32_t Topology::level_of(const std::string& name) const {
 }
 
 std::int32_t Topology::find_node(const std::string& name) const {
-  const auto& nodes = tree_->nodes;
-  const auto found =
-      std::lower_bound(nodes.begin(), nodes.end(), name, [](const Node* node, const std::string& n) { return node->name < n; });
-  return found != nodes.end() && (*found)->name == name ? static_cast<std::int32_t>(found - nodes.begin()) : -1;
+  const auto found = tree_->index_of.find(name);
+  return found == tree_->index_of.end() ? -1 : found->second;
 }
 
 std::int32_t Topology::ancestor(std::int32_t domain, std::int32_t level) const {

@@ -5,6 +5,9 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "controller/decide/cluster.h"
@@ -44,15 +47,40 @@ class Topology {
   std::int32_t ancestor(std::int32_t domain, std::int32_t level) const;
 
  private:
+  friend class Trial;
   struct Tree {
     std::vector<TopologyLevel> levels;
     std::vector<const Node*> nodes;  // by name
-    std::vector<Domain> domains;     // first the nodes, then the others, children before parents
+    std::unordered_map<std::string_view, std::int32_t> index_of;
+    std::vector<Domain> domains;  // first the nodes, then the others, children before parents
   };
   static Tree grow(const Cluster& cluster);
 
   std::shared_ptr<const Tree> tree_;
   std::vector<Resources> free_;
+};
+
+/// What if: changes a topology, and leaves it as it was. Cheaper than a copy where few of many nodes change.
+class Trial {
+ public:
+  explicit Trial(Topology& topology) : topology_(topology) {}
+  Trial(const Trial&) = delete;
+  Trial& operator=(const Trial&) = delete;
+  ~Trial() {
+    for (auto at = before_.rbegin(); at != before_.rend(); ++at) topology_.free_[at->first] = std::move(at->second);
+  }
+  void take(std::size_t i, const Resources& requests) { changing(i) -= requests; }
+  void give(std::size_t i, const Resources& requests) { changing(i) += requests; }
+
+ private:
+  Resources& changing(std::size_t i) {
+    Resources& free = topology_.free_[i];
+    before_.emplace_back(i, free);
+    return free;
+  }
+
+  Topology& topology_;
+  std::vector<std::pair<std::size_t, Resources>> before_;  // sums saturate: to add what was taken would not always do
 };
 
 /// Amounts by a node's index in the topology.

@@ -126,14 +126,14 @@ void read_endpoint(Reading& reading, const Reading::Found& from, TracingSettings
   const auto bad = [&](const std::string& what) {
     reading.complain(from.name, "`" + from.value + "` " + what + "; write http://HOST:PORT or https://HOST:PORT");
   };
+  if (from.value.find('@') != std::string::npos) {  // not shown: what stands before it is a secret
+    return reading.complain(from.name, "has a user in it; credentials go into OTEL_EXPORTER_OTLP_HEADERS");
+  }
   const auto scheme_end = from.value.find("://");
   const std::string scheme = lower(from.value.substr(0, scheme_end == std::string::npos ? 0 : scheme_end));
   if (scheme != "http" && scheme != "https") return bad("is no URL of http or https");
   settings.tls = scheme == "https";
   const std::string rest = from.value.substr(scheme_end + 3);
-  if (rest.find('@') != std::string::npos) {  // not shown: what stands before it is a secret
-    return reading.complain(from.name, "has a user in it; credentials go into OTEL_EXPORTER_OTLP_HEADERS");
-  }
   if (rest.find_first_of("?# ") != std::string::npos || has_controls(rest)) return bad("has a query, a fragment or spaces");
   const auto slash = rest.find('/');
   std::string authority = rest.substr(0, slash), path = slash == std::string::npos ? "" : rest.substr(slash);
@@ -164,8 +164,10 @@ void read_headers(Reading& reading, TracingSettings& settings) {
   settings.headers = reading.pairs(*from);
   for (const auto& [name, value] : settings.headers) {
     static constexpr std::string_view kOwn[] = {"host", "content-type", "content-length", "content-encoding", "connection"};
-    if (!is_token(name) || has_controls(value)) {
-      reading.complain(from->name, "`" + name + "` is no header of HTTP");
+    if (!is_token(name)) {  // not shown: of `Authorization: Bearer TOKEN=` all but the last sign is the name
+      reading.complain(from->name, "a name in it is no name of a header of HTTP; write NAME=VALUE");
+    } else if (has_controls(value)) {
+      reading.complain(from->name, "the value of `" + name + "` has control characters");
     } else if (std::find(std::begin(kOwn), std::end(kOwn), lower(name)) != std::end(kOwn)) {
       reading.complain(from->name, "`" + name + "` is a header that the controller sets itself");
     }
@@ -198,6 +200,14 @@ void read_authorities(Reading& reading, TracingSettings& settings) {
 
 /// What is not spoken here.
 void check_protocol(Reading& reading) {
+  for (const char* what : {"CLIENT_KEY", "CLIENT_CERTIFICATE"}) {
+    if (const auto of_client = reading.of_exporter(what)) {
+      reading.complain(of_client->name, "there are no client certificates; a collector may ask for OTEL_EXPORTER_OTLP_HEADERS");
+    }
+  }
+  if (const auto sampler = reading.get("OTEL_TRACES_SAMPLER"); sampler && *sampler != "parentbased_always_on") {
+    reading.complain("OTEL_TRACES_SAMPLER", "`" + *sampler + "` is not parentbased_always_on, the one that there is");
+  }
   if (const auto protocol = reading.of_exporter("PROTOCOL"); protocol && protocol->value != "http/json") {
     reading.complain(protocol->name, "`" + protocol->value +
                                          "` is not http/json, the one that there is; collectors take it at their "

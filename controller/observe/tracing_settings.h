@@ -29,8 +29,8 @@ using Environment = std::function<std::optional<std::string>(const std::string& 
 
 /// Nothing where no endpoint is named, or OTEL_SDK_DISABLED or OTEL_TRACES_EXPORTER says no. Read are OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT,
 /// _HEADERS, _TIMEOUT, _CERTIFICATE, _PROTOCOL and _COMPRESSION, where those with TRACES_ go first; OTEL_SERVICE_NAME and
-/// OTEL_RESOURCE_ATTRIBUTES. `own`: attributes of the resource that the environment may change. What cannot be used goes into `problems`,
-/// each with the variable's name.
+/// OTEL_RESOURCE_ATTRIBUTES. Client certificates and samplers are refused. `own`: attributes of the resource that the environment may change.
+/// What cannot be used goes into `problems`, each with the variable's name and without what may be a secret.
 std::optional<TracingSettings> read_tracing_settings(const Environment& environment, Attributes own,
                                                      std::vector<std::string>& problems);
 

@@ -108,7 +108,9 @@ std::optional<Time> stopped_at(const TrainingJobStatus& status) {
 /// Of a start of which `status` is from before its end. A gang that stopped comes back as another generation, and so may one that did not
 /// come up; of a job that was made suspended it was said from the beginning that it does not run.
 bool is_first_start(const TrainingJobStatus& status) {
-  return status.generation <= 1 || (!stopped_at(status) && all_restarts(status) == 0 && status.preemptions == 0);
+  if (all_restarts(status) > 0 || status.preemptions > 0) return false;
+  const bool is_first_gang = status.generation == 1 && decide::is_true(status, condition::kPlaced);
+  return status.generation == 0 || is_first_gang || !stopped_at(status);
 }
 
 /// The same: it began with the job or its resume; a later one with the last failure or stop.

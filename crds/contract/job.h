@@ -624,6 +624,46 @@ struct WorkersStatus {
   bool operator==(const WorkersStatus&) const = default;
 };
 
+/// A pod that was made as a spare, and has the place of a worker that was lost.
+struct StandIn {
+  std::int32_t worker = 0;
+  std::string pod;              // its name
+  std::int64_t generation = 0;  // pods of the worker that were made for an older one are out of its way
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("worker", self.worker);
+    field("pod", self.pod);
+    field("generation", self.generation);
+  }
+  bool operator==(const StandIn&) const = default;
+};
+
+/// Of a job with workers.spares.
+struct SparesStatus {
+  std::int32_t desired = 0;            // workers.spares
+  std::int32_t placed = 0;             // that have a node, and quota where there is a queue
+  std::int32_t ready = 0;              // of these: whose agent answers
+  std::optional<std::string> message;  // why not more are placed
+  std::int32_t made = 0;               // since the gang was placed; the last one's number, which its pod's name has
+  std::int32_t attempts = 0;           // so often were some made since all were ready; the next waits the longer
+  std::optional<std::string> madeAt;   // when the last was
+  std::vector<StandIn> standIns;       // spares no more
+
+  template <class Self, class Visitor>
+  static void describe(Self& self, Visitor&& field) {
+    field("desired", self.desired);
+    field("placed", self.placed);
+    field("ready", self.ready);
+    field("message", self.message);
+    field("made", self.made);
+    field("attempts", self.attempts);
+    field("madeAt", self.madeAt);
+    field("standIns", self.standIns);
+  }
+  bool operator==(const SparesStatus&) const = default;
+};
+
 /// What a step sends over a level of the topology.
 struct LevelTraffic {
   std::string level;  // of the topology, or "node"
@@ -711,13 +751,25 @@ struct PlacementStatus {
   bool operator==(const PlacementStatus&) const = default;
 };
 
-/// What the gang is about to become at a checkpoint.
+enum class ResizeReason {
+  kRoomFound,  // there is room for so many: the gang is asked for a checkpoint at `at`, if there still is then
+  kStopping,   // the ranks were told at `at` to stop for it
+  kRefused,    // so many and more are not tried before `at`
+  kGrewFrom    // pods of a gang that grew at `at` are being made: what it goes on with if they are refused
+};
+constexpr auto enum_names(ResizeReason) {
+  return std::to_array<std::string_view>({"RoomFound", "Stopping", "Refused", "GrewFrom"});
+}
+
+/// What is known of another number of workers than the gang has.
 struct ResizeStatus {
+  std::optional<ResizeReason> reason;  // always there but in statuses of older controllers (older_status.h)
   std::int32_t workers = 0;
-  std::string at;  // RFC 3339; when it is asked for that checkpoint, if there is still room for them
+  std::string at;  // RFC 3339
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
+    field("reason", self.reason);
     field("workers", self.workers);
     field("at", self.at);
   }
@@ -895,6 +947,7 @@ struct TrainingJobStatus {
   std::string templateHash;
   std::string specHash;
   WorkersStatus workers;
+  std::optional<SparesStatus> spares;
   std::optional<PlacementStatus> placement;
   std::optional<ResizeStatus> resize;
   std::optional<AdmissionStatus> admission;
@@ -921,6 +974,7 @@ struct TrainingJobStatus {
     field("templateHash", self.templateHash);
     field("specHash", self.specHash);
     field("workers", self.workers);
+    field("spares", self.spares);
     field("placement", self.placement);
     field("resize", self.resize);
     field("admission", self.admission);

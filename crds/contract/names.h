@@ -9,6 +9,7 @@ namespace trainyard::contract {
 
 inline constexpr std::string_view kJobLabel = "trainyard.dev/job-name";
 inline constexpr std::string_view kWorkerLabel = "trainyard.dev/worker-index";
+inline constexpr std::string_view kSpareLabel = "trainyard.dev/spare";  // instead, of a pod that was made as a spare: its number
 inline constexpr std::string_view kGenerationLabel = "trainyard.dev/generation";  // the gang's, when the pod was made
 inline constexpr std::string_view kTemplateHashAnnotation = "trainyard.dev/template-hash";
 inline constexpr std::string_view kManagedByLabel = "app.kubernetes.io/managed-by";
@@ -33,6 +34,10 @@ inline constexpr std::size_t kMaxJobNameLength = 49;
 /// `<job>-<index>-<generation at creation>`: creating a worker twice is a 409, and one stuck in Terminating blocks nobody.
 inline std::string pod_name(std::string_view job, std::int32_t index, std::int64_t generation) {
   return std::string(job) + "-" + std::to_string(index) + "-" + std::to_string(generation);
+}
+/// `<job>-s<number>-<generation>`, of a spare; no number is given twice under one generation.
+inline std::string spare_name(std::string_view job, std::int32_t number, std::int64_t generation) {
+  return std::string(job) + "-s" + std::to_string(number) + "-" + std::to_string(generation);
 }
 /// The Secret with the job's key. The first digits of the UID are in it, since that of a deleted job of the same name, with another key,
 /// may still be there; and what names the controller key, so that pods that are made under another one get a Secret of their own.

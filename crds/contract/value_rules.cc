@@ -78,7 +78,6 @@ void check_workers(const Workers& workers, Values& is) {
             "is " + std::to_string(workers.minCount.value_or(0)) + ", and exceeds count, " + std::to_string(workers.count) +
                 "; lower it, or leave it out");
   is.within(at + "spares", workers.spares, 0, 1000);
-  is.unsupported(workers.spares > 0, at + "spares", "spares above 0");
   is.within(at + "gpusPerWorker", workers.gpusPerWorker, 0, 64);
   is.length(at + "gpuResourceName", workers.gpuResourceName, 0, 253);
   is.expect(has_domain(workers.gpuResourceName), at + "gpuResourceName", "must be a name with a domain, as in nvidia.com/gpu");
@@ -271,6 +270,9 @@ std::vector<Problem> check_values(const TrainingJobSpec& spec) {
     is.expect(spec.parallelism == Parallelism{}, "spec.parallelism", kTrainyardsAlone);
     is.expect(!spec.evaluation, "spec.evaluation", kTrainyardsAlone);
     is.expect(!spec.lifecycle.hangTimeoutSeconds, "spec.lifecycle.hangTimeoutSeconds", kTrainyardsAlone);
+    is.expect(spec.workers.spares < 1, "spec.workers.spares",
+              "is for the engine Trainyard alone, since programs of the engine Custom are all made anew when one is lost; leave "
+              "it out");
     is.expect(!spec.checkpoint, "spec.checkpoint", kTrainyardsAlone);
     is.expect(!spec.metrics, "spec.metrics", kTrainyardsAlone);
   }

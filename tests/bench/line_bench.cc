@@ -1,4 +1,8 @@
-// How long a look at the line takes: 10,000 jobs wait in a full cluster, without queues and in 100 of them. The bar is 100 ms.
+// How long a look at the line takes: 10,000 jobs wait in a full cluster, without queues and in 100 of them. The bar is 100 ms for each, and
+// growth no faster than linear in nodes and in jobs: doubled, of the one or the other, takes at most 2.2 times as long.
+
+#include <algorithm>
+#include <chrono>
 
 #include <benchmark/benchmark.h>
 
@@ -48,11 +52,9 @@ void look_at_the_line(benchmark::State& state) {
   }
   state.SetLabel(std::to_string(jobs) + " jobs wait, " + std::to_string(nodes) + " nodes");
 }
+
 /// The same jobs in so many queues of ten organizations; those that run hold quota, and half of the queues have none left.
-void look_at_the_line_of_queues(benchmark::State& state) {
-  const auto nodes = static_cast<int>(state.range(0)), jobs = static_cast<int>(state.range(1));
-  const auto queues = static_cast<int>(state.range(2));
-  auto cluster = full_cluster(nodes, jobs);
+decide::Cluster with_queues(decide::Cluster cluster, int queues) {
   const auto put = [&cluster](const std::string& name, const std::string& parent, std::int64_t nominal) {
     const decide::Flavor flavor{.labels = {}, .resources = {{test::kGpu, {nominal, 8, std::nullopt}}}};
     cluster.put(decide::Queue{
@@ -74,6 +76,13 @@ void look_at_the_line_of_queues(benchmark::State& state) {
     }
     cluster.put(std::move(in_queue));
   }
+  return cluster;
+}
+
+void look_at_the_line_of_queues(benchmark::State& state) {
+  const auto nodes = static_cast<int>(state.range(0)), jobs = static_cast<int>(state.range(1));
+  const auto queues = static_cast<int>(state.range(2));
+  const auto cluster = with_queues(full_cluster(nodes, jobs), queues);
   for (auto unused : state) {
     (void)unused;
     benchmark::DoNotOptimize(decide::schedule(cluster, test::at(1000)));
@@ -81,7 +90,56 @@ void look_at_the_line_of_queues(benchmark::State& state) {
   state.SetLabel(std::to_string(jobs) + " jobs wait in " + std::to_string(queues) + " queues, " + std::to_string(nodes) +
                  " nodes");
 }
-BENCHMARK(look_at_the_line_of_queues)->Args({32, 10'000, 100})->Args({1'256, 10'000, 100})->Unit(benchmark::kMillisecond);
+
+/// The best of a look's times in two clusters, taken in turns, and their ratio.
+void compare(benchmark::State& state, const decide::Cluster& one, const decide::Cluster& doubled) {
+  using Seconds = std::chrono::duration<double>;
+  const auto look = [](const decide::Cluster& cluster) {
+    const auto begun = std::chrono::steady_clock::now();
+    benchmark::DoNotOptimize(decide::schedule(cluster, test::at(1000)));
+    return Seconds(std::chrono::steady_clock::now() - begun).count();
+  };
+  double least = 1e9, least_doubled = 1e9;
+  for (auto unused : state) {
+    (void)unused;
+    least = std::min(least, look(one));
+    least_doubled = std::min(least_doubled, look(doubled));
+  }
+  state.counters["one_ms"] = least * 1e3;
+  state.counters["doubled_ms"] = least_doubled * 1e3;
+  state.counters["ratio"] = least_doubled / least;
+}
+void nodes_doubled(benchmark::State& state) {
+  const auto nodes = static_cast<int>(state.range(0)), jobs = static_cast<int>(state.range(1));
+  compare(state, full_cluster(nodes, jobs), full_cluster(2 * nodes, jobs));
+  state.SetLabel(std::to_string(jobs) + " jobs wait, " + std::to_string(nodes) + " nodes doubled (bar: ratio 2.2)");
+}
+void jobs_doubled(benchmark::State& state) {
+  const auto nodes = static_cast<int>(state.range(0)), jobs = static_cast<int>(state.range(1));
+  compare(state, full_cluster(nodes, jobs), full_cluster(nodes, 2 * jobs));
+  state.SetLabel(std::to_string(jobs) + " jobs that wait doubled, " + std::to_string(nodes) + " nodes (bar: ratio 2.2)");
+}
+void jobs_in_queues_doubled(benchmark::State& state) {
+  const auto nodes = static_cast<int>(state.range(0)), jobs = static_cast<int>(state.range(1));
+  compare(state, with_queues(full_cluster(nodes, jobs), 100), with_queues(full_cluster(nodes, 2 * jobs), 100));
+  state.SetLabel(std::to_string(jobs) + " jobs that wait in 100 queues doubled, " + std::to_string(nodes) +
+                 " nodes (bar: ratio 2.2)");
+}
+constexpr int kLooks = 10;
+BENCHMARK(nodes_doubled)
+    ->Args({1'256, 100})
+    ->Args({6'256, 100})
+    ->Args({6'256, 10'000})
+    ->Iterations(kLooks)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(jobs_doubled)->Args({1'256, 5'000})->Args({1'256, 10'000})->Iterations(kLooks)->Unit(benchmark::kMillisecond);
+BENCHMARK(jobs_in_queues_doubled)->Args({1'256, 5'000})->Args({1'256, 10'000})->Iterations(kLooks)->Unit(benchmark::kMillisecond);
+
+BENCHMARK(look_at_the_line_of_queues)
+    ->Args({32, 10'000, 100})
+    ->Args({1'256, 10'000, 100})
+    ->Args({12'504, 10'000, 100})
+    ->Unit(benchmark::kMillisecond);
 
 BENCHMARK(look_at_the_line)
     ->Args({32, 10})

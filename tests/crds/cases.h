@@ -41,7 +41,6 @@ struct Change {
   Json patch;                          // of the stored base
   std::vector<std::string> immutable;  // the fields that may not change; none: accepted
   std::string message;                 // that says so
-  std::string also;                    // what else is said of them
 };
 
 inline Json load_base() { return load("tests/crds/cases.yaml").at("base"); }
@@ -52,8 +51,8 @@ inline std::vector<Change> load_changes() {
   for (const auto& row : table.at("changes")) {
     out.push_back(
         {row.at("name"), row.at("patch"), row.value("immutable", std::vector<std::string>{}),
-         row.value("message", "may not change after the job was created; delete the job and apply it again, or use another name"),
-         row.value("also", "")});
+         row.value("message",
+                   "may not change after the job was created; delete the job and apply it again, or use another name")});
   }
   return out;
 }

@@ -30,6 +30,9 @@ const std::string kKey(64, 'a');
 class OneAgent : public agent::Assignee {
  public:
   agent::Answer assign(const contract::Assignment& assignment) override { return core_.assign(assignment, {}); }
+  agent::Answer assign_unknown(const contract::Assignment& assignment, const std::vector<contract::Problem>& problems) override {
+    return core_.assign(assignment, {}, problems);
+  }
   void asked() override { core_.asked({}); }
   const contract::State& state() const override { return core_.state(); }
   std::int64_t ranks_started() const override { return core_.ranks_started(); }

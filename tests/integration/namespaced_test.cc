@@ -116,6 +116,45 @@ TEST_F(WithLeaveToRead, PlacesGangsItselfBesideThePodsOfOtherNamespaces) {
   EXPECT_NE(condition(waiting, "Placed", "message").find("nvidia.com/gpu"), std::string::npos);
 }
 
+TEST_F(WithLeaveToRead, LeavesAloneThePodsOfAnotherReleasesJobsAndPlacesItsOwnBesideThem) {
+  // The other release runs the jobs of team-b, and sees nothing else. This one could write there too, by its account.
+  const Program other(kProgram, {"--controller-key-file=" + key_file_.string(), "--kubeconfig=" + server_->kubeconfig().string(),
+                                 "--leader-elect", "--namespace=team-b", "--identity=other", "--metrics-address=127.0.0.1:0",
+                                 "--watch-namespaces=team-b"});
+  apply(scheduled("theirs", 1, 8), in("team-b", "trainingjobs"));
+  eventually(in("team-b", "pods"), [](const Json& list) { return list.at("items").size() == 1; });
+  const std::string their_pod = in("team-b", "pods") + "/theirs-0-1";
+  perform(Method::kPost, their_pod + "/binding",
+          {{"apiVersion", "v1"},
+           {"kind", "Binding"},
+           {"metadata", {{"name", "theirs-0-1"}}},
+           {"target", {{"apiVersion", "v1"}, {"kind", "Node"}, {"name", "node-1"}}}});
+  perform(Method::kPost, "/apis/scheduling.k8s.io/v1/priorityclasses", {{"metadata", {{"name", "high"}}}, {"value", 1'000}});
+
+  const auto controller = start("one", {"--watch-namespaces=team-a", "--read-cluster"});
+  ASSERT_TRUE(controller->line_with("acting"));
+  Json urgent = job("urgent", 1, 8), waits = job("waits", 1, 8);
+  for (Json* each : {&urgent, &waits}) (*each)["spec"]["priorityClassName"] = "high";
+  apply(urgent, in("team-a", "trainingjobs"));
+  const Json pods = eventually(in("team-a", "pods"), [](const Json& list) { return list.at("items").size() == 1; });
+  EXPECT_EQ(pods.at("items").at(0).at("spec").at("nodeName"), "node-2");
+  apply(waits, in("team-a", "trainingjobs"));
+  const std::string waiting = in("team-a", "trainingjobs") + "/waits";
+  const Json told = eventually(waiting, [](const Json& object) { return condition(object, "Placed") == "False"; });
+  EXPECT_NE(condition(told, "Placed", "message").find("job team-b/theirs (8)"), std::string::npos)
+      << condition(told, "Placed", "message");
+  EXPECT_FALSE(told.contains("/status/queue/estimatedStartTime"_json_pointer)) << "nobody here knows when theirs ends";
+  EXPECT_FALSE(api_.perform({.path = their_pod}).body.at("metadata").contains("deletionTimestamp"));
+
+  perform(Method::kDelete, their_pod, {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}, {"gracePeriodSeconds", 0}});
+  const Json placed = eventually(in("team-a", "pods"), [](const Json& list) { return list.at("items").size() == 2; });
+  for (const auto& pod : placed.at("items")) {
+    const bool is_waiting = pod.at("metadata").at("name").get<std::string>().starts_with("waits-");
+    EXPECT_EQ(pod.at("spec").at("nodeName"), is_waiting ? "node-1" : "node-2");
+  }
+  api_.perform({.method = Method::kDelete, .path = "/apis/scheduling.k8s.io/v1/priorityclasses/high"});
+}
+
 TEST_F(WithLeaveToRead, AndItsAccountWritesNowhereElse) {
   const Json pod = {{"metadata", {{"name", "x"}}}, {"spec", {{"containers", {{{"name", "x"}, {"image", "x"}}}}}}};
   EXPECT_EQ(status_of(Method::kGet, "/api/v1/nodes"), 200);

@@ -84,7 +84,9 @@ void Invariants::check_size(const Seen* before, const Seen& after) {
   const auto had = before != nullptr && before->job.status.placement ? before->job.status.placement->workers : std::nullopt;
   if (had == size) return;
   const auto& resize = before == nullptr ? std::nullopt : before->job.status.resize;
-  if (had && size < *had && resize && resize->workers == size) return;
+  const bool is_of_use =
+      resize && (resize->reason == contract::ResizeReason::kGrewFrom || resize->reason == contract::ResizeReason::kStopping);
+  if (had && size < *had && is_of_use && resize->workers == size) return;
   if (!may_have(after.job.spec, size)) fail("a gang of " + std::to_string(size) + " workers");
 }
 
@@ -96,7 +98,8 @@ void Invariants::check_admission(const Seen& after) {
   const auto held = status.admission->resources.find("cpu");                                    // each worker asks for one
   if (held == status.admission->resources.end() || admission_changes) return;
   const int size = decide::gang_size(after.job);
-  const bool is_resizing = decide::reason_of(status, decide::condition::kRunning) == decide::reason::kResizing && status.resize;
+  const bool is_resizing = decide::reason_of(status, decide::condition::kRunning) == decide::reason::kResizing &&
+                           decide::resize_for(status, contract::ResizeReason::kStopping) != nullptr;
   const int most = is_resizing ? std::max(size, status.resize->workers) : size;
   const int cpus = std::stoi(held->second.text);
   if (cpus != size && cpus != most)

@@ -212,8 +212,10 @@ Agent::~Agent() {
   impl_->timer.cancel();
 }
 
-Answer Agent::assign(const contract::Assignment& assignment) {
-  Answer answer = impl_->core.assign(assignment, now());
+Answer Agent::assign(const contract::Assignment& assignment) { return assign_unknown(assignment, {}); }
+
+Answer Agent::assign_unknown(const contract::Assignment& assignment, const std::vector<contract::Problem>& problems) {
+  Answer answer = impl_->core.assign(assignment, now(), problems);
   if (answer.status == 200) {
     impl_->info("assignment taken", {{"job", assignment.job},
                                      {"generation", assignment.generation},

@@ -41,6 +41,7 @@ class Agent : public Assignee {
   Agent& operator=(const Agent&) = delete;
 
   Answer assign(const contract::Assignment& assignment) override;
+  Answer assign_unknown(const contract::Assignment& assignment, const std::vector<contract::Problem>& problems) override;
   void asked() override;
   /// What SIGTERM means.
   void terminate();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "crds/contract/hang.h"
+#include "crds/contract/sparse.h"
 
 namespace trainyard::agent {
 namespace {
@@ -57,6 +58,21 @@ std::vector<contract::Problem> contradictions(const Assignment& had, const Assig
   return problems;
 }
 
+contract::Failure outdated(const Assignment& assignment, const Worker& worker, const std::vector<contract::Problem>& unknown,
+                           Now now) {
+  contract::Failure failure{
+      .failureClass = contract::FailureClass::kUser,
+      .worker = assignment.worker,
+      .reason = contract::kWorkerOutdated,
+      .message =
+          "the worker's program does not know all that it is asked for, as where its image is of an older release than the "
+          "controller; give the workers the image of the controller's release, or leave these out:\n" +
+          contract::to_text(unknown),
+      .at = contract::to_rfc3339(now.wall)};
+  if (!worker.node.empty()) failure.node = worker.node;
+  return contract::trimmed(std::move(failure));
+}
+
 Answer refusal(unsigned status, const std::string& message) { return {.status = status, .message = message, .actions = {}}; }
 
 }  // namespace
@@ -66,7 +82,7 @@ AgentCore::AgentCore(Worker worker, Limits limits) : worker_(std::move(worker)),
   state_.podUid = worker_.pod_uid;
 }
 
-Answer AgentCore::assign(const Assignment& assignment, Now now) {
+Answer AgentCore::assign(const Assignment& assignment, Now now, const std::vector<contract::Problem>& unknown) {
   if (const auto problems = problems_of(assignment); !problems.empty()) {
     return refusal(400, "the assignment makes no sense:\n" + contract::to_text(problems));
   }
@@ -85,6 +101,8 @@ Answer AgentCore::assign(const Assignment& assignment, Now now) {
   }
   if (terminating_) return refusal(409, "this worker has been told to end; it takes no new generation");
   Answer answer;
+  outdated_.reset();
+  if (!unknown.empty()) outdated_ = outdated(assignment, worker_, unknown, now);
   adopt(assignment, now, answer.actions);
   return answer;
 }
@@ -124,16 +142,22 @@ void AgentCore::adopt(const Assignment& assignment, Now now, Actions& actions) {
   hang_suspected_at_.reset();
   killed_by_.reset();
   kill_ranks(actions);
-  if (!any_alive()) start_ranks(actions);
+  if (!any_alive()) start_ranks(now, actions);
   publish(now, actions);
   maybe_exit(actions);
 }
 
-void AgentCore::start_ranks(Actions& actions) {
+void AgentCore::start_ranks(Now now, Actions& actions) {
   ranks_.clear();
   measured_ = {};
   ranks_generation_ = assignment_->generation;
   if (assignment_->release || terminating_) return;
+  if (outdated_) {
+    state_.phase = AgentPhase::kFailed;
+    state_.failure = failure_ = outdated_;
+    exit_at_ = now.uptime + limits_.abandoned;
+    return;
+  }
   const auto& spec = assignment_->spec;
   const auto here = static_cast<std::int32_t>(assignment_->ranks.size());
   for (std::int32_t i = 0; i < here; ++i) {
@@ -246,7 +270,8 @@ void AgentCore::note_exit(const RankExit& exit, Now now) {
 void AgentCore::all_ended(Now now, Actions& actions) {
   if (!assignment_) return;
   if (!ranks_are_current()) {
-    start_ranks(actions);
+    start_ranks(now, actions);
+    if (outdated_) publish(now, actions);
     return maybe_exit(actions);
   }
   if (ranks_.empty() || state_.phase == AgentPhase::kFailed || state_.phase == AgentPhase::kSucceeded ||

@@ -79,7 +79,8 @@ class AgentCore {
  public:
   AgentCore(Worker worker, Limits limits);
 
-  Answer assign(const contract::Assignment& assignment, Now now);
+  /// `unknown`: what of the assignment's spec this program does not know. Then it takes the generation without starting a rank, and fails.
+  Answer assign(const contract::Assignment& assignment, Now now, const std::vector<contract::Problem>& unknown = {});
   /// A line that a rank wrote to its report descriptor.
   Actions reported(std::int32_t rank, const contract::Report& report, Now now);
   /// Ranks that were reaped. Those found at the same moment come together, so that the first cause is told from what follows it.
@@ -113,7 +114,7 @@ class AgentCore {
 
   Answer amend(const contract::Assignment& assignment, Now now);
   void adopt(const contract::Assignment& assignment, Now now, Actions& actions);
-  void start_ranks(Actions& actions);
+  void start_ranks(Now now, Actions& actions);
   void kill_ranks(Actions& actions);
   void send_control(Actions& actions) const;
   void note_exit(const RankExit& exit, Now now);
@@ -149,6 +150,7 @@ class AgentCore {
   std::optional<contract::RankControl> last_wish_;  // after SIGTERM, in place of the assignment's
   std::optional<contract::Failure> failure_;        // the first cause so far; in the state once all ranks are gone
   bool failure_is_secondary_ = false;
+  std::optional<contract::Failure> outdated_;  // why the assignment's ranks are not started
   bool terminating_ = false;
   std::optional<contract::Progress> unpublished_progress_;
   std::chrono::milliseconds published_at_{0};

@@ -58,11 +58,11 @@ struct AgentService::Impl : std::enable_shared_from_this<Impl> {
   HttpReply put(const HttpRequest& request) {
     const auto json = contract::parse_json(request.body);
     if (json.is_discarded()) return message(400, "the body is not JSON, or nests too deep");
-    const auto assignment = contract::decode<contract::Assignment>(json);
-    if (!assignment.problems.empty()) {
-      return message(400, "the body is no assignment:\n" + contract::to_text(assignment.problems));
-    }
-    const Answer answer = agent.assign(assignment.value);
+    const auto [assignment, problems] = contract::decode<contract::Assignment>(json, "", contract::UnknownFields::kRefuse);
+    const bool only_in_spec = std::all_of(problems.begin(), problems.end(),
+                                          [](const contract::Problem& problem) { return problem.field.starts_with("spec."); });
+    if (!only_in_spec) return message(400, "the body is no assignment that this worker knows:\n" + contract::to_text(problems));
+    const Answer answer = problems.empty() ? agent.assign(assignment) : agent.assign_unknown(assignment, problems);
     return answer.status == 200 ? state_reply() : message(answer.status, answer.message);
   }
 

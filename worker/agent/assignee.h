@@ -3,6 +3,7 @@
 // pretend to train.
 
 #include <cstdint>
+#include <vector>
 
 #include "worker/agent/agent_core.h"
 
@@ -14,6 +15,8 @@ class Assignee {
   virtual ~Assignee() = default;
   /// The answer's actions have been performed.
   virtual Answer assign(const contract::Assignment& assignment) = 0;
+  /// The same of one whose spec has what this program does not know; `problems` says what.
+  virtual Answer assign_unknown(const contract::Assignment& assignment, const std::vector<contract::Problem>& problems) = 0;
   /// A controller that has the job's key asks for the state.
   virtual void asked() = 0;
   virtual const contract::State& state() const = 0;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "worker/plan/steps_for.h"
+
 namespace trainyard::data {
 
 MicroBatches micro_batches(std::int64_t global_batch, std::int32_t data_degree, std::int32_t data_rank,
@@ -20,21 +22,14 @@ MicroBatches micro_batches(std::int64_t global_batch, std::int32_t data_degree, 
   return out;
 }
 
-namespace {
-
-std::int64_t steps_for(std::int64_t amount, std::int64_t a_step) { return amount / a_step + (amount % a_step != 0 ? 1 : 0); }
-
-}  // namespace
-
 std::int64_t planned_steps(const contract::Training& training, std::int64_t samples_per_epoch, std::int32_t sequence_length,
                            const plan::StepsDone& done) {
   if (training.steps) return *training.steps;
   if (!training.epochs && !training.tokens) throw std::invalid_argument("a training needs one of steps, epochs and tokens");
   const std::int64_t batch = training.globalBatchSize;
-  const std::int64_t left =
-      training.epochs
-          ? steps_for(std::max<std::int64_t>(0, plan::samples_of(*training.epochs, samples_per_epoch) - done.samples), batch)
-          : steps_for(std::max<std::int64_t>(0, *training.tokens - done.samples * sequence_length), batch * sequence_length);
+  const std::int64_t left = training.epochs
+                                ? plan::steps_for(plan::samples_of(*training.epochs, samples_per_epoch) - done.samples, batch)
+                                : plan::steps_for(*training.tokens - done.samples * sequence_length, batch * sequence_length);
   return std::max<std::int64_t>(1, done.steps + left);
 }
 

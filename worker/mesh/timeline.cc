@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "crds/contract/hang.h"
+#include "worker/mesh/left_out.h"
 
 namespace trainyard::mesh {
 namespace {
@@ -14,6 +15,13 @@ double steady_seconds() { return std::chrono::duration<double>(std::chrono::stea
 
 constexpr std::size_t kMostEvents = 200'000;  // of a trace: some 20 MB
 constexpr std::size_t kManyFlights = 256;     // then those that are done are looked for without being asked
+
+/// The last event counts those that there is no room for.
+void leave_out(std::vector<Event>& events, double end) {
+  if (events.back().name != kLeftOut) events.push_back({.name = kLeftOut, .track = "work", .begin = end});
+  events.back().end = end;
+  ++events.back().number;
+}
 
 bool has_own_limit(Work work) { return work == Work::kConnect || work == Work::kLeave; }
 
@@ -78,7 +86,8 @@ void Timeline::close(std::uint64_t id, bool is_lost) {
   } else if (!span.on_device) {
     totals_.calls[contract::axis_of_group(span.call.group)] += length - span.within;
   }
-  if (!records_ || events_.size() >= kMostEvents) return;
+  if (!records_) return;
+  if (events_.size() >= kMostEvents) return leave_out(events_, end);
   events_.push_back({.name = span.is_call ? span.call.operation : std::string(contract::name_of(span.work)),
                      .track = span.is_call ? span.call.group : "work",
                      .begin = span.begin,

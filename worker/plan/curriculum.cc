@@ -5,13 +5,10 @@
 #include <stdexcept>
 #include <string>
 
+#include "worker/plan/steps_for.h"
+
 namespace trainyard::plan {
 namespace {
-
-/// Whole steps that `amount` takes; none where nothing is left.
-std::int64_t steps_for(std::int64_t amount, std::int64_t a_step) {
-  return amount <= 0 ? 0 : amount / a_step + (amount % a_step != 0 ? 1 : 0);
-}
 
 /// The steps after `done` that the stage still has, if those before it have ended.
 std::int64_t steps_left(const contract::CurriculumStage& stage, const contract::TrainingJobSpec& spec, const StepsDone& done,

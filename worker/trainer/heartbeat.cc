@@ -21,16 +21,25 @@ void Heartbeat::set_measures(const contract::Measures& measures) {
   measures_ = measures;
 }
 
+void Heartbeat::beat() {
+  {
+    const std::lock_guard lock(mutex_);
+    is_due_ = true;
+  }
+  changed_.notify_one();
+}
+
 void Heartbeat::run() {
   std::unique_lock lock(mutex_);
   while (!ends_) {
     const auto measures = measures_;
+    is_due_ = false;
     lock.unlock();
     auto activity = timeline_.activity();
     activity.rank = rank_;
     reporter_.activity(std::move(activity), measures);
     lock.lock();
-    changed_.wait_for(lock, interval_, [this] { return ends_; });
+    changed_.wait_for(lock, interval_, [this] { return ends_ || is_due_; });
   }
 }
 

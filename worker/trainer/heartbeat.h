@@ -1,5 +1,6 @@
 #pragma once
-// Tells the agent every second what this rank does, so that a rank that hangs is seen, and because of whom.
+// Tells the agent every second, and at moments that it should know of at once, what this rank does, so that a rank that hangs is seen, and
+// because of whom.
 
 #include <chrono>
 #include <condition_variable>
@@ -25,6 +26,8 @@ class Heartbeat {
 
   /// What it tells beside, from now on.
   void set_measures(const contract::Measures& measures);
+  /// Tells it now, rather than within the interval.
+  void beat();
 
  private:
   void run();
@@ -36,6 +39,7 @@ class Heartbeat {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<contract::Measures> measures_;
+  bool is_due_ = false;
   bool ends_ = false;
   std::jthread thread_;
 };

@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "worker/mesh/left_out.h"
 #include "worker/trainer/trace_file.h"
 
 namespace trainyard::trainer {
@@ -92,9 +93,15 @@ void MetricsFolder::after_step(std::int64_t step) {
     return warn_("the trace of step " + std::to_string(step) + " is left out, since the one before it is still being written");
   }
   tell_of_trace();
+  auto events = timeline.take_events();
+  if (!events.empty() && events.back().name == mesh::kLeftOut && !std::exchange(told_of_full_trace_, true)) {
+    warn_("the trace of step " + std::to_string(step) + " holds the first " + std::to_string(events.size() - 1) +
+          " spans of rank " + std::to_string(mesh_.rank()) + ", and not the " + std::to_string(events.back().number) +
+          " that came after: a step of fewer micro-batches, or without an evaluation or a checkpoint, has fewer");
+  }
   // The storage may take its time, which training does not wait for.
   trace_ = std::async(std::launch::async, [path = folder_ / "traces" / trace_name(step, mesh_.rank()), rank = mesh_.rank(),
-                                           offset = wall - timeline.seconds(), events = timeline.take_events()] {
+                                           offset = wall - timeline.seconds(), events = std::move(events)] {
     std::error_code error;
     std::filesystem::create_directories(path.parent_path(), error);
     std::ofstream file(path, std::ios::binary);

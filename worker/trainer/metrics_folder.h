@@ -39,6 +39,7 @@ class MetricsFolder {
   Warn warn_;
   std::filesystem::path folder_;
   std::optional<report::EventFile> events_;
+  bool told_of_full_trace_ = false;
   std::future<std::string> trace_;  // why the last one could not be written; empty: it was
 };
 

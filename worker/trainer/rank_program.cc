@@ -66,7 +66,8 @@ RankProgram::RankProgram(contract::RankConfig config, report::Reporter& reporter
                   std::this_thread::sleep_for(kSecond);
                 }
               },
-          .measured = [this](const contract::Measures& measures) { heartbeat_.set_measures(measures); }} {}
+          .measured = [this](const contract::Measures& measures) { heartbeat_.set_measures(measures); },
+          .warmed_up = [this] { heartbeat_.beat(); }} {}
 
 int RankProgram::run() {
   const bool canonical = config_.spec.training.reduction == contract::Reduction::kCanonical;

@@ -49,6 +49,9 @@ struct ResumeState {
   std::int64_t skippedSteps = 0;               // EngineState::skipped
   std::int64_t skippedInARow = 0;
   std::optional<LossScaleThen> lossScale;  // of FP16
+  /// The part of the spec that decides how the model trains, without what has its default. Null in checkpoints of before; read leniently, since
+  /// it is only for people.
+  contract::Json recipe;
 
   template <class Self, class Visitor>
   static void describe(Self& self, Visitor&& field) {
@@ -61,6 +64,7 @@ struct ResumeState {
     field("skippedSteps", self.skippedSteps);
     field("skippedInARow", self.skippedInARow);
     field("lossScale", self.lossScale);
+    field("recipe", self.recipe);
   }
   bool operator==(const ResumeState&) const = default;
 };
@@ -79,7 +83,7 @@ std::optional<double> loss_of_checkpoint(std::int64_t step, const contract::Json
 /// The engine's part of it; `steps` is the checkpoint's own.
 EngineState engine_state_of(const ResumeState& state, std::int64_t steps);
 
-/// What is another than it was, though training may go on: one line each.
+/// What is another than it was, though training may go on: one line each, and one for all of the recipe.
 std::vector<std::string> changes_since(const ResumeState& then, const contract::RankConfig& now);
 
 }  // namespace trainyard::trainer

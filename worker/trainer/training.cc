@@ -101,6 +101,7 @@ class Training::Loop {
       meter_.step_done(around_.seconds(), sequence_length_);
       report(metrics);
       mesh_.timeline().set_step(done, true);
+      if (!std::exchange(is_warm_, true)) around_.warmed_up();
       const Wish wish = agree(mesh_, wish_of(around_.control()));
       const bool stops = done < steps_ && save_after(saves, done, wish, !metrics.skipped);
       folder_->after_step(done);
@@ -269,6 +270,7 @@ class Training::Loop {
   Engine engine_;
   ProgressMeter meter_;
   Measurements measurements_;
+  bool is_warm_ = false;
   bool told_impossible_ = false;
   std::optional<MetricsFolder> folder_;  // once it is known from which step the training goes on
   std::optional<data::SampleSet> validation_;

@@ -26,7 +26,8 @@ struct Surroundings {
   std::function<double()> seconds;                 // a clock that does not go back
   std::function<void(std::chrono::seconds)> wait;  // returns after that time
   std::function<void(const contract::Measures&)> measured = [](const contract::Measures&) {
-  };  // of a rank that does not report progress
+  };                                        // of a rank that does not report progress
+  std::function<void()> warmed_up = [] {};  // the first step is done, so what follows takes no longer than a step
 };
 
 /// One rank's training. Lives on the training thread; the constructor's arguments must outlive it. Its end may wait for the writer of a

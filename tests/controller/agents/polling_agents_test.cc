@@ -122,6 +122,22 @@ TEST_F(PollingAgentsTest, PutsAnAcceptedAssignmentOnlyOnce) {
   EXPECT_EQ(puts, 1);
 }
 
+TEST_F(PollingAgentsTest, TellsNoFieldThatHasItsDefaultSoThatAnOlderWorkerNeedNotKnowIt) {
+  std::promise<std::string> told;
+  std::atomic<bool> is_told = false;
+  HttpServer server([&](const HttpSeen& seen, HttpReply& reply) {
+    if (seen.method == "PUT" && !is_told.exchange(true)) told.set_value(seen.body);
+    send_signed(reply, seen, contract::encode(contract::State{.version = 2, .podUid = "pod-uid", .generation = 1}).dump());
+  });
+  auto assignment = scripted(1, "/corpus");
+  assignment.spec.training.dropout = 0.25;
+  aim(target(address(server), assignment));
+  const auto body = contract::Json::parse(told.get_future().get());
+  EXPECT_EQ(body.at("spec"), contract::Json::parse(R"({"training": {"dropout": 0.25}, "data": {"train": [{"path": "/corpus"}]},
+                                                       "checkpoint": {"path": "/checkpoints"}})"));
+  EXPECT_FALSE(body.contains("release"));
+}
+
 TEST_F(PollingAgentsTest, TellsAnAgentAnewThatForgot) {
   std::atomic<int> puts = 0;
   HttpServer server([&](const HttpSeen& seen, HttpReply& reply) {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "controller/decide/engine_spec.h"
+#include "controller/decide/pod_template.h"
 #include "tests/support/builders.h"
 
 namespace trainyard::decide {
@@ -132,6 +133,25 @@ TEST(Cluster, KeepsItsIndexesThroughAnySequenceOfChanges) {
     ASSERT_EQ(cluster.pods_of(test::make_job("a")).size(), ours);
     for (const char* node : {"n0", "n1", "n2"}) ASSERT_EQ(cluster.used_on(node)["cpu"], used[node]) << step;
   }
+}
+
+TEST(ACluster, FindsTheCheckOfTheTemplateThatAJobHasNow) {
+  Cluster cluster;
+  cluster.settings.default_image = "worker:1";
+  Job job = test::make_job("a", 1, 8);
+  cluster.put(job);
+  cluster.put_template_check(job.uid, template_hash(job.spec, cluster.settings), {.accepted = true});
+  ASSERT_NE(cluster.template_check(*cluster.job(job.key)), nullptr);
+  EXPECT_EQ(template_hash(*cluster.job(job.key), cluster.settings), template_hash(job.spec, cluster.settings));
+  cluster.settings.default_image = "worker:2";
+  EXPECT_EQ(cluster.template_check(*cluster.job(job.key)), nullptr) << "the chart has another image since";
+  cluster.settings.default_image = "worker:1";
+  job.spec.workers.templ = {{"metadata", {{"labels", {{"team", "a"}}}}}};
+  cluster.put(job);
+  EXPECT_EQ(cluster.template_check(*cluster.job(job.key)), nullptr) << "it was edited";
+  cluster.put_template_check("uid-b", "another job's", {.accepted = true});
+  cluster.erase_job(job.key);
+  EXPECT_EQ(cluster.template_checks().size(), 1u) << "those of the job are gone with it, and no others";
 }
 
 }  // namespace

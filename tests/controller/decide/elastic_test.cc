@@ -15,6 +15,7 @@ namespace trainyard::decide {
 namespace {
 
 using contract::Phase;
+using contract::ResizeReason;
 using test::ClusterBuilder;
 using test::World;
 
@@ -162,6 +163,7 @@ TEST(AnElasticJob, GrowsAtACheckpointOnceThereHasBeenRoomForLongEnough) {
   world.pass(15);  // its turn to have numbers written
   ASSERT_TRUE(world.status().resize);
   EXPECT_EQ(world.status().resize->workers, 8);
+  EXPECT_EQ(world.status().resize->reason, ResizeReason::kRoomFound);
   EXPECT_EQ(size_of(world), 4) << "not at once";
   world.pass(280);
   EXPECT_EQ(size_of(world), 4);
@@ -189,6 +191,8 @@ TEST(AnElasticJob, AsksForACheckpointBeforeItGrows) {
   while (world.condition("Running").reason != "Resizing") ASSERT_TRUE(world.decide_once());
   world.decide_once();
   EXPECT_EQ(world.status().phase, Phase::kRunning) << "its ranks write their checkpoint";
+  EXPECT_EQ(world.status().resize,
+            (contract::ResizeStatus{ResizeReason::kStopping, 4, contract::to_rfc3339(test::at(world.now))}));
   EXPECT_EQ(world.told(0)->checkpointRequest, 1);
   EXPECT_EQ(world.told(0)->stopAfter, 1);
   EXPECT_EQ(world.pods().size(), 2u);
@@ -498,6 +502,7 @@ TEST(AnElasticJob, RemembersARefusedSizeWhenItIsPlacedWithMoreWorkersThanItHad) 
   EXPECT_EQ(size_of(world), 4);
   ASSERT_TRUE(world.status().resize);
   EXPECT_EQ(world.status().resize->workers, 8);
+  EXPECT_EQ(world.status().resize->reason, ResizeReason::kRefused);
 }
 
 TEST(AnElasticJob, DoesNotGrowIntoAResourceQuotaThatIsUsedUp) {
@@ -520,8 +525,13 @@ TEST(AJobThatIsScaledUp, GoesOnAsItWasWhereTheNewPodsAreRefused) {
   scale(world, 8);
   EXPECT_EQ(world.condition("Placed").reason, "CreatingWorkers");
   EXPECT_EQ(world.pods().size(), 6u);
+  ASSERT_TRUE(world.status().resize);
+  EXPECT_EQ(world.status().resize->reason, ResizeReason::kGrewFrom);
+  EXPECT_EQ(world.status().resize->workers, 4);
   world.pass(70);
   EXPECT_EQ(size_of(world), 4);
+  EXPECT_EQ(world.status().resize->reason, ResizeReason::kRefused);
+  EXPECT_EQ(world.status().resize->workers, 8);
   EXPECT_EQ(world.pods().size(), 4u);
   EXPECT_EQ(world.pod(3).uid, kept);
   EXPECT_EQ(world.status().restarts + world.status().uncountedRestarts, 0);

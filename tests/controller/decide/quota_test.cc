@@ -159,5 +159,23 @@ TEST(QuotaOfATree, TellsWhoBorrows) {
   EXPECT_FALSE(tree.stays_within(0, 1, 5));
 }
 
+TEST(QuotaWithoutBorrowers, IsWhatOthersLeaveWhoUseNoMoreThanTheirOwn) {
+  constexpr Index kOrg = 0, kA = 1, kB = 2;
+  const std::vector<Index> parents{-1, kOrg, kOrg};
+  QuotaTree tree(parents, {{.nominal = 8}, {.nominal = 0}, {.nominal = 16}});
+  tree.add(kB, 24);
+  EXPECT_EQ(tree.available(kA), 0);
+  EXPECT_EQ(tree.available_without_borrowers(kA), 8) << "b goes on with its 16 of the 24";
+  tree.remove(kB, 16);
+  EXPECT_EQ(tree.available_without_borrowers(kA), 16);
+  tree.add(kOrg, 4);
+  EXPECT_EQ(tree.available_without_borrowers(kA), 12) << "the 4 are within what the parent's own jobs may use";
+  tree.add(kA, 5);
+  EXPECT_EQ(tree.available_without_borrowers(kA), 12) << "its own jobs will be gone";
+  QuotaTree lends_little(parents, {{.nominal = 8}, {.nominal = 0}, {.nominal = 16, .lending = 4}});
+  lends_little.add(kB, 20);
+  EXPECT_EQ(lends_little.available_without_borrowers(kA), 8) << "of the 12 there are for others, b uses the 4 that it lends";
+}
+
 }  // namespace
 }  // namespace trainyard::decide

@@ -103,7 +103,7 @@ TEST(AReservation, IsNotOfNodesThatItsOwnJobHolds) {
   World world = a_rack_of(2);
   submit(world, make_job("a", 1, 8));
   submit(world, make_job("b", 1, 8));
-  const Topology topology(world.cluster);
+  Topology topology(world.cluster);
   const Gang gang{.count = 1, .requests = {{test::kGpu, 8}}};
   const auto found = reserve(topology, holdings(world.cluster, topology, test::at(world.now)), {}, gang, world.job("a"));
   ASSERT_TRUE(found);
@@ -197,7 +197,7 @@ TEST(AReservation, IsForTheFewestGangsThatMustEndAndGoesToTheirNodes) {
   submit(world, make_job("c", 1, 8));
   tell_time_left(world, 300, "a");
   tell_time_left(world, 100, "b");
-  const Topology topology(world.cluster);
+  Topology topology(world.cluster);
   const auto held = holdings(world.cluster, topology, test::at(world.now));
   const Job job = make_job("waits", 2, 8);
   const Gang gang{.count = 2, .requests = {{test::kGpu, 8}}};

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "crds/contract/sparse.h"
 #include "tests/controller/decide/a_world.h"
 
 namespace trainyard::decide {
@@ -67,6 +68,21 @@ TEST(AUserError, FailsTheJobAtOnce) {
   EXPECT_EQ(world.status().failure->failureClass, FailureClass::kUser);
   EXPECT_EQ(world.status().restarts, 0);
   EXPECT_TRUE(world.pods().empty());
+}
+
+TEST(AJob, WhoseWorkersAreOfAnOlderReleaseThanItsFieldsFailsAndNamesThemAndTheImage) {
+  World world = a_world();
+  world.settle();
+  world.fail_rank(1, {.failureClass = FailureClass::kUser,
+                      .worker = 1,
+                      .reason = contract::kWorkerOutdated,
+                      .message = "does not know:\nspec.training.sharpness: unknown field\n"});
+  world.settle();
+  EXPECT_EQ(world.status().phase, Phase::kFailed);
+  EXPECT_EQ(world.condition("Failed").reason, contract::kWorkerOutdated);
+  EXPECT_EQ(world.condition("Failed").message, "does not know:\nspec.training.sharpness: unknown field\nthe workers' image is " +
+                                                   world.cluster.settings.default_image);
+  EXPECT_EQ(world.status().restarts, 0);
 }
 
 TEST(AJob, FailsWhenItsRestartsAreUsedUp) {

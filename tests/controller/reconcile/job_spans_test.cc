@@ -87,7 +87,11 @@ class JobSpans : public ::testing::Test {
                                      .at = contract::to_rfc3339(at(when))};
     set(next, condition::kRunning, false, when, reason::kRestarting);
     set(next, condition::kProgressing, false, when, reason::kRestarting);
-    if (!in_place) set(next, condition::kPlaced, false, when, reason::kWorkerLost);
+    if (in_place) {
+      ++next.generation;
+    } else {
+      set(next, condition::kPlaced, false, when, reason::kWorkerLost);
+    }
     return write(next, when);
   }
   /// Until it runs at 20 s.
@@ -392,6 +396,27 @@ TEST_F(JobSpans, OfAGangThatMakesRoomBeforeItRanEndWithThat) {
             "  place 1-3\n"
             "  create pods 3-10\n");
   EXPECT_EQ(outcome(spans.front()), "Preempted");
+}
+
+TEST_F(JobSpans, OfAGangThatStoppedAreNoSecondRootThoughItFailsBeforeItComesBack) {
+  const std::string root = start().front().span_id;
+  const auto running = job_.status;
+  for (const bool preempted : {true, false}) {
+    auto stopped = running;
+    stopped.startTime.reset();
+    if (preempted) ++stopped.preemptions;
+    for (const char* type : {condition::kPlaced, condition::kRunning, condition::kProgressing}) {
+      set(stopped, type, false, 40, preempted ? reason::kPreempted : reason::kDrained);
+    }
+    job_.status = running;
+    EXPECT_EQ(told(write(stopped, 40)), "train 20-40\n");
+    set(stopped, condition::kFailed, true, 90, "DeadlineExceeded");
+    const auto spans = write(stopped, 90);
+    EXPECT_EQ(told(spans),
+              "TrainingJob restart 40-90!\n"
+              "  place 40-90!\n");
+    EXPECT_EQ(spans.front().parent_id, root);
+  }
 }
 
 TEST_F(JobSpans, ContinueTheTraceThatTheJobWasGiven) {

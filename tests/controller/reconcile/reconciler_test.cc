@@ -1,5 +1,8 @@
 #include "controller/reconcile/reconciler.h"
 
+#include <algorithm>
+#include <map>
+
 #include <gtest/gtest.h>
 
 #include "tests/support/builders.h"
@@ -11,7 +14,16 @@ namespace trainyard::reconcile {
 namespace {
 
 using contract::Json;
+using std::chrono::milliseconds;
 using std::chrono::seconds;
+
+struct Latencies : Observer {
+  void reconciled(const Key& key, milliseconds took) override {
+    auto& longest = of[to_text(key)];
+    longest = std::max(longest, took);
+  }
+  std::map<std::string, milliseconds> of;  // the longest
+};
 
 // What leading means; the jobs' lives are told in tests/simulate.
 struct ReconcilerTest : testing::Test {
@@ -20,7 +32,7 @@ struct ReconcilerTest : testing::Test {
   test::FakeWorkers workers{time};
   test::VirtualExecutor executor{time};
   test::FakeAgents agents{time, workers, [](const agents::Observation&) {}};
-  Observer observer;
+  Latencies observer;
   Reconciler reconciler{executor, api, agents, options(), observer};
   std::vector<std::string> writes;
 
@@ -73,6 +85,15 @@ TEST_F(ReconcilerTest, WhoBeginsToLeadReadsEverythingBeforeItsFirstWrite) {
   EXPECT_EQ(reads_before, 1 + 1 + 2 + 1 + 1 + 1 + 1 + 1 + 1);
   EXPECT_TRUE(reconciler.is_acting());
   EXPECT_EQ(api.size(test::kPodsPath), 2u);
+}
+
+TEST_F(ReconcilerTest, TellsHowLongItTookFromACauseUntilWhatWasDecidedIsDone) {
+  reconciler.start_leading();
+  time.run_for(seconds(5));
+  EXPECT_GE(observer.of["TrainingJob default/a"], milliseconds(1)) << "its writes take as long";
+  EXPECT_LT(observer.of["TrainingJob default/a"], seconds(1));
+  EXPECT_TRUE(observer.of.contains("room"));
+  EXPECT_TRUE(observer.of.contains("queues"));
 }
 
 TEST_F(ReconcilerTest, AsksOnceATermWhetherTheServerHasPodGroupsAndThenNoMore) {

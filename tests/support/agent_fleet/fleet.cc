@@ -41,6 +41,9 @@ class SimulatedAgent : public agent::Assignee {
  public:
   SimulatedAgent(test::FakeWorkers& workers, std::string pod_uid) : workers_(workers), pod_uid_(std::move(pod_uid)) {}
   agent::Answer assign(const contract::Assignment& assignment) override { return workers_.assign(pod_uid_, assignment); }
+  agent::Answer assign_unknown(const contract::Assignment&, const std::vector<contract::Problem>& problems) override {
+    return {.status = 400, .message = contract::to_text(problems), .actions = {}};
+  }
   void asked() override { workers_.asked(pod_uid_); }
   const contract::State& state() const override { return workers_.core(pod_uid_).state(); }
   std::int64_t ranks_started() const override { return workers_.core(pod_uid_).ranks_started(); }

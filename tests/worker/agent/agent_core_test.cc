@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "crds/contract/sparse.h"
 #include "tests/worker/agent/agent_core_words.h"
 
 namespace trainyard::agent {
@@ -67,6 +68,33 @@ TEST(AgentCore, RefusesAnAssignmentThatMakesNoSenseWithEveryReason) {
   for (const char* part : {"jobUid", "generation", "2 occurs twice", "4 is outside 0..3", "rendezvous"}) {
     EXPECT_NE(answer.message.find(part), std::string::npos) << part << " in\n" << answer.message;
   }
+}
+
+TEST(AgentCore, FailsAGenerationOfWhichItDoesNotKnowEverythingAndStartsNoRank) {
+  AgentCore core({.pod_uid = "pod", .node = "n2"}, kLimits);
+  const std::vector<contract::Problem> unknown{{"spec.training.sharpness", "unknown field"}};
+  const auto answer = core.assign(assignment(1), at(0s), unknown);
+  EXPECT_EQ(answer.status, 200u);
+  EXPECT_EQ(answer.actions, Actions{Publish{}});
+  EXPECT_EQ(core.state().generation, 1);
+  EXPECT_EQ(core.state().phase, AgentPhase::kFailed);
+  ASSERT_TRUE(core.state().failure);
+  EXPECT_EQ(core.state().failure->failureClass, contract::FailureClass::kUser);
+  EXPECT_EQ(core.state().failure->reason, contract::kWorkerOutdated);
+  EXPECT_EQ(core.state().failure->worker, 1);
+  EXPECT_NE(core.state().failure->message.find("spec.training.sharpness: unknown field"), std::string::npos);
+  EXPECT_TRUE(core.assign(assignment(1), at(1s), unknown).actions.empty()) << "it is told again";
+  EXPECT_EQ(started(core.assign(assignment(2), at(2s)).actions), (Ranks{2, 3})) << "without what it does not know";
+  EXPECT_EQ(core.state().phase, AgentPhase::kStarting);
+}
+
+TEST_F(AgentCoreTest, SaysThatItDoesNotKnowTheNextGenerationOnceTheRanksOfTheLastAreGone) {
+  const auto answer = core.assign(assignment(2), at(1s), {{"spec.training.sharpness", "unknown field"}});
+  EXPECT_EQ(killed(answer.actions), (Ranks{2, 3}));
+  EXPECT_EQ(phase(), AgentPhase::kStarting);
+  const auto actions = core.exited({by_signal(2, SIGKILL), by_signal(3, SIGKILL)}, at(2s));
+  EXPECT_EQ(actions, Actions{Publish{}});
+  EXPECT_EQ(phase(), AgentPhase::kFailed);
 }
 
 TEST_F(AgentCoreTest, TakesTheSameAssignmentAgainWithoutDoingAnything) {

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "crds/contract/sparse.h"
 #include "tests/worker/agent/agent_in_thread.h"
 #include "tests/worker/agent/signed_client.h"
 
@@ -75,6 +76,37 @@ TEST(AgentService, SaysWhyItRefusesAnAssignment) {
   const auto wrong_type = put(R"({"generation": "six"})");
   EXPECT_EQ(wrong_type.status, 400u);
   EXPECT_NE(wrong_type.body.find("generation"), std::string::npos);
+}
+
+TEST(AgentService, TrainsNothingOfAnAssignmentOfANewerReleaseThatAsksForWhatItDoesNotKnow) {
+  for (const char* field : {R"({"sharpness": 0.1})", R"({"precision": {"compute": "FP4"}})", R"({"loss": {"focal": {}}})"}) {
+    AgentInThread agent;
+    auto json = contract::encode_sparse(scripted(1, "steps:5"));
+    json["spec"]["training"].update(contract::Json::parse(field));
+    const auto reply = send(agent.port(), {.method = "PUT", .target = "/v1/assignment", .body = json.dump(), .key = kJobKey});
+    EXPECT_EQ(reply.status, 200u);
+    const auto state = state_in(reply);
+    EXPECT_EQ(state.phase, AgentPhase::kFailed);
+    ASSERT_TRUE(state.failure);
+    EXPECT_NE(state.failure->message.find("spec.training."), std::string::npos) << state.failure->message;
+    EXPECT_NE(state.failure->message.find("image"), std::string::npos) << state.failure->message;
+  }
+}
+
+TEST(AgentService, RefusesAWordBesideTheSpecThatItDoesNotKnow) {
+  AgentInThread agent;
+  const auto put = [&agent](const contract::Json& json) {
+    return send(agent.port(), {.method = "PUT", .target = "/v1/assignment", .body = json.dump(), .key = kJobKey});
+  };
+  auto json = contract::encode_sparse(scripted(1, "wait"));
+  json["pause"] = true;
+  const auto reply = put(json);
+  EXPECT_EQ(reply.status, 400u);
+  EXPECT_NE(reply.body.find("pause: unknown field"), std::string::npos) << reply.body;
+  json.erase("pause");
+  EXPECT_EQ(put(json).status, 200u);
+  EXPECT_EQ(put({{"jobUid", "job-uid"}, {"generation", 1}, {"amends", true}, {"pause", true}}).status, 400u);
+  EXPECT_EQ(agent.state().phase, AgentPhase::kStarting) << "its ranks run on";
 }
 
 TEST(AgentService, AnswersAtOnceWhenTheVersionDiffers) {

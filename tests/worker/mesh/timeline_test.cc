@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/worker/mesh/ranks.h"
+#include "worker/mesh/left_out.h"
 #include "worker/mesh/watched_comm.h"
 
 namespace trainyard::mesh {
@@ -121,6 +122,23 @@ TEST(ATimeline, KeepsSpansOnlyWhileItRecords) {
   EXPECT_EQ(events[0].micro_batch, 2);
   EXPECT_EQ(events[0].chunk, 1);
   EXPECT_EQ(events[0].end, 4);
+}
+
+TEST(ATimeline, CountsTheSpansThatARecordingHasNoRoomFor) {
+  AtHand at;
+  at.timeline.record(true);
+  for (int i = 0; i < 200'003; ++i) {
+    const Timeline::Span span(at.timeline, Work::kForward);
+    at.now = i;
+  }
+  const auto events = at.timeline.take_events();
+  ASSERT_EQ(events.size(), 200'001u);
+  EXPECT_EQ(events.back().name, kLeftOut);
+  EXPECT_EQ(events.back().number, 3);
+  EXPECT_EQ(events.back().begin, 200'000);
+  EXPECT_EQ(events.back().end, 200'002);
+  { const Timeline::Span span(at.timeline, Work::kForward); }
+  EXPECT_EQ(at.timeline.take_events().at(0).name, "forward") << "the next one begins anew";
 }
 
 TEST(AWatchedComm, NumbersTheCallsOfItsGroupAndGivesWhatTheInnerOneGives) {

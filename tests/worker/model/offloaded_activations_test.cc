@@ -4,10 +4,7 @@
 #include <torch/torch.h>
 
 #include "tests/worker/mesh/late_comm.h"
-#include "tests/worker/mesh/ranks.h"
-#include "tests/worker/model/live_bytes.h"
-#include "tests/worker/trainer/small_job.h"
-#include "worker/model/llama.h"
+#include "tests/worker/model/kept_bytes.h"
 #include "worker/model/recompute.h"
 #include "worker/plan/activations.h"
 #include "worker/plan/offload_cost.h"
@@ -158,36 +155,6 @@ TEST(OffloadedActivations, PassOnWhatALayerThrows) {
                              }),
                mesh::PeerLost);
   EXPECT_TRUE(at::equal(torch::autograd::grad({offloaded.run(true, [&] { return x.square(); }).sum()}, {x})[0], 2 * x));
-}
-
-/// Bytes that the graph of a middle stage's forward pass of nine layers keeps, by the ways of keeping.
-struct KeptBytes {
-  std::int64_t device = 0, host = 0;
-};
-KeptBytes bytes_kept(contract::TrainingJobSpec spec) {
-  const auto layout = trainer::layout_of(spec, {.pp = 3});
-  KeptBytes kept;
-  test::LiveBytes live;
-  mesh::run_ranks(layout, [&](mesh::Mesh& plain) {
-    std::atomic<std::int64_t> host = 0;
-    auto mesh = mesh::late_on(plain, at::kCPU, std::make_unique<mesh::LateLink>(1, &host));
-    Parameters parameters(spec, mesh);
-    parameters.initialize(1);
-    LlamaStage stage(*spec.model.size, parameters, mesh, {}, spec.training);
-    const auto options = at::TensorOptions().dtype(parameters.compute_type());
-    const at::Tensor input = at::ones({2, spec.data.sequenceLength, spec.model.size->hiddenSize}, options).requires_grad_();
-    const bool measured = mesh.at().pp == 1;
-    if (measured) stage.forward(input);  // makes the table of the rotary embedding
-    mesh.world().barrier();
-    const std::int64_t before = live.now();
-    mesh.world().barrier();
-    at::Tensor output;
-    if (measured) output = stage.forward(input);
-    mesh.world().barrier();
-    if (measured) kept = {.device = live.now() - before - host, .host = host};
-    mesh.world().barrier();
-  });
-  return kept;
 }
 
 TEST(OffloadedActivations, OfAModelAreOnDeviceAndHostWhatThePlanForetells) {

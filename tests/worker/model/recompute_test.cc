@@ -3,10 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
-#include "tests/worker/mesh/ranks.h"
-#include "tests/worker/model/live_bytes.h"
-#include "tests/worker/trainer/small_job.h"
-#include "worker/model/llama.h"
+#include "tests/worker/model/kept_bytes.h"
 #include "worker/plan/activations.h"
 
 namespace trainyard::model {
@@ -129,31 +126,6 @@ TEST(Recomputed, PassesOnWhatABlockThrowsInItsSecondRun) {
   EXPECT_THROW(torch::autograd::grad({out[0].sum()}, {input}), mesh::PeerLost);
 }
 
-/// Bytes that the graph of a middle stage's forward pass keeps on all ranks of the stage, its input left out and its output counted.
-std::int64_t bytes_kept(contract::TrainingJobSpec spec, std::int32_t tp) {
-  const auto layout = trainer::layout_of(spec, {.pp = 3, .tp = tp});
-  std::int64_t kept = 0;
-  test::LiveBytes live;
-  mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {
-    Parameters parameters(spec, mesh);
-    parameters.initialize(1);
-    LlamaStage stage(*spec.model.size, parameters, mesh, {}, spec.training);
-    const auto options = at::TensorOptions().dtype(parameters.compute_type());
-    const at::Tensor input = at::ones({2, spec.data.sequenceLength, spec.model.size->hiddenSize}, options).requires_grad_();
-    const bool measured = mesh.at().pp == 1;
-    if (measured) stage.forward(input);  // makes the table of the rotary embedding
-    mesh.world().barrier();
-    const std::int64_t before = live.now();
-    mesh.world().barrier();
-    at::Tensor output;
-    if (measured) output = stage.forward(input);
-    mesh.world().barrier();
-    if (mesh.rank() == 0) kept = live.now() - before;
-    mesh.world().barrier();
-  });
-  return kept;
-}
-
 TEST(Memory, KeptOfTheLayersIsWhatThePlanForetellsToTheByte) {
   for (const auto mode : {RecomputeMode::kNone, RecomputeMode::kSelective, RecomputeMode::kFull}) {
     for (const auto precision :
@@ -164,7 +136,7 @@ TEST(Memory, KeptOfTheLayersIsWhatThePlanForetellsToTheByte) {
         spec.model.size->layers = 9;  // three a stage
         spec.training.precision.compute = precision;
         spec.training.activationCheckpointing.mode = mode;
-        const std::int64_t found = bytes_kept(spec, tp);
+        const std::int64_t found = bytes_kept(spec, tp).device;
         spec.parallelism.tensor = tp;
         std::int64_t a_rank = 3 * plan::kept_activation_bytes(spec);
         // What the first layer keeps of its input was there before; the output is of the same size, and is kept by nobody.

@@ -110,8 +110,7 @@ class RealRanks(unittest.TestCase):
 
     def test_a_rank_that_hangs_is_named_with_the_call_that_the_others_wait_in_and_the_job_goes_on(self):
         with Run(self.folder, self.folder / "hung", 100000, every=50, lifecycle="{hangTimeoutSeconds: 3, maxRestarts: 1}") as run:
-            run.wait_for(r"Checkpoint of step 50 ")
-            time.sleep(3)  # a rank tells only each second that its first step is over; until then it may take longer
+            run.wait_for(r"Checkpoint of step 50 ")  # so its first step is over, which a rank tells at once: until then it may take longer
             rank = run.pid_of_rank(1)
             began = time.monotonic()
             os.kill(rank, signal.SIGSTOP)

@@ -1,0 +1,89 @@
+#include "controller/decide/waiting.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string_view>
+#include <utility>
+
+#include "controller/decide/accept.h"
+#include "controller/decide/queues.h"
+#include "controller/decide/text_hash.h"
+
+namespace trainyard::decide {
+namespace {
+
+/// A job that waits is told why, its position and its start anew at most so often.
+constexpr std::chrono::seconds kWaitToldAgain{15};
+/// Those of many that began to wait together are told at about this rate, not all at once.
+constexpr std::size_t kToldASecond = 10;
+
+}  // namespace
+
+Plan Waiting::wait(const Candidate& candidate, Wait why) {
+  const Job& job = *candidate.job;
+  Review review = review_in_line(cluster_, job, now_);
+  if (why.again) review.look_again(*why.again);
+  review.status.dryRun.reset();
+  if (candidate.has_others()) return wait_for_the_rest(review, why.message);
+  if (!why.is_within_quota) {
+    review.set(condition::kAdmitted, false, why.reason, why.message);
+    review.status.admission.reset();
+  } else if (!queue_name(cluster_, job).empty()) {
+    review.set(condition::kAdmitted, true, "WithinQuota", "its queue's quota has room for it; it waits for nodes");
+  }
+  review.set(condition::kPlaced, false, why.reason, std::move(why.message));
+  contract::QueueStatus queue;
+  if (job.status.queue) queue.firstEstimate = job.status.queue->firstEstimate;
+  queue.position = why.position;
+  if (why.estimated_start) {
+    queue.estimatedStartTime = contract::to_rfc3339(*why.estimated_start);
+    queue.estimateErrorSeconds = estimate_error();
+    if (!queue.firstEstimate) queue.firstEstimate = queue.estimatedStartTime;
+  }
+  review.status.queue = std::move(queue);
+  return review.plan();
+}
+
+/// A gang does not hold nodes in vain: two halves could wait for each other for ever.
+Plan Waiting::wait_for_the_rest(Review& review, const std::string& why) const {
+  const Job& job = review.job;
+  const std::string reason = reason_of(job.status, condition::kPlaced);
+  const Time patience = since_of(job.status, condition::kPlaced) + std::chrono::seconds(job.spec.lifecycle.startTimeoutSeconds);
+  const bool was_running = reason == reason::kWorkerLost || reason == reason::kNoReplacement || reason == reason::kResizing;
+  if (!was_running || now_ >= patience) {
+    review.set(condition::kPlaced, false, reason::kGangRemoved, "the gang is not whole, and can't be made so: " + why);
+  } else {
+    review.set(condition::kPlaced, false, reason::kNoReplacement, "a lost worker can't be replaced: " + why);
+    review.look_again(patience);
+  }
+  return review.plan();
+}
+
+std::optional<Time> Waiting::explained_until(const Candidate& candidate, bool is_within_quota) const {
+  const Job& job = *candidate.job;
+  const std::string& told = reason_of(job.status, condition::kPlaced);
+  static constexpr std::array<std::string_view, 7> kTold{reason::kUnschedulable, reason::kNeverFits,     reason::kReserved,
+                                                         reason::kMakingRoom,    reason::kQuotaExceeded, reason::kQuotaTooSmall,
+                                                         reason::kQueueStopped};
+  if (candidate.has_others() || std::find(kTold.begin(), kTold.end(), told) == kTold.end()) return std::nullopt;
+  if (is_false(job.status, condition::kAdmitted) == is_within_quota) return std::nullopt;  // that is news
+  const std::chrono::seconds turn(text_number(job.uid) % (in_line_ / kToldASecond + 1));
+  const Time due = std::max(numbers_due(cluster_, job), job.status_written + kWaitToldAgain + turn);
+  return now_ < due ? std::optional(due) : std::nullopt;
+}
+
+/// How far first estimates were off: the median over the jobs that have started since.
+std::optional<std::int64_t> Waiting::estimate_error() {
+  if (!errors_) {
+    errors_.emplace();
+    for (const auto& [key, job] : cluster_.jobs()) {
+      const auto& queue = job.status.queue;
+      if (queue && queue->startDelaySeconds) errors_->push_back(std::abs(*queue->startDelaySeconds));
+    }
+    std::sort(errors_->begin(), errors_->end());
+  }
+  return errors_->empty() ? std::nullopt : std::optional((*errors_)[errors_->size() / 2]);
+}
+
+}  // namespace trainyard::decide

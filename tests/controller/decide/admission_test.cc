@@ -1,0 +1,162 @@
+// Who waits for quota, who may have it meanwhile, and who takes back his own.
+
+#include "controller/decide/admission.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/controller/decide/a_world_of_queues.h"
+
+namespace trainyard::decide {
+namespace {
+
+using test::World;
+
+Job job_with_deadline(const char* queue, const char* name, std::int64_t seconds) {
+  Job job = job_in(queue, name);
+  job.spec.lifecycle.activeDeadlineSeconds = seconds;
+  return job;
+}
+
+void tell_time_left(World& world, std::int64_t seconds, const std::string& name) {
+  world.say(
+      0, [seconds](contract::State& state) { state.progress->remainingSeconds = seconds; }, name);
+  world.pass(10);
+}
+
+std::string why_it_waits(const World& world, const std::string& name) { return world.condition("Placed", name).message; }
+
+/// What a and b may use is their parent's alone; all of it is b's in two jobs, but for `free` GPUs.
+World a_world_of_borrowers(int free) {
+  World world =
+      a_world_of(8, {make_queue("org", {gpus(16 + free)}), make_queue("a", {gpus(0)}, "org"), make_queue("b", {gpus(0)}, "org")});
+  start(world, job_in("b", "b1"));
+  start(world, job_in("b", "b2"));
+  EXPECT_TRUE(runs(world, "b1") && runs(world, "b2"));
+  return world;
+}
+
+TEST(TheFirstThatWaitsToBorrow, IsNotStarvedByJobsOfAnotherQueueThatBorrowInTurns) {
+  World world = a_world_of_borrowers(0);
+  start(world, job_in("a", "large", 2));
+  start(world, job_in("b", "small"));
+  end(world, "b1");
+  world.pass(20);
+  EXPECT_TRUE(world.pods("large").empty()) << "it needs all that b1 and b2 had";
+  EXPECT_TRUE(world.pods("small").empty()) << "it would take what the large one waits for";
+  EXPECT_EQ(
+      why_it_waits(world, "small"),
+      "TrainingQueue b: on any node: nvidia.com/gpu needs 8, 8 free (nominal 0, used 8, may borrow 16; kept for TrainingQueue "
+      "a, whose turn to borrow comes before)");
+  end(world, "b2");
+  EXPECT_EQ(world.pods("large").size(), 2u);
+  EXPECT_TRUE(world.pods("small").empty());
+  world.train(1, "large");
+  end(world, "large");
+  EXPECT_FALSE(world.pods("small").empty());
+}
+
+TEST(TheFirstThatWaitsToBorrow, KeepsNobodyFromHisOwnQuota) {
+  World world = a_world_of(8, {make_queue("org", {gpus(16)}), make_queue("a", {gpus(0)}, "org"),
+                               make_queue("b", {gpus(0)}, "org"), make_queue("c", {gpus(8)}, "org")});
+  start(world, job_in("b", "b1"));
+  start(world, job_in("b", "b2"));
+  start(world, job_in("a", "large", 3));
+  start(world, job_in("c", "c1"));
+  EXPECT_TRUE(world.pods("large").empty());
+  EXPECT_TRUE(runs(world, "c1")) << "8 are free, and they are its own";
+}
+
+TEST(TheFirstThatWaitsToBorrow, KeepsNobodyWaitingWhereOthersUseTheirOwnSoThatItCouldNotBorrowIt) {
+  World world = a_world_of(8, {make_queue("org", {gpus(8)}), make_queue("a", {gpus(0)}, "org"),
+                               make_queue("b", {gpus(16)}, "org"), make_queue("c", {gpus(0)}, "org")});
+  start(world, job_in("b", "b1", 2));
+  start(world, job_in("a", "large", 2));
+  EXPECT_EQ(world.condition("Placed", "large").reason, "QuotaExceeded") << "without b's job there would be enough";
+  start(world, job_in("c", "c1"));
+  EXPECT_TRUE(runs(world, "c1")) << "b may use its own for ever";
+  end(world, "b1");
+  EXPECT_EQ(world.pods("large").size(), 2u);
+}
+
+TEST(TheFirstThatWaitsToBorrow, LeavesTheQuotaMeanwhileToAJobThatIsOverInTime) {
+  World world = a_world_of_borrowers(8);
+  tell_time_left(world, 1000, "b1");
+  tell_time_left(world, 1000, "b2");
+  start(world, job_in("a", "large", 2));
+  start(world, job_with_deadline("b", "long", 2000));
+  EXPECT_TRUE(world.pods("long").empty()) << "8 are free, and it would hold them when the large one could start";
+  start(world, job_with_deadline("b", "short", 500));
+  EXPECT_TRUE(runs(world, "short"));
+  EXPECT_TRUE(world.pods("long").empty());
+}
+
+TEST(AJobThatWaitsForQuota, IsToldWhenToExpectItByTheTimeThatOthersHaveLeft) {
+  World world = a_world_of(4, {make_queue("research", {gpus(16)})});
+  start(world, job_in("research", "a"));
+  tell_time_left(world, 1000, "a");
+  const double told = world.now;
+  start(world, job_in("research", "large", 2));
+  ASSERT_TRUE(world.status("large").queue);
+  ASSERT_TRUE(world.status("large").queue->estimatedStartTime);
+  const auto estimate = contract::parse_rfc3339(*world.status("large").queue->estimatedStartTime);
+  EXPECT_GE(*estimate, test::at(told + 960));
+  EXPECT_LE(*estimate, test::at(told + 1040));
+}
+
+TEST(AJobThatWaitsForQuota, LeavesItMeanwhileToAJobOfItsQueueThatIsOverInTime) {
+  World world = a_world_of(4, {make_queue("research", {gpus(16)})});
+  start(world, job_in("research", "a"));
+  tell_time_left(world, 1000, "a");
+  start(world, job_in("research", "large", 2));
+  start(world, job_with_deadline("research", "long", 2000));
+  start(world, job_with_deadline("research", "short", 500));
+  EXPECT_TRUE(world.pods("long").empty());
+  EXPECT_TRUE(runs(world, "short"));
+}
+
+TEST(AJobThatWaitsForQuota, LeavesNothingToOthersWhereNobodyKnowsWhenThereWillBeEnough) {
+  World world = a_world_of(4, {make_queue("research", {gpus(16)})});
+  start(world, job_in("research", "a"));
+  start(world, job_in("research", "large", 2));
+  start(world, job_with_deadline("research", "short", 500));
+  EXPECT_TRUE(world.pods("short").empty());
+}
+
+TEST(EveryQueueWithinItsQuota, TakesBackWhatOthersBorrowHoweverManyDoAtOnce) {
+  constexpr int kQueues = 7;
+  std::vector<Queue> queues{make_queue("org", {}), make_queue("b", {gpus(0)}, "org")};
+  for (int i = 0; i < kQueues; ++i) queues.push_back(make_queue("q" + std::to_string(i), {gpus(8)}, "org"));
+  World world = a_world_of(kQueues, queues);
+  for (int i = 0; i < kQueues; ++i) start(world, job_in("b", "b" + std::to_string(i)));
+  for (int i = 0; i < kQueues; ++i) world.add(job_in(("q" + std::to_string(i)).c_str(), "mine" + std::to_string(i)));
+  world.decide_once();
+  world.decide_once();
+  for (int i = 0; i < kQueues; ++i) {
+    EXPECT_EQ(world.condition("Running", "b" + std::to_string(i)).reason, "Preempting") << i;
+    EXPECT_EQ(world.condition("Placed", "mine" + std::to_string(i)).reason, "MakingRoom") << i;
+  }
+  world.settle();
+  for (int i = 0; i < kQueues; ++i) EXPECT_FALSE(world.pods("mine" + std::to_string(i)).empty()) << i;
+}
+
+TEST(EveryQueueWithinItsQuota, TakesItBackOneAfterTheOtherWhereThereAreMoreThanALookCanAfford) {
+  constexpr int kQueues = 40;  // Room::most_by_right() is 32 at most
+  std::vector<Queue> queues{make_queue("org", {}), make_queue("b", {gpus(0)}, "org")};
+  for (int i = 0; i < kQueues; ++i) queues.push_back(make_queue("q" + std::to_string(i), {gpus(8)}, "org"));
+  World world = a_world_of(kQueues, queues);
+  for (int i = 0; i < kQueues; ++i) world.add(job_in("b", "b" + std::to_string(i)));
+  world.settle();
+  for (int i = 0; i < kQueues; ++i) world.train(1, "b" + std::to_string(i));
+  world.settle();
+  for (int i = 0; i < kQueues; ++i) world.add(job_in(("q" + std::to_string(i)).c_str(), "mine" + std::to_string(i)));
+  for (int i = 0; i < 10; ++i) world.pass(60);
+  int stopped = 0;
+  for (int i = 0; i < kQueues; ++i) {
+    EXPECT_FALSE(world.pods("mine" + std::to_string(i)).empty()) << i;
+    stopped += world.status("b" + std::to_string(i)).preemptions;
+  }
+  EXPECT_EQ(stopped, kQueues) << "each borrower once, and nobody without need";
+}
+
+}  // namespace
+}  // namespace trainyard::decide

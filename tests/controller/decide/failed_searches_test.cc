@@ -1,0 +1,52 @@
+#include "controller/decide/failed_searches.h"
+
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "tests/support/builders.h"
+
+namespace trainyard::decide {
+namespace {
+
+TEST(AFailedSearch, SavesOnlySearchesThatWouldFailAsWellAndTellsWhatTheyWouldHaveFound) {
+  int saved = 0;
+  for (unsigned seed = 0; seed < 500; ++seed) {
+    std::mt19937 random(seed);
+    const auto draw = [&random](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+    test::ClusterBuilder builder;
+    builder.racks(2).nodes_per_rack(2).gpus_per_node(8);
+    for (int i = 0; i < 4; ++i) {
+      if (const int used = draw(0, 8); used > 0) builder.use("node-" + std::to_string(i), used);
+    }
+    const Cluster cluster = builder.build();
+    const Topology topology(cluster);
+    FailedSearches failed;
+    for (int i = 0; i < 12; ++i) {
+      Gang gang{.count = draw(1, 4), .requests = {{test::kGpu, draw(1, 8)}, {"cpu", 1'000 * draw(0, 1)}}};
+      if (draw(0, 3) == 0) gang.rules.selector["gpu"] = "none";
+      if (draw(0, 3) == 0) gang.pack = contract::Pack{.level = "rack", .mode = contract::PackMode::kRequired};
+      const auto found = place_gang(topology, gang);
+      const auto* none = std::get_if<NoRoom>(&found);
+      if (const NoRoom* known = failed.find(gang, 0)) {
+        ++saved;
+        ASSERT_NE(none, nullptr) << seed;
+        EXPECT_EQ(*known, *none) << seed;
+      }
+      if (none != nullptr) failed.add(gang, 0, none->fit_now, *none);
+    }
+  }
+  EXPECT_GT(saved, 500);
+}
+
+TEST(AFailedSearch, SaysNothingOfOneThatHasLessToLeaveAlone) {
+  const Gang gang{.count = 2, .requests = {{test::kGpu, 8}}};
+  FailedSearches failed;
+  failed.add(gang, 0b01, 1, {.fit_now = 1, .best_domain = ""});
+  EXPECT_NE(failed.find(gang, 0b01), nullptr);
+  EXPECT_NE(failed.find(gang, 0b11), nullptr);
+  EXPECT_EQ(failed.find(gang, 0b10), nullptr);
+}
+
+}  // namespace
+}  // namespace trainyard::decide
