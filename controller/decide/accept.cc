@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "controller/decide/claims.h"
 #include "controller/decide/elastic.h"
@@ -196,8 +197,8 @@ void accept(Review& review, bool finds_layout) {
 
 void accept(Review& review) { accept(review, true); }
 
-Review review_in_line(const Cluster& cluster, const Job& job, Time now) {
-  Review review(cluster, job, now);
+Review review_in_line(const Cluster& cluster, const Job& job, Time now, GangView gang) {
+  Review review(cluster, job, now, std::move(gang));
   if (!is_true(job.status, condition::kAccepted)) accept(review);
   review.holds_status = false;
   return review;

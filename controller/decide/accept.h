@@ -12,8 +12,8 @@ void accept(Review& review);
 /// Words of its condition where the engines have not taken all of the spec.
 inline constexpr const char* kAtNextRestart = "the change takes effect at the next restart";
 
-/// What schedule() has to say may be the first that is said of the job.
-Review review_in_line(const Cluster& cluster, const Job& job, Time now);
+/// What schedule() has to say may be the first that is said of the job. `gang`: as the line sees it, where a job without pods has no workers.
+Review review_in_line(const Cluster& cluster, const Job& job, Time now, GangView gang);
 
 /// Whether the job is accepted, or would be by accept() now; of one whose template the API server has accepted.
 bool is_acceptable(const Cluster& cluster, const Job& job, Time now);

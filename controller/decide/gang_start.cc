@@ -97,7 +97,7 @@ Plan start_gang(const Cluster& cluster, Time now, const Room& room, const Candid
                 const std::string& why_not_all) {
   const Job& job = *candidate.job;
   const auto& nodes = place.nodes;
-  Review review = review_in_line(cluster, job, now);
+  Review review = review_in_line(cluster, job, now, candidate.gang);
   const auto& status = review.status;
   if (!is_true(status, condition::kPlaced)) begin_gang(review, room, candidate, place, why_not_all);
   Plan plan = review.plan();
@@ -126,7 +126,7 @@ Plan start_gang(const Cluster& cluster, Time now, const Room& room, const Candid
 }
 
 Plan shrink_gang(const Cluster& cluster, Time now, const Candidate& candidate, const std::string& why_not_all) {
-  Review review = review_in_line(cluster, *candidate.job, now);
+  Review review = review_in_line(cluster, *candidate.job, now, candidate.gang);
   auto& status = review.status;
   if (!status.placement) status.placement.emplace();
   status.placement->workers = candidate.size;

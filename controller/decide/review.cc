@@ -1,6 +1,7 @@
 #include "controller/decide/review.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "controller/decide/events.h"
@@ -37,7 +38,10 @@ void leave_line(std::optional<contract::QueueStatus>& queue) {
 }  // namespace
 
 Review::Review(const Cluster& cluster_, const Job& job_, Time now_)
-    : cluster(cluster_), job(job_), now(now_), gang(view_gang(cluster_, job_, now_)), status(job_.status) {
+    : Review(cluster_, job_, now_, view_gang(cluster_, job_, now_)) {}
+
+Review::Review(const Cluster& cluster_, const Job& job_, Time now_, GangView gang_)
+    : cluster(cluster_), job(job_), now(now_), gang(std::move(gang_)), status(job_.status) {
   if (gang.changes_at) look_again(*gang.changes_at);
 }
 
@@ -93,6 +97,13 @@ std::chrono::microseconds write_interval(const Cluster& cluster) {
 
 Time numbers_due(const Cluster& cluster, const Job& job) { return job.status_written + write_interval(cluster); }
 
-bool differs_in_kind(const TrainingJobStatus& a, const TrainingJobStatus& b) { return in_kind(a) != in_kind(b); }
+bool differs_in_kind(const TrainingJobStatus& a, const TrainingJobStatus& b) {
+  // What differs mostly is found at once, without a copy of all the rest.
+  const auto is_alike = [](const contract::Condition& one, const contract::Condition& other) {
+    return std::tie(one.type, one.status, one.reason) == std::tie(other.type, other.status, other.reason);
+  };
+  const auto &first = a.conditions, &second = b.conditions;
+  return !std::equal(first.begin(), first.end(), second.begin(), second.end(), is_alike) || in_kind(a) != in_kind(b);
+}
 
 }  // namespace trainyard::decide

@@ -14,6 +14,8 @@ namespace trainyard::decide {
 
 struct Review {
   Review(const Cluster& cluster, const Job& job, Time now);
+  /// By who has seen the gang already.
+  Review(const Cluster& cluster, const Job& job, Time now, GangView gang);
 
   const Cluster& cluster;
   const Job& job;

@@ -17,12 +17,15 @@ namespace {
 constexpr std::chrono::seconds kWaitToldAgain{15};
 /// Those of many that began to wait together are told at about this rate, not all at once.
 constexpr std::size_t kToldASecond = 10;
+/// So many are told in one look, about as many as an API server takes in a second; the others in the next.
+constexpr std::int32_t kToldALook = 1'000;
 
 }  // namespace
 
 Plan Waiting::wait(const Candidate& candidate, Wait why) {
   const Job& job = *candidate.job;
-  Review review = review_in_line(cluster_, job, now_);
+  Review review = review_in_line(cluster_, job, now_, candidate.gang);
+  ++num_told_;
   if (why.again) review.look_again(*why.again);
   review.status.dryRun.reset();
   if (candidate.has_others()) return wait_for_the_rest(review, why.message);
@@ -66,11 +69,15 @@ std::optional<Time> Waiting::explained_until(const Candidate& candidate, bool is
   static constexpr std::array<std::string_view, 7> kTold{reason::kUnschedulable, reason::kNeverFits,     reason::kReserved,
                                                          reason::kMakingRoom,    reason::kQuotaExceeded, reason::kQuotaTooSmall,
                                                          reason::kQueueStopped};
-  if (candidate.has_others() || std::find(kTold.begin(), kTold.end(), told) == kTold.end()) return std::nullopt;
-  if (is_false(job.status, condition::kAdmitted) == is_within_quota) return std::nullopt;  // that is news
-  const std::chrono::seconds turn(text_number(job.uid) % (in_line_ / kToldASecond + 1));
-  const Time due = std::max(numbers_due(cluster_, job), job.status_written + kWaitToldAgain + turn);
-  return now_ < due ? std::optional(due) : std::nullopt;
+  if (candidate.has_others()) return std::nullopt;
+  const bool is_news =
+      std::find(kTold.begin(), kTold.end(), told) == kTold.end() || is_false(job.status, condition::kAdmitted) == is_within_quota;
+  if (!is_news) {
+    const std::chrono::seconds turn(text_number(job.uid) % (in_line_ / kToldASecond + 1));
+    const Time due = std::max(numbers_due(cluster_, job), job.status_written + kWaitToldAgain + turn);
+    if (now_ < due) return due;
+  }
+  return num_told_ < kToldALook ? std::nullopt : std::optional(now_ + std::chrono::seconds(1));
 }
 
 /// How far first estimates were off: the median over the jobs that have started since.

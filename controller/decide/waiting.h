@@ -30,8 +30,8 @@ class Waiting {
 
   /// Says why the gang, or what is missing of it, has no place.
   Plan wait(const Candidate& candidate, Wait why);
-  /// A job that was told why there is no room is told so anew when it is its turn: to find the words takes longer than to find room.
-  /// Until when it has to wait; nothing where it is its turn.
+  /// A job that was told why there is no room is told so anew when it is its turn: to find the words takes longer than to find room. So there
+  /// is a bound also on how many are told at once that were not told yet. Until when it has to wait; nothing where it is its turn.
   std::optional<Time> explained_until(const Candidate& candidate, bool is_within_quota) const;
 
  private:
@@ -41,6 +41,7 @@ class Waiting {
   const Cluster& cluster_;
   const Time now_;
   const std::size_t in_line_;
+  std::int32_t num_told_ = 0;
   std::optional<std::vector<std::int64_t>> errors_;  // of estimates, sorted, in seconds
 };
 
