@@ -20,10 +20,14 @@ class FailedSearches {
   /// Nothing where it has to be searched for. More pods, or more that has to be left alone, are no easier to place; nor are larger ones where
   /// there is no place for one.
   const NoRoom* find(const Gang& gang, std::uint64_t limits) const {
-    if (failed_.empty() || !is_general(gang)) return nullptr;
+    return is_general(gang) ? find(gang.count, gang.requests, gang.rules, gang.pack, limits) : nullptr;
+  }
+  /// Of a gang that none of its workers, and no node to be avoided, sets apart from others.
+  const NoRoom* find(std::int64_t count, const Resources& requests, const NodeRules& rules,
+                     const std::optional<contract::Pack>& pack, std::uint64_t limits) const {
     for (const auto& failed : failed_) {
-      if (gang.count > failed.most && (limits & failed.limits) == failed.limits && is_as_large(gang.requests, failed) &&
-          gang.pack == failed.pack && gang.rules == failed.rules) {
+      if (count > failed.most && (limits & failed.limits) == failed.limits && is_as_large(requests, failed) &&
+          pack == failed.pack && rules == failed.rules) {
         return &failed.found;
       }
     }

@@ -124,6 +124,7 @@ std::vector<Candidate> in_the_order_of_the_line(std::vector<Candidate> candidate
 
 std::vector<Candidate> line(const Cluster& cluster, Time now) {
   std::vector<Candidate> out;
+  out.reserve(cluster.jobs().size());
   for (const auto& [key, job] : cluster.jobs()) {
     if (auto found = candidate(cluster, job, now)) out.push_back(std::move(*found));
   }

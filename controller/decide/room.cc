@@ -51,6 +51,11 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
   }
   for (const auto* pod : candidate.in_the_way) give_or_take(*pod, true);
   for (const auto& flavor : out.demand.fits) {
+    const bool is_plain = flavor.empty() && avoided.empty() && candidate.needs->claims.empty() && candidate.gang.workers.empty();
+    if (const NoRoom* known = is_plain ? known_failure(candidate, binding) : nullptr) {
+      out.fit = std::max(out.fit, known->fit_now);
+      continue;
+    }
     Gang gang = sparing(gang_of(cluster_, candidate, *candidate.needs, now_, flavor), avoided);
     const auto search_for = [&](const Gang& wanted) {
       return candidate.in_the_way.empty() ? search(wanted, binding) : place_gang(topology_, limited(wanted, binding));
@@ -78,9 +83,21 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
   return out;
 }
 
-std::variant<Placement, NoRoom> Room::search(const Gang& gang, const std::vector<Reservation*>& binding) {
+std::uint64_t Room::bits_of(const std::vector<Reservation*>& binding) const {
   std::uint64_t bits = 0;
   for (const auto* reservation : binding) bits |= std::uint64_t{1} << (reservation - reservations_.data());
+  return bits;
+}
+
+/// Of a job that has no pods, without the making of its gang.
+const NoRoom* Room::known_failure(const Candidate& candidate, const std::vector<Reservation*>& binding) const {
+  const PodNeeds& needs = *candidate.needs;
+  return failed_.find(std::ssize(candidate.missing), needs.requests, needs.rules, candidate.job->spec.placement.pack,
+                      bits_of(binding));
+}
+
+std::variant<Placement, NoRoom> Room::search(const Gang& gang, const std::vector<Reservation*>& binding) {
+  const std::uint64_t bits = bits_of(binding);
   if (const NoRoom* known = failed_.find(gang, bits)) return *known;
   auto found = place_gang(topology_, limited(gang, binding));
   if (const auto* none = std::get_if<NoRoom>(&found)) {

@@ -72,6 +72,8 @@ class Room {
  private:
   void give_or_take(const Pod& pod, bool gives);
   void mark_as_leaving(Holding& holding) const;
+  std::uint64_t bits_of(const std::vector<Reservation*>& binding) const;
+  const NoRoom* known_failure(const Candidate& candidate, const std::vector<Reservation*>& binding) const;
 
   const Cluster& cluster_;
   const Time now_;
