@@ -129,11 +129,15 @@ TEST_F(JobMetrics, TellWhatQueuesHoldAndWhyTheyLetNothingStart) {
   decide::Queue queue = queue_with_usage();
   decide::set_condition(queue.status.conditions, {"Active", true, "Active", ""}, 1, at(1));
   queue.status.pendingReasons.clear();
+  queue.status.usage.clear();
   cluster.put(queue);
   count_cluster(metrics_, cluster, at(1));
   EXPECT_EQ(value("trainyard_queue_active{queue=\"q\",reason=\"Active\"}"), 1);
   EXPECT_EQ(value("trainyard_queue_active{queue=\"q\",reason=\"ParentMissing\"}"), -1) << "one series a queue";
   EXPECT_EQ(value("trainyard_queue_waiting{queue=\"q\",reason=\"QuotaExceeded\"}"), -1);
+  for (const char* metric : {"trainyard_queue_quota", "trainyard_queue_used", "trainyard_queue_borrowed"}) {
+    EXPECT_EQ(value(metric + cpu), -1) << metric << " of a flavor that the queue no longer has";
+  }
 }
 
 Job waiting(const std::string& name, int position, const std::string& queue = "") {
