@@ -22,8 +22,8 @@ class FailedSearches {
   const NoRoom* find(const Gang& gang, std::uint64_t limits) const {
     if (failed_.empty() || !is_general(gang)) return nullptr;
     for (const auto& failed : failed_) {
-      if (gang.count > failed.most && (limits & failed.limits) == failed.limits && is_as_large(gang.requests, failed) &&
-          gang.pack == failed.pack && gang.rules == failed.rules) {
+      if (gang.count + gang.room_beside > failed.most && (limits & failed.limits) == failed.limits &&
+          is_as_large(gang.requests, failed) && gang.pack == failed.pack && gang.rules == failed.rules) {
         return &failed.found;
       }
     }
