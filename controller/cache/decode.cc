@@ -123,9 +123,11 @@ std::optional<decide::WorkerPod> read_worker(const Json& metadata, const Json& s
   const std::string& job = text(labels, contract::kJobLabel);
   const std::string& job_uid = job.empty() ? job : controlling_job(metadata);
   const auto index = number<std::int32_t>(text(labels, contract::kWorkerLabel));
+  const auto spare = number<std::int32_t>(text(labels, contract::kSpareLabel));
   const auto generation = number<std::int64_t>(text(labels, contract::kGenerationLabel));
-  if (job_uid.empty() || !index || !generation) return std::nullopt;
-  decide::WorkerPod worker{.job = job, .job_uid = job_uid, .worker = *index, .generation = *generation};
+  if (job_uid.empty() || !(index || spare) || !generation) return std::nullopt;
+  decide::WorkerPod worker{.job = job, .job_uid = job_uid, .worker = index.value_or(-1), .generation = *generation};
+  if (!index) worker.spare = spare;
   worker.template_hash = text(member(metadata, "annotations"), contract::kTemplateHashAnnotation);
   worker.ip = text(status, "podIP");
   worker.reason = text(status, "reason");

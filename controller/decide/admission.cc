@@ -26,7 +26,7 @@ bool is_at_least(const Resources& amounts, const Resources& other) {
 /// Its gang is there, and is to have more workers than it has quota for.
 bool grows_beyond(const Candidate& candidate, const PodNeeds& needs, const Charge& charge) {
   return candidate.has_others() && candidate.size > gang_size(*candidate.job) &&
-         !is_at_least(charge.amounts, times(needs.requests, candidate.size));
+         !is_at_least(charge.amounts, times(needs.requests, std::int64_t{candidate.size} + candidate.spares));
 }
 
 /// The pods could never be on a node with these labels.
@@ -59,6 +59,15 @@ void lower_admission(contract::TrainingJobStatus& status, const Resources& neede
   for (auto& [resource, amount] : status.admission->resources) {
     const auto had = parse_quantity(resource, amount.text);
     if (had && needed[resource] < *had) amount = {quantity_text(resource, needed[resource])};
+  }
+}
+
+void raise_admission(contract::TrainingJobStatus& status, const Resources& more) {
+  if (!status.admission) return;
+  for (const auto& [resource, amount] : more.entries()) {
+    if (amount <= 0) continue;
+    auto& held = status.admission->resources[resource];
+    held = {quantity_text(resource, parse_quantity(resource, held.text).value_or(0) + amount)};
   }
 }
 
@@ -127,7 +136,7 @@ Admission::Demand Admission::demand(const Candidate& candidate, const PodNeeds& 
   if (charge != nullptr && grows_beyond(candidate, needs, *charge)) {
     out.left = *charge;
     out.queue = queues_.find(charge->queue);
-    out.amounts = times(needs.requests, candidate.size);
+    out.amounts = times(needs.requests, std::int64_t{candidate.size} + candidate.spares);
     const bool exists = out.queue >= 0;  // else the gang keeps what it has, and gets no more
     if (exists && !queues_.stopped(out.queue) && has_room(queues_, out, charge->labels)) out.fits.push_back(charge->labels);
     return out;
@@ -307,6 +316,22 @@ void Admission::start(const Job& job, const Demand& demand, const Labels& labels
   }
   change(queues_, demand.queue, labels, demand.amounts, true);
   if (later_) later_->add(demand.queue, labels, demand.amounts);
+}
+
+std::int32_t Admission::room_for_more(Index queue, const Labels& labels, const Resources& requests, std::int32_t most) const {
+  if (queue >= 0 && queues_.stopped(queue)) return 0;
+  Demand more{.queue = queue, .amounts = {}, .fits = {}, .later = {}};
+  for (; most > 0; --most) {
+    more.amounts = times(requests, most);
+    if (has_room(queues_, more, labels)) break;
+  }
+  return most;
+}
+
+void Admission::add_more(Index queue, const Labels& labels, const Resources& amounts) {
+  if (queues_.is_empty()) return;
+  change(queues_, queue, labels, amounts, true);
+  if (later_) later_->add(queue, labels, amounts);
 }
 
 void Admission::keep(const Demand& demand, const Labels& labels) {

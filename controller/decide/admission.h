@@ -26,6 +26,8 @@ struct Review;
 
 /// What a gang holds of its queue's quota beyond what it needs is given back: it has fewer workers now.
 void lower_admission(contract::TrainingJobStatus& status, const Resources& needed);
+/// It holds so much more.
+void raise_admission(contract::TrainingJobStatus& status, const Resources& more);
 
 class Admission {
  public:
@@ -58,6 +60,10 @@ class Admission {
 
   /// It is about to start.
   void start(const Job& job, const Demand& demand, const Labels& labels);
+  /// For how many more such pods of a job that has its place in the queue there is quota that nobody who waits is to have; `most` at most.
+  std::int32_t room_for_more(Index queue, const Labels& labels, const Resources& requests, std::int32_t most) const;
+  /// They are about to be made.
+  void add_more(Index queue, const Labels& labels, const Resources& amounts);
   /// It waits for nodes, and others of its queue leave it so much.
   void keep(const Demand& demand, const Labels& labels);
   /// It waits for quota.

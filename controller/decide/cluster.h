@@ -61,7 +61,8 @@ constexpr auto enum_names(PodPhase) {
 struct WorkerPod {
   std::string job;                                  // its name; the namespace is the pod's
   std::string job_uid;                              // of the owner reference
-  std::int32_t worker = 0;                          // kWorkerLabel
+  std::int32_t worker = 0;                          // kWorkerLabel; -1 of one that was made as a spare
+  std::optional<std::int32_t> spare;                // kSpareLabel, of such a one (spares.h)
   std::int64_t generation = 0;                      // kGenerationLabel: the gang's when the pod was made
   std::string template_hash;                        // kTemplateHashAnnotation
   std::string ip;                                   // status.podIP; empty: none yet

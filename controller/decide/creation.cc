@@ -6,6 +6,7 @@
 
 #include "controller/decide/elastic.h"
 #include "controller/decide/pod_template.h"
+#include "controller/decide/spares.h"
 #include "controller/decide/unseen_nodes.h"
 
 namespace trainyard::decide {
@@ -51,6 +52,12 @@ void fall_back(Review& review, const Fallback& to, const std::string& why) {
                  ", since " + why);
 }
 
+std::string spares_message(const contract::TrainingJobSpec& spec, const contract::TrainingJobStatus& status) {
+  if (!status.spares || status.spares->desired == 0 || gang_size(spec, status) < spec.workers.count) return "";
+  const std::int32_t wanted = status.spares->desired, placed = status.spares->placed;
+  return " and " + (placed < wanted ? std::to_string(placed) + " of " : "") + counted(wanted, "spare");
+}
+
 }  // namespace
 
 std::string placed_message(const contract::TrainingJobSpec& spec, const contract::TrainingJobStatus& status) {
@@ -58,7 +65,8 @@ std::string placed_message(const contract::TrainingJobSpec& spec, const contract
   const std::string workers =
       size >= wanted ? counted(size, "worker") : std::to_string(size) + " of " + counted(wanted, "worker");
   const std::int32_t nodes = status.placement ? status.placement->nodes : 0;
-  return nodes == 0 ? workers + ", whose nodes kube-scheduler chooses" : workers + " on " + counted(nodes, "node");
+  return (nodes == 0 ? workers + ", whose nodes kube-scheduler chooses" : workers + " on " + counted(nodes, "node")) +
+         spares_message(spec, status);
 }
 
 bool tells_why_not_more(const contract::TrainingJobStatus& status, const std::string& placed) {

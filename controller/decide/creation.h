@@ -21,7 +21,7 @@ bool programs_have_ended(const Job& job, const GangView& gang);
 /// Until when the gang makes room; the past where it does not.
 Time makes_room_until(const Cluster& cluster, const Job& job);
 
-/// "4 workers on 2 nodes"; "4 of 8 workers on 2 nodes" of a gang that has not as many as were asked for.
+/// "4 workers on 2 nodes"; "4 of 8 workers on 2 nodes" of a gang that has not as many as were asked for; "4 workers on 2 nodes and 1 of 2 spares".
 std::string placed_message(const contract::TrainingJobSpec& spec, const contract::TrainingJobStatus& status);
 /// The same of one that trains, and why it has not more.
 inline std::string placed_message(const std::string& placed, const std::string& why_not_more) {

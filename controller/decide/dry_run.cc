@@ -35,13 +35,16 @@ const contract::TrainingJobStatus* written_status(const Plan& plan) {
   return nullptr;
 }
 
-/// "4 workers on 4 nodes of rack-3".
-std::string place_text(const Job& job, const contract::PlacementStatus& place) {
+/// "4 workers on 4 nodes of rack-3, with 1 of 2 spares".
+std::string place_text(const Job& job, const contract::PlacementStatus& place,
+                       const std::optional<contract::SparesStatus>& spares) {
   const auto count = place.workers.value_or(job.spec.workers.count);
   std::string out = std::to_string(count) + (count == 1 ? " worker on " : " workers on ") + std::to_string(place.nodes) +
                     (place.nodes == 1 ? " node" : " nodes");
   for (std::size_t i = 0; i < place.domains.size(); ++i) out += (i == 0 ? " of " : ", ") + place.domains[i];
-  return out;
+  if (!spares) return out;
+  return out + ", with " + std::to_string(spares->placed) + " of " + std::to_string(spares->desired) +
+         (spares->desired == 1 ? " spare" : " spares");
 }
 
 /// What schedule() would make of it, were it none; who would stop for it is added to `told`.
@@ -93,7 +96,7 @@ std::string tell(Review& review, PlaceAll place_all, contract::DryRunStatus& tol
   told.placement = status->placement;
   told.memoryPerRank = told.placement->memoryPerRank;
   const auto& unknown = told.placement->unknown;
-  return "be placed: " + place_text(job, *told.placement) + (unknown ? "; it is not known " + *unknown : "");
+  return "be placed: " + place_text(job, *told.placement, status->spares) + (unknown ? "; it is not known " + *unknown : "");
 }
 
 Plan answer(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all) {

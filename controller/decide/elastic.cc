@@ -48,6 +48,7 @@ contract::TrainingJobSpec at_size(const contract::TrainingJobSpec& spec, std::in
   contract::TrainingJobSpec out = spec;
   out.workers.count = size;
   out.workers.minCount.reset();
+  out.workers.spares = 0;
   out.parallelism.data.reset();
   return out;
 }

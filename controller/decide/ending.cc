@@ -2,6 +2,7 @@
 
 #include "controller/decide/kept_pods.h"
 #include "controller/decide/progress.h"
+#include "controller/decide/spares.h"
 
 namespace trainyard::decide {
 namespace {
@@ -13,6 +14,7 @@ void end(Review& review, const std::string& why) {
   copy_progress(review);
   review.status.completionTime = contract::to_rfc3339(review.now);
   review.status.workers = {};
+  if (auto& spares = review.status.spares) spares->desired = spares->placed = spares->ready = 0;  // who stood in is known on
   review.status.resize.reset();
   review.set(condition::kRunning, false, "Finished", why);
   review.set(condition::kProgressing, false, "Finished", why);
@@ -57,6 +59,10 @@ void clean_up(Review& review) {
     if (pod->deletion_time) continue;
     if (!is_live(*pod)) {
       if (removes_ended_pods(review.job)) review.remove(*pod, "the job has ended, and lifecycle.cleanPodPolicy is All");
+      continue;
+    }
+    if (is_idle_spare(review.status, *pod)) {  // there is nothing to see in it
+      review.remove(*pod, "the job has ended");
       continue;
     }
     if (keeps_running) {

@@ -85,6 +85,10 @@ Event placed_smaller_event(const Job& job, const contract::TrainingJobStatus& ne
                     "smaller/" + std::to_string(next.generation));
 }
 
+Event spare_event(const Job& job, EventType type, const char* reason, std::string message, const Pod& pod) {
+  return make_event(job, type, reason, std::move(message), std::string(reason) + "/" + pod.uid);
+}
+
 std::vector<Action> notice_events(const Job& job, const GangView& gang) {
   std::vector<Action> out;
   for (const auto& worker : gang.workers) {

@@ -14,6 +14,9 @@ std::vector<Action> transition_events(const Job& job, const contract::TrainingJo
 /// The agents' notices that are not events yet.
 std::vector<Action> notice_events(const Job& job, const GangView& gang);
 
+/// One of its kind happens to a spare once.
+Event spare_event(const Job& job, EventType type, const char* reason, std::string message, const Pod& pod);
+
 /// A gang was placed with fewer workers than the job asks for.
 Event placed_smaller_event(const Job& job, const contract::TrainingJobStatus& next, const std::string& why);
 

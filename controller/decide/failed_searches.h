@@ -20,7 +20,8 @@ class FailedSearches {
   /// Nothing where it has to be searched for. More pods, or more that has to be left alone, are no easier to place; nor are larger ones where
   /// there is no place for one.
   const NoRoom* find(const Gang& gang, std::uint64_t limits) const {
-    return is_general(gang) ? find(gang.count, gang.requests, gang.rules, gang.pack, limits) : nullptr;
+    return is_general(gang) ? find(std::int64_t{gang.count} + gang.room_beside, gang.requests, gang.rules, gang.pack, limits)
+                            : nullptr;
   }
   /// Of a gang that none of its workers, and no node to be avoided, sets apart from others.
   const NoRoom* find(std::int64_t count, const Resources& requests, const NodeRules& rules,

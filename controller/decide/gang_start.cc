@@ -14,6 +14,7 @@
 #include "controller/decide/gang_objects.h"
 #include "controller/decide/next_generation.h"
 #include "controller/decide/pod_template.h"
+#include "controller/decide/spare_places.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::decide {
@@ -21,7 +22,7 @@ namespace {
 
 /// What a gang asks for of which some pods stay: a smaller one gives the rest of its quota back, once the others' pods are gone.
 Resources needed_by(const Candidate& candidate) {
-  Resources out = times(candidate.needs->requests, static_cast<std::int64_t>(candidate.missing.size()));
+  Resources out = times(candidate.needs->requests, std::ssize(candidate.missing) + candidate.spares);
   const std::set<std::int32_t> missing(candidate.missing.begin(), candidate.missing.end());
   for (const auto& worker : candidate.gang.workers) {
     if (worker.pod != nullptr && !missing.contains(worker.index)) out += worker.pod->requests;
@@ -64,7 +65,11 @@ void begin_gang(Review& review, const Room& room, const Candidate& candidate, co
   const Time now = review.now;
   auto& status = review.status;
   const std::int32_t before = gang_size(job);
-  if (candidate.has_others()) lower_admission(status, needed_by(candidate));
+  if (candidate.has_others()) {
+    lower_admission(status, needed_by(candidate));
+  } else {
+    status.spares = spares_status(job, place.spares.size(), now);
+  }
   status.placement = placement_status(room.topology(), candidate, place.nodes);
   begin_generation(review);
   // What it goes on with if the API server would not have the new ones (creation.h), where the spec does not say so.
@@ -122,6 +127,8 @@ Plan start_gang(const Cluster& cluster, Time now, const Room& room, const Candid
     plan.phases.front().push_back(std::move(object));
   }
   plan.phases.push_back(std::move(pods));
+  // After them: the last pod of a ResourceQuota is a worker's.
+  if (!place.spares.empty()) plan.phases.push_back(spare_pods(job, cluster.settings, status, place.spares, group));
   return plan;
 }
 

@@ -9,7 +9,7 @@
 
 namespace trainyard::decide {
 
-/// Raises the generation and creates what the pods need beside themselves, then those that are missing. `place`: their nodes and the quota;
+/// Raises the generation and creates what the pods need beside themselves, then those that are missing, then its spares. `place`: their nodes and the quota;
 /// without nodes where none is missing. `why_not_all`: of a gang with fewer workers than were asked for.
 Plan start_gang(const Cluster& cluster, Time now, const Room& room, const Candidate& candidate, const Room::Place& place,
                 const std::string& why_not_all);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/spares.h"
 #include "controller/decide/worker_view.h"
 
 namespace trainyard::decide {
@@ -27,8 +28,9 @@ bool makes_old(const Pod& other, const Pod& pod) {
 bool is_kept(const Cluster& cluster, const Job& job, const Pod& superseded) {
   if (removes_ended_pods(job) || !has_failed(superseded) || cluster.refusal(job) != nullptr) return false;
   const auto pods = cluster.pods_of(job);
-  return std::none_of(pods.begin(), pods.end(),
-                      [&superseded](const Pod* pod) { return has_failed(*pod) && makes_old(*pod, superseded); });
+  return std::none_of(pods.begin(), pods.end(), [&](const Pod* pod) {
+    return has_failed(*pod) && !is_idle_spare(job.status, *pod) && makes_old(*pod, superseded);
+  });
 }
 
 bool keeps_pods_at_end(const Job& job) { return job.spec.lifecycle.cleanPodPolicy == CleanPodPolicy::kNone; }

@@ -12,10 +12,13 @@
 #include "controller/decide/elastic.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/queues.h"
+#include "controller/decide/spares.h"
 #include "controller/decide/traffic.h"
 
 namespace trainyard::decide {
 namespace {
+
+constexpr std::chrono::seconds kTakesOverWithin{1};
 
 /// Its ranks are stopping, to go on as another number of workers.
 bool is_resizing(const Job& job) { return reason_of(job.status, condition::kRunning) == reason::kResizing; }
@@ -97,9 +100,14 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
     if (worker.pod != nullptr) out.blocked_until = std::max(out.blocked_until, may_run_until(cluster, *worker.pod, now));
     out.missing.push_back(worker.index);
   }
+  if (out.has_others()) out.spares = spares_placed(job.status);
+  if (!creating && may_take_over(cluster, job, out.gang, now)) {  // plan_job() is about to, unless that changes
+    out.blocked_until = std::max(out.blocked_until, std::optional(now + kTakesOverWithin));
+  }
   // What is complete, or has a rejected pod in the place of the one to be made, is for plan_job() to say.
-  const bool is_rejected_now = std::any_of(out.gang.rejected.begin(), out.gang.rejected.end(),
-                                           [&job](const Pod* pod) { return pod->worker->generation == job.status.generation; });
+  const bool is_rejected_now = std::any_of(out.gang.rejected.begin(), out.gang.rejected.end(), [&job](const Pod* pod) {
+    return pod->worker->generation == job.status.generation && !pod->worker->spare;
+  });
   if (creating && (out.missing.empty() || is_rejected_now || programs_have_ended(job, out.gang))) return std::nullopt;
   out.sizes = creating ? std::vector{out.size} : sizes_for(cluster, out, now);
   out.waits_for = size_to_wait_for(out);
@@ -149,6 +157,7 @@ std::vector<Candidate> those_that_may_grow(const Cluster& cluster, Time now) {
         std::all_of(workers.begin(), workers.end(), [](const Worker& w) { return w.state == WorkerState::kUp && w.reusable; });
     if (!all_train) continue;
     candidate.size = candidate.num_kept = gang_size(job);
+    candidate.spares = spares_placed(job.status);
     for (const auto size : is_smaller ? gang_sizes(job.spec) : std::vector<std::int32_t>{}) {
       if (size > candidate.size) candidate.sizes.push_back(size);
     }

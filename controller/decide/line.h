@@ -23,6 +23,7 @@ struct Candidate {
   std::vector<std::int32_t> sizes;     // how many it may have when it starts, the most first
   std::int32_t waits_for = 0;          // of these the one that room is kept for
   std::int32_t num_kept = 0;           // pods that stay, whatever becomes their gang's size
+  std::int32_t spares = 0;             // that have quota beside them (spares.h)
   std::vector<const Pod*> in_the_way;  // of them those that a gang of this size has no place for: they go first
   bool has_others() const { return num_kept > 0; }
 };

@@ -53,7 +53,7 @@ void GangFit::refresh(std::size_t node) {
 }
 
 bool GangFit::has_room() const {
-  return std::any_of(widest_allowed_.begin(), widest_allowed_.end(), [this](Index i) { return fit_[i] >= gang_.count; });
+  return std::any_of(widest_allowed_.begin(), widest_allowed_.end(), [this](Index i) { return fit_[i] >= needed(); });
 }
 
 std::variant<Placement, NoRoom> GangFit::place() const {
@@ -76,7 +76,7 @@ GangFit::Index GangFit::best_with_room() const {
   Index best = -1;
   for (Index level = topology_.num_levels(); level >= -1; --level) {
     for (Index i = 0; i < static_cast<Index>(fit_.size()); ++i) {
-      if (domain(i).level != level || fit_[i] < gang_.count || !is_allowed(i)) continue;
+      if (domain(i).level != level || fit_[i] < needed() || !is_allowed(i)) continue;
       if (best < 0 || is_better(i, best)) best = i;
     }
     if (best >= 0 && packs_needed(best) == 1) break;

@@ -24,6 +24,7 @@ struct Gang {
   std::vector<std::int32_t> groups;
   std::set<std::string> beside;            // nodes of the gang's other workers: new ones go as near to them as there is room
   std::set<std::string> avoid;             // nodes that rejected a pod a moment ago
+  std::int32_t room_beside = 0;            // so many more like them are to find room in the same domain
   std::vector<const NodeAmounts*> limits;  // no more than this may be taken of these nodes: what reservations leave
 };
 
@@ -54,6 +55,7 @@ class GangFit {
  private:
   using Index = std::int32_t;
   const Domain& domain(std::size_t i) const { return topology_.domains()[i]; }
+  std::int64_t needed() const { return std::int64_t{gang_.count} + gang_.room_beside; }
   std::int64_t pods_on(std::size_t node) const;
   bool is_allowed(Index i) const;
   Index best_with_room() const;

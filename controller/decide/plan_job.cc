@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "controller/decide/accept.h"
 #include "controller/decide/assignments.h"
 #include "controller/decide/ending.h"
@@ -8,6 +10,7 @@
 #include "controller/decide/resizing.h"
 #include "controller/decide/restart.h"
 #include "controller/decide/review.h"
+#include "controller/decide/spares.h"
 #include "controller/decide/starting.h"
 #include "controller/decide/vacating.h"
 
@@ -37,8 +40,12 @@ void run_life(Review& review) {
   if (vacate(review) || resize(review)) return;
   // A gang that runs is looked after even where its edited spec would not be accepted any more.
   accept(review);
-  if (!is_true(review.status, condition::kPlaced)) return thin_out(review);
-  if (watch_gang(review)) tell_how_it_runs(review);
+  if (!is_true(review.status, condition::kPlaced)) {
+    thin_out(review);
+  } else if (watch_gang(review)) {
+    tell_how_it_runs(review);
+  }
+  tend_spares(review);
 }
 
 }  // namespace
@@ -48,7 +55,7 @@ Plan plan_job(const Cluster& cluster, const ObjectKey& key, Time now) {
   if (job == nullptr || job->deleting || job->spec.managedBy != contract::kManagedBy) return {};
   Review review(cluster, *job, now);
   run_life(review);
-  review.events = notice_events(*job, review.gang);
+  for (auto& event : notice_events(*job, review.gang)) review.events.push_back(std::move(event));
   Plan plan = review.plan();
   plan.agents = assignments(cluster, *job, review.gang);
   return plan;

@@ -173,13 +173,16 @@ void rather_not(Json& pod_spec, const std::string& node) {
 }
 
 Json metadata(const Job& job, const Json& own, const WorkerPlace& place, const std::string& hash) {
-  Json out{{"name", contract::pod_name(job.key.name, place.worker, place.generation)}, {"namespace", job.key.ns}};
+  const std::string name = place.spare ? contract::spare_name(job.key.name, *place.spare, place.generation)
+                                       : contract::pod_name(job.key.name, place.worker, place.generation);
+  Json out{{"name", name}, {"namespace", job.key.ns}};
   for (const char* kind : {"labels", "annotations"}) {
     if (const Json& given = member(own, kind); given.is_object()) out[kind] = given;
   }
   Json& labels = object_at(out, "labels");
   labels[std::string(contract::kJobLabel)] = job.key.name;
-  labels[std::string(contract::kWorkerLabel)] = std::to_string(place.worker);
+  labels[std::string(place.spare ? contract::kSpareLabel : contract::kWorkerLabel)] =
+      std::to_string(place.spare.value_or(place.worker));
   labels[std::string(contract::kGenerationLabel)] = std::to_string(place.generation);
   labels[std::string(contract::kManagedByLabel)] = contract::kManagedByValue;
   object_at(out, "annotations")[std::string(contract::kTemplateHashAnnotation)] = hash;

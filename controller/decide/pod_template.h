@@ -37,6 +37,7 @@ struct WorkerPlace {
   std::optional<std::int32_t> num_workers = std::nullopt;  // of its gang; nothing: workers.count
   std::set<std::string> avoid{};                           // where kube-scheduler chooses the node: better none of these
   std::string pod_group{};                                 // empty: none
+  std::optional<std::int32_t> spare = std::nullopt;        // it is no worker, but the spare of that number
 };
 /// The whole Pod. For a job without template_problems().
 Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place);

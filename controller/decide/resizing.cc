@@ -7,6 +7,7 @@
 #include "controller/decide/elastic.h"
 #include "controller/decide/progress.h"
 #include "controller/decide/restart.h"
+#include "controller/decide/spares.h"
 
 namespace trainyard::decide {
 namespace {
@@ -33,7 +34,8 @@ void settle(Review& review, const std::string& how) {
 void give_back_quota(Review& review) {
   for (const auto& worker : review.gang.workers) {
     if (worker.pod == nullptr) continue;
-    return lower_admission(review.status, times(worker.pod->requests, gang_size(review.job)));
+    const auto pods = std::int64_t{gang_size(review.job)} + spares_placed(review.status);
+    return lower_admission(review.status, times(worker.pod->requests, pods));
   }
 }
 

@@ -13,6 +13,7 @@
 #include "controller/decide/pod_failure.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/progress.h"
+#include "controller/decide/spares.h"
 #include "controller/decide/starting.h"
 #include "controller/decide/unseen_nodes.h"
 #include "crds/contract/sparse.h"
@@ -138,6 +139,7 @@ void restart(Review& review, Failure cause, Replace replace) {
   const bool edited = !template_change(review.job, review.cluster.settings).empty();
   const bool all = replace == Replace::kAll || edited || review.job.spec.engine == contract::Engine::kCustom;
   review.set(condition::kPlaced, false, all ? reason::kGangRemoved : reason::kWorkerLost, message);
+  take_over(review);
 }
 
 /// Since when it is waited for the worker; nothing where it is up, or a controller that begins to lead has yet to ask its agent.
@@ -286,6 +288,7 @@ bool watch_gang(Review& review) {
 }
 
 void thin_out(Review& review) {
+  take_over(review);
   const auto& workers = review.gang.workers;
   const bool has_pods =
       std::any_of(workers.begin(), workers.end(), [](const Worker& w) { return w.pod != nullptr && is_live(*w.pod); });

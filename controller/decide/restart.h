@@ -10,7 +10,8 @@ namespace trainyard::decide {
 ///   a failure (failure_policy.h): that ends all   -> Failed, at once
 ///       counted, and maxRestarts are used         -> Failed
 ///       and every pod can go on                   -> the next generation, in the same pods
-///       and some can't, or have to leave          -> Placed=False WorkerLost: these alone are replaced by schedule()
+///       and some can't, or have to leave          -> Placed=False WorkerLost: these alone are replaced, by spares that are ready
+///                                                    (spares.h) and else by schedule()
 ///   pods on nodes that they have to leave         -> are deleted; a failure follows once the gang has stopped
 ///       with the engine Custom                    -> Placed=False GangRemoved: a program that ended is not started again in its pod
 ///   not up within lifecycle.startTimeoutSeconds,

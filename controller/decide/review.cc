@@ -18,6 +18,7 @@ TrainingJobStatus in_kind(TrainingJobStatus status) {
   status.progress.reset();
   status.checkpoint.reset();
   status.workers.ready = 0;
+  if (status.spares) status.spares->ready = status.spares->attempts = 0;
   status.queue.reset();
   // That a gang has begun to wait for its growth, or has ceased to, is no number: from then on the time counts.
   if (status.resize) status.resize = contract::ResizeStatus{.reason = status.resize->reason};

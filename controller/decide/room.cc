@@ -11,6 +11,16 @@
 #include "controller/decide/preemption.h"
 
 namespace trainyard::decide {
+namespace {
+
+/// A gang that has to lie in one domain has its spares there too. It starts without them rather than wait.
+std::int32_t wanted_beside(const Candidate& candidate) {
+  const auto& spec = candidate.job->spec;
+  const bool is_tied = spec.placement.pack && spec.placement.pack->mode == contract::PackMode::kRequired;
+  return is_tied && !candidate.has_others() && candidate.size >= spec.workers.count ? spec.workers.spares : 0;
+}
+
+}  // namespace
 
 std::string why_not(const Candidate& candidate, const Room::Place& place, const std::set<std::string>& avoided) {
   const std::string all = std::to_string(candidate.size) + " workers";
@@ -60,7 +70,12 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
     const auto search_for = [&](const Gang& wanted) {
       return candidate.in_the_way.empty() ? search(wanted, binding) : place_gang(topology_, limited(wanted, binding));
     };
+    gang.room_beside = wanted_beside(candidate);
     auto found = search_for(gang);
+    if (gang.room_beside > 0 && std::holds_alternative<NoRoom>(found)) {
+      gang.room_beside = 0;
+      found = search_for(gang);
+    }
     if (std::holds_alternative<Placement>(found)) {
       if (!out.device) out.device = device_need(candidate);
       gang.rules.device = out.device;
@@ -75,6 +90,7 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
       continue;
     }
     out.is_there = true;
+    out.room_beside = gang.room_beside;
     out.flavor = flavor;
     out.nodes = std::get<Placement>(std::move(found)).nodes;
     break;

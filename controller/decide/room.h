@@ -28,7 +28,9 @@ class Room {
     std::vector<std::string> nodes{};    // of the missing workers
     std::optional<DeviceNeed> device{};  // of these nodes; reckoned where some were found, since it takes as long as a search
     bool is_there = false;
-    std::int64_t fit = 0;  // where it is not: so many of them would have found one
+    std::int64_t fit = 0;               // where it is not: so many of them would have found one
+    std::int32_t room_beside = 0;       // where it is: for so many spares there is room in the same domain
+    std::vector<std::string> spares{};  // of its spares (spare_places.h)
   };
   /// Quota, and nodes for all that are missing, once those have gone that are in the way; none of `avoided`.
   Place find(const Candidate& candidate, const std::vector<Reservation*>& binding, const std::set<std::string>& avoided);

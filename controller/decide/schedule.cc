@@ -20,6 +20,7 @@
 #include "controller/decide/pod_template.h"
 #include "controller/decide/review.h"
 #include "controller/decide/room.h"
+#include "controller/decide/spare_places.h"
 #include "controller/decide/traffic.h"
 #include "controller/decide/waiting.h"
 
@@ -62,6 +63,7 @@ class Scheduling {
       if (!plan.is_empty() || plan.look_again) plans_.emplace(candidate->job->key, std::move(plan));
     }
     grow_those_that_run(cluster_, now_, room_, plans_);
+    make_spares(cluster_, now_, room_, plans_);
     return std::move(plans_);
   }
 
@@ -112,7 +114,7 @@ class Scheduling {
     if (candidate.missing.empty() && candidate.in_the_way.empty())
       return {.plan = start_gang(cluster_, now_, room_, candidate, {}, why_not_all)};
     Tried tried{.place = room_.find(candidate, binding, avoided)};
-    auto& [demand, flavor, nodes, device, is_there, fit] = tried.place;
+    auto& [demand, flavor, nodes, device, is_there, fit, room_beside, spares] = tried.place;
     if (!is_there) return tried;
     if (!candidate.in_the_way.empty()) {
       room_.take(candidate, nodes, binding);
@@ -122,6 +124,7 @@ class Scheduling {
     if (!candidate.has_others()) {
       Gang gang = sparing(gang_of(cluster_, candidate, *candidate.needs, now_, flavor), avoided);
       gang.rules.device = device;
+      gang.room_beside = room_beside;
       if (cluster_.settings.sees_cluster) {
         nodes = least_traffic(topology_, limited(std::move(gang), binding), links_of(spec_of(candidate)), std::move(nodes));
       }
@@ -130,6 +133,7 @@ class Scheduling {
     explanations_.clear();
     admission_.start(*candidate.job, demand, flavor);
     if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
+    spares = take_spare_places(cluster_, now_, room_, candidate, tried.place, avoided, binding);
     tried.plan = start_gang(cluster_, now_, room_, candidate, tried.place, why_not_all);
     return tried;
   }

@@ -39,6 +39,7 @@ void fields(auto& visit, Is<WorkerPod> auto& it) {
   visit("job", it.job);
   visit("jobUid", it.job_uid);
   visit("worker", it.worker);
+  visit("spare", it.spare);
   visit("generation", it.generation);
   visit("templateHash", it.template_hash);
   visit("ip", it.ip);

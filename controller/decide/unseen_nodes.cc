@@ -34,6 +34,10 @@ std::vector<Problem> beyond_namespaces(const contract::TrainingJobSpec& spec) {
     refuse("spec.workers.minCount",
            "must be spec.workers.count or left out: how many workers there is room for takes sight of the nodes");
   }
+  if (spec.workers.spares > 0) {
+    refuse("spec.workers.spares",
+           "must be 0 or left out: whether there is room for spares beside the gang takes sight of the nodes");
+  }
   return out;
 }
 

@@ -43,6 +43,7 @@ void remove_all(Review& review, const char* why) {
 /// What was reached stays; a place, a rate and the time left are of ranks that train.
 void forget_the_gang(Review& review) {
   review.status.workers = {};
+  review.status.spares.reset();
   review.status.placement.reset();
   review.status.resize.reset();
   review.status.admission.reset();

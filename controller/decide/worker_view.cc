@@ -12,6 +12,7 @@
 #include "controller/decide/elastic.h"
 #include "controller/decide/node_health.h"
 #include "controller/decide/pod_failure.h"
+#include "controller/decide/spares.h"
 
 namespace trainyard::decide {
 namespace {
@@ -61,6 +62,7 @@ class Examination {
     const Pod& pod = *worker.pod;
     const Node* node = cluster_.node(pod.node);
     contract::Failure& failure = *worker.failure;
+    failure.worker = worker.index;  // whatever the pod was made as
     const Verdict verdict = classify(failure, {.pod_reason = pod.worker->reason,
                                                .container_reason = pod.worker->exit_reason,
                                                .memory_limited = pod.worker->memory_limited,
@@ -244,6 +246,7 @@ void lose_the_silent(GangView& gang, const Settings& settings, Time now) {
     if (has_ended) continue;
     worker.state = WorkerState::kLost;
     worker.failure = pod_lost(*worker.pod, "AgentLost", "other workers failed, and " + silence_of(*worker.agent), now);
+    worker.failure->worker = worker.index;
     // Not where others there can be heard.
     worker.blames_node = std::none_of(gang.workers.begin(), gang.workers.end(), [&worker](const Worker& other) {
       return other.pod != nullptr && other.pod->node == worker.pod->node && is_reachable(other);
@@ -307,13 +310,23 @@ std::string name_of_worker(const Worker& worker) {
 GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
   GangView gang;
   const std::int32_t size = gang_size(job);
-  std::map<std::int32_t, const Pod*> newest;
+  struct Newest {
+    const Pod* pod = nullptr;
+    std::int64_t generation = 0;
+  };
+  std::map<std::int32_t, Newest> newest;
   for (const auto* pod : cluster.pods_of(job)) {
     if (is_rejected(*pod)) {
       gang.rejected.push_back(pod);
       continue;
     }
-    const auto index = pod->worker->worker;
+    const auto* stand_in = stand_in_of(job.status, *pod);
+    if (pod->worker->spare && stand_in == nullptr) {
+      gang.spares.push_back(pod);
+      continue;
+    }
+    const auto index = stand_in != nullptr ? stand_in->worker : pod->worker->worker;
+    const auto generation = stand_in != nullptr ? stand_in->generation : pod->worker->generation;
     // A program runs once: what is left of an earlier gang has no place in this one.
     const bool is_spent = job.spec.engine == contract::Engine::kCustom && pod->worker->generation < job.status.generation;
     if (is_spent || index < 0 || index >= size || failed_before(job, *pod)) {
@@ -324,17 +337,20 @@ GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
       continue;
     }
     auto& place = newest[index];
-    if (place != nullptr && place->worker->generation >= pod->worker->generation) {
+    // Of one generation a pod that was made for the worker comes after the spare that it replaces.
+    const bool is_newer = place.pod == nullptr || generation > place.generation ||
+                          (generation == place.generation && place.pod->worker->spare && !pod->worker->spare);
+    if (!is_newer) {
       gang.superseded.push_back(pod);
     } else {
-      if (place != nullptr) gang.superseded.push_back(place);
-      place = pod;
+      if (place.pod != nullptr) gang.superseded.push_back(place.pod);
+      place = {pod, generation};
     }
   }
   Examination examination(cluster, job, now);
   for (std::int32_t i = 0; i < size; ++i) {
     const auto found = newest.find(i);
-    gang.workers.push_back(examination.examine(i, found == newest.end() ? nullptr : found->second));
+    gang.workers.push_back(examination.examine(i, found == newest.end() ? nullptr : found->second.pod));
   }
   gang.changes_at = examination.changes_at();
   lose_the_silent(gang, cluster.settings, now);

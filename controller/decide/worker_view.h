@@ -39,6 +39,7 @@ struct GangView {
   std::vector<const Pod*> rejected;    // a kubelet would not have them; they only mark their nodes
   std::vector<const Pod*> superseded;  // another pod has their place, or, with the engine Custom, is to get it
   std::vector<const Pod*> surplus;     // of those: the gang has fewer workers than it had
+  std::vector<const Pod*> spares;      // that have no worker's place (spares.h)
   std::optional<Time> changes_at;      // when time alone changes what is said here
   bool awaits_silent = false;          // the gang does not train, and it will be known by then whether a silent worker is lost
 };

@@ -49,6 +49,8 @@ std::vector<MetricDefinition> controller_metrics() {
       {"trainyard_job_progress_timestamp_seconds", kGauge, "When its progress was last told, in seconds since 1970.", job},
       {"trainyard_job_goodput_ratio", kGauge, "The share of its time since its creation that there is progress to show for.",
        job},
+      {"trainyard_job_spares_ready", kGauge, "Spares of a placed job that can take a worker's place.", job},
+      {"trainyard_job_spares_used_total", kCounter, "Spares that took the place of a worker that was lost."},
       {"trainyard_job_final_goodput_ratio",
        kHistogram,
        "The same of jobs that have ended.",

@@ -56,12 +56,23 @@ void tell_of(observe::Metrics& metrics, const Job& job, Time now) {
     }
   }
   if (const auto ratio = goodput(job.created, status, now)) metrics.set("trainyard_job_goodput_ratio", labels, *ratio);
+  if (status.spares) metrics.set("trainyard_job_spares_ready", labels, status.spares->ready);
+}
+
+std::int64_t num_new_stand_ins(const contract::TrainingJobStatus& before, const contract::TrainingJobStatus& after) {
+  if (!after.spares) return 0;
+  const auto& all = after.spares->standIns;
+  return std::count_if(all.begin(), all.end(), [&before](const contract::StandIn& item) {
+    return !before.spares ||
+           std::find(before.spares->standIns.begin(), before.spares->standIns.end(), item) == before.spares->standIns.end();
+  });
 }
 
 void count_live_jobs(observe::Metrics& metrics, const Cluster& cluster, Time now) {
-  for (const char* gauge : {"trainyard_job_devices", "trainyard_job_step", "trainyard_job_steps", "trainyard_job_loss",
-                            "trainyard_job_tokens_per_second", "trainyard_job_mfu_ratio",
-                            "trainyard_job_progress_timestamp_seconds", "trainyard_job_goodput_ratio"}) {
+  for (const char* gauge :
+       {"trainyard_job_devices", "trainyard_job_step", "trainyard_job_steps", "trainyard_job_loss",
+        "trainyard_job_tokens_per_second", "trainyard_job_mfu_ratio", "trainyard_job_progress_timestamp_seconds",
+        "trainyard_job_goodput_ratio", "trainyard_job_spares_ready"}) {
     metrics.clear(gauge);
   }
   for (const auto& [key, job] : cluster.jobs()) {
@@ -200,6 +211,9 @@ void count_happening(observe::Metrics& metrics, const Job& job, const contract::
   if (restarts > 0) {
     const std::string of = after.failure ? std::string(contract::name_of(after.failure->failureClass)) : "";
     metrics.add("trainyard_job_restarts_total", {{"class", of}}, restarts);
+  }
+  if (const auto number = num_new_stand_ins(last, after); number > 0) {
+    metrics.add("trainyard_job_spares_used_total", {}, static_cast<double>(number));
   }
   if (after.preemptions > last.preemptions) {
     Job stopped = job;

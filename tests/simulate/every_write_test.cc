@@ -27,7 +27,7 @@ class StandardStory {
 
   /// What went wrong; empty: nothing.
   std::string tell() {
-    world_.apply({.name = "a", .workers = 3, .steps = 60, .checkpoint_every = 10, .max_restarts = 6});
+    world_.apply({.name = "a", .workers = 3, .spares = 1, .steps = 60, .checkpoint_every = 10, .max_restarts = 6});
     if (!reach(Phase::kRunning)) return trouble("it never ran");
     world_.time.run_for(seconds(5));
     const auto pods = world_.running_pods("a");

@@ -5,6 +5,7 @@
 #include "controller/cache/decode.h"
 #include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
+#include "controller/decide/spares.h"
 #include "controller/decide/worker_view.h"
 #include "crds/contract/validate.h"
 
@@ -14,6 +15,12 @@ namespace {
 using contract::Phase;
 
 constexpr seconds kPartialInterval{5};
+
+bool has_stand_in(const contract::TrainingJobStatus& status, const std::string& pod) {
+  const auto& spares = status.spares;
+  return spares && std::any_of(spares->standIns.begin(), spares->standIns.end(),
+                               [&pod](const contract::StandIn& item) { return pod.ends_with("/" + item.pod); });
+}
 
 bool ended(const contract::TrainingJobStatus& status) {
   return status.phase == Phase::kSucceeded || status.phase == Phase::kFailed;
@@ -61,6 +68,7 @@ void Invariants::job_changed(const test::FakeKubeApi::Change& change) {
   after.highest_priority = after.lowest_priority = priority_of(after.job.spec);
   check_size(is_known ? &before->second : nullptr, after);
   check_admission(after);
+  check_stand_ins(uid, is_known ? &before->second : nullptr, after);
   if (is_known) {
     if (after.job.generation != before->second.job.generation || after.job.deleting) relieved();
     after.highest_priority = std::max(after.highest_priority, before->second.highest_priority);
@@ -90,6 +98,21 @@ void Invariants::check_size(const Seen* before, const Seen& after) {
   if (!may_have(after.job.spec, size)) fail("a gang of " + std::to_string(size) + " workers");
 }
 
+/// A spare takes a place once, and no two have the same at once.
+void Invariants::check_stand_ins(const std::string& uid, const Seen* before, const Seen& after) {
+  const auto& status = after.job.status;
+  if (!status.spares) return;
+  auto& known = stand_ins_[uid];
+  std::set<std::pair<int, std::int64_t>> places;
+  for (const auto& item : status.spares->standIns) {
+    const auto [found, is_new] = known.emplace(item.pod, item.worker);
+    if (!is_new && found->second != item.worker) fail("spare " + item.pod + " takes a second place");
+    if (!places.emplace(item.worker, item.generation).second) fail("two spares in the place of one worker");
+  }
+  const int had = before == nullptr ? 0 : decide::spares_placed(before->job.status);
+  if (status.spares->placed > std::max(had, after.job.spec.workers.spares)) fail("more spares than were asked for");
+}
+
 /// A gang that has its place holds quota for its workers, for no more and no fewer; one that is to grow for those that come as well.
 void Invariants::check_admission(const Seen& after) {
   const auto& status = after.job.status;
@@ -97,13 +120,13 @@ void Invariants::check_admission(const Seen& after) {
   if (!status.admission || !has_place || ended(status) || decide::is_vacating(status)) return;  // all of it is about to go
   const auto held = status.admission->resources.find("cpu");                                    // each worker asks for one
   if (held == status.admission->resources.end() || admission_changes) return;
-  const int size = decide::gang_size(after.job);
+  const int size = decide::gang_size(after.job) + decide::spares_placed(status);
   const bool is_resizing = decide::reason_of(status, decide::condition::kRunning) == decide::reason::kResizing &&
                            decide::resize_for(status, contract::ResizeReason::kStopping) != nullptr;
-  const int most = is_resizing ? std::max(size, status.resize->workers) : size;
+  const int most = is_resizing ? std::max(size, status.resize->workers + decide::spares_placed(status)) : size;
   const int cpus = std::stoi(held->second.text);
   if (cpus != size && cpus != most)
-    fail("a gang of " + std::to_string(size) + " workers holds quota for " + std::to_string(cpus));
+    fail("a gang of " + std::to_string(size) + " workers and spares holds quota for " + std::to_string(cpus));
 }
 
 void Invariants::compare(const std::string& uid, const Seen& before, Seen& after) {
@@ -150,11 +173,12 @@ void Invariants::pod_changed(const test::FakeKubeApi::Change& change) {
                        .job_uid = pod->worker ? pod->worker->job_uid : "",
                        .node = pod->node.empty() ? pod->nominated_node : pod->node,
                        .requests = pod->requests,
-                       .dying = pod->deletion_time.has_value()};
+                       .dying = pod->deletion_time.has_value(),
+                       .spare = pod->worker && pod->worker->spare};
   }
   if (!pod->worker) return;
   const auto& worker = *pod->worker;
-  auto& place = places_[{worker.job_uid, worker.worker, worker.generation}];
+  auto& place = places_[{worker.job_uid, worker.spare ? -*worker.spare : worker.worker, worker.generation}];  // spares begin at 1
   if (is_gone) {
     place.erase(pod->uid);
     return;
@@ -171,6 +195,10 @@ void Invariants::check_new_pod(const decide::Pod& pod, const Json& spec) {
   if (job != jobs_.end() && pod.worker->generation > job->second.job.status.generation) {
     fail("a pod before its generation: " + name);
   }
+  const auto& spare = pod.worker->spare;
+  const bool is_known = !spare || job == jobs_.end() || pod.worker->generation < job->second.job.status.generation ||
+                        (job->second.job.status.spares && job->second.job.status.spares->made >= *spare);
+  if (!is_known && !late_pods.contains(name)) fail("a spare before its number: " + name);
   decide::Resources used;
   for (const auto& [uid, other] : pods_) {
     if (!other.job_uid.empty() && other.node == pod.node && !late_pods.contains(other.name)) used += other.requests;
@@ -254,7 +282,9 @@ void Invariants::watch_partial_gangs() {
   world_.time.after(kPartialInterval, [this] { watch_partial_gangs(); });
   std::map<std::string, int> live;
   for (const auto& [uid, pod] : pods_) {
-    if (!pod.job_uid.empty() && !pod.dying && world_.kubelets.is_up(pod.node)) ++live[pod.job_uid];
+    if (pod.job_uid.empty() || pod.dying || !world_.kubelets.is_up(pod.node)) continue;
+    const auto job = jobs_.find(pod.job_uid);
+    if (job == jobs_.end() || !pod.spare || has_stand_in(job->second.job.status, pod.name)) ++live[pod.job_uid];
   }
   const milliseconds now = world_.time.uptime();
   for (auto& [uid, job] : jobs_) {

@@ -50,8 +50,10 @@ class Invariants {
     std::string node;     // where it is, or is to be
     decide::Resources requests;
     bool dying = false;
+    bool spare = false;  // made as one
   };
   void check_size(const Seen* before, const Seen& after);
+  void check_stand_ins(const std::string& uid, const Seen* before, const Seen& after);
   void check_admission(const Seen& after);
   void job_changed(const test::FakeKubeApi::Change& change);
   int priority_of(const contract::TrainingJobSpec& spec) const;
@@ -72,6 +74,7 @@ class Invariants {
   std::map<std::string, Live> pods_;                                                    // by UID
   std::map<std::string, milliseconds> rejections_;                                      // by node: the last one
   milliseconds relieved_at_{0};  // when last something may have made more room, or made somebody need less
+  std::map<std::string, std::map<std::string, int>> stand_ins_;  // job UID -> pod -> the one worker whose place it has
   bool jobs_were_deleted_ = false;
   int num_victims_judged_ = 0;
   std::vector<std::string> violations_;

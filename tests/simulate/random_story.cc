@@ -111,6 +111,7 @@ void RandomStory::add_job() {
   shape.checkpoint_every = random(1, 20);
   shape.max_restarts = random(1, 12);
   if (world_.time.one_in(4)) shape.engine = contract::Engine::kCustom;
+  if (shape.engine == contract::Engine::kTrainyard && world_.time.one_in(3)) shape.spares = random(1, 2);
   if (world_.time.one_in(3)) shape.binding = contract::Binding::kScheduler;
   if (world_.time.one_in(3)) add_claim_of(shape);
   static constexpr const char* kClasses[] = {"", "", "high", "middle", "polite"};
@@ -196,6 +197,7 @@ void RandomStory::next_fault() {
                                       {"edit a job", &RandomStory::edit_job},
                                       {"give a job another priority", &RandomStory::edit_priority},
                                       {"scale a job", &RandomStory::scale_job},
+                                      {"ask for other spares", &RandomStory::edit_spares},
                                       {"break a GPU", &RandomStory::break_gpu},
                                       {"taint a node", &RandomStory::taint_node},
                                       {"let a node say that it is unhealthy", &RandomStory::sicken_node},
@@ -362,6 +364,13 @@ void RandomStory::scale_job() {
   world_.api.edit(test::kJobs, job_key(shape.name), [&](Json& job) {
     job["spec"]["workers"]["count"] = shape.workers;
     if (shape.least > 0) job["spec"]["workers"]["minCount"] = shape.least;
+  });
+}
+
+void RandomStory::edit_spares() {
+  const int number = random(0, 2);
+  world_.api.edit(test::kJobs, job_key(random_job()), [number](Json& job) {
+    if (job["spec"].value("engine", "Trainyard") == "Trainyard") job["spec"]["workers"]["spares"] = number;
   });
 }
 

@@ -64,6 +64,7 @@ class RandomStory {
   void edit_job();
   void edit_priority();
   void scale_job();
+  void edit_spares();
   void break_gpu();
   void taint_node();
   void sicken_node();

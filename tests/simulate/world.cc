@@ -133,6 +133,7 @@ void World::apply(const JobShape& shape) {
   contract::TrainingJobSpec spec = job.spec;
   spec.workers.processesPerWorker = shape.processes;
   if (shape.least > 0) spec.workers.minCount = shape.least;
+  spec.workers.spares = shape.spares;
   spec.workers.templ = {
       {"spec", {{"containers", {{{"name", "worker"}, {"resources", {{"requests", {{"cpu", "1"}, {"memory", "1Gi"}}}}}}}}}}};
   if (!shape.claim.empty()) {

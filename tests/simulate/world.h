@@ -66,6 +66,7 @@ struct JobShape {
   std::string name = "job";
   int workers = 2;
   int least = 0;  // workers.minCount; 0: it has none
+  int spares = 0;
   int processes = 1;
   int gpus = 0;
   std::int64_t steps = 20;

@@ -102,12 +102,17 @@ decide::Pod pod_from(const contract::Json& body, const std::string& uid, contrac
   pod.worker = decide::WorkerPod{
       .job = text_of(labels, std::string(contract::kJobLabel).c_str()),
       .job_uid = text_of(member(metadata, "ownerReferences").at(0), "uid"),
-      .worker = std::stoi(text_of(labels, std::string(contract::kWorkerLabel).c_str())),
+      .worker = -1,
       .generation = std::stoll(text_of(labels, std::string(contract::kGenerationLabel).c_str())),
       .template_hash = text_of(member(metadata, "annotations"), std::string(contract::kTemplateHashAnnotation).c_str()),
       .agent_port = 0,
       .pod_group = text_of(member(spec, "schedulingGroup"), "podGroupName"),
       .tolerations = decide::read_node_rules(spec).tolerations};
+  if (const std::string spare = text_of(labels, std::string(contract::kSpareLabel).c_str()); !spare.empty()) {
+    pod.worker->spare = std::stoi(spare);
+  } else {
+    pod.worker->worker = std::stoi(text_of(labels, std::string(contract::kWorkerLabel).c_str()));
+  }
   for (const auto& container : member(spec, "containers")) {
     for (const auto& port : member(container, "ports")) {
       if (text_of(port, "name") == contract::kPortName) pod.worker->agent_port = port.at("containerPort").get<std::uint16_t>();

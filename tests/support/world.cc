@@ -5,6 +5,7 @@
 
 #include "controller/decide/elastic.h"
 #include "controller/decide/node_filter.h"
+#include "controller/decide/spares.h"
 
 namespace trainyard::test {
 
@@ -239,9 +240,14 @@ contract::Condition World::condition(const std::string& type, const std::string&
 
 Pod World::pod(int worker, const std::string& name) const {
   const Pod* newest = nullptr;
+  std::int64_t generation = -1;
   for (const auto* item : cluster.pods_of(job(name))) {
-    if (item->worker->worker == worker && (newest == nullptr || newest->worker->generation < item->worker->generation))
+    const auto* stand_in = decide::stand_in_of(status(name), *item);
+    if ((stand_in != nullptr ? stand_in->worker : item->worker->worker) != worker) continue;
+    if (const auto its = stand_in != nullptr ? stand_in->generation : item->worker->generation; its > generation) {
       newest = item;
+      generation = its;
+    }
   }
   if (newest == nullptr) throw std::logic_error("no pod of worker " + std::to_string(worker));
   return *newest;

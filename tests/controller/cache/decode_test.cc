@@ -148,6 +148,18 @@ TEST(DecodePod, TakesAPodForOursOnlyWithOurLabelsAndATrainingJobThatControlsIt) 
   EXPECT_FALSE(decode_pod(odd)->worker);
 }
 
+TEST(DecodePod, KnowsAPodThatWasMadeAsASpare) {
+  Json object = pod_object("a-s3-1", 1, "p1");
+  object["metadata"]["labels"].erase(std::string(contract::kWorkerLabel));
+  object["metadata"]["labels"][std::string(contract::kSpareLabel)] = "3";
+  shrink_pod(object);
+  const auto pod = decode_pod(object);
+  ASSERT_TRUE(pod->worker);
+  EXPECT_EQ(pod->worker->spare, 3);
+  EXPECT_EQ(pod->worker->worker, -1) << "it has no worker's place by itself";
+  EXPECT_EQ(decode_pod(pod_object("a-0-1", 1, "p1"))->worker->spare, std::nullopt);
+}
+
 TEST(DecodePod, LetsAPinnedPodTakeUpRoomBeforeItIsBound) {
   Json object = pod_object("a-0-1", 1, "p1");
   object["spec"].erase("nodeName");
