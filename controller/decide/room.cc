@@ -67,15 +67,17 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
       continue;
     }
     Gang gang = sparing(gang_of(cluster_, candidate, *candidate.needs, now_, flavor), avoided);
-    const auto search_for = [&](const Gang& wanted) {
-      return candidate.in_the_way.empty() ? search(wanted, binding) : place_gang(topology_, limited(wanted, binding));
-    };
     gang.room_beside = wanted_beside(candidate);
-    auto found = search_for(gang);
-    if (gang.room_beside > 0 && std::holds_alternative<NoRoom>(found)) {
+    const auto search_once = [&] {
+      return candidate.in_the_way.empty() ? search(gang, binding) : place_gang(topology_, limited(gang, binding));
+    };
+    const auto search_for_it = [&] {
+      auto first = search_once();
+      if (gang.room_beside == 0 || std::holds_alternative<Placement>(first)) return first;
       gang.room_beside = 0;
-      found = search_for(gang);
-    }
+      return search_once();
+    };
+    auto found = search_for_it();
     if (std::holds_alternative<Placement>(found)) {
       if (!out.device) out.device = device_need(candidate);
       gang.rules.device = out.device;
@@ -83,7 +85,7 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
       const auto is_unfit = [&](const std::string& name) {
         return obstacle_for(gang, topology_.node(static_cast<std::size_t>(topology_.find_node(name)))).has_value();
       };
-      if (out.device && std::any_of(nodes.begin(), nodes.end(), is_unfit)) found = search_for(gang);
+      if (out.device && std::any_of(nodes.begin(), nodes.end(), is_unfit)) found = search_for_it();
     }
     if (const auto* none = std::get_if<NoRoom>(&found)) {
       out.fit = std::max(out.fit, none->fit_now);
