@@ -95,7 +95,8 @@ class Making {
     const auto queue = charge == nullptr ? Admission::Index{-1} : admission.queues().find(charge->queue);
     const Labels flavor = charge == nullptr ? Labels{} : charge->labels;
     const Resources& requests = candidate.needs->requests;
-    const std::int32_t most = admission.room_for_more(queue, flavor, requests, lack.number);
+    const bool is_queue_gone = queue < 0 && charge != nullptr && !charge->queue.empty();
+    const std::int32_t most = is_queue_gone ? 0 : admission.room_for_more(queue, flavor, requests, lack.number);
     if (most == 0) return stay(job, "its queue's quota has no room for another one now", std::nullopt);
     const auto avoided = avoided_nodes(job, now_);
     Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
