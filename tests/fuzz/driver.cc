@@ -1,8 +1,9 @@
 // Runs a fuzz target without libFuzzer: mutates its seeds in a fixed pseudo-random order, so that a failing run can be repeated. With
 // clang and -fsanitize=fuzzer the targets have libFuzzer's main instead of this one, which looks for new paths by coverage.
 //
-//   x_fuzz [runs [seed]]      x_fuzz <file>: one input
+//   x_fuzz [runs [seed]]      x_fuzz -max_total_time=<seconds> …: other changes each time      x_fuzz <file>: one input
 
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
@@ -10,6 +11,8 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <limits>
+#include <random>
 #include <string>
 
 #include <unistd.h>
@@ -47,23 +50,31 @@ int run(const std::string& input, const std::string& repeat) {
 extern "C" void __sanitizer_set_death_callback(void (*)()) __attribute__((weak));
 
 int main(int argc, char** argv) {
+  using Clock = std::chrono::steady_clock;
   for (const int signal : {SIGSEGV, SIGABRT, SIGFPE}) std::signal(signal, die);
   if (__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(tell);
   const std::string program = argv[0];
   const std::string first = argc > 1 ? argv[1] : "20000";
-  if (first.find_first_not_of("0123456789") != std::string::npos) {
+  std::string seed = argc > 2 ? argv[2] : "1";
+  std::uint64_t runs = std::numeric_limits<std::uint64_t>::max();
+  auto end = Clock::time_point::max();
+  if (const std::string flag = "-max_total_time="; first.starts_with(flag)) {
+    end = Clock::now() + std::chrono::seconds(std::stoul(first.substr(flag.size())));
+    seed = std::to_string(std::random_device()());
+  } else if (first.find_first_not_of("0123456789") != std::string::npos) {
     std::ifstream file(first, std::ios::binary);
     return run({std::istreambuf_iterator<char>(file), {}}, program + " " + first);
+  } else {
+    runs = std::stoull(first);
   }
-  const std::string seed = argc > 2 ? argv[2] : "1";
   const auto seeds = trainyard::fuzz::seeds();
   Random random(std::stoull(seed));
-  const auto runs = std::stoull(first);
-  for (std::uint64_t i = 0; i < runs; ++i) {
+  std::uint64_t done = 0;
+  while (done < runs && Clock::now() < end) {
     std::string input = seeds[random() % seeds.size()];
     for (auto changes = random() % 5; changes > 0; --changes) trainyard::fuzz::mutate(input, seeds, random);
-    if (run(input, program + " " + std::to_string(i + 1) + " " + seed) != 0) return 1;
+    if (run(input, program + " " + std::to_string(++done) + " " + seed) != 0) return 1;
   }
-  std::cout << runs << " inputs, seed " << seed << ": none broke the target\n";
+  std::cout << done << " inputs, seed " << seed << ": none broke the target\n";
   return 0;
 }
