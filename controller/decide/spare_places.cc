@@ -136,8 +136,7 @@ class Making {
     spares->made += number;
     ++spares->attempts;
     spares->madeAt = contract::to_rfc3339(now_);
-    spares->message.reset();
-    if (number < lacking) spares->message = kNoMore;
+    spares->message = number < lacking ? std::optional<std::string>(kNoMore) : std::nullopt;
     raise_admission(review.status, more);
     Plan plan = review.plan();
     plan.phases.push_back(gang_objects(job, cluster_.settings, false));
