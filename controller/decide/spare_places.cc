@@ -190,9 +190,9 @@ std::optional<contract::SparesStatus> spares_status(const Job& job, std::size_t 
   out.made = out.placed;
   if (out.made > 0) {
     out.attempts = 1;
-    out.madeAt = contract::to_rfc3339(now);
+    out.madeAt.emplace(contract::to_rfc3339(now));
   }
-  if (out.placed < out.desired) out.message = kNoMore;
+  if (out.placed < out.desired) out.message.emplace(kNoMore);
   return out;
 }
 
