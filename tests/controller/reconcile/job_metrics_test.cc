@@ -76,15 +76,15 @@ TEST_F(JobMetrics, CountEachSpareThatWasUsedOnce) {
   Job job = test::make_job("a", 2, 8);
   auto next = job.status;
   next.spares = contract::SparesStatus{.desired = 2, .placed = 2, .made = 2};
-  count_happening(metrics_, job, next, at(10));
+  count_happening(metrics_, job, job.status, next, at(10));
   EXPECT_LE(value("trainyard_job_spares_used_total"), 0) << "none yet";
   job.status = next;
   next.spares->standIns = {{.worker = 0, .pod = "a-s1-1", .generation = 2}, {.worker = 1, .pod = "a-s2-1", .generation = 2}};
-  count_happening(metrics_, job, next, at(20));
+  count_happening(metrics_, job, job.status, next, at(20));
   EXPECT_EQ(value("trainyard_job_spares_used_total"), 2);
   job.status = next;
   next.spares->ready = 1;
-  count_happening(metrics_, job, next, at(30));
+  count_happening(metrics_, job, job.status, next, at(30));
   EXPECT_EQ(value("trainyard_job_spares_used_total"), 2);
 }
 
