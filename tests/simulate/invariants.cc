@@ -89,12 +89,13 @@ int Invariants::priority_of(const contract::TrainingJobSpec& spec) const {
 void Invariants::check_size(const Seen* before, const Seen& after) {
   if (!after.job.status.placement) return;
   const auto size = after.job.status.placement->workers.value_or(0);
-  const auto had = before != nullptr && before->job.status.placement ? before->job.status.placement->workers : std::nullopt;
+  const auto* placed = before == nullptr || !before->job.status.placement ? nullptr : &*before->job.status.placement;
+  const std::int32_t had = placed == nullptr ? -1 : placed->workers.value_or(-1);
   if (had == size) return;
   const auto& resize = before == nullptr ? std::nullopt : before->job.status.resize;
   const bool is_of_use =
       resize && (resize->reason == contract::ResizeReason::kGrewFrom || resize->reason == contract::ResizeReason::kStopping);
-  if (had && size < *had && is_of_use && resize->workers == size) return;
+  if (size < had && is_of_use && resize->workers == size) return;
   if (!may_have(after.job.spec, size)) fail("a gang of " + std::to_string(size) + " workers");
 }
 
