@@ -79,10 +79,13 @@ std::optional<Charge> charge_of(const Cluster& cluster, const Job& job) {
   const bool is_ours = job.spec.managedBy == contract::kManagedBy;
   if (!is_ours || job.status.generation == 0) return std::nullopt;  // no gang was ever made
   const bool is_placed = is_true(job.status, condition::kPlaced) && !is_finished(job.status);
+  const auto* admission = admission_of(job);
+  const auto as_admitted = [&] { return Charge{admission->queue, admission->nodeLabels, amounts_of(*admission)}; };
+  if (is_placed && admission != nullptr) return as_admitted();  // as of most gangs: their pods say nothing more
   const auto pods = cluster.pods_of(job);
   const bool is_there = std::any_of(pods.begin(), pods.end(), [](const Pod* pod) { return !pod->is_finished(); });
   if (!is_there && !is_placed) return std::nullopt;
-  if (const auto* admission = admission_of(job)) return Charge{admission->queue, admission->nodeLabels, amounts_of(*admission)};
+  if (admission != nullptr) return as_admitted();
   Charge out{.queue = queue_name(cluster, job), .labels = {}, .amounts = {}};
   const Node* node = nullptr;
   for (const Pod* pod : pods) {

@@ -158,6 +158,7 @@ std::vector<Holding>& Room::held() {
 
 void Room::stop(Holding& victim) {
   victims_.insert(victim.job);
+  quota_ends_.reset();
   mark_as_leaving(victim);
   if (const Charge* charge = admission_.charge(*victim.job)) admission_.remove(*charge);
 }
@@ -208,14 +209,22 @@ std::size_t Room::most_by_right() const {
 }
 
 std::optional<Time> Room::quota_expected(const Admission::Demand& demand, const Labels& flavor) {
+  if (!quota_ends_) {
+    quota_ends_.emplace();
+    std::set<const Job*> gone;  // pods that leave apart from the others count with them
+    for (const auto& holding : held()) {
+      if (!holding.ends) break;
+      const Charge* charge = holding.job == nullptr ? nullptr : admission_.charge(*holding.job);
+      if (charge == nullptr || !gone.insert(holding.job).second) continue;
+      quota_ends_->push_back({std::max(now_, *holding.ends), admission_.queues().find(charge->queue), charge});
+    }
+  }
   Queues then = admission_.queues();
-  std::set<const Job*> gone;
-  for (const auto& holding : held()) {
-    if (!holding.ends) break;
-    const Charge* charge = holding.job == nullptr ? nullptr : admission_.charge(*holding.job);
-    if (charge == nullptr || charge->labels != flavor || !gone.insert(holding.job).second) continue;
-    then.remove(then.find(charge->queue), charge->labels, charge->amounts);
-    if (then.has_room(demand.queue, flavor, demand.amounts)) return std::max(now_, *holding.ends);
+  const auto root = then.root(demand.queue);
+  for (const auto& end : *quota_ends_) {
+    if (then.root(end.queue) != root || end.charge->labels != flavor) continue;
+    then.remove(end.queue, flavor, end.charge->amounts);
+    if (then.has_room(demand.queue, flavor, demand.amounts)) return end.at;
   }
   return std::nullopt;
 }

@@ -90,6 +90,12 @@ class Room {
   std::vector<Holding> placed_;                  // in this look
   std::set<const Job*> victims_;                 // in this look
   std::optional<std::int32_t> lowest_priority_;  // of the gangs that run
+  struct QuotaEnd {
+    Time at;
+    Admission::Index queue;
+    const Charge* charge;
+  };
+  std::optional<std::vector<QuotaEnd>> quota_ends_;  // of gangs whose end is known, in its order; once somebody waits for quota
 };
 
 /// For the gang's NodeRules::device. Nothing where it has trained with as few workers: that tells more than what is foretold.
