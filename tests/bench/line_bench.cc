@@ -50,7 +50,7 @@ void look_at_the_line(benchmark::State& state) {
     (void)unused;
     benchmark::DoNotOptimize(decide::schedule(cluster, test::at(1000)));
   }
-  state.SetLabel(std::to_string(jobs) + " jobs wait, " + std::to_string(nodes) + " nodes");
+  state.SetLabel(std::to_string(jobs) + " jobs wait, " + std::to_string(nodes) + " nodes (bar: 100 ms)");
 }
 
 /// The same jobs in so many queues of ten organizations; those that run hold quota, and half of the queues have none left.
@@ -88,7 +88,7 @@ void look_at_the_line_of_queues(benchmark::State& state) {
     benchmark::DoNotOptimize(decide::schedule(cluster, test::at(1000)));
   }
   state.SetLabel(std::to_string(jobs) + " jobs wait in " + std::to_string(queues) + " queues, " + std::to_string(nodes) +
-                 " nodes");
+                 " nodes (bar: 100 ms)");
 }
 
 /// The best of a look's times in two clusters, taken in turns, and their ratio.

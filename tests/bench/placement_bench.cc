@@ -89,7 +89,8 @@ void schedule_whole(benchmark::State& state) {
     if (plans.empty()) return state.SkipWithError("nothing was placed");
     benchmark::DoNotOptimize(plans);
   }
-  state.SetLabel(std::to_string(workers) + " workers on " + std::to_string(nodes) + " nodes");
+  const char* bar = nodes <= 32 ? "1 ms" : nodes <= 512 ? "5 ms" : "50 ms";
+  state.SetLabel(std::to_string(workers) + " workers on " + std::to_string(nodes) + " nodes (bar: " + bar + ")");
 }
 BENCHMARK(schedule_whole)
     ->Args({32, 32})
