@@ -93,6 +93,8 @@ class Reconciler {
   std::map<decide::ObjectKey, Refused> refused_;
   std::set<decide::ObjectKey> room_waits_for_;  // jobs that schedule() has plans for, which were busy
   std::size_t room_plans_ = 0;                  // plans of schedule() under way that it has to wait for
+  std::size_t tells_ = 0;                       // and those that only tell
+  bool more_to_tell_ = false;                   // once one of these has ended
   std::chrono::milliseconds room_rest_{0};      // after them
 };
 

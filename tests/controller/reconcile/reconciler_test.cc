@@ -220,6 +220,19 @@ TEST_F(SlowServer, WhoIsToldWhyItWaitsKeepsNobodyFromItsPlace) {
   EXPECT_TRUE(has_written("/small/status"));
 }
 
+TEST_F(SlowServer, ManyThatWaitAreToldAFewAtATime) {
+  for (int i = 0; i < 10; ++i) add("large-" + std::to_string(i), 8);
+  const auto told = [this] {
+    return std::count_if(writes.begin(), writes.end(), [](const auto& path) {
+      return path.find("/large-") != std::string::npos && path.ends_with("/status");
+    });
+  };
+  time.run_for(std::chrono::milliseconds(3'900));  // one was asked about, for 2 s
+  EXPECT_EQ(told(), 8);
+  time.run_for(seconds(2));
+  EXPECT_EQ(told(), 10);
+}
+
 TEST_F(SlowServer, WhosePodsAreOnTheirWayKeepsNobodyFromItsPlace) {
   add("first", 0);
   time.run_for(std::chrono::milliseconds(2'500));
