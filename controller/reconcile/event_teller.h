@@ -22,7 +22,7 @@ namespace trainyard::reconcile {
 /// since agents, which run users' code, can ask for any number. An event that is on its way already is not sent again. Lives on the brain.
 class EventTeller {
  public:
-  static constexpr std::size_t kParallel = 2;  // what others wait for takes the API server's time first
+  static constexpr std::size_t kParallel = 4;
   static constexpr int kTries = 6;
   static constexpr std::size_t kMostWaiting = 1'000;
   static constexpr int kBurst = 40;

@@ -223,9 +223,8 @@ TEST_F(SlowServer, WhoIsToldWhyItWaitsKeepsNobodyFromItsPlace) {
 TEST_F(SlowServer, ManyThatWaitAreToldAFewAtATime) {
   for (int i = 0; i < 10; ++i) add("large-" + std::to_string(i), 8);
   const auto told = [this] {
-    return std::count_if(writes.begin(), writes.end(), [](const auto& path) {
-      return path.find("/large-") != std::string::npos && path.ends_with("/status");
-    });
+    return std::count_if(writes.begin(), writes.end(),
+                         [](const auto& path) { return path.find("/large-") != std::string::npos && path.ends_with("/status"); });
   };
   time.run_for(std::chrono::milliseconds(3'900));  // one was asked about, for 2 s
   EXPECT_EQ(told(), 8);
