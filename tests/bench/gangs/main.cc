@@ -216,16 +216,19 @@ class Bench {
     cluster_.stop_fleet();
   }
 
-  /// Jobs of one pod that ends at once, all of which are there when the controller begins.
+  /// Jobs of one pod that ends at once. All of them wait, and were told so, until the pods go that hold all GPUs.
   void one_pod_jobs(int number) {
     await(kJobs, [](const Json&) { return true; });  // the kind may be new
     std::vector<std::string> jobs;
     for (int i = 0; i < number; ++i) jobs.push_back(one_pod_job(i).dump());
-    bench::post_all(cluster_.credentials(), kConnections, kJobs, jobs);
-    const auto before = cluster_.count_writes();
-    Count ended(cluster_, kJobs, kSucceeded);
     cluster_.start_controller();
+    hold_all_gpus();
+    const auto before = cluster_.count_writes();
+    Count told(cluster_, kJobs, R"("type":"Placed")"), ended(cluster_, kJobs, kSucceeded);
+    bench::post_all(cluster_.credentials(), kConnections, kJobs, jobs);
+    told.reached(static_cast<std::size_t>(number));
     const Usage usage = use();
+    let_gpus_go();
     const auto begun = Clock::now();
     const Seconds took = ended.reached(static_cast<std::size_t>(number)) - begun;
     std::printf("%d pending jobs of one pod that ends at once\n  CPU seconds: %s\n", number, usage.text().c_str());
@@ -292,6 +295,24 @@ class Bench {
     auto programs = cluster_.programs();
     programs["this client"] = ::getpid();
     return Usage(std::move(programs));
+  }
+  void hold_all_gpus() {
+    std::vector<std::string> pods;
+    for (int i = 0; i < 32; ++i) {
+      const Json container = {{"name", "holder"},
+                              {"image", "nothing.test/holder:1"},
+                              {"resources", {{"limits", {{"nvidia.com/gpu", "8"}}}, {"requests", {{"nvidia.com/gpu", "8"}}}}}};
+      const Json pod = {{"metadata", {{"name", "holder-" + std::to_string(i)}, {"labels", {{"app", "holder"}}}}},
+                        {"spec", {{"nodeName", "fake-" + std::to_string(i)}, {"containers", {container}}}}};
+      pods.push_back(pod.dump());
+    }
+    bench::post_all(cluster_.credentials(), kConnections, kPods, pods);
+  }
+  void let_gpus_go() {
+    must(cluster_.api().perform({.method = Method::kDelete,
+                                 .path = kPods,
+                                 .query = {{"labelSelector", "app=holder"}},
+                                 .body = {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}, {"gracePeriodSeconds", 0}}}));
   }
   static Json one_pod_job(int index) {
     const Json container = {{"name", "worker"}, {"image", "nothing.test/program:1"}};
