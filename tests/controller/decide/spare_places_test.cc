@@ -164,7 +164,7 @@ TEST(SparesThatTheApiServerRefuses, AreAskedForEverMoreSlowly) {
   EXPECT_EQ(world.pods().size(), 3u);
 }
 
-TEST(ADryRun, TellsOfSpares) {
+TEST(ADryRunOfAJobWithSpares, TellsHowManyThereWouldBe) {
   World world(ClusterBuilder{}.racks(1).nodes_per_rack(3).gpus_per_node(8).build());
   Job job = job_with_spares("a", 2, 2);
   job.spec.dryRun = true;

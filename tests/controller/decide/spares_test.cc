@@ -106,7 +106,8 @@ TEST(ASpare, ThatTookOverIsAWorkerAsAnyOther) {
 
 TEST(ASpare, DoesNotTakeAPlaceWhoseRanksMayStillRun) {
   World world = a_world_with_spares();
-  world.kubelets_work = false;  // nobody tells of the pod's end
+  world.kubelets_work = false;  // nobody tells of the pod's end,
+  world.silence(1);             // nor its agent that its ranks have ended
   world.change_pod("a-1-1", [&world](Pod& pod) { pod.deletion_time = test::at(world.now + 30); });
   world.fail_rank(0, {.reason = "PeerLost", .message = "lost a peer"}, true);
   world.pass(15);
