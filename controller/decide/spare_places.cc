@@ -139,7 +139,7 @@ class Making {
     spares->message = number < lacking ? std::optional<std::string>(kNoMore) : std::nullopt;
     raise_admission(review.status, more);
     Plan plan = review.plan();
-    plan.phases.push_back(gang_objects(job, cluster_.settings, false));
+    for (auto& object : gang_objects(job, cluster_.settings, false)) plan.phases.front().push_back(std::move(object));
     plan.phases.push_back(spare_pods(job, cluster_.settings, review.status, nodes,
                                      group_of_new_pods(job, candidate.gang, true, cluster_.settings)));
     return plan;

@@ -127,13 +127,15 @@ void Performer::advance(const RunPointer& run) {
   if (run->under_way == 0 && run->phases.empty() && run->done) std::exchange(run->done, nullptr)(run->ended);
 }
 
-/// All pods of a plan are in one phase.
+/// All of the plan, also those of later phases: spares come after the workers.
 void Performer::expect_pods(const RunPointer& run) {
   const auto& phase = run->phases.front();
   if (run->expects_pods || !std::holds_alternative<CreatePod>(phase.front())) return;
   run->expects_pods = true;
-  for (const auto& action : phase) {
-    if (const auto* create = std::get_if<CreatePod>(&action)) cache_.expect_pod(create->body, executor_.now());
+  for (const auto& one : run->phases) {
+    for (const auto& action : one) {
+      if (const auto* create = std::get_if<CreatePod>(&action)) cache_.expect_pod(create->body, executor_.now());
+    }
   }
   if (run->pods_begin) run->pods_begin();
 }

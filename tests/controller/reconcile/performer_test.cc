@@ -99,6 +99,19 @@ TEST_F(PerformerTest, PodsCountAsSoonAsTheyBeginAndNotAnyMoreWhereTheyFail) {
   EXPECT_EQ(cache.cluster().pods().size(), 1u) << "who does not lead expects nothing";
 }
 
+TEST_F(PerformerTest, PodsOfLaterPhasesCountAsSoonAsTheFirstBegin) {
+  int begun = 0;
+  performer.perform(
+      kJob, {.phases = {{status(1)}, {pod("a-0-1")}, {pod("a-1-1")}}}, [](PlanEnded) {},
+      [&] {
+        ++begun;
+        EXPECT_EQ(cache.cluster().pods().size(), 2u) << "spares come after the workers, and nobody else gets their nodes";
+      });
+  time.run_for(seconds(1));
+  EXPECT_EQ(begun, 1);
+  EXPECT_EQ(api.size(test::kPodsPath), 2u);
+}
+
 TEST_F(PerformerTest, BeginsNothingAfterAFailure) {
   api.fail_next(Fault::kConflict);
   EXPECT_EQ(perform({{status(1)}, {pod("a-0-1")}})->ended, Ended::kConflict);
