@@ -96,11 +96,11 @@ TEST(Train, MayKeepItsMomentsInAnotherTypeThanTheCheckpointThatItGoesOnFrom) {
     in_bf16(*job, false);
     run(*job, degrees, 1, stop_at(2));
     in_bf16(*job, true);
-    EXPECT_EQ(run(*job, degrees, 2, stop_at(2)).notices[0].notice->reason, "Resumed");
+    EXPECT_EQ(run(*job, degrees, 2, stop_at(2)).notices[0].notice->reason, "ResumedWithChanges");
     in_bf16(*job, false);
     const auto last = run(*job, degrees, 3);
     EXPECT_EQ(last.outcome, Outcome::kFinished);
-    EXPECT_EQ(last.notices[0].notice->reason, "Resumed");
+    EXPECT_EQ(last.notices[0].notice->reason, "ResumedWithChanges");
   }
   EXPECT_EQ(alone.tensors_of(6), moved.tensors_of(6));
   EXPECT_NE(alone.tensors_of(6), through.tensors_of(6));
