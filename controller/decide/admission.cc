@@ -132,6 +132,7 @@ Admission::Demand Admission::demand(const Candidate& candidate, const PodNeeds& 
     return out;
   }
   out.ends = expected_end_if_started(job, now_);
+  out.is_entitled = entitlements_.contains(job.key);
   const Charge* charge = queues_.charge(job);
   if (charge != nullptr && grows_beyond(candidate, needs, *charge)) {
     out.left = *charge;
@@ -208,7 +209,7 @@ bool Admission::has_room(Queues& ledger, const Demand& demand, const Labels& lab
   const Resources kept = kept_from(demand, labels, !is_now);
   const bool is_kept = !kept.entries().empty();
   if (!ledger.has_room(demand.queue, labels, is_kept ? sum(demand.amounts, kept) : demand.amounts)) return false;
-  if (entitled_.empty() && heads_.empty()) return true;
+  if (entitled_.empty() && heads_.empty() && ahead_.empty()) return true;
   if (!ledger.would_borrow(demand.queue, labels, demand.amounts)) return true;
   return is_now ? leaves_others_theirs_now(demand, labels) : leaves_others_theirs_later(ledger, demand, labels);
 }
@@ -217,12 +218,14 @@ bool Admission::leaves_others_theirs_now(const Demand& demand, const Labels& lab
   auto& known = too_much_[{demand.queue, labels}];  // in the course of a look there is only ever less of it
   const auto is_known = [&](const auto& amounts) { return is_at_least(demand.amounts, amounts); };
   if (!demand.ends && std::any_of(known.begin(), known.end(), is_known)) return false;
-  const auto each_that_is_not_left = [&](auto change) {  // its own queue's, and that of heads for which it will be over in time
+  const auto each_that_is_not_left = [&](auto change) {  // its own queue's, and that of others for whom it will be over in time
     if (const auto* own = find_in(entitled_, demand.queue, labels)) change(demand.queue, *own);
-    for (const auto& [place, head] : heads_) {
-      const bool is_own = place.first == demand.queue;
-      const bool is_over_by_then = demand.ends && head.expected && *demand.ends <= *head.expected;
-      if (place.second == labels && (is_own || is_over_by_then)) change(place.first, head.amounts);
+    for (const auto* claims : {&heads_, &ahead_}) {
+      for (const auto& [place, claim] : *claims) {
+        const bool is_own = place.first == demand.queue;
+        const bool is_over_by_then = demand.ends && claim.expected && *demand.ends <= *claim.expected;
+        if (place.second == labels && (is_own || is_over_by_then)) change(place.first, claim.amounts);
+      }
     }
   };
   each_that_is_not_left([&](Index queue, const Resources& amounts) { claimed_.remove(queue, labels, amounts); });
@@ -252,10 +255,12 @@ bool Admission::leaves_others_theirs_later(Queues& ledger, const Demand& demand,
 }
 
 std::string Admission::others_before(const Demand& demand, const Labels& labels) const {
-  for (const auto& [place, head] : heads_) {
-    const bool is_head =
-        place.second == labels && place.first != demand.queue && queues_.root(place.first) == queues_.root(demand.queue);
-    if (is_head) return "TrainingQueue " + queues_.queue(place.first).name + ", whose turn to borrow comes before";
+  for (const auto* claims : {&heads_, &ahead_}) {
+    for (const auto& [place, claim] : *claims) {
+      const bool is_before =
+          place.second == labels && place.first != demand.queue && queues_.root(place.first) == queues_.root(demand.queue);
+      if (is_before) return "TrainingQueue " + queues_.queue(place.first).name + ", whose turn to borrow comes before";
+    }
   }
   return "queues that are within their own quota";
 }
@@ -334,8 +339,17 @@ void Admission::add_more(Index queue, const Labels& labels, const Resources& amo
   if (later_) later_->add(queue, labels, amounts);
 }
 
-void Admission::keep(const Demand& demand, const Labels& labels) {
-  if (demand.takes_quota()) kept_[{demand.queue, labels}] += uncounted(demand, labels);
+void Admission::keep(const Demand& demand, const Labels& labels, std::optional<Time> expected) {
+  if (!demand.takes_quota()) return;
+  const Resources amounts = uncounted(demand, labels);
+  kept_[{demand.queue, labels}] += amounts;
+  if (demand.is_entitled) return;  // nobody may borrow that
+  const auto [found, is_first] = ahead_.try_emplace(Place(demand.queue, labels), WaitedFor{.amounts = {}, .expected = expected});
+  WaitedFor& claim = found->second;
+  claim.amounts += amounts;
+  if (!is_first && !expected) claim.expected.reset();
+  if (!is_first && expected && claim.expected) claim.expected = std::min(*claim.expected, *expected);
+  claimed_.add(demand.queue, labels, amounts);
 }
 
 void Admission::wait(const Demand& demand, const Labels& labels) {
@@ -374,7 +388,7 @@ bool Admission::has_room_later(const Demand& demand, const Labels& labels) {
 
 void Admission::promise(const Demand& demand, const Labels& labels) {
   if (!demand.takes_quota()) return;
-  keep(demand, labels);
+  keep(demand, labels, std::nullopt);
   promised_[{demand.queue, labels}] += uncounted(demand, labels);
   if (demand.left) move(later(), *demand.left, false);
   later().add(demand.queue, labels, demand.amounts);

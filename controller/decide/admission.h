@@ -44,6 +44,7 @@ class Admission {
     std::vector<Labels> later;     // where there are none: those in which it has a place when others are gone
     std::optional<Charge> left{};  // what pods of its last gang hold, as one on a lost node; it goes over into what it takes
     std::optional<Time> ends{};    // when it would be over if it started now
+    bool is_entitled = false;      // it waits within its queue's own quota
     bool takes_quota() const { return queue >= 0 && !is_charged; }
   };
   /// One that was admitted and has no pod yet is asked again: where the answer to the write of its status was lost, another may have
@@ -64,8 +65,9 @@ class Admission {
   std::int32_t room_for_more(Index queue, const Labels& labels, const Resources& requests, std::int32_t most) const;
   /// They are about to be made.
   void add_more(Index queue, const Labels& labels, const Resources& amounts);
-  /// It waits for nodes, and others of its queue leave it so much.
-  void keep(const Demand& demand, const Labels& labels);
+  /// It waits for nodes, which it is expected to have then, and others of its queue leave it so much; so do those of other queues that would
+  /// borrow.
+  void keep(const Demand& demand, const Labels& labels, std::optional<Time> expected);
   /// It waits for quota.
   void wait(const Demand& demand, const Labels& labels);
   /// Whether somebody has waited for that before, in this look.
@@ -77,7 +79,7 @@ class Admission {
 
   // ---- The quota as it will be when all gangs are gone that vacate, less what was promised of it.
   bool has_room_later(const Demand& demand, const Labels& labels);
-  /// It gets what they leave, and others of its queue leave it so much until then.
+  /// It gets what they leave, and others leave it so much until then.
   void promise(const Demand& demand, const Labels& labels);
   /// What stopping a gang would give, and back again.
   void remove(const Charge& charge);
@@ -123,7 +125,7 @@ class Admission {
   const Cluster& cluster_;
   const Time now_;
   mutable Queues queues_;   // what-ifs change it and change it back
-  mutable Queues claimed_;  // the same, and as if what entitled_ and heads_ say were used
+  mutable Queues claimed_;  // the same, and as if what entitled_, heads_ and ahead_ say were used
   mutable std::optional<Queues> later_;
   ByPlace<Resources> kept_;      // for who waits before
   ByPlace<Resources> promised_;  // of that, what later_ counts as used
@@ -131,6 +133,7 @@ class Admission {
   ByPlace<Resources> entitled_;  // to who waits within his own quota
   std::map<ObjectKey, std::pair<Place, Resources>> entitlements_;
   ByPlace<WaitedFor> heads_;                          // to the first of a tree that waits for quota
+  ByPlace<WaitedFor> ahead_;                          // to who waits for nodes or was promised it, not within his own quota
   std::set<Place, PairBefore> trees_with_a_head_;     // by root
   mutable ByPlace<std::vector<Resources>> too_much_;  // amounts that would take away what others are to have
 };

@@ -172,13 +172,13 @@ class Scheduling {
     const Gang gang = gang_of_known_need(candidate, needs, demand.fits.front());
     auto reservation = room_.reserve_for(candidate, gang);
     if (!reservation) return;
+    keep_quota(demand, demand.fits.front(), *reservation);
     room_.keep(std::move(*reservation));
-    keep_quota(demand, demand.fits.front());
   }
 
   /// Of one for which nodes are kept.
-  void keep_quota(const Admission::Demand& demand, const Labels& flavor) {
-    admission_.keep(demand, flavor);
+  void keep_quota(const Admission::Demand& demand, const Labels& flavor, const Reservation& reservation) {
+    admission_.keep(demand, flavor, reservation.start);
     if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
   }
 
@@ -276,7 +276,7 @@ class Scheduling {
     std::optional<Time> estimated_start, again;
     if (!room_.keeps_no_more()) {
       if (auto reservation = making_.reserve_or_preempt(candidate, gang, demand, flavor)) {
-        keep_quota(demand, flavor);
+        keep_quota(demand, flavor, *reservation);
         again = making_.changes_at(candidate, *reservation);
         makers = making_.makers_of_room(*reservation);
         if (reservation->start) estimated_start = std::max(now_, *reservation->start);

@@ -90,6 +90,19 @@ TEST(TheFirstThatWaitsToBorrow, LeavesTheQuotaMeanwhileToAJobThatIsOverInTime) {
   EXPECT_TRUE(world.pods("long").empty());
 }
 
+TEST(ABorrowerThatWaitsForNodes, KeepsItsQuotaFromThoseOfOtherQueuesThatWouldBorrowMeanwhile) {
+  World world =
+      a_world_of(4, {make_queue("org", {gpus(16)}), make_queue("a", {gpus(0)}, "org"), make_queue("b", {gpus(0)}, "org")});
+  start(world, test::make_job("x", 2, 8));  // in no queue
+  start(world, test::make_job("y", 1, 4));
+  start(world, job_in("a", "large", 2));
+  EXPECT_EQ(world.condition("Placed", "large").reason, "Unschedulable") << "one node is free, and half of another";
+  start(world, job_in("b", "small", 1, 4));
+  EXPECT_EQ(world.condition("Placed", "small").reason, "QuotaExceeded") << "else the large one would have nodes, and no quota";
+  end(world, "x");
+  EXPECT_EQ(world.pods("large").size(), 2u);
+}
+
 TEST(AJobThatWaitsForQuota, IsToldWhenToExpectItByTheTimeThatOthersHaveLeft) {
   World world = a_world_of(4, {make_queue("research", {gpus(16)})});
   start(world, job_in("research", "a"));
