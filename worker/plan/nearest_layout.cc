@@ -59,8 +59,8 @@ class Search {
 
   std::optional<FittingLayout> find() {
     for (std::size_t changes = 1; changes <= fields_.size() && tries_left_ > 0; ++changes) {
-      Chosen chosen;
-      if (auto found = choose(0, changes, {spec_, false}, chosen)) return found;
+      std::vector<std::size_t> chosen;
+      if (auto found = choose(0, changes, chosen)) return found;
     }
     if (tries_left_ > 0) return std::nullopt;  // all were tried
     tries_left_ = kLayoutsTried;
@@ -140,18 +140,30 @@ class Search {
     fields_.push_back(std::move(field));
   }
 
-  /// The first that fits of those that change so many more of the fields from `first` on.
-  std::optional<FittingLayout> choose(std::size_t first, std::size_t changes, const Option& option, Chosen& chosen) {
-    if (changes == 0) return tries_left_-- > 0 ? fitting(option, chosen) : std::nullopt;
+  /// The first that fits of those that change the `chosen` fields and so many more of those from `first` on.
+  std::optional<FittingLayout> choose(std::size_t first, std::size_t changes, std::vector<std::size_t>& chosen) {
+    Chosen values;
+    if (changes == 0) return with_values(chosen, {spec_, false}, values);
     for (std::size_t field = first; field + changes <= fields_.size() && tries_left_ > 0; ++field) {
-      for (std::size_t value = 0; value < fields_[field].values.size(); ++value) {
-        Option next = option;
-        fields_[field].values[value].set(next);
-        chosen.emplace_back(field, value);
-        auto found = choose(field + 1, changes - 1, next, chosen);
-        chosen.pop_back();
-        if (found) return found;
-      }
+      chosen.push_back(field);
+      auto found = choose(field + 1, changes - 1, chosen);
+      chosen.pop_back();
+      if (found) return found;
+    }
+    return std::nullopt;
+  }
+
+  /// The first that fits of those that give these fields other values, of which the first already have theirs.
+  std::optional<FittingLayout> with_values(const std::vector<std::size_t>& fields, const Option& option, Chosen& chosen) {
+    if (chosen.size() == fields.size()) return tries_left_-- > 0 ? fitting(option, chosen) : std::nullopt;
+    const std::size_t field = fields[chosen.size()];
+    for (std::size_t value = 0; value < fields_[field].values.size() && tries_left_ > 0; ++value) {
+      Option next = option;
+      fields_[field].values[value].set(next);
+      chosen.emplace_back(field, value);
+      auto found = with_values(fields, next, chosen);
+      chosen.pop_back();
+      if (found) return found;
     }
     return std::nullopt;
   }
