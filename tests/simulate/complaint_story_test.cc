@@ -99,8 +99,11 @@ TEST_F(Complaint, TwoGangsWaitForEachOther) {
   world.apply({.name = "a", .workers = 20, .steps = 10});
   world.apply({.name = "b", .workers = 20, .steps = 10});
   bool were_together = false;
-  world.api.on_change(test::kPodsPath, [this, &were_together](const auto&) {
-    were_together = were_together || (world.live_pods("a") > 0 && world.live_pods("b") > 0);
+  const auto begun_and_not_done = [this](const std::string& job) {
+    return world.live_pods(job) > 0 && !world.workers.truth(world.uid(job)).finished;
+  };
+  world.api.on_change(test::kPodsPath, [&](const auto&) {
+    were_together = were_together || (begun_and_not_done("a") && begun_and_not_done("b"));
   });
   expect_phase("a", Phase::kSucceeded, seconds(300));
   expect_phase("b", Phase::kSucceeded, seconds(300));
