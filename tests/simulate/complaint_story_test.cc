@@ -212,7 +212,8 @@ TEST_F(Complaint, AStatusSaysNothing) {
   world.time.run_for(seconds(10));
   EXPECT_GT(world.status("a").progress.value().step, 0);
   expect_phase("a", Phase::kSucceeded, seconds(300));
-  const std::vector<std::string> wanted{"Pending", "Starting", "Running", "Suspended", "Pending", "Starting", "Running", "Succeeded"};
+  const std::vector<std::string> wanted{"Pending", "Starting", "Running", "Suspended",
+                                        "Pending", "Starting", "Running", "Succeeded"};
   for (std::size_t at = 0; const auto& phase : phases) {
     while (at < wanted.size() && wanted[at] != phase) ++at;
     EXPECT_LT(at, wanted.size()) << phase << " came out of order: " << testing::PrintToString(phases);
@@ -268,7 +269,8 @@ TEST_F(Complaint, JobsThatWaitCostTheServerMoreAndMore) {
   world.time.run_for(seconds(120));
   const int before = world.api.num_requests;
   world.time.run_for(seconds(60));
-  EXPECT_LE(world.api.num_requests - before, 60) << "a minute's progress of the one that runs, and no write a job for those that wait";
+  EXPECT_LE(world.api.num_requests - before, 60)
+      << "a minute's progress of the one that runs, and no write a job for those that wait";
 }
 
 }  // namespace
