@@ -26,7 +26,7 @@ bool opens_too_deep(std::string_view text) {
 }
 
 bool is_deeper(const Json& json, int levels) {
-  if (!json.is_structured() || json.empty()) return false;
+  if (!json.is_structured()) return false;
   return levels == 0 || std::any_of(json.begin(), json.end(), [levels](const Json& item) { return is_deeper(item, levels - 1); });
 }
 
