@@ -235,13 +235,16 @@ void tend_spares(Review& review) {
   if (const auto number = static_cast<std::int32_t>(stay.size());
       number < known->placed && reason_of(review.status, condition::kPlaced) == reason::kGangPlaced &&
       !is_stopping(review.status)) {
-    known->placed = number;
     const auto& workers = review.gang.workers;
     const auto with_pod =
         std::find_if(workers.begin(), workers.end(), [](const Worker& worker) { return worker.pod != nullptr; });
-    if (with_pod != workers.end()) keep_quota_of(review, *with_pod->pod);
+    if (with_pod != workers.end()) {
+      known->placed = number;
+      keep_quota_of(review, *with_pod->pod);
+    }
   }
-  if (known->desired == 0 && stay.empty() && known->standIns.empty()) known.reset();
+  // Those that have their place hold quota until the gang's pods are there, which tell how much a spare's is.
+  if (known->desired == 0 && known->placed == 0 && stay.empty() && known->standIns.empty()) known.reset();
 }
 
 }  // namespace trainyard::decide
