@@ -86,6 +86,7 @@ TEST_F(AnInvariant, IsThatAGenerationIsRaisedBeforeItsPodsAreMade) {
 }
 
 TEST_F(AnInvariant, IsThatGenerationsRestartsAndPreemptionsNeverGoBack) {
+  world.apply({.name = "b", .priority_class = "high"});
   edit_status("a", [](Json& status) {
     status = {{"generation", 3}, {"restarts", 2}, {"uncountedRestarts", 2}, {"preemptions", 2}};
   });

@@ -48,6 +48,11 @@ std::string invalid(const std::string& collection, const Json& object) {
   return "";
 }
 
+bool has_same(const Json& a, const Json& b, const char* field) {
+  const auto in_a = a.find(field), in_b = b.find(field);
+  return in_a == a.end() || in_b == b.end() ? in_a == a.end() && in_b == b.end() : *in_a == *in_b;
+}
+
 template <class Status>
 std::string status_problems(const Json& status) {
   return contract::to_text(contract::decode<Status>(status, "status", contract::UnknownFields::kRefuse).problems);
@@ -304,7 +309,7 @@ bool FakeKubeApi::edit(const std::string& collection, const ObjectKey& key, cons
   Json next = *old;
   change(next);
   if (next == *old) return true;
-  if (next.value("spec", Json()) != old->value("spec", Json())) {
+  if (!has_same(next, *old, "spec")) {
     next["metadata"]["generation"] = next["metadata"]["generation"].get<std::int64_t>() + 1;
   }
   store(collection, std::move(next), EventType::kModified);
