@@ -10,6 +10,8 @@ export NODES=3  # a worker takes more than half a node: one each, and one node t
 . tests/e2e/lib.sh
 [ "$NODES" -ge 3 ] || { echo "these tests need 3 nodes, and the cluster that is up has $NODES: run make down first" >&2; exit 1; }
 . tests/e2e/words.sh
+. tests/e2e/kubectl.sh
+. tests/e2e/busy_cluster.sh
 passed=0 failed=0
 only=" $* "
 log=build/e2e.log
@@ -17,7 +19,7 @@ mkdir -p build
 rm -f build/e2e-loss
 : > "$log"
 
-# test_NAME functions run in their order; each has its jobs and their pods removed afterwards.
+# test_NAME functions run in their order; each has what it made removed afterwards.
 run() {
   local name=$1 from=$SECONDS output
   [ "$only" = "  " ] || [[ $only == *" $name "* ]] || return 0
@@ -32,6 +34,8 @@ run() {
   fi
   {
     kubectl delete trainingjobs --all --all-namespaces --wait
+    kubectl delete trainingqueues --all --wait
+    remove_namespaces
     kubectl delete pods -l trainyard.dev/job-name --grace-period=1 --wait=false  # a rank whose peer was cut off waits for it long
     within 150 no_workers  # else the next job's limits count the time that these hold their nodes
     kubectl delete events --all
@@ -41,8 +45,9 @@ run() {
 evidence() {
   local pod
   echo "---- $1"
-  kubectl get trainingjobs,pods -o wide
-  kubectl describe trainingjobs
+  kubectl get trainingqueues,nodes
+  kubectl get trainingjobs,pods --all-namespaces -o wide
+  kubectl describe trainingjobs --all-namespaces
   for pod in $(kubectl get pods -o name); do echo "-- $pod"; kubectl logs --tail=40 "$pod"; done
   for pod in $(kubectl -n $SYSTEM get pods -o name); do echo "-- $pod"; kubectl -n $SYSTEM logs --tail=60 "$pod"; done
 }
@@ -114,7 +119,7 @@ test_bad_manifests_are_refused_by_the_api_server() {
   refused 'unknown field "spec.workers.cuont"' 's/^    count: 2/    cuont: 2/' &&
     refused 'spec.parallelism' 's/data: 2/data: 3/' &&
     refused 'spec.training.globalBatchSize' 's/globalBatchSize: 8/globalBatchSize: 9/' &&
-    refused 'is not supported yet' 's/microBatchSize: 4/microBatchSize: 4, zero: {shardGroup: Node}/'
+    refused 'is not supported yet' 's/microBatchSize: 4/microBatchSize: 4, sequence: true/'
 }
 
 test_a_missing_corpus_fails_at_once_and_says_what_to_mount() {
@@ -257,7 +262,7 @@ test_an_upgrade_may_add_a_field_to_the_crd_while_a_job_trains() {
 }
 
 test_a_namespace_goes_away_without_the_controller() {
-  kubectl create namespace leaving && make_volumes leaving && manifest stays | kubectl -n leaving apply -f - &&
+  new_namespace leaving && manifest stays | kubectl -n leaving apply -f - &&
     within 60 has Running kubectl -n leaving get trainingjob stays -o 'jsonpath={.status.phase}' || return 1
   local result
   kubectl -n $SYSTEM scale deployment --all --replicas 0 &&
@@ -273,11 +278,33 @@ test_uninstall_keeps_the_jobs_and_the_next_install_goes_on_with_them() {
     install_chart && suspend kept false && succeeded kept
 }
 
+test_some_namespaces_are_run_by_one_who_may_do_nothing_elsewhere() {
+  # Installer, controllers and workers all live with what a team is given: everything in one namespace of the restricted profile.
+  local result
+  undisturbed_loss > /dev/null || return 1
+  new_namespace team pod-security.kubernetes.io/enforce=restricted && kubectl apply -f tests/e2e/team_lead.yaml &&
+    helm uninstall trainyard --namespace $SYSTEM --wait --timeout 60s && trains_in_the_team_alone
+  result=$?
+  helm uninstall trainyard --namespace team --wait --timeout 60s
+  install_chart && return $result
+}
+trains_in_the_team_alone() {
+  start others 's/^  parallelism:/  placement: {binding: Scheduler}\n  parallelism:/'
+  install_into team --kube-as-user lead --set 'watchNamespaces={team}' --set crds.install=false &&
+    in_namespace team start trained 's/^  parallelism:/  placement: {binding: Scheduler}\n  parallelism:/' &&
+    in_namespace team succeeded trained && is "" field others phase && no_pods_of others &&
+    as_controller get pods --namespace team > /dev/null &&
+    fails_with Forbidden as_controller get pods --all-namespaces && fails_with Forbidden as_controller get nodes &&
+    fails_with Forbidden as_controller get trainingjobs --all-namespaces &&
+    fails_with Forbidden as_controller get pods --namespace default
+}
+as_controller() { kubectl --as system:serviceaccount:team:trainyard "$@"; }
+
 # ---- the run
 
 if [ ! -e "$DIR" ]; then trap 'tests/cluster/down.sh' EXIT; fi
 { .ci/corpus && tests/cluster/up.sh && load_images && make_volumes && install_chart; } >> "$log" 2>&1 ||
   { cat "$log"; echo "0 passed, 1 failed"; exit 1; }
-for name in $(sed -n 's/^test_\([a-z0-9_]*\)().*/\1/p' "$self"); do run "$name"; done
+for name in $(sed -n 's/^test_\([a-z0-9_]*\)().*/\1/p' "$self" tests/e2e/{kubectl,busy_cluster}.sh); do run "$name"; done
 printf '\n%d passed, %d failed\n' $passed $failed
 [ $failed = 0 ] && [ $passed -gt 0 ]

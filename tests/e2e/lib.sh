@@ -18,14 +18,15 @@ load_images() {
   done
 }
 
-# install_chart [HELM OPTION...]: installs or upgrades, and waits until the controllers are ready. The annotation makes new pods
-# when the images changed under the same name.
-install_chart() {
-  helm upgrade --install trainyard helm --namespace $SYSTEM --create-namespace --wait --timeout "${HELM_TIMEOUT:-60s}" \
+# install_chart [HELM OPTION...]: installs or upgrades, and waits until the controllers are ready. install_into NAMESPACE [HELM OPTION...]: the same in
+# a namespace that is there. The annotation makes new pods when the images changed under the same name.
+install_chart() { install_into $SYSTEM --create-namespace "$@"; }
+install_into() {
+  helm upgrade --install trainyard helm --namespace "$1" --wait --timeout "${HELM_TIMEOUT:-60s}" \
     --set image.repository="${CONTROLLER_IMAGE%:*}" --set-string image.tag="${CONTROLLER_IMAGE##*:}" \
     --set worker.image.repository="${WORKER_IMAGE%:*}" --set-string worker.image.tag="${WORKER_IMAGE##*:}" \
-    --set-string podAnnotations.images="$(cut -c1-12 build/images/fingerprint 2> /dev/null)" "$@" &&
-    kubectl -n $SYSTEM rollout status deployment --timeout 60s
+    --set-string podAnnotations.images="$(cut -c1-12 build/images/fingerprint 2> /dev/null)" "${@:2}" &&
+    kubectl -n "$1" rollout status deployment --timeout 60s
 }
 
 # make_volumes [NAMESPACE]: the claims `corpus` and `checkpoints`, on folders of this machine that all nodes see; checkpoints are

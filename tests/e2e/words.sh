@@ -28,6 +28,59 @@ start_ddp() {
     -e "s|cpu: 500m, memory: 1Gi|cpu: $HALF_A_NODE, memory: 1Gi|; s|\(^ *\)volumeMounts:|&\n${mount%\\n}|; s|^        volumes:|&\n${volume%\\n}|" \
     crds/examples/custom-torchrun-ddp.yaml | kubectl apply -f - >> "$log" 2>&1
 }
+# program NAME SCRIPT [SED EXPRESSION...]: a job of the engine Custom, one small worker that runs the shell's script (without double quotes),
+# changed by the expressions. LIVES is one that runs until it is told to end, and then ends at once.
+LIVES="trap 'exit 0' TERM; sleep 1000 & wait"
+program() {
+  local name=$1 script=$2 edit edits=()
+  shift 2
+  for edit in "$@"; do edits+=(-e "$edit"); done
+  sed -e '' "${edits[@]}" <<YAML | kubectl apply -f - >> "$log" 2>&1
+apiVersion: trainyard.dev/v1alpha1
+kind: TrainingJob
+metadata: {name: $name}
+spec:
+  engine: Custom
+  workers:
+    count: 1
+    template:
+      spec:
+        containers:
+        - name: worker
+          image: trainyard.test/box:1
+          command: [/bin/sh, -c, "$script"]
+          resources: {requests: {cpu: 200m, memory: 16Mi}}
+YAML
+}
+of_queue() { echo "s/^spec:/spec:\n  queue: $1/"; }  # an expression for manifest and program
+# queue NAME CPU [MORE OF THE SPEC]: a TrainingQueue with so much quota.
+queue() {
+  kubectl apply -f - <<YAML
+apiVersion: trainyard.dev/v1alpha1
+kind: TrainingQueue
+metadata: {name: $1}
+spec: {flavors: [{resources: [{name: cpu, nominal: $2}]}]${3:+, $3}}
+YAML
+}
+queue_field() { kubectl get trainingqueue "$1" -o "jsonpath={.status.$2}"; }
+
+# new_namespace NAME [LABEL=VALUE...]: with volumes of its own. in_namespace NAME COMMAND...: with that namespace as kubectl's default.
+# remove_namespaces: all that were made so.
+new_namespace() { kubectl create namespace "$1" && { [ $# = 1 ] || kubectl label namespace "$@"; } && make_volumes "$1"; }
+in_namespace() {
+  local config=build/e2e-$1.kubeconfig
+  cp "$KUBECONFIG" "$config" && KUBECONFIG=$config kubectl config set-context --current --namespace "$1" > /dev/null &&
+    KUBECONFIG=$config "${@:2}"
+}
+remove_namespaces() {
+  local name
+  for name in $(kubectl get persistentvolumes -o 'jsonpath={.items[*].spec.claimRef.namespace}' | xargs -n 1 | sort -u); do
+    [ "$name" != default ] || continue
+    kubectl delete namespace "$name" --ignore-not-found --wait=false
+    kubectl delete persistentvolume "$name-corpus" "$name-checkpoints" --wait=false
+  done
+}
+
 suspend() { kubectl patch trainingjob "$1" --type merge -p "{\"spec\":{\"suspend\":$2}}"; }
 
 field() { kubectl get trainingjob "$1" -o "jsonpath={.status.$2}"; }
@@ -95,10 +148,13 @@ train_undisturbed() { # leaves the job `calm` and its last loss
   start calm && within 180 ended calm && phase_is calm Succeeded && field calm progress.loss > build/e2e-loss && [ -s build/e2e-loss ]
 }
 
+# fails_with MESSAGE COMMAND...: the command fails, and its output contains that.
+fails_with() {
+  local output
+  output=$("${@:2}" 2>&1) && { echo "succeeded: ${*:2}"; return 1; }
+  [[ $output == *"$1"* ]] || { echo "said no '$1', but: $output (${*:2})"; return 1; }
+}
 # refused MESSAGE SED EXPRESSION...: kubectl apply refuses that manifest and says MESSAGE.
 refused() {
-  local message=$1 output
-  shift
-  output=$(manifest refused "$@" | kubectl apply -f - 2>&1) && { echo "was accepted: $*"; return 1; }
-  [[ $output == *"$message"* ]] || { echo "said: $output"; return 1; }
+  fails_with "$1" kubectl apply -f <(manifest refused "${@:2}")
 }
