@@ -1,6 +1,29 @@
 # shellcheck shell=bash disable=SC2154
 # Tests of e2e_test.sh: jobs beside others, in queues and under rules.
 
+test_jobs_wait_for_their_queues_quota_and_for_stopped_queues() {
+  queue research 300m && queue products 300m && program first "$LIVES" "$(of_queue research)" && within 30 phase_is first Running &&
+    program second "$LIVES" "$(of_queue research)" && within 10 phase_is second Pending && program third "$LIVES" "$(of_queue research)" &&
+    program other "$LIVES" "$(of_queue products)" && within 30 phase_is other Running || return 1
+  within 10 is QuotaExceeded condition second Admitted reason &&
+    has 'cpu needs 200m, 100m free (nominal 300m, used 200m)' condition second Admitted message && is 1 field second queue.position &&
+    within 10 is 2 field third queue.position && no_pods_of second &&
+    within 15 is '2 waiting for QuotaExceeded 1 running, cpu 200m/300m' usage research || return 1
+  kubectl delete trainingjob first && within 30 phase_is second Running && phase_is third Pending || return 1
+  # A queue that is held starts nothing more, though its quota is free; one that is drained runs nothing either.
+  kubectl patch trainingqueue research --type merge -p '{"spec":{"stop":"Hold"}}' &&
+    kubectl patch trainingqueue products --type merge -p '{"spec":{"stop":"Drain"}}' && within 20 no_pods_of other &&
+    within 10 is QueueStopped condition other Placed reason && phase_is second Running &&
+    kubectl delete trainingjob second && within 20 is QueueStopped condition third Placed reason &&
+    kubectl wait trainingqueue research products --for condition=Active=false --timeout 15s && no_pods_of third || return 1
+  kubectl patch trainingqueue research products --type merge -p '{"spec":{"stop":"None"}}' && within 30 phase_is third Running &&
+    within 30 phase_is other Running
+}
+usage() { # QUEUE
+  local template='{{range .pendingReasons}}{{.jobs}} waiting for {{.reason}} {{end}}{{.running}} running, {{.summary}}'
+  kubectl get trainingqueue "$1" -o "go-template={{with .status}}$template{{end}}"
+}
+
 test_a_queue_takes_its_quota_back_at_a_checkpoint_of_the_gang_that_borrows() {
   # No checkpoint is due before the end, which is far away.
   local both=$((2 * ${HALF_A_NODE%m}))m step
