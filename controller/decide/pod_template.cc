@@ -191,7 +191,7 @@ Json metadata(const Job& job, const Json& own, const WorkerPlace& place, const s
                                          {"name", job.key.name},
                                          {"uid", job.uid},
                                          {"controller", true},
-                                         {"blockOwnerDeletion", false}}});
+                                         {"blockOwnerDeletion", true}}});  // kubectl delete --cascade=foreground waits for it
   return out;
 }
 

@@ -36,7 +36,7 @@ Json delete_options(const std::string& uid) {
       {"apiVersion", "v1"}, {"kind", "DeleteOptions"}, {"preconditions", {{"uid", uid}}}, {"propagationPolicy", "Background"}};
 }
 
-/// Of an object that goes when its job goes.
+/// Of an object that goes when its job goes; only pods are waited for by a deletion in the foreground.
 Json owned_metadata(const ObjectKey& key, const std::string& job_name, const std::string& job_uid) {
   const Json owner = {{"apiVersion", contract::kApiVersion},
                       {"kind", contract::kKind},

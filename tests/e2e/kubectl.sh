@@ -80,3 +80,17 @@ scales_down_and_up() {
     is "$kept" worker "$1" 0 spec.nodeName && succeeded "$1" && is 0 field "$1" restarts
 }
 has_size() { is "$2" field "$1" placement.workers && is "$2" field "$1" workers.ready && phase_is "$1" Running; }
+
+test_kubectl_deletes_a_job_with_each_propagation() {
+  local slow="trap 'sleep 3; exit 0' TERM; sleep 1000 & wait" job
+  for job in background foreground orphan; do program $job "$slow" || return 1; done
+  for job in background foreground orphan; do within 30 phase_is $job Running || return 1; done
+  # In the foreground the job is there as long as its pods are; and nobody makes others in their place.
+  kubectl delete trainingjob foreground --cascade=foreground --timeout 30s && no_pods_of foreground &&
+    kubectl delete trainingjob background --timeout 30s && within 30 no_pods_of background || return 1
+  # Pods that were left without their job go on, and a job of that name makes others.
+  kubectl delete trainingjob orphan --cascade=orphan --timeout 30s &&
+    within 10 is "" kubectl get pod orphan-0-1 -o 'jsonpath={.metadata.ownerReferences}' &&
+    program orphan "$LIVES" && within 30 phase_is orphan Running && is orphan-0-2 worker orphan 0 metadata.name &&
+    is Running kubectl get pod orphan-0-1 -o 'jsonpath={.status.phase}'
+}

@@ -57,8 +57,9 @@ class BuiltController : public ::testing::Test {
  protected:
   /// One server for all tests: it takes seconds to start.
   static void SetUpTestSuite() { install({}); }
-  /// With these values of the chart, and flags of kube-apiserver.
-  static void install(const std::vector<std::string>& values, const std::vector<std::string>& flags = {}) {
+  /// With these values of the chart, and flags of kube-apiserver. As in OpenShift, who makes pods that hold their owner has to be allowed to.
+  static void install(const std::vector<std::string>& values, std::vector<std::string> flags = {}) {
+    flags.emplace_back("--enable-admission-plugins=OwnerReferencesPermissionEnforcement");
     server_ = std::make_unique<testing::ApiServer>(flags);
     std::vector<std::string> words{"install", "trainyard"};
     words.insert(words.end(), values.begin(), values.end());

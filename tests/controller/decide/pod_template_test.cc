@@ -77,7 +77,7 @@ TEST(WorkerPod, CarriesItsJobItsIndexAndItsGeneration) {
   EXPECT_EQ(owner["uid"], "uid-a");
   EXPECT_EQ(owner["kind"], "TrainingJob");
   EXPECT_EQ(owner["controller"], true);
-  EXPECT_EQ(owner["blockOwnerDeletion"], false);
+  EXPECT_EQ(owner["blockOwnerDeletion"], true) << "a job that is deleted in the foreground is there as long as its pods are";
 }
 
 TEST(WorkerPod, KeepsWhatTheTemplateSays) {
