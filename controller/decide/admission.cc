@@ -247,6 +247,12 @@ bool Admission::leaves_others_theirs_later(Queues& ledger, const Demand& demand,
     for (const auto& [place, head] : heads_) {
       if (is_of_another(place)) change(place.first, head.amounts);
     }
+    for (const auto& [place, claim] : ahead_) {
+      if (!is_of_another(place)) continue;
+      Resources amounts = claim.amounts;  // what was promised of them counts as used
+      if (const auto* promised = find_in(promised_, place.first, labels)) amounts -= *promised;
+      change(place.first, amounts);
+    }
   };
   for_others([&](Index queue, const Resources& amounts) { ledger.add(queue, labels, amounts); });
   const bool out = ledger.has_room(demand.queue, labels, demand.amounts);
