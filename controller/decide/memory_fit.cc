@@ -74,23 +74,19 @@ class Eligible {
   std::vector<Labels> flavors_;
 };
 
-/// Of the GPUs of the eligible nodes.
-struct LargestDevice {
-  std::int64_t bytes = 0;
-  std::string node;
-};
-/// Nothing where there is none, some node does not tell, or one has as much as `enough`.
-std::optional<LargestDevice> largest_that_is_too_small(const Eligible& nodes, const std::string& resource, std::int64_t enough) {
-  LargestDevice largest;
+/// The memory of the eligible nodes' largest GPUs. Nothing where there is none, some node does not tell, or one has as much as `enough`.
+std::optional<std::int64_t> largest_that_is_too_small(const Eligible& nodes, const std::string& resource, std::int64_t enough) {
+  std::int64_t largest = 0;
   bool is_short = true;
   nodes.each([&](const Node& node) {
-    if (node.allocatable[resource] == 0) return true;
     const auto memory = device_memory(node, resource);
-    is_short = memory && *memory < enough;
-    if (is_short && *memory > largest.bytes) largest = {*memory, node.name};
+    const bool is_large = memory && *memory >= enough;  // also while its device plugin is away
+    if (!is_large && node.allocatable[resource] == 0) return true;
+    is_short = memory && !is_large;
+    if (is_short) largest = std::max(largest, *memory);
     return is_short;
   });
-  return is_short && largest.bytes > 0 ? std::optional(std::move(largest)) : std::nullopt;
+  return is_short && largest > 0 ? std::optional(largest) : std::nullopt;
 }
 
 /// What a worker's pod has of its node's memory for certain.
@@ -121,9 +117,10 @@ std::string device_shortage(const Cluster& cluster, const Job& job, const PodNee
   const auto& resource = job.spec.workers.gpuResourceName;
   const auto largest = largest_that_is_too_small(Eligible(cluster, job, needs), resource, need);
   if (!largest) return "";
+  // Names no node: which one of equals comes first may change, and nothing else with it.
   return "a rank needs at least " + bytes_text(need) + " of its GPU's memory (" + parts_text(bytes) + ", and " +
-         bytes_text(kBesideTensors) + " for CUDA and NCCL); of the nodes that it may run on, " + largest->node +
-         " has the largest GPUs, of " + bytes_text(largest->bytes) + " by its label " + resource + ".memory";
+         bytes_text(kBesideTensors) + " for CUDA and NCCL); the largest GPUs of the nodes that it may run on have " +
+         bytes_text(*largest) + " by the label " + resource + ".memory";
 }
 
 std::string offloaded_text(const TrainingJobSpec& spec, std::int64_t bytes) {

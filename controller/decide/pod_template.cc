@@ -290,7 +290,7 @@ namespace {
 constexpr char kUsesDefaultImage = '-';
 
 /// The image is kept apart, so that a chart's new one is not taken for the user's doing.
-std::string with_default_image(std::string digest, const Settings& settings) {
+std::string with_default_image(const std::string& digest, const Settings& settings) {
   return digest.ends_with(kUsesDefaultImage) ? digest + text_hash(settings.default_image) : digest;
 }
 

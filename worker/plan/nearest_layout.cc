@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "crds/contract/validate.h"
+#include "worker/plan/shards.h"
 #include "worker/plan/zero_cost.h"
 
 namespace trainyard::plan {
@@ -168,7 +169,7 @@ class Search {
     return std::nullopt;
   }
 
-  std::optional<FittingLayout> fitting(Option option, const Chosen& chosen) const {
+  std::optional<FittingLayout> fitting(Option option, const Chosen& chosen) {
     auto& parallelism = option.spec.parallelism;
     if (parallelism.data) {
       const std::int64_t replica = std::int64_t{parallelism.tensor} * parallelism.pipeline * parallelism.context;
@@ -180,6 +181,7 @@ class Search {
     std::int64_t host = 0;
     for (std::int32_t stage = 0; stage < parallelism.pipeline; ++stage) {  // most of those that don't fit are known by the first
       const auto bytes = bytes_per_rank(option.spec, stage);
+      tries_left_ -= shard_ranks(option.spec) / kRanksATry;  // each of them has its cut
       host = std::max(host, bytes.host);
       if (bytes.total() > room_.device) return std::nullopt;
       if (bytes.total() > most.total()) most = bytes;

@@ -45,8 +45,9 @@ struct FittingLayout {
 ///   parallelism.pipelineSchedule.name (OneForwardOneBackward), parallelism.tensor, parallelism.pipeline, and the pod's memory request
 /// parallelism.data, where it is given, follows from the others, and so does virtualStages; they count as none. Of layouts in that order
 /// kLayoutsTried are tried; then as many in the order of what saves most, of which, where one fits, as many changes are taken back as can be:
-/// that is not always the nearest. Nothing where none of these fits. Cost: 20 microseconds a layout.
+/// that is not always the nearest. Nothing where none of these fits. Cost: some 20 microseconds a layout; one that shards over
+/// very many ranks counts as several, one more for each kRanksATry of them and stage that is looked at, so that the whole stays bounded.
 std::optional<FittingLayout> nearest_layout(const contract::TrainingJobSpec& spec, const MemoryRoom& room);
-inline constexpr std::int64_t kLayoutsTried = 4'000;
+inline constexpr std::int64_t kLayoutsTried = 4'000, kRanksATry = 256;
 
 }  // namespace trainyard::plan

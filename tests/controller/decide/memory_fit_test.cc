@@ -43,9 +43,10 @@ TEST(Memory, ThatIsTooSmallIsSaidBeforeAPodIsMadeWithTheNearestLayoutThatFits) {
   EXPECT_EQ(accepted.status, ConditionStatus::kFalse);
   EXPECT_EQ(accepted.reason, "DoesNotFit");
   EXPECT_EQ(accepted.message.find("a rank needs at least 1"), 0u) << accepted.message;
-  for (const char* part : {"parameters 14.9 GiB", "masters 29.9 GiB", "gradients 29.9 GiB", "optimizer 59.8 GiB",
-                           "1 GiB for CUDA", "node-0 has the largest GPUs, of 79.6 GiB by its label nvidia.com/gpu.memory",
-                           "The nearest layout that fits: parallelism.zero.stage "}) {
+  for (const char* part :
+       {"parameters 14.9 GiB", "masters 29.9 GiB", "gradients 29.9 GiB", "optimizer 59.8 GiB", "1 GiB for CUDA",
+        "the largest GPUs of the nodes that it may run on have 79.6 GiB by the label nvidia.com/gpu.memory",
+        "The nearest layout that fits: parallelism.zero.stage "}) {
     EXPECT_NE(accepted.message.find(part), std::string::npos) << accepted.message;
   }
 }
@@ -60,6 +61,21 @@ TEST(Memory, IsEnoughForTheLayoutThatItSaysIsTheNearest) {
   world.add(job);
   world.settle();
   EXPECT_EQ(world.pods().size(), 1u);
+}
+
+TEST(Memory, IsThatOfANodeAlsoWhileItsDevicePluginIsAway) {
+  auto cluster = nodes(2).build();
+  auto small = *cluster.node("node-0");
+  small.labels["nvidia.com/gpu.memory"] = "15360";
+  cluster.put(small);
+  auto away = *cluster.node("node-1");
+  away.labels["nvidia.com/gpu.memory"] = "1000000";
+  away.allocatable["nvidia.com/gpu"] = 0;
+  cluster.put(away);
+  EXPECT_EQ(memory_shortage(cluster, large("a"), {}), "");
+  away.labels["nvidia.com/gpu.memory"] = "15360";
+  cluster.put(away);
+  EXPECT_NE(memory_shortage(cluster, large("a"), {}), "");
 }
 
 TEST(Memory, OfGpusThatNobodyKnowsStopsNoJobAndTheStatusSaysSo) {
