@@ -187,7 +187,8 @@ void Performer::ask(const decide::DryRunPod& about, Then then) {
     then(answer);
     if (term != term_) return;
     const auto others = std::exchange(question->others, {});
-    const bool is_yes = answer.response.ok();
+    const bool is_yes = answer.response.ok(),
+               is_for_all = is_yes || answer.response.is_temporary();  // who asks again waits first
     if (is_yes) {
       question->answer = answer;
       question->lasts_until = executor_.uptime() + kAnswerLasts;
@@ -195,7 +196,7 @@ void Performer::ask(const decide::DryRunPod& about, Then then) {
       std::erase_if(questions_, [&question](const auto& item) { return item.second == question; });
     }
     for (const auto& [other, others_then] : others) {
-      if (is_yes) {
+      if (is_for_all) {
         others_then(answer);
       } else {
         request(other, others_then);

@@ -4,8 +4,10 @@
 #include <map>
 #include <memory>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
+#include "controller/decide/conditions.h"
 #include "controller/kube/listing.h"
 #include "crds/contract/signature.h"
 
@@ -106,7 +108,7 @@ void Reconciler::drop_work() {
   room_waits_for_.clear();
   room_plans_ = 0;
   tells_ = 0;
-  more_to_tell_ = false;
+  untold_.clear();
   room_rest_ = milliseconds(0);
   if (std::exchange(acting_, false)) observer_.acting(false);
 }
@@ -205,6 +207,7 @@ void Reconciler::run_room() {
   std::optional<milliseconds> look_again;
   auto plans = decide::schedule(cluster(), executor_.now());
   room_rest_ = std::max(kLeastRestAfterRoom, kRestAfterRoom * (executor_.uptime() - begun));
+  untold_.clear();
   for (auto& [job, plan] : plans) {
     observer_.planned(kRoomKey, plan.reasons, num_actions(plan), executor_.uptime() - begun);
     if (plan.look_again) look_again = std::min<milliseconds>(look_again.value_or(milliseconds::max()), *plan.look_again);
@@ -215,30 +218,51 @@ void Reconciler::run_room() {
     } else if (*wait > milliseconds(0)) {
       look_again = std::min(look_again.value_or(milliseconds::max()), *wait);
     } else {
-      const bool tells = only_tells(job, plan);
-      if (tells && tells_ == kTellsAtOnce) {
-        more_to_tell_ = true;
+      if (only_tells(job, plan)) {
+        untold_.emplace_back(job, std::move(plan));
         continue;
       }
       queue_.claim(key_for(job));
-      const auto holds_up = std::make_shared<bool>(!tells);
-      ++(tells ? tells_ : room_plans_);
+      const auto holds_up = std::make_shared<bool>(true);
+      ++room_plans_;
       const auto goes_on = [this, holds_up] {
         if (std::exchange(*holds_up, false) && --room_plans_ == 0) finish(kRoomKey, Ended::kWell, room_rest_);
       };
       performer_.perform(
           job, std::move(plan),
-          [this, job = job, tells, goes_on](const PlanEnded& ended) {
+          [this, job = job, goes_on](const PlanEnded& ended) {
             goes_on();
-            if (tells) --tells_;
-            if (tells && std::exchange(more_to_tell_, false)) queue_.add(kRoomKey);
             placed(job, ended);
           },
           goes_on);
     }
   }
+  const auto turn = [this](const auto& item) {
+    const auto* job = cluster().job(item.first);
+    const bool was_told = decide::find_condition(job->status, decide::condition::kPlaced) != nullptr;
+    return std::tuple(!job->spec.dryRun, was_told, job->status_written);
+  };
+  std::stable_sort(untold_.begin(), untold_.end(), [&turn](const auto& a, const auto& b) { return turn(b) < turn(a); });
+  tell();
   if (look_again) queue_.add_after(kRoomKey, *look_again);
   if (room_plans_ == 0) finish(kRoomKey, Ended::kWell, room_rest_);
+}
+
+void Reconciler::tell() {
+  while (tells_ < kTellsAtOnce && !untold_.empty()) {
+    auto [job, plan] = std::move(untold_.back());
+    untold_.pop_back();
+    const auto wait = placeable_in(job);
+    if (!wait) room_waits_for_.insert(job);
+    if (!wait || *wait > milliseconds(0)) continue;  // something happened to it, after which it is looked at again
+    queue_.claim(key_for(job));
+    ++tells_;
+    performer_.perform(job, std::move(plan), [this, job = job](const PlanEnded& ended) {
+      --tells_;
+      placed(job, ended);
+      tell();
+    });
+  }
 }
 
 void Reconciler::run_queues() {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "controller/agents/agent_api.h"
@@ -68,6 +69,9 @@ class Reconciler {
   void job_done(const decide::ObjectKey& job, const PlanEnded& ended);
   /// Whether a plan of schedule() takes and gives no room, but tells a job why it waits: then schedule() need not wait for its end.
   bool only_tells(const decide::ObjectKey& job, const decide::Plan& plan) const;
+  /// Begins plans of `untold_`, as many at a time as may be under way: dry runs, then jobs that were told nothing yet, then those that were
+  /// told longest ago.
+  void tell();
   /// How long until the job's plan of schedule() may be carried out; nothing: another plan of that job is under way.
   std::optional<std::chrono::milliseconds> placeable_in(const decide::ObjectKey& job) const;
   void placed(const decide::ObjectKey& job, const PlanEnded& ended);
@@ -94,8 +98,9 @@ class Reconciler {
   std::set<decide::ObjectKey> room_waits_for_;  // jobs that schedule() has plans for, which were busy
   std::size_t room_plans_ = 0;                  // plans of schedule() under way that it has to wait for
   std::size_t tells_ = 0;                       // and those that only tell
-  bool more_to_tell_ = false;                   // once one of these has ended
-  std::chrono::milliseconds room_rest_{0};      // after them
+  std::vector<std::pair<decide::ObjectKey, decide::Plan>>
+      untold_;                              // of the last look, whose turn comes when one of these has ended; last first
+  std::chrono::milliseconds room_rest_{0};  // after them
 };
 
 }  // namespace trainyard::reconcile

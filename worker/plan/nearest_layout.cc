@@ -231,7 +231,7 @@ class Search {
     return is_degree ? std::nullopt : keep();
   }
 
-  FittingLayout with_fewer_changes(Chosen chosen, FittingLayout found) const {
+  FittingLayout with_fewer_changes(Chosen chosen, FittingLayout found) {
     for (std::size_t i = chosen.size(); i-- > 0;) {  // the last fields are the dearest
       Chosen without = chosen;
       without.erase(without.begin() + static_cast<std::ptrdiff_t>(i));

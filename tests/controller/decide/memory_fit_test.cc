@@ -70,7 +70,7 @@ TEST(Memory, IsThatOfANodeAlsoWhileItsDevicePluginIsAway) {
   cluster.put(small);
   auto away = *cluster.node("node-1");
   away.labels["nvidia.com/gpu.memory"] = "1000000";
-  away.allocatable["nvidia.com/gpu"] = 0;
+  away.allocatable.set("nvidia.com/gpu", 0);
   cluster.put(away);
   EXPECT_EQ(memory_shortage(cluster, large("a"), {}), "");
   away.labels["nvidia.com/gpu.memory"] = "15360";
