@@ -213,7 +213,8 @@ TEST_F(Gang256, StartsACrashedRankAnewWithoutANewPod) {
 TEST_F(Gang256, OfTheFoundingCaseIsRefusedWhereItDoesNotFitAndElseTellsWhatItTakes) {
   label_nodes();
   for (const char* claim : {"tokens", "checkpoints"}) bind_claim(claim);
-  const Json example = crd_test::load("crds/examples/gpt-175b-256gpu.yaml");
+  Json example = crd_test::load("crds/examples/gpt-175b-256gpu.yaml");
+  example["spec"]["workers"]["template"]["spec"]["containers"][0]["image"] = "trainyard.test/worker:dev";
   Json without = example;
   without["metadata"]["name"] = "without-recomputation";
   without["spec"]["training"].erase("activationCheckpointing");
