@@ -3,13 +3,13 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdlib>
+#include <ctime>
 #include <iostream>
 #include <memory>
 #include <new>
