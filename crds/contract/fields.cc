@@ -48,6 +48,11 @@ std::string to_text(const std::vector<Problem>& problems) {
 
 namespace detail {
 
+std::string Path::text() const {
+  const std::string before = parent_ == nullptr ? "" : parent_->text();
+  return is_item_ ? before + "[" + std::to_string(index_) + "]" : join(before, std::string(name_));
+}
+
 void unknown_field(const std::string& path, const std::string& name, const std::vector<std::string>& known,
                    std::vector<Problem>& problems) {
   problems.push_back({join(path, name), "unknown field" + did_you_mean(name, known)});
@@ -63,10 +68,10 @@ void wrong_name(const std::string& path, const std::string& found, const std::ve
   problems.push_back({path, "\"" + found + "\" is not one of: " + listed(known) + did_you_mean(found, known)});
 }
 
-bool whole_number(const std::string& path, const Json& found, std::int64_t low, std::int64_t high, std::int64_t& out,
+bool whole_number(const Path& path, const Json& found, std::int64_t low, std::int64_t high, std::int64_t& out,
                   std::vector<Problem>& problems) {
   if (found.is_number_unsigned() && found.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX)) {
-    wrong_type(path, "a smaller whole number", found, problems);
+    wrong_type(path.text(), "a smaller whole number", found, problems);
     return false;
   }
   if (found.is_number_integer()) {
@@ -75,12 +80,12 @@ bool whole_number(const std::string& path, const Json& found, std::int64_t low, 
              std::abs(found.get<double>()) < 9.0e15) {
     out = static_cast<std::int64_t>(found.get<double>());  // 500.0 is 500, as in the API server
   } else {
-    wrong_type(path, "a whole number", found, problems);
+    wrong_type(path.text(), "a whole number", found, problems);
     return false;
   }
   if (out >= low && out <= high) return true;
   problems.push_back(
-      {path, "must lie in " + std::to_string(low) + " .. " + std::to_string(high) + ", and is " + std::to_string(out)});
+      {path.text(), "must lie in " + std::to_string(low) + " .. " + std::to_string(high) + ", and is " + std::to_string(out)});
   return false;
 }
 

@@ -98,15 +98,32 @@ constexpr std::optional<T> enum_from(std::string_view name) {
 enum class UnknownFields { kIgnore, kRefuse };
 
 namespace detail {
+inline std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
+
+/// Where a value lies: a chain of names on the stack, which becomes text where there is a problem to tell. Decoding is most of what the
+/// controller does with a watch, and nearly all of it has none.
+class Path {
+ public:
+  explicit Path(std::string_view whole) : name_(whole) {}
+  Path(const Path& parent, std::string_view name) : parent_(&parent), name_(name) {}
+  Path(const Path& parent, std::size_t index) : parent_(&parent), index_(index), is_item_(true) {}
+  std::string text() const;
+
+ private:
+  const Path* parent_ = nullptr;
+  std::string_view name_;
+  std::size_t index_ = 0;
+  bool is_item_ = false;
+};
+
 void unknown_field(const std::string& path, const std::string& name, const std::vector<std::string>& known,
                    std::vector<Problem>& problems);
 void wrong_type(const std::string& path, const char* wanted, const Json& found, std::vector<Problem>& problems);
 void wrong_name(const std::string& path, const std::string& found, const std::vector<std::string>& known,
                 std::vector<Problem>& problems);
 /// False, with a problem, where `found` is no whole number that fits [low, high].
-bool whole_number(const std::string& path, const Json& found, std::int64_t low, std::int64_t high, std::int64_t& out,
+bool whole_number(const Path& path, const Json& found, std::int64_t low, std::int64_t high, std::int64_t& out,
                   std::vector<Problem>& problems);
-inline std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
 }  // namespace detail
 
 /// JSON for a described value. Empty optionals, vectors and maps are left out, as the Kubernetes API does.
@@ -144,69 +161,76 @@ Json encode(const T& value) {
   }
 }
 
-/// Reads `json` into `out`; adds every problem found, with its path, and leaves the default where a value is wrong.
+namespace detail {
 template <class T>
-void decode_into(T& out, const Json& json, const std::string& path, UnknownFields unknown, std::vector<Problem>& problems) {
+void decode_at(T& out, const Json& json, const Path& path, UnknownFields unknown, std::vector<Problem>& problems) {
   if constexpr (std::is_same_v<T, Json>) {
     out = json;
   } else if constexpr (Optional<T>) {
     if (json.is_null()) return;
-    decode_into(out.emplace(), json, path, unknown, problems);
+    decode_at(out.emplace(), json, path, unknown, problems);
   } else if constexpr (Described<T>) {
-    if (!json.is_object()) return detail::wrong_type(path, "an object", json, problems);
+    if (!json.is_object()) return wrong_type(path.text(), "an object", json, problems);
     std::vector<std::string> known;
     T::describe(out, [&](const char* name, auto& field) {
-      known.emplace_back(name);
+      if (unknown == UnknownFields::kRefuse) known.emplace_back(name);
       const auto found = json.find(name);
-      if (found != json.end() && !found->is_null()) decode_into(field, *found, detail::join(path, name), unknown, problems);
+      if (found != json.end() && !found->is_null()) decode_at(field, *found, Path(path, name), unknown, problems);
     });
     if (unknown == UnknownFields::kRefuse) {
       for (const auto& item : json.items()) {
         if (std::find(known.begin(), known.end(), item.key()) == known.end()) {
-          detail::unknown_field(path, item.key(), known, problems);
+          unknown_field(path.text(), item.key(), known, problems);
         }
       }
     }
   } else if constexpr (NamedEnum<T>) {
-    if (!json.is_string()) return detail::wrong_type(path, "a string", json, problems);
-    if (const auto value = enum_from<T>(json.get<std::string>())) {
+    if (!json.is_string()) return wrong_type(path.text(), "a string", json, problems);
+    if (const auto value = enum_from<T>(json.get_ref<const std::string&>())) {
       out = *value;
     } else {
       const auto names = enum_names(T{});
-      detail::wrong_name(path, json.get<std::string>(), {names.begin(), names.end()}, problems);
+      wrong_name(path.text(), json.get<std::string>(), {names.begin(), names.end()}, problems);
     }
   } else if constexpr (Vector<T>) {
-    if (!json.is_array()) return detail::wrong_type(path, "a list", json, problems);
+    if (!json.is_array()) return wrong_type(path.text(), "a list", json, problems);
     out.clear();
     for (std::size_t i = 0; i < json.size(); ++i) {
-      decode_into(out.emplace_back(), json[i], path + "[" + std::to_string(i) + "]", unknown, problems);
+      decode_at(out.emplace_back(), json[i], Path(path, i), unknown, problems);
     }
   } else if constexpr (StringMap<T>) {
-    if (!json.is_object()) return detail::wrong_type(path, "an object", json, problems);
+    if (!json.is_object()) return wrong_type(path.text(), "an object", json, problems);
     for (const auto& item : json.items()) {
-      decode_into(out[item.key()], item.value(), detail::join(path, item.key()), unknown, problems);
+      decode_at(out[item.key()], item.value(), Path(path, item.key()), unknown, problems);
     }
   } else if constexpr (std::is_same_v<T, Quantity>) {
-    if (!json.is_string() && !json.is_number()) return detail::wrong_type(path, "a quantity, as 8 or 500m", json, problems);
+    if (!json.is_string() && !json.is_number()) return wrong_type(path.text(), "a quantity, as 8 or 500m", json, problems);
     out.text = json.is_string() ? json.get<std::string>() : json.dump();
   } else if constexpr (std::is_same_v<T, bool>) {
-    if (!json.is_boolean()) return detail::wrong_type(path, "true or false", json, problems);
+    if (!json.is_boolean()) return wrong_type(path.text(), "true or false", json, problems);
     out = json.get<bool>();
   } else if constexpr (std::is_integral_v<T>) {
     std::int64_t value = 0;
-    if (detail::whole_number(path, json, std::numeric_limits<T>::min(),
-                             static_cast<std::int64_t>(std::min<std::uint64_t>(std::numeric_limits<T>::max(), INT64_MAX)), value,
-                             problems)) {
+    if (whole_number(path, json, std::numeric_limits<T>::min(),
+                     static_cast<std::int64_t>(std::min<std::uint64_t>(std::numeric_limits<T>::max(), INT64_MAX)), value,
+                     problems)) {
       out = static_cast<T>(value);
     }
   } else if constexpr (std::is_floating_point_v<T>) {
-    if (!json.is_number()) return detail::wrong_type(path, "a number (written 5.0e-5, not 5e-5)", json, problems);
+    if (!json.is_number()) return wrong_type(path.text(), "a number (written 5.0e-5, not 5e-5)", json, problems);
     out = json.get<T>();
   } else {
     static_assert(std::is_same_v<T, std::string>, "a field type that the codec does not know");
-    if (!json.is_string()) return detail::wrong_type(path, "a string", json, problems);
-    out = json.get<std::string>();
+    if (!json.is_string()) return wrong_type(path.text(), "a string", json, problems);
+    out = json.get_ref<const std::string&>();
   }
+}
+}  // namespace detail
+
+/// Reads `json` into `out`; adds every problem found, with its path, and leaves the default where a value is wrong.
+template <class T>
+void decode_into(T& out, const Json& json, const std::string& path, UnknownFields unknown, std::vector<Problem>& problems) {
+  detail::decode_at(out, json, detail::Path(path), unknown, problems);
 }
 
 template <class T>
