@@ -370,11 +370,6 @@ std::optional<decide::Job> decode_job(const Json& object, const decide::Job* kno
     job.problems = known->problems;
   } else {
     contract::decode_into(job.spec, member(object, "spec"), "spec", contract::UnknownFields::kIgnore, job.problems);
-    // Schemas bound no depth where they keep unknown fields, and deciding copies, compares and prints what is left.
-    if (contract::nests_too_deep(job.spec.workers.templ)) {
-      job.spec.workers.templ = Json::object();
-      job.problems.push_back({"spec.workers.template", "nests deeper than any pod does"});
-    }
   }
   // The status is this program's own; what an older or newer one wrote differently is written anew.
   std::vector<Problem> ignored;

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "crds/contract/parse_json.h"
+
 namespace trainyard::contract {
 namespace {
 
@@ -66,6 +68,15 @@ void wrong_type(const std::string& path, const char* wanted, const Json& found, 
 void wrong_name(const std::string& path, const std::string& found, const std::vector<std::string>& known,
                 std::vector<Problem>& problems) {
   problems.push_back({path, "\"" + found + "\" is not one of: " + listed(known) + did_you_mean(found, known)});
+}
+
+void kept_as_it_came(const Path& path, const Json& found, Json& out, std::vector<Problem>& problems) {
+  // Schemas bound no depth where they keep unknown fields, and what is kept is copied, compared and printed.
+  if (nests_too_deep(found)) {
+    problems.push_back({path.text(), "nests deeper than " + std::to_string(kDeepestJson) + " levels"});
+  } else {
+    out = found;
+  }
 }
 
 bool whole_number(const Path& path, const Json& found, std::int64_t low, std::int64_t high, std::int64_t& out,

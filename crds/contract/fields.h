@@ -121,6 +121,8 @@ void unknown_field(const std::string& path, const std::string& name, const std::
 void wrong_type(const std::string& path, const char* wanted, const Json& found, std::vector<Problem>& problems);
 void wrong_name(const std::string& path, const std::string& found, const std::vector<std::string>& known,
                 std::vector<Problem>& problems);
+/// A copy, or with a problem the default, where `found` nests deeper than kDeepestJson (parse_json.h): copying it would fill the stack.
+void kept_as_it_came(const Path& path, const Json& found, Json& out, std::vector<Problem>& problems);
 /// False, with a problem, where `found` is no whole number that fits [low, high].
 bool whole_number(const Path& path, const Json& found, std::int64_t low, std::int64_t high, std::int64_t& out,
                   std::vector<Problem>& problems);
@@ -165,7 +167,7 @@ namespace detail {
 template <class T>
 void decode_at(T& out, const Json& json, const Path& path, UnknownFields unknown, std::vector<Problem>& problems) {
   if constexpr (std::is_same_v<T, Json>) {
-    out = json;
+    detail::kept_as_it_came(path, json, out, problems);
   } else if constexpr (Optional<T>) {
     if (json.is_null()) return;
     decode_at(out.emplace(), json, path, unknown, problems);
