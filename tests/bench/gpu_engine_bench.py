@@ -60,12 +60,14 @@ class MemoryPeak:
 
 
 def of_the_rank(options, corpus):
-    """Seconds of each step, by when its report came."""
+    """Seconds of each step, by when its report came. `options.change`, if there is one, changes the job's spec."""
     import ranks
     spec = ranks.job(corpus, options.steps + WARM_UP, size=options.size, sequence_length=options.length, batch=options.batch,
                      micro_batch=options.micro_batch, reduction="Fast", learning_rate=1e-4)
     spec["training"]["precision"] = {"compute": "BF16"}
     spec["workers"]["gpusPerWorker"] = 1 if torch.cuda.is_available() else 0
+    if "change" in options:
+        options.change(spec)
     with ranks.Gang(spec, os.cpu_count(), meter=lambda _: time.monotonic()) as gang:
         rank = gang.ranks[0]
         rank.reader.join()
