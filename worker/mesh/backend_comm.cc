@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <functional>
+#include <new>
 
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/distributed/c10d/Types.hpp>
@@ -21,6 +22,12 @@ BackendComm::BackendComm(c10::intrusive_ptr<c10d::Backend> backend, std::string 
     : backend_(std::move(backend)), name_(std::move(name)), device_(device) {}
 
 BackendComm::~BackendComm() = default;
+
+/// No other rank's doing: of this rank's GPU or memory, or a bug, which the backends tell in other types than lost connections.
+bool tells_of_this_rank(const std::exception& error) {
+  if (tells_of_this_device(error) || dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
+  return dynamic_cast<const c10::Error*>(&error) != nullptr && dynamic_cast<const c10::DistError*>(&error) == nullptr;
+}
 
 bool tells_of_this_device(const std::exception& error) {
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
@@ -41,7 +48,7 @@ void BackendComm::guard(const char* call, Step&& step) const {
   try {
     step();
   } catch (const std::exception& error) {
-    if (tells_of_this_device(error)) throw;
+    if (tells_of_this_rank(error)) throw;
     lost(call, error);
   }
 }

@@ -30,8 +30,8 @@ std::unique_ptr<Comm> gloo_comm(const BackendOptions& options);
 /// Only in builds with TRAINYARD_CUDA.
 std::unique_ptr<Comm> nccl_comm(const BackendOptions& options);
 
-/// Every failure of a call that was started, but those of this rank's own GPU, is a PeerLost that says which call, over how many ranks,
-/// and the backend's own words.
+/// Every failure of a call that was started is a PeerLost that says which call, over how many ranks, and the backend's own words; but those of
+/// this rank's own GPU or memory, and what the backend refuses to do, come as they are.
 class BackendComm final : public Comm {
  public:
   /// `name` as in "Gloo", for messages; `device` is where the backend needs its tensors.

@@ -138,12 +138,16 @@ contract::RankActivity Timeline::activity() {
   const auto flights = flights_;
   lock.unlock();
   bool is_first = true;
-  for (const auto& [call, begin, device] : flights) {
-    if (device->is_done()) continue;
-    const bool begun = device->has_begun();
-    if (is_first && begun) waits_in(call, begin);
-    is_first = false;
-    if (!begun) out.started[call.group] = std::min(out.started[call.group], call.number - 1);
+  try {
+    for (const auto& [call, begin, device] : flights) {
+      if (device->is_done()) continue;
+      const bool begun = device->has_begun();
+      if (is_first && begun) waits_in(call, begin);
+      is_first = false;
+      if (!begun) out.started[call.group] = std::min(out.started[call.group], call.number - 1);
+    }
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // The device has failed for good. The training thread finds the same error, and tells of it with the words that say why.
   }
   return out;
 }

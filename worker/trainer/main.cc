@@ -24,13 +24,8 @@ using namespace trainyard;
 // std::terminate takes no argument, so this one thing stands in the open.
 report::Reporter* the_reporter = nullptr;
 
-/// NCCL's process groups look for lost peers on threads of their own, and end the program by an exception there.
 void terminated() {
-  if (const auto error = std::current_exception(); the_reporter != nullptr && trainer::tells_of_a_lost_peer(error)) {
-    const int exit_code = trainer::report_failure(*the_reporter, error);
-    the_reporter->close();
-    std::_Exit(exit_code);
-  }
+  if (the_reporter != nullptr) trainer::end_by_exception(*the_reporter);
   std::abort();
 }
 

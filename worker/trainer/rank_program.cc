@@ -1,5 +1,6 @@
 #include "worker/trainer/rank_program.h"
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <thread>
@@ -79,10 +80,11 @@ int RankProgram::run() {
     mesh_ = mesh::connect(config_, timeline_);
   }
   const c10::OptionalDeviceGuard device(mesh_->device());
-  // CPU kernels are deterministic anyway; on a GPU, Canonical needs the deterministic ones where there is a choice. What nobody has
-  // written is not read, so that filling it first would only cost time.
+  // CPU kernels are deterministic anyway; on a GPU, Canonical needs the deterministic ones where there is a choice, and an error where there
+  // is none: that only warned, and attention's backward pass would take its faster way, which adds in any order. What nobody has written is
+  // not read, so that filling it first would only cost time.
   if (canonical && mesh_->device().is_cuda()) {
-    at::globalContext().setDeterministicAlgorithms(true, true);
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
     at::globalContext().setDeterministicFillUninitializedMemory(false);
   }
   training_ = std::make_unique<Training>(config_, *mesh_, around_);
@@ -120,7 +122,25 @@ int report_failure(report::Reporter& reporter, const std::exception_ptr& error) 
                   contract::kEngineErrorExitCode);
   } catch (const std::exception& other) {
     return failed(reporter, FailureClass::kUnknown, "EngineError", other.what(), contract::kEngineErrorExitCode);
+  } catch (...) {
+    return failed(reporter, FailureClass::kUnknown, "EngineError", "an exception that says nothing ended the rank",
+                  contract::kEngineErrorExitCode);
   }
+}
+
+void end_by_exception(report::Reporter& reporter) {
+  // Whoever comes second, another thread or an error in here, gives the first the time to tell.
+  static std::atomic_flag is_told;
+  constexpr std::chrono::seconds kToTell{10};
+  const auto error = std::current_exception();
+  if (!error) std::abort();
+  if (is_told.test_and_set()) {
+    std::this_thread::sleep_for(kToTell);
+    std::abort();
+  }
+  const int exit_code = report_failure(reporter, error);
+  reporter.close();
+  std::_Exit(exit_code);
 }
 
 bool tells_of_a_lost_peer(const std::exception_ptr& error) {

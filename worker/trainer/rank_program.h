@@ -44,6 +44,10 @@ int guarded(report::Reporter& reporter, const std::function<int()>& body);
 /// Reports what ended a rank; returns the exit code that belongs to it.
 int report_failure(report::Reporter& reporter, const std::exception_ptr& error);
 
+/// For std::terminate: reports the exception that no thread has caught, as report_failure() does, and ends the program with its exit code; by
+/// SIGABRT where there is none. NCCL's process groups look for lost peers and failed devices on threads of their own, and end the program so.
+[[noreturn]] void end_by_exception(report::Reporter& reporter);
+
 /// Whether the error that a thread of NCCL's process group ends the program with is another rank's: a connection that broke, or a call
 /// that nobody answered. Not so where CUDA itself has failed on this rank, which the same thread reports in the same type.
 bool tells_of_a_lost_peer(const std::exception_ptr& error);

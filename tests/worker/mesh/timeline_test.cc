@@ -106,6 +106,21 @@ TEST(ATimeline, WaitsInTheCallThatItsDeviceWaitsIn) {
   EXPECT_EQ(at.timeline.take_totals().calls.at("data"), 5);
 }
 
+TEST(ATimeline, SaysNothingOfADeviceThatHasFailed) {
+  struct Failed final : OnDevice {
+    bool has_begun() override { throw std::runtime_error("CUDA error: an illegal memory access was encountered"); }
+    bool is_done() override { return has_begun(); }
+    double seconds() override { return 0; }
+  };
+  AtHand at;
+  at.timeline.set_step(3, true);
+  { const Timeline::Span span(at.timeline, at.timeline.started("data", "all_reduce", 8), std::make_shared<Failed>()); }
+  const auto activity = at.timeline.activity();
+  EXPECT_EQ(activity.step, 3);
+  EXPECT_FALSE(activity.call);
+  EXPECT_EQ(activity.started.at("data"), 1);
+}
+
 TEST(ATimeline, KeepsSpansOnlyWhileItRecords) {
   AtHand at;
   { const Timeline::Span span(at.timeline, Work::kForward); }

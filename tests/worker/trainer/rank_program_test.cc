@@ -4,6 +4,7 @@
 
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
@@ -131,6 +132,23 @@ TEST(Guarded, LeavesThePlacesInLibTorchOutOfItsMessage) {
   EXPECT_EQ(end.exit_code, contract::kEngineErrorExitCode);
   EXPECT_EQ(end.failure.message.rfind("sizes do not match", 0), 0u);
   EXPECT_EQ(end.failure.message.find("frame #0"), std::string::npos);
+}
+
+report::Reporter* the_reporter = nullptr;
+
+void end_by_an_exception_of_a_thread(int descriptor) {
+  report::Reporter reporter(descriptor, true);
+  the_reporter = &reporter;
+  std::set_terminate([] { end_by_exception(*the_reporter); });
+  std::jthread([] { TORCH_CHECK(false, "CUDA error: an illegal memory access was encountered"); }).join();
+}
+
+TEST(AnExceptionThatNoThreadCatches, IsToldBeforeTheRankEnds) {
+  const ReportFile file;
+  EXPECT_EXIT(end_by_an_exception_of_a_thread(file.descriptor()), testing::ExitedWithCode(contract::kEngineErrorExitCode), "");
+  const auto failures = file.of(contract::ReportKind::kFailure);
+  ASSERT_EQ(failures.size(), 1u);
+  EXPECT_EQ(failures[0].failure->message.rfind("CUDA error: an illegal memory access was encountered", 0), 0u);
 }
 
 }  // namespace
