@@ -63,7 +63,9 @@ TEST_P(OffloadOnGpu, OfTheOptimizerFollowsTheGpusOwn) {
   for (std::size_t i = 0; i < plain.losses.size(); ++i) EXPECT_NEAR(offloaded.losses[i], plain.losses[i], 1e-3 * plain.losses[i]);
 }
 
-INSTANTIATE_TEST_SUITE_P(Precisions, OffloadOnGpu, testing::Values(ComputePrecision::kFP32, ComputePrecision::kBF16));
+INSTANTIATE_TEST_SUITE_P(Precisions, OffloadOnGpu,
+                         testing::Values(ComputePrecision::kFP32, ComputePrecision::kBF16, ComputePrecision::kFP16),
+                         [](const auto& precision) { return std::string(contract::name_of(precision.param)); });
 
 }  // namespace
 }  // namespace trainyard::trainer

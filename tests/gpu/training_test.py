@@ -15,6 +15,8 @@ import ranks  # noqa: E402
 import stored_tensors  # noqa: E402
 from ranks import Gang, job  # noqa: E402
 
+# A GPU from 8.9 on has the units.
+FP8 = ["FP8"] if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 9) else []
 CORPUS = ROOT / "LICENSE"
 STEPS = 60
 # Widths at which every fused kernel runs: rows of 16 bytes, heads of 64.
@@ -70,13 +72,20 @@ class TrainingOnGpu(unittest.TestCase):
             self.assertTrue(tensor.equal(other[name]), name)
 
     def test_canonical_twice_gives_the_same_weights_and_moments_bit_for_bit(self):
-        for precision in ("FP32", "BF16"):
+        for precision in ("FP32", "BF16", "FP16", *FP8):
             with tempfile.TemporaryDirectory() as folder, self.subTest(precision):
                 first, second = (self.stored_after(on("GPU", precision), pathlib.Path(folder) / name) for name in "ab")
                 self.expect_equal(first, second)
 
-    def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(self):
+    def test_canonical_is_the_same_bits_twice_where_attention_has_many_blocks(self):
+        """Of whose keys the backward pass adds up the queries' gradients."""
         for precision in ("FP32", "BF16"):
+            with tempfile.TemporaryDirectory() as folder, self.subTest(precision):
+                first, second = (self.stored_after(on("GPU", precision, 10, sequence_length=2048), pathlib.Path(folder) / name) for name in "ab")
+                self.expect_equal(first, second)
+
+    def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(self):
+        for precision in ("FP32", "BF16", "FP16", *FP8):
             with tempfile.TemporaryDirectory() as folder, self.subTest(precision):
                 whole = self.stored_after(on("GPU", precision), pathlib.Path(folder) / "whole")
                 path = pathlib.Path(folder) / "parts"

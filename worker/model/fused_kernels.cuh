@@ -199,7 +199,7 @@ static __global__ void drop(const T* x, T* out, std::int64_t rows, std::int64_t 
   }
 }
 
-/// The largest of some numbers, and the sum of e^(number - largest).
+/// The largest of some numbers, and the sum of e^(number - largest), where NaN shows; of nothing but -∞ the sum is 0.
 struct LogSum {
   float most;
   float sum;
@@ -207,7 +207,7 @@ struct LogSum {
 static __device__ LogSum of_nothing() { return {-INFINITY, 0.0f}; }
 static __device__ LogSum joined(const LogSum& a, const LogSum& b) {
   const float most = fmaxf(a.most, b.most);
-  if (most == -INFINITY) return of_nothing();
+  if (most == -INFINITY) return {most, a.sum + b.sum};  // -∞ - -∞ would be NaN
   return {most, a.sum * expf(a.most - most) + b.sum * expf(b.most - most)};
 }
 
@@ -230,7 +230,10 @@ static __global__ void cross_entropy(T* logits, const std::int64_t* targets, flo
     const auto piece = *reinterpret_cast<const Piece<T, kEach>*>(row + at);
     LogSum here = of_nothing();
     for (int i = 0; i < kEach; ++i) here.most = fmaxf(here.most, static_cast<float>(piece.at[i]));
-    for (int i = 0; i < kEach; ++i) here.sum += expf(static_cast<float>(piece.at[i]) - here.most);
+    for (int i = 0; i < kEach; ++i) {
+      const float logit = static_cast<float>(piece.at[i]);
+      here.sum += here.most == -INFINITY && logit == -INFINITY ? 0.0f : expf(logit - here.most);
+    }
     mine = joined(mine, here);
   }
   parts[me] = mine;

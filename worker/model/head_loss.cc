@@ -18,6 +18,9 @@ using torch::autograd::variable_list;
 
 /// The gradients of a loss that is summed, in FP32.
 struct Gradients {
+  Gradients(const at::Tensor& x, const at::Tensor& weight)
+      : x_ND(at::empty(x.sizes(), x.options().dtype(at::kFloat))),
+        weight_VD(at::empty(weight.sizes(), x.options().dtype(at::kFloat))) {}
   at::Tensor x_ND, weight_VD;
 
   /// Adds what the tokens of a chunk give: rows [first, …) of x, and their logits' gradient.
@@ -50,9 +53,15 @@ at::Tensor chunked(const at::Tensor& x, const at::Tensor& weight, const at::Tens
 
 struct HeadLoss : torch::autograd::Function<HeadLoss> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets,
-                            const contract::Loss& terms) {
-    const auto options = x.options().dtype(at::kFloat);
-    Gradients gradients{at::empty(x.sizes(), options), at::empty(weight.sizes(), options)};
+                            const contract::Loss& terms, bool in_backward) {
+    context->saved_data["in backward"] = in_backward;
+    if (in_backward) {
+      context->save_for_backward({x, weight, targets});
+      context->saved_data["smoothing"] = terms.labelSmoothing;
+      context->saved_data["z"] = terms.zLoss;
+      return chunked(x, weight, targets, terms, nullptr);
+    }
+    Gradients gradients(x, weight);
     const at::Tensor loss = chunked(x, weight, targets, terms, &gradients);
     context->save_for_backward({gradients.x_ND, gradients.weight_VD});
     context->saved_data["type"] = x.scalar_type();
@@ -60,13 +69,25 @@ struct HeadLoss : torch::autograd::Function<HeadLoss> {
   }
   static variable_list backward(AutogradContext* context, variable_list upstream) {
     const auto saved = context->get_saved_variables();
-    const auto type = context->saved_data["type"].toScalarType();
-    // Scaled in FP32 and rounded once, in one pass.
-    const auto scaled = [&](const at::Tensor& gradient) {
+    if (!context->saved_data["in backward"].toBool()) {
+      return scaled(saved[0], saved[1], context->saved_data["type"].toScalarType(), upstream[0]);
+    }
+    const at::NoGradGuard no_grad;
+    Gradients gradients(saved[0], saved[1]);
+    const contract::Loss terms{.labelSmoothing = context->saved_data["smoothing"].toDouble(),
+                               .zLoss = context->saved_data["z"].toDouble()};
+    chunked(saved[0], saved[1], saved[2], terms, &gradients);
+    return scaled(gradients.x_ND, gradients.weight_VD, saved[0].scalar_type(), upstream[0]);
+  }
+
+ private:
+  /// In FP32 and rounded once, in one pass.
+  static variable_list scaled(const at::Tensor& x_ND, const at::Tensor& weight_VD, at::ScalarType type, const at::Tensor& by) {
+    const auto times = [&](const at::Tensor& gradient) {
       at::Tensor out = at::empty(gradient.sizes(), gradient.options().dtype(type));
-      return at::mul_out(out, gradient, upstream[0]);
+      return at::mul_out(out, gradient, by);
     };
-    return {scaled(saved[0]), scaled(saved[1]), {}, {}};
+    return {times(x_ND), times(weight_VD), {}, {}, {}};
   }
 };
 
@@ -87,15 +108,16 @@ struct Shown : torch::autograd::Function<Shown> {
 
 }  // namespace
 
-at::Tensor head_loss(const at::Tensor& x, const at::Tensor& weight_VD, const at::Tensor& targets_N, const contract::Loss& terms) {
+at::Tensor head_loss(const at::Tensor& x, const at::Tensor& weight_VD, const at::Tensor& targets_N, const contract::Loss& terms,
+                     [[maybe_unused]] bool in_backward) {
 #ifdef TRAINYARD_CUDA
-  // The fused kernel rounds the logits' gradient before the loss scale comes in: FP16 would make nothing of what label smoothing gives each
-  // class of a large vocabulary.
-  const bool is_fused = x.scalar_type() != at::kHalf || terms == contract::Loss{} || !at::GradMode::is_enabled();
-  if (x.is_cuda() && is_fused) {
+  // The fused kernel rounds the logits' gradient before the loss scale comes in: FP16 would make nothing of most classes of a large
+  // vocabulary.
+  if (x.is_cuda() && (x.scalar_type() != at::kHalf || !at::GradMode::is_enabled())) {
     const bool trains = at::GradMode::is_enabled() && (x.requires_grad() || weight_VD.requires_grad());
     const at::Tensor x_ND = x.flatten(0, -2).contiguous(), targets = targets_N.contiguous();
-    return trains ? HeadLoss::apply(x_ND, weight_VD, targets, terms) : chunked(x_ND, weight_VD, targets, terms, nullptr);
+    return trains ? HeadLoss::apply(x_ND, weight_VD, targets, terms, in_backward)
+                  : chunked(x_ND, weight_VD, targets, terms, nullptr);
   }
 #endif
   return loss_of_logits(at::linear(x, weight_VD).flatten(0, -2).to(at::kFloat), targets_N, terms);

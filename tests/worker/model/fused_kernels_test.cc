@@ -4,6 +4,9 @@
 
 #include "worker/model/fused_kernels.cuh"
 
+#include <limits>
+#include <string>
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -30,7 +33,7 @@ void expect_near(const at::Tensor& found, const at::Tensor& wanted) {
 
 template <class T>
 class FusedKernels : public testing::Test {};
-using Types = testing::Types<float, c10::BFloat16>;
+using Types = testing::Types<float, c10::BFloat16, c10::Half>;
 TYPED_TEST_SUITE(FusedKernels, Types);
 
 TYPED_TEST(FusedKernels, SwiGluIsThatOfTheOperations) {
@@ -129,6 +132,38 @@ TYPED_TEST(FusedKernels, CrossEntropyAndItsGradientAreThoseOfTheOperations) {
     expect_near(by_kernel(&cross_entropy<TypeParam, kWide>, true), full.grad().to(kType));
     expect_near(by_kernel(&cross_entropy<TypeParam, 1>, true), full.grad().to(kType));
     EXPECT_TRUE(at::equal(by_kernel(&cross_entropy<TypeParam, kWide>, false), logits));
+  }
+}
+
+TYPED_TEST(FusedKernels, CrossEntropyOfNumbersThatAreNotFiniteIsThatOfTheOperations) {
+  constexpr auto kType = c10::CppTypeToScalarType<TypeParam>::value;
+  constexpr int kWide = Pack<TypeParam>::kSize;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity(), kNaN = std::numeric_limits<double>::quiet_NaN();
+  struct Case {
+    std::int64_t first, count;  // classes
+    double logit;
+  };
+  for (const std::int64_t classes : {16, 5000}) {
+    // One class, a thread's first pieces, a whole piece of a later round, all; the targets are 0, the last and the middle.
+    for (const Case& one : {Case{3, 1, kNaN}, Case{0, kWide, kNaN}, Case{3, 1, -kInfinity}, Case{0, kWide, -kInfinity},
+                            Case{classes - 8, 8, -kInfinity}, Case{0, classes, -kInfinity}, Case{3, 1, kInfinity}}) {
+      at::Tensor logits = mixed({3, classes}, kType);
+      logits.narrow(1, one.first, one.count).fill_(one.logit);
+      const at::Tensor targets = at::tensor({std::int64_t{0}, classes - 1, classes / 2}, at::kLong);
+      const at::Tensor full = logits.to(at::kFloat).requires_grad_();
+      const at::Tensor wanted = at::cross_entropy_loss(full, targets, {}, at::Reduction::None);
+      wanted.sum().backward();
+      for (const auto kernel : {&cross_entropy<TypeParam, kWide>, &cross_entropy<TypeParam, 1>}) {
+        at::Tensor gradient = logits.clone(), losses = at::full({3}, -1, at::kFloat);
+        cuda_on_cpu::launch(3, kFusedThreads, [&] {
+          kernel(gradient.data_ptr<TypeParam>(), targets.const_data_ptr<std::int64_t>(), losses.data_ptr<float>(), classes, true,
+                 0, 0);
+        });
+        const auto text = std::to_string(classes) + " classes, " + std::to_string(one.count) + " of " + std::to_string(one.logit);
+        EXPECT_TRUE(at::allclose(losses, wanted.detach(), 1e-6, 1e-6, true)) << text << losses << wanted;
+        EXPECT_TRUE(at::allclose(gradient.to(at::kFloat), full.grad(), 1.0 / 128, 1e-4, true)) << text;
+      }
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 // The fused kernels on a GPU against PyTorch's operations, on the same GPU; fused_kernels_test.cc tests their arithmetic without one.
 #ifdef TRAINYARD_CUDA
 
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <torch/torch.h>
 
 #include <gtest/gtest.h>
@@ -113,6 +114,41 @@ TEST_P(FusedOnGpu, HeadLossWithItsTermsIsThatOfTheOperations) {
   EXPECT_LT(distance(results[1][0], results[0][0]), GetParam() == at::kFloat ? 1e-6 : 1e-4);
   for (std::size_t i = 1; i < 3; ++i)
     EXPECT_LT(distance(results[1][i], results[0][i]), GetParam() == at::kFloat ? 1e-5 : 6e-3) << i;
+}
+
+TEST_P(FusedOnGpu, HeadLossThatIsDifferentiatedInBackwardIsTheSameBitsAndKeepsNoGradients) {
+  const contract::Loss terms{.labelSmoothing = 0.1, .zLoss = 1e-3};
+  const at::Tensor targets = at::randint(5000, {300}, at::TensorOptions().dtype(at::kLong).device(at::kCUDA));
+  std::vector<at::Tensor> results[2];
+  std::int64_t kept[2];
+  for (int late = 0; late < 2; ++late) {
+    torch::manual_seed(2);
+    const at::Tensor x = random({300, 64}).requires_grad_(), weight = random({5000, 64}, 0.2).requires_grad_();
+    const auto allocated = [] { return c10::cuda::CUDACachingAllocator::getDeviceStats(0).allocated_bytes[0].current; };
+    const std::int64_t before = allocated();
+    const at::Tensor loss = head_loss(x, weight, targets, terms, late == 1);
+    kept[late] = allocated() - before;
+    (loss * 1024).backward();
+    results[late] = {loss.detach(), x.grad(), weight.grad()};
+  }
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(results[1][i], results[0][i])) << i;
+  if (GetParam() != at::kHalf) {
+    EXPECT_LE(kept[1], kept[0] - 4 * 5000 * 64);
+  }
+}
+
+// Of the classes that the model thinks impossible: p is some 4e-8, which FP16 rounds to its smallest number, or to nothing.
+TEST_P(FusedOnGpu, HeadLossHasTheGradientsThatTheLossScaleLifts) {
+  constexpr double kScale = 65536;
+  const at::Tensor targets = at::zeros({32}, at::TensorOptions().dtype(at::kLong).device(at::kCUDA));
+  at::Tensor heads = random({1024, 64}, 0.01);
+  heads[0].fill_(17.0 / 64);
+  const at::Tensor weight = heads.requires_grad_(), x = random({32, 64}, 0.05).add(1).requires_grad_();
+  (head_loss(x, weight, targets) * kScale).backward();
+  const at::Tensor logits = at::linear(x, weight).detach().to(at::kDouble).requires_grad_();
+  at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum).mul(kScale).backward();
+  const at::Tensor wanted = at::mm(logits.grad().t(), x.detach().to(at::kDouble));
+  EXPECT_LT(distance(weight.grad().narrow(0, 1, 1023), wanted.narrow(0, 1, 1023)), 0.02);
 }
 
 TEST_P(FusedOnGpu, DropoutIsThatOfTheCpuToTheBit) {
