@@ -71,9 +71,10 @@ fuzz: ## libFuzzer over everything that reads bytes from outside (FUZZ_SECONDS=6
 matrix: ## train in every layout of the equality matrix (the tests take a covering set); takes about an hour
 	@.ci/matrix
 
-cuda: ## compile and link the engine with NCCL and CUDA; needs no GPU
+cuda: ## compile and link the engine with NCCL and CUDA, and the tests that want a GPU; needs none
 	@.ci/setup packages torch
-	@cmake --preset cuda && cmake --build build/cuda -j $(JOBS) --target trainyard-rank
+	@mkdir -p build/cuda && cmake --preset cuda > build/cuda/configure.log 2>&1 || { cat build/cuda/configure.log; exit 1; }
+	@cmake --build build/cuda -j $(JOBS) --target trainyard-rank gpu_offload_bench worker_mesh_test worker_model_test worker_optim_test gpu_test
 
 clean: ## remove what was built here (the tools' cache stays)
 	@rm -rf build bin

@@ -5,8 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 pack=build/gpu-pack
-[ -e build/cuda/CMakeCache.txt ] || cmake --preset cuda > /dev/null
-cmake --build build/cuda -j "${JOBS:-$(nproc)}" --target trainyard-rank gpu_offload_bench worker_mesh_test worker_model_test worker_optim_test gpu_test
+make --no-print-directory cuda
 rm -rf $pack
 mkdir -p $pack/include $pack/share/cmake $pack/bin
 cp -r /usr/include/nlohmann /usr/include/gloo $pack/include/

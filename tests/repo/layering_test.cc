@@ -113,6 +113,18 @@ TEST(Layering, TimeAndThreadsAreHandedIn) {
   }
 }
 
+TEST(Layering, TheWorkersThreadsAreMadeWhereTheyAreKnown) {
+  const std::regex forbidden(R"(std::j?thread\b|std::async)");
+  // Under ThreadSanitizer is the first; the others need LibTorch.
+  const std::set<std::string> known = {"worker/report", "worker/checkpoint", "worker/trainer"};
+  for (const auto& file : sources_below("worker")) {
+    const std::string name = from_root(file);
+    if (known.contains(folder_of(name)) || name == "worker/model/initial_values.cc") continue;
+    const std::string text = without_comments(read(file));
+    EXPECT_FALSE(std::regex_search(text, forbidden)) << name << " makes a thread";
+  }
+}
+
 TEST(Layering, CpprestStaysInTheSourcesOfKube) {
   for (const std::string top : {"crds", "controller", "worker"}) {
     for (const auto& file : sources_below(top)) {
