@@ -1,5 +1,5 @@
 #pragma once
-// Ranks that are threads of one process: how tests run any layout in one program, and the Comm of every group of one rank.
+// Ranks that are threads of one process: how tests run any layout in one program. And the Comm of every group of one rank.
 
 #include <chrono>
 #include <memory>
@@ -42,7 +42,7 @@ class LocalWorld {
   std::shared_ptr<Shared> shared_;
 };
 
-/// A group of one rank, in which every collective is done at once.
+/// A group of one rank, in which every collective is a copy at most, and takes no memory.
 std::unique_ptr<Comm> solo_comm();
 
 }  // namespace trainyard::mesh

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/worker/mesh/ranks.h"
+#include "tests/worker/model/live_bytes.h"
 
 namespace trainyard::mesh {
 namespace {
@@ -81,6 +82,26 @@ TEST(LocalComm, ARankThatEndsIsLostToTheOthers) {
   world.lose("rank 1 ended");
   survivor.join();
   EXPECT_EQ(message, "collective of threads: rank 1 ended");
+}
+
+TEST(ASoloComm, TakesNoMemory) {
+  const test::LiveBytes live;
+  const at::Tensor in = at::arange(1000, at::kFloat);
+  at::Tensor out = at::empty({1000}), sum = in.clone();
+  std::vector<at::Tensor> gathered{at::empty({1000})};
+  const auto comm = solo_comm();
+  test::LiveBytes::take_peak();
+  const std::int64_t before = test::LiveBytes::now();
+  for (const auto start : {&Comm::start_all_gather, &Comm::start_reduce_scatter, &Comm::start_all_to_all}) {
+    out.zero_();
+    (comm.get()->*start)(out, in)->wait();
+    EXPECT_TRUE(at::equal(out, in));
+  }
+  comm->all_gather(gathered, in);
+  comm->all_reduce(sum, ReduceOp::kSum);
+  comm->broadcast(sum, 0);
+  EXPECT_LT(test::LiveBytes::take_peak() - before, 100) << "one number of equal() at the most";
+  EXPECT_TRUE(at::equal(gathered[0], in) && at::equal(sum, in));
 }
 
 TEST(RunRanks, ThrowsTheFirstCauseAndNotWhatFollowedFromIt) {

@@ -1,10 +1,12 @@
 #pragma once
 // Counts the bytes of the tensors on the CPU that are made while it is alive, exactly.
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 
 #include <c10/core/CPUAllocator.h>
 
@@ -22,6 +24,11 @@ class LiveBytes {
     const std::lock_guard lock(counter().mutex);
     return counter().live;
   }
+  /// The most since it was last asked.
+  static std::int64_t take_peak() {
+    const std::lock_guard lock(counter().mutex);
+    return std::exchange(counter().peak, counter().live);
+  }
 
  private:
   static constexpr std::uint8_t kPriority = 200;
@@ -34,6 +41,7 @@ class LiveBytes {
       if (address == nullptr) return data;
       const std::lock_guard lock(mutex);
       live += static_cast<std::int64_t>(bytes);
+      peak = std::max(peak, live);
       sizes[address] = static_cast<std::int64_t>(bytes);
       const c10::Device device = data.device();
       data.release_context();
@@ -54,7 +62,7 @@ class LiveBytes {
 
     c10::Allocator* const underlying = c10::GetCPUAllocator();
     std::mutex mutex;
-    std::int64_t live = 0;
+    std::int64_t live = 0, peak = 0;
     std::unordered_map<void*, std::int64_t> sizes;
   };
   static Counter& counter() {
