@@ -1,7 +1,6 @@
 #include "controller/agents/agent_connection.h"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <utility>
 
@@ -15,6 +14,7 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 
+#include "crds/contract/host_port.h"
 #include "crds/contract/signature.h"
 
 namespace trainyard::agents {
@@ -28,17 +28,12 @@ using tcp = asio::ip::tcp;
 constexpr std::uint64_t kReplyLimit = std::uint64_t{256} * 1024;  // several times a failure and 16 notices of 4 KiB
 
 std::optional<tcp::endpoint> parse_endpoint(const std::string& address) {
-  const std::size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return std::nullopt;
-  std::string host = address.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  std::uint16_t port = 0;
-  const char* end = address.data() + address.size();
-  const auto parsed = std::from_chars(address.data() + colon + 1, end, port);
+  const auto at = contract::read_host_port(address);
+  if (!at || at->port.value_or(0) == 0) return std::nullopt;
   boost::system::error_code error;
-  const auto ip = asio::ip::make_address(host, error);
-  if (error || parsed.ec != std::errc() || parsed.ptr != end || port == 0) return std::nullopt;
-  return tcp::endpoint(ip, port);
+  const auto ip = asio::ip::make_address(at->host, error);
+  if (error) return std::nullopt;
+  return tcp::endpoint(ip, *at->port);
 }
 
 std::string text_of(const beast::error_code& error) {

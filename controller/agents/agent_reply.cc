@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "crds/contract/parse_json.h"
+#include "crds/contract/shortened.h"
 #include "crds/contract/time.h"
 
 namespace trainyard::agents {
@@ -47,7 +48,7 @@ std::string words_of_refusal(unsigned status, const std::string& body) {
   const auto json = contract::parse_json(body);
   const bool has = json.is_object() && json.contains("message") && json["message"].is_string();
   const std::string words = has ? json["message"].get<std::string>() : body;
-  return std::to_string(status) + " " + words.substr(0, kLongestRefusal);
+  return std::to_string(status) + " " + contract::shortened(words, kLongestRefusal);
 }
 
 }  // namespace trainyard::agents

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "controller/decide/shortened.h"
+#include "crds/contract/shortened.h"
 
 namespace trainyard::decide {
 
@@ -68,7 +68,7 @@ void set_condition(std::vector<Condition>& conditions, NewCondition condition, s
   if (found->status != wanted || found->lastTransitionTime.empty()) found->lastTransitionTime = contract::to_rfc3339(now);
   found->status = wanted;
   found->reason = as_reason(std::move(condition.reason));
-  found->message = shortened(std::move(condition.message), kLongestMessage);
+  found->message = contract::shortened(std::move(condition.message), kLongestMessage);
   found->observedGeneration = generation;
 }
 

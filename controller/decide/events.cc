@@ -8,8 +8,8 @@
 #include "controller/decide/conditions.h"
 #include "controller/decide/creation.h"
 #include "controller/decide/elastic.h"
-#include "controller/decide/shortened.h"
 #include "controller/decide/text_hash.h"
+#include "crds/contract/shortened.h"
 
 namespace trainyard::decide {
 namespace {
@@ -24,7 +24,7 @@ Event make_event(const Job& job, EventType type, std::string reason, std::string
           .job_uid = job.uid,
           .type = type,
           .reason = std::move(reason),
-          .message = shortened(std::move(message), kLongestMessage),
+          .message = contract::shortened(std::move(message), kLongestMessage),
           .name = job.key.name + "." + text_hash(job.uid + "/" + happening)};
 }
 

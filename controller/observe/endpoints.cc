@@ -1,6 +1,5 @@
 #include "controller/observe/endpoints.h"
 
-#include <charconv>
 #include <chrono>
 #include <optional>
 #include <stdexcept>
@@ -12,6 +11,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+
+#include "crds/contract/host_port.h"
 
 namespace trainyard::observe {
 namespace {
@@ -89,18 +90,12 @@ class Session : public std::enable_shared_from_this<Session> {
 };
 
 tcp::endpoint parse(const std::string& address) {
-  const auto colon = address.rfind(':');
-  unsigned port = 65536;
-  if (colon != std::string::npos) {
-    const char* end = address.data() + address.size();
-    if (std::from_chars(address.data() + colon + 1, end, port).ptr != end) port = 65536;
-  }
-  std::string host = address.substr(0, colon == std::string::npos ? 0 : colon);
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  const auto at = contract::read_host_port(address);
   beast::error_code error;
-  const auto ip = host.empty() ? asio::ip::address(asio::ip::address_v6::any()) : asio::ip::make_address(host, error);
-  if (error || port > 65535) throw std::runtime_error("listen on `" + address + "`: write IP:PORT, [IPv6]:PORT or :PORT");
-  return {ip, static_cast<unsigned short>(port)};
+  asio::ip::address ip = asio::ip::address_v6::any();
+  if (at && !at->host.empty()) ip = asio::ip::make_address(at->host, error);
+  if (!at || !at->port || error) throw std::runtime_error("listen on `" + address + "`: write IP:PORT, [IPv6]:PORT or :PORT");
+  return {ip, *at->port};
 }
 
 }  // namespace

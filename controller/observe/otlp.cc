@@ -3,6 +3,8 @@
 #include <charconv>
 #include <type_traits>
 
+#include "crds/contract/shortened.h"
+
 namespace trainyard::observe {
 namespace {
 
@@ -63,10 +65,6 @@ std::int64_t number(const Json& json) {
   return out;
 }
 
-std::string shortened(const std::string& text) {
-  return text.size() <= kLongestAnswerTold ? text : text.substr(0, kLongestAnswerTold) + "…";
-}
-
 std::string text(const Json& object, const char* name) {
   const auto found = object.find(name);
   return found != object.end() && found->is_string() ? found->get<std::string>() : "";
@@ -76,7 +74,7 @@ std::string text(const Json& object, const char* name) {
 std::string words_of(const PostAnswer& answer) {
   const Json json = Json::parse(answer.body, nullptr, false);
   const std::string message = json.is_object() ? text(json, "message") : answer.body;
-  return std::to_string(answer.status) + (message.empty() ? "" : ": " + shortened(message));
+  return std::to_string(answer.status) + (message.empty() ? "" : ": " + contract::shortened(message, kLongestAnswerTold));
 }
 
 }  // namespace
@@ -99,7 +97,8 @@ Verdict verdict_on(const PostAnswer& answer) {
     const auto rejected = partial->find("rejectedSpans");
     verdict.refused = rejected == partial->end() ? 0 : number(*rejected);
     if (verdict.refused > 0) {
-      verdict.problem = "it refuses " + std::to_string(verdict.refused) + " spans: " + shortened(text(*partial, "errorMessage"));
+      verdict.problem = "it refuses " + std::to_string(verdict.refused) +
+                        " spans: " + contract::shortened(text(*partial, "errorMessage"), kLongestAnswerTold);
     }
     return verdict;
   }

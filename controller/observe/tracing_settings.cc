@@ -9,6 +9,8 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/ssl/context.hpp>
 
+#include "crds/contract/host_port.h"
+
 namespace trainyard::observe {
 namespace {
 
@@ -123,34 +125,32 @@ bool is_wanted(Reading& reading) {
 }
 
 void read_endpoint(Reading& reading, const Reading::Found& from, TracingSettings& settings) {
-  const auto bad = [&](const std::string& what) {
-    reading.complain(from.name, "`" + from.value + "` " + what + "; write http://HOST:PORT or https://HOST:PORT");
-  };
-  if (from.value.find('@') != std::string::npos) {  // not shown: what stands before it is a secret
+  constexpr const char* kWrite = "; write http://HOST:PORT or https://HOST:PORT";
+  const auto bad = [&](const std::string& what) { reading.complain(from.name, "`" + from.value + "` " + what + kWrite); };
+  // Not shown: what stands before the one and after the others may be a secret.
+  if (from.value.find('@') != std::string::npos) {
     return reading.complain(from.name, "has a user in it; credentials go into OTEL_EXPORTER_OTLP_HEADERS");
+  }
+  if (from.value.find_first_of("?#") != std::string::npos) {
+    return reading.complain(from.name,
+                            std::string("has a query or a fragment; credentials go into OTEL_EXPORTER_OTLP_HEADERS") + kWrite);
   }
   const auto scheme_end = from.value.find("://");
   const std::string scheme = lower(from.value.substr(0, scheme_end == std::string::npos ? 0 : scheme_end));
   if (scheme != "http" && scheme != "https") return bad("is no URL of http or https");
   settings.tls = scheme == "https";
   const std::string rest = from.value.substr(scheme_end + 3);
-  if (rest.find_first_of("?# ") != std::string::npos || has_controls(rest)) return bad("has a query, a fragment or spaces");
+  if (rest.find(' ') != std::string::npos || has_controls(rest)) return bad("has spaces");
   const auto slash = rest.find('/');
-  std::string authority = rest.substr(0, slash), path = slash == std::string::npos ? "" : rest.substr(slash);
+  const std::string authority = rest.substr(0, slash);
+  std::string path = slash == std::string::npos ? "" : rest.substr(slash);
   settings.url = scheme + "://" + authority;
-  const auto colon = authority.rfind(':');
-  const bool is_in_brackets = authority.starts_with('[');
-  if (colon != std::string::npos && (!is_in_brackets || authority.find(']') + 1 == colon)) {
-    settings.port = authority.substr(colon + 1);
-    authority.resize(colon);
-    const auto port = number<int>(settings.port);
-    if (!port || *port < 1 || *port > 65'535) return bad("has no port from 1 to 65535");
-  } else {
-    settings.port = settings.tls ? "443" : "80";
-  }
-  if (is_in_brackets && authority.ends_with(']')) authority = authority.substr(1, authority.size() - 2);
-  if (authority.empty() || authority.find_first_of("[]") != std::string::npos) return bad("names no host");
-  settings.host = authority;
+  const auto at = contract::read_host_port(authority);
+  if (!at || at->port == 0) return bad("has no port from 1 to 65535");
+  if (at->host.empty()) return bad("names no host");
+  constexpr std::uint16_t kHttps = 443, kHttp = 80;
+  settings.port = std::to_string(at->port.value_or(settings.tls ? kHttps : kHttp));
+  settings.host = at->host;
   // The variable for all signals names their common root, the one for traces the very place.
   const bool is_root = from.name == "OTEL_EXPORTER_OTLP_ENDPOINT";
   while (is_root && path.ends_with('/')) path.pop_back();

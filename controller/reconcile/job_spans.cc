@@ -10,8 +10,8 @@
 #include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
 #include "controller/decide/queues.h"
-#include "controller/decide/shortened.h"
 #include "controller/decide/text_hash.h"
+#include "crds/contract/shortened.h"
 
 namespace trainyard::reconcile {
 namespace {
@@ -196,7 +196,7 @@ void describe_gang(Span& span, const Cluster& cluster, const Job& job, const Tra
 
 /// Semantic conventions for exceptions: the event's and its attributes' names.
 void add_failure(Span& span, const TrainingJobStatus& before, const TrainingJobStatus& after, const std::string& error) {
-  const std::string message = decide::shortened(error, kLongestMessage);
+  const std::string message = contract::shortened(error, kLongestMessage);
   span.error = message;
   observe::SpanEvent event{.at = span.end, .name = "exception", .attributes = {{"exception.message", message}}};
   if (after.failure && after.failure != before.failure) {

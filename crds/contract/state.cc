@@ -3,6 +3,8 @@
 #include <cstring>
 #include <iterator>
 
+#include "crds/contract/shortened.h"
+
 namespace trainyard::contract {
 namespace {
 
@@ -12,13 +14,6 @@ std::string tail(const std::string& text, std::size_t bytes) {
   std::size_t from = text.size() - bytes;
   while (from < text.size() && (static_cast<unsigned char>(text[from]) & 0xC0) == 0x80) ++from;
   return "..." + text.substr(from);
-}
-
-/// The first `bytes` bytes, no character of UTF-8 torn.
-void cut(std::string& text, std::size_t bytes) {
-  if (text.size() <= bytes) return;
-  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0) == 0x80) --bytes;
-  text.resize(bytes);
 }
 
 constexpr std::size_t kLongestWord = 256;  // names of nodes have up to 253

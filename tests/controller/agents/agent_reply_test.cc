@@ -24,6 +24,14 @@ TEST(AnAgentsReply, ThatNestsDeepFillsNoStack) {
   EXPECT_EQ(words_of_refusal(409, R"({"message":)" + std::string(120'000, '[')).size(), 4u + 1'024u);
 }
 
+TEST(AnAgentsReply, IsCutBetweenTwoCharactersWhereItRefusesInTooManyWords) {
+  for (const char* before : {"", "a", "ab"}) {
+    std::string words = before;
+    for (int i = 0; i < 1'000; ++i) words += "€";
+    EXPECT_NO_THROW(contract::Json(words_of_refusal(409, words)).dump());
+  }
+}
+
 TEST(AnAgentsReply, TellsOfNoTimesThatAreNone) {
   contract::State state{.version = 3, .podUid = "u"};
   for (const std::string& at : {std::string("soon"), "2026-01-02T03:04:05." + std::string(100'000, '0') + "Z"}) {

@@ -66,6 +66,11 @@ TEST(AVerdict, HasTheCollectorsWords) {
   EXPECT_EQ(verdict_on({.status = 401}).problem, "401");
   EXPECT_EQ(verdict_on({.error = "connect: refused"}).problem, "connect: refused");
   EXPECT_LT(verdict_on({.status = 500, .body = std::string(10'000, 'x')}).problem.size(), 300u);
+  for (const char* before : {"", "a", "ab"}) {  // characters of three bytes are cut at none of them
+    std::string words = before;
+    for (int i = 0; i < 1'000; ++i) words += "€";
+    EXPECT_NO_THROW(nlohmann::json(verdict_on({.status = 500, .body = words}).problem).dump());
+  }
 }
 
 TEST(AVerdict, CountsWhatIsRefusedOfWhatIsTaken) {

@@ -119,6 +119,16 @@ TEST(TracingSettings, RefuseEndpointsThatLeadNowhere) {
   }
 }
 
+TEST(TracingSettings, RepeatNoQueryOfAnEndpointSinceItMayHoldAKey) {
+  for (const char* endpoint :
+       {"https://a/?api-key=secret", "https://a:b/?api-key=secret", "https://a#secret", "a?secret", "https://?secret"}) {
+    const Reading with_query = read({{"OTEL_EXPORTER_OTLP_ENDPOINT", endpoint}});
+    ASSERT_EQ(with_query.problems.size(), 1u) << endpoint;
+    EXPECT_EQ(with_query.problems[0].find("secret"), std::string::npos) << with_query.problems[0];
+    EXPECT_NE(with_query.problems[0].find("OTEL_EXPORTER_OTLP_HEADERS"), std::string::npos) << with_query.problems[0];
+  }
+}
+
 TEST(TracingSettings, RefuseAFileOfAuthoritiesThatCannotBeRead) {
   const Reading reading =
       read({{"OTEL_EXPORTER_OTLP_ENDPOINT", "https://a"}, {"OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.crt"}});
