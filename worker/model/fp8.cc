@@ -82,22 +82,14 @@ struct Linear : torch::autograd::Function<Linear> {
     // Not as saved variable, of which a second run of a block would wait for the end of this product.
     context->saved_data["weight"] = weight_NK;
     context->saved_data["recipe"] = number;
-    const auto recipe = static_cast<contract::Fp8Recipe>(number);
-    const Fp8Matrix x_MK = to_fp8(x.reshape({-1, x.size(-1)}), blocks_of_activations(recipe));
-    auto sizes = x.sizes().vec();
-    sizes.back() = weight_NK.size(0);
-    // Not a view of the product, which whoever sums it over ranks in place could not change.
-    return at::_unsafe_view(fp8_product(x_MK, to_fp8(weight_NK, blocks_of_weights(recipe)), x.scalar_type()), sizes);
+    return fp8_multiply(x, weight_NK, static_cast<contract::Fp8Recipe>(number));
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const at::Tensor x = context->get_saved_variables()[0], weight_NK = context->saved_data["weight"].toTensor();
     const auto recipe = static_cast<contract::Fp8Recipe>(context->saved_data["recipe"].toInt());
-    const auto along = blocks_of_activations(recipe);
     const at::Tensor gradient_MN = gradients[0].reshape({-1, weight_NK.size(0)}), x_MK = x.reshape({-1, x.size(-1)});
-    const at::Tensor of_x =
-        fp8_product(to_fp8(gradient_MN, along), to_fp8(weight_NK.t(), blocks_of_weights(recipe)), x.scalar_type());
-    const at::Tensor of_weight = fp8_product(to_fp8(gradient_MN.t(), along), to_fp8(x_MK.t(), along), weight_NK.scalar_type());
-    return {of_x.reshape(x.sizes()), of_weight, {}};
+    const at::Tensor of_x = fp8_gradient_of_input(gradient_MN, weight_NK, recipe);
+    return {of_x.reshape(x.sizes()), fp8_gradient_of_weight(gradient_MN, x_MK, recipe), {}};
   }
 };
 
@@ -132,6 +124,24 @@ at::Tensor fp8_product(const Fp8Matrix& a_MK, const Fp8Matrix& b_NK, at::ScalarT
     case Fp8Blocks::k128x128: break;
   }
   return product_in_blocks(a_MK, b_NK, type);
+}
+
+at::Tensor fp8_multiply(const at::Tensor& x, const at::Tensor& weight_NK, contract::Fp8Recipe recipe) {
+  const Fp8Matrix x_MK = to_fp8(x.reshape({-1, x.size(-1)}), blocks_of_activations(recipe));
+  auto sizes = x.sizes().vec();
+  sizes.back() = weight_NK.size(0);
+  // Not a view of the product, which whoever sums it over ranks in place could not change.
+  return at::_unsafe_view(fp8_product(x_MK, to_fp8(weight_NK, blocks_of_weights(recipe)), x.scalar_type()), sizes);
+}
+
+at::Tensor fp8_gradient_of_input(const at::Tensor& gradient_MN, const at::Tensor& weight_NK, contract::Fp8Recipe recipe) {
+  return fp8_product(to_fp8(gradient_MN, blocks_of_activations(recipe)), to_fp8(weight_NK.t(), blocks_of_weights(recipe)),
+                     gradient_MN.scalar_type());
+}
+
+at::Tensor fp8_gradient_of_weight(const at::Tensor& gradient_MN, const at::Tensor& x_MK, contract::Fp8Recipe recipe) {
+  const auto along = blocks_of_activations(recipe);
+  return fp8_product(to_fp8(gradient_MN.t(), along), to_fp8(x_MK.t(), along), x_MK.scalar_type());
 }
 
 at::Tensor fp8_linear(const at::Tensor& x, const at::Tensor& weight_NK, contract::Fp8Recipe recipe) {

@@ -38,6 +38,12 @@ at::Tensor fp8_product(const Fp8Matrix& a_MK, const Fp8Matrix& b_NK, at::ScalarT
 /// its factors anew, along the dimension that it adds up over. `x` [..., K], `weight_NK` a leaf.
 at::Tensor fp8_linear(const at::Tensor& x, const at::Tensor& weight_NK, contract::Fp8Recipe recipe);
 
+/// Its three products, not differentiable, in the type of x: x · weightᵀ, and of a gradient of that those of x, gradient · weight, and of
+/// the weight, gradientᵀ · x.
+at::Tensor fp8_multiply(const at::Tensor& x, const at::Tensor& weight_NK, contract::Fp8Recipe recipe);
+at::Tensor fp8_gradient_of_input(const at::Tensor& gradient_MN, const at::Tensor& weight_NK, contract::Fp8Recipe recipe);
+at::Tensor fp8_gradient_of_weight(const at::Tensor& gradient_MN, const at::Tensor& x_MK, contract::Fp8Recipe recipe);
+
 /// Throws contract::UserError (Fp8NotSupported) where the device is a GPU that has no such units.
 void check_fp8(at::Device device, contract::Fp8Recipe recipe);
 

@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "worker/model/sequence_parallel.h"
+
 namespace trainyard::model {
 namespace {
 
@@ -37,8 +39,13 @@ at::Tensor LateWeights::linear(const at::Tensor& x, const at::Tensor& weight_NK)
 
 void LateWeights::finish(std::vector<Product> products) {
   const at::NoGradGuard no_grad;
-  for (auto& [weight_NK, gradient_MN, x_MK] : products) {
-    const at::Tensor gradient_NK = gradient_MN.t().mm(x_MK);
+  at::Tensor shard, whole;
+  for (auto& [weight_NK, gradient_MN, x_MK, shared_among] : products) {
+    if (!x_MK.is_same(shard)) {
+      shard = x_MK;
+      whole = shared_among == nullptr ? x_MK : gathered(x_MK, *shared_among);
+    }
+    const at::Tensor gradient_NK = gradient_MN.t().mm(whole);
     at::Tensor& sum = weight_NK.mutable_grad();
     sum = sum.defined() ? sum + gradient_NK : gradient_NK;
     gradient_MN.reset();

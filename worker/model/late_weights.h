@@ -7,6 +7,8 @@
 
 #include <ATen/ATen.h>
 
+#include "worker/mesh/comm.h"
+
 namespace trainyard::model {
 
 /// Linear layers whose backward pass gives the gradient of their input alone, and keeps here what that of their weight is made of.
@@ -18,6 +20,7 @@ class LateWeights {
     at::Tensor weight_NK;  // the variable
     at::Tensor gradient_MN;
     at::Tensor x_MK;
+    mesh::Comm* shared_among = nullptr;  // x_MK is this rank's shard of the rows, which are gathered first (sequence_parallel.h)
   };
 
   LateWeights() = default;
@@ -30,7 +33,8 @@ class LateWeights {
   /// What the backward passes since the last call kept, in the order in which they came to it.
   std::vector<Product> take() { return std::exchange(products_, {}); }
 
-  /// Computes the gradients and adds them to their variables' grad().
+  /// Computes the gradients and adds them to their variables' grad(). Where products have shards it is collective among the ranks that share
+  /// them; of products that follow each other and have one shard it is gathered once.
   static void finish(std::vector<Product> products);
 
   void keep(Product product) { products_.push_back(std::move(product)); }

@@ -7,6 +7,7 @@
 #include "worker/model/head_loss.h"
 #include "worker/model/rms_norm.h"
 #include "worker/model/saved_tensors.h"
+#include "worker/model/sequence_parallel.h"
 #include "worker/model/swiglu.h"
 #include "worker/model/tensor_parallel.h"
 #include "worker/plan/cost.h"
@@ -33,7 +34,7 @@ UnitUses uses_of(const contract::ModelSize& size, const Parameters& parameters, 
 }  // namespace
 
 LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk,
-                       const contract::Training& training)
+                       const contract::Training& training, bool sequence)
     : size_(size),
       mesh_(mesh),
       recompute_(training.activationCheckpointing.mode),
@@ -41,7 +42,8 @@ LlamaStage::LlamaStage(const contract::ModelSize& size, const Parameters& parame
       dropout_(training.dropout),
       seed_(static_cast<std::uint64_t>(training.seed)),
       head_width_(plan::head_width(size)),
-      first_class_(plan::classes_of(size.vocabularySize, mesh.layout().degrees().tp, mesh.at().tp).first) {
+      first_class_(plan::classes_of(size.vocabularySize, mesh.layout().degrees().tp, mesh.at().tp).first),
+      sequence_(sequence) {
   allow_keepers();
   if (training.activationCheckpointing.offload) {
     offloaded_.emplace(mesh.host());
@@ -81,7 +83,7 @@ at::Tensor LlamaStage::forward(const at::Tensor& input, std::optional<std::int64
   if (is_first()) {
     uses_.before_look_up();
     x_BTD = mesh_.tensor().size() == 1 ? at::embedding(embedding_VD, input)
-                                       : vocabulary_parallel_embedding(input, embedding_VD, first_class_, mesh_.tensor());
+                                       : leave(vocabulary_parallel_embedding(input, embedding_VD, first_class_));
     uses_.after_look_up();
     x_BTD = dropped(x_BTD, 0, first_token);
   }
@@ -113,33 +115,32 @@ at::Tensor LlamaStage::decode(const Layer& layer, const at::Tensor& x_BTD, std::
 
 at::Tensor LlamaStage::dropped(const at::Tensor& x_BTD, std::uint32_t site, std::optional<std::int64_t> first_token) const {
   if (dropout_ <= 0 || !first_token) return x_BTD;
-  return dropout(x_BTD, dropout_, {.seed = seed_, .site = site, .first_token = *first_token});
+  const std::int64_t before = sequence_ ? mesh_.at().tp * x_BTD.size(0) * x_BTD.size(1) : 0;  // tokens of lower ranks
+  return dropout(x_BTD, dropout_, {.seed = seed_, .site = site, .first_token = *first_token + before});
 }
 
 at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& targets_BT) {
   at::Tensor x_BTD = hidden_BTD;
   const std::size_t first = uses_.first() + layers_.size();
   for (std::size_t use = first; use < uses_.size(); ++use) x_BTD = uses_.enter(x_BTD, use);
-  at::Tensor loss = cross_entropy(enter(norm(x_BTD, final_norm_D)), targets_BT.flatten());
+  at::Tensor loss = cross_entropy(norm(x_BTD, final_norm_D), targets_BT.flatten());
   for (std::size_t use = first; use < uses_.size(); ++use) loss = uses_.leave(loss, use);
   return loss;
 }
 
-at::Tensor LlamaStage::cross_entropy(const at::Tensor& in_BTD, const at::Tensor& targets_N) {
+at::Tensor LlamaStage::cross_entropy(const at::Tensor& x_BTD, const at::Tensor& targets_N) {
   const bool is_whole = mesh_.tensor().size() == 1;
   // On a GPU the head's gradient comes with the loss, also where the others' come late: every schedule computes the same bits.
-  if (is_whole && (late_ == nullptr || in_BTD.is_cuda())) return head_loss(in_BTD, head_VD, targets_N, loss_);
-  const at::Tensor logits_NV = linear(in_BTD, head_VD).flatten(0, 1).to(at::kFloat);
+  if (is_whole && (late_ == nullptr || x_BTD.is_cuda())) return head_loss(x_BTD, head_VD, targets_N, loss_);
+  const at::Tensor logits_NV = columns(x_BTD, {head_VD}, /*of_layer=*/false)[0].flatten(0, 1).to(at::kFloat);
   if (is_whole) return loss_of_logits(logits_NV, targets_N, loss_);
   return vocabulary_parallel_cross_entropy(logits_NV, targets_N, first_class_, size_.vocabularySize, mesh_.tensor(), loss_);
 }
 
 Tensors LlamaStage::project(const Layer& layer, const at::Tensor& x_BTD) {
-  const at::Tensor in_BTD = enter(norm(x_BTD, layer.input_norm));
-  const auto heads = [&](const at::Tensor& weight) {
-    return project_by(weight, in_BTD).unflatten(-1, {-1, head_width_}).transpose(1, 2);
-  };
-  return {heads(layer.q), heads(layer.k), heads(layer.v)};
+  Tensors q_k_v = columns(norm(x_BTD, layer.input_norm), {layer.q, layer.k, layer.v});
+  for (auto& out : q_k_v) out = out.unflatten(-1, {-1, head_width_}).transpose(1, 2);
+  return q_k_v;
 }
 
 at::Tensor LlamaStage::attend(const Layer& layer, const Tensors& q_k_v) {
@@ -151,8 +152,7 @@ at::Tensor LlamaStage::attend(const Layer& layer, const Tensors& q_k_v) {
 }
 
 Tensors LlamaStage::open(const Layer& layer, const at::Tensor& x_BTD) {
-  const at::Tensor in_BTD = enter(norm(x_BTD, layer.post_norm));
-  return {project_by(layer.gate, in_BTD), project_by(layer.up, in_BTD)};
+  return columns(norm(x_BTD, layer.post_norm), {layer.gate, layer.up});
 }
 
 at::Tensor LlamaStage::close(const Layer& layer, const Tensors& gate_up) {
@@ -161,6 +161,16 @@ at::Tensor LlamaStage::close(const Layer& layer, const Tensors& gate_up) {
 
 at::Tensor LlamaStage::norm(const at::Tensor& x_BTD, const at::Tensor& weight_D) const {
   return rms_norm(x_BTD, weight_D, size_.normEpsilon);
+}
+
+Tensors LlamaStage::columns(const at::Tensor& x, const Tensors& weights, bool of_layer) const {
+  if (sequence_) {
+    return gather_and_multiply(x, weights, mesh_.tensor(), {.fp8 = of_layer ? fp8_ : std::nullopt, .late = late_});
+  }
+  const at::Tensor in = enter(x);
+  Tensors out;
+  for (const auto& weight : weights) out.push_back(of_layer ? project_by(weight, in) : linear(in, weight));
+  return out;
 }
 
 at::Tensor LlamaStage::linear(const at::Tensor& x, const at::Tensor& weight) const {
@@ -178,7 +188,8 @@ at::Tensor LlamaStage::enter(const at::Tensor& x) const {
 }
 
 at::Tensor LlamaStage::leave(const at::Tensor& x) const {
-  return mesh_.tensor().size() == 1 ? x : leave_parallel(x, mesh_.tensor());
+  if (mesh_.tensor().size() == 1) return x;
+  return sequence_ ? leave_to_shards(x, mesh_.tensor()) : leave_parallel(x, mesh_.tensor());
 }
 
 const RotaryTable& LlamaStage::table_for(const at::Tensor& x_BNTH) {
@@ -196,7 +207,8 @@ std::vector<LlamaStage> llama_chunks(const contract::TrainingJobSpec& spec, cons
   std::vector<LlamaStage> chunks;
   const std::int32_t count = plan::chunks_per_stage(spec.parallelism);
   for (std::int32_t i = 0; i < count; ++i) {
-    chunks.emplace_back(spec.model.size.value(), parameters, mesh, plan::Chunk{.index = i, .count = count}, spec.training);
+    chunks.emplace_back(spec.model.size.value(), parameters, mesh, plan::Chunk{.index = i, .count = count}, spec.training,
+                        spec.parallelism.sequence);
   }
   return chunks;
 }

@@ -29,8 +29,9 @@ class LlamaStage {
   /// Selective, from the layer's two residual inputs and the outputs of the q, k, v, gate and up projections, both norms, the rotary
   /// embedding, the attention core and SwiGLU, and q, k and gate once more on the way to the weights of v and up.
   /// activationCheckpointing.offload keeps on the host what the mode keeps of the layers. None of these changes a bit.
+  /// `sequence`: as parallelism.sequence, activations are shards over the tensor ranks (sequence_parallel.h), of which there are several then.
   LlamaStage(const contract::ModelSize& size, const Parameters& parameters, mesh::Mesh& mesh, const plan::Chunk& chunk = {},
-             const contract::Training& training = {});
+             const contract::Training& training = {}, bool sequence = false);
 
   /// Whether this is the first part of the model, which looks tokens up, and the last, which has the head.
   bool is_first() const { return embedding_VD.defined(); }
@@ -39,7 +40,8 @@ class LlamaStage {
   /// From now on backward leaves the gradients of matrices to `late`, which must outlive this object.
   void split_backward(LateWeights& late) { late_ = &late; }
 
-  /// The first part takes tokens [B, T] int64, the others the part before's activations [B, T, D]; returns activations [B, T, D].
+  /// The first part takes tokens [B, T] int64, the others the part before's activations [B, T, D]; returns activations [B, T, D]. With
+  /// `sequence` activations are shards, [B, T / tensor ranks, D], and gradients of norms those of the rank's tokens alone.
   /// `first_token`: the number of the first token among all of the training, row after row, by which training.dropout drops; without it,
   /// as in an evaluation, nothing is dropped.
   at::Tensor forward(const at::Tensor& input, std::optional<std::int64_t> first_token = std::nullopt);
@@ -53,7 +55,7 @@ class LlamaStage {
     std::int32_t index = 0;  // in the whole model
     at::Tensor input_norm, q, k, v, o, post_norm, gate, up, down;
   };
-  at::Tensor cross_entropy(const at::Tensor& in_BTD, const at::Tensor& targets_N);
+  at::Tensor cross_entropy(const at::Tensor& x_BTD, const at::Tensor& targets_N);
   /// `first_token`: as of forward(); by value, since a layer may be computed again when another micro-batch has passed.
   at::Tensor decode(const Layer& layer, const at::Tensor& x_BTD, std::optional<std::int64_t> first_token);
   at::Tensor dropped(const at::Tensor& x_BTD, std::uint32_t site, std::optional<std::int64_t> first_token) const;
@@ -63,6 +65,8 @@ class LlamaStage {
   Tensors open(const Layer& layer, const at::Tensor& x_BTD);
   at::Tensor close(const Layer& layer, const Tensors& gate_up);
   at::Tensor norm(const at::Tensor& x_BTD, const at::Tensor& weight_D) const;
+  /// The products with weights that tensor parallelism cuts by columns; those of a layer, in FP8 where that is asked for.
+  Tensors columns(const at::Tensor& x, const Tensors& weights, bool of_layer = true) const;
   at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) const;
   at::Tensor project_by(const at::Tensor& weight, const at::Tensor& x) const;  // of a layer: in FP8 where that is asked for
   at::Tensor enter(const at::Tensor& x) const;
@@ -79,6 +83,7 @@ class LlamaStage {
   std::optional<contract::Fp8Recipe> fp8_;
   std::int64_t head_width_;
   std::int64_t first_class_;  // of those that this rank has
+  bool sequence_;
   LateWeights* late_ = nullptr;
   std::vector<Layer> layers_;
   UnitUses uses_;

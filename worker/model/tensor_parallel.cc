@@ -83,12 +83,11 @@ at::Tensor enter_parallel(const at::Tensor& x, mesh::Comm& comm) { return Enter:
 
 at::Tensor leave_parallel(const at::Tensor& x, mesh::Comm& comm) { return Leave::apply(x, &comm); }
 
-at::Tensor vocabulary_parallel_embedding(const at::Tensor& tokens_BT, const at::Tensor& weight_VD, std::int64_t first_row,
-                                         mesh::Comm& comm) {
+at::Tensor vocabulary_parallel_embedding(const at::Tensor& tokens_BT, const at::Tensor& weight_VD, std::int64_t first_row) {
   const at::Tensor local_BT = tokens_BT - first_row;
   const at::Tensor mine_BT = local_BT.ge(0).logical_and(local_BT.lt(weight_VD.size(0)));
   const at::Tensor rows_BTD = at::embedding(weight_VD, local_BT.clamp(0, weight_VD.size(0) - 1));
-  return leave_parallel(rows_BTD * mine_BT.unsqueeze(-1).to(rows_BTD.dtype()), comm);
+  return rows_BTD * mine_BT.unsqueeze(-1).to(rows_BTD.dtype());
 }
 
 at::Tensor vocabulary_parallel_cross_entropy(const at::Tensor& logits_NV, const at::Tensor& targets_N, std::int64_t first_class,

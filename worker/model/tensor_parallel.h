@@ -17,10 +17,9 @@ at::Tensor enter_parallel(const at::Tensor& x, mesh::Comm& comm);
 /// backward.
 at::Tensor leave_parallel(const at::Tensor& x, mesh::Comm& comm);
 
-/// Looks up rows [first_row, first_row + weight.size(0)) of the embedding, the rows that this rank has, and sums over the ranks.
-///   tokens_BT int64, weight_VD   return [B, T, D], whole on every rank
-at::Tensor vocabulary_parallel_embedding(const at::Tensor& tokens_BT, const at::Tensor& weight_VD, std::int64_t first_row,
-                                         mesh::Comm& comm);
+/// Looks up rows [first_row, first_row + weight.size(0)) of the embedding, the rows that this rank has.
+///   tokens_BT int64, weight_VD   return [B, T, D], 0 for other tokens: to be left as the partial sums of row-parallel products are
+at::Tensor vocabulary_parallel_embedding(const at::Tensor& tokens_BT, const at::Tensor& weight_VD, std::int64_t first_row);
 
 /// The sum over tokens of −ln softmax(logits)[target], where this rank has the logits of [first_class, first_class + logits.size(1)) of
 /// `num_classes`.

@@ -7,27 +7,26 @@
 namespace trainyard::plan {
 namespace {
 
-/// The bytes of a layer's tensors for one token.
+/// The bytes of a layer's tensors.
 struct Layer {
-  explicit Layer(const contract::TrainingJobSpec& spec) {
+  Layer(const contract::TrainingJobSpec& spec, std::int64_t tokens) {
     const auto& size = spec.model.size.value();
-    const std::int64_t tp = spec.parallelism.tensor;
+    const std::int64_t tp = spec.parallelism.tensor, own = spec.parallelism.sequence ? tokens / tp : tokens;
     const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32, cpu = spec.workers.gpusPerWorker == 0;
     const std::int64_t element = full ? 4 : 2, whole = element * size.hiddenSize;
-    width = whole;
-    query = whole / tp;
-    key = element * key_value_heads(size) * head_width(size) / tp;
-    feed_forward = element * size.feedForwardSize / tp;
-    input = cpu && !full ? 0 : whole;
-    norm = whole + 4;
-    if (cpu)
-      norm +=
-          full ? whole : 8 * std::int64_t{size.hiddenSize};  // normalized before the weight; below FP32 also the input in FP32
-    attention = query + key + query + 4 * std::int64_t{size.heads} / tp;
+    width = own * whole;
+    query = tokens * (whole / tp);
+    key = tokens * (element * key_value_heads(size) * head_width(size) / tp);
+    feed_forward = tokens * (element * size.feedForwardSize / tp);
+    input = cpu && !full ? 0 : width;
+    norm = own * (whole + 4);
+    // Normalized before the weight; below FP32 also the input in FP32.
+    if (cpu) norm += own * (full ? whole : 8 * std::int64_t{size.hiddenSize});
+    attention = query + key + query + tokens * (4 * std::int64_t{size.heads} / tp);
     swiglu = 2 * feed_forward;
   }
 
-  std::int64_t width = 0;                             // the residual stream, whole on each rank
+  std::int64_t width = 0;                             // the residual stream of the rank's tokens
   std::int64_t query = 0, key = 0, feed_forward = 0;  // outputs of the projections
   std::int64_t input = 0;                             // of a norm, where that is the residual stream itself
   std::int64_t norm = 0;                              // what a norm makes: its output, the root, …
@@ -38,8 +37,8 @@ struct Layer {
 
 }  // namespace
 
-std::int64_t kept_activation_bytes(const contract::TrainingJobSpec& spec) {
-  const Layer layer(spec);
+std::int64_t kept_activation_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens) {
+  const Layer layer(spec, tokens);
   switch (spec.training.activationCheckpointing.mode) {
     case contract::RecomputeMode::kFull: return layer.width;
     case contract::RecomputeMode::kSelective: return 2 * layer.width + layer.query + 2 * layer.key + 2 * layer.feed_forward;
@@ -48,8 +47,8 @@ std::int64_t kept_activation_bytes(const contract::TrainingJobSpec& spec) {
   return layer.everything();
 }
 
-std::int64_t recomputed_activation_bytes(const contract::TrainingJobSpec& spec) {
-  const Layer layer(spec);
+std::int64_t recomputed_activation_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens) {
+  const Layer layer(spec, tokens);
   switch (spec.training.activationCheckpointing.mode) {
     case contract::RecomputeMode::kFull: return layer.everything() - layer.input;
     case contract::RecomputeMode::kSelective: return std::max({layer.norm, layer.attention, layer.swiglu});

@@ -9,7 +9,7 @@
 
 namespace trainyard::plan {
 
-/// Bytes a token of one layer on one rank.
+/// Bytes of one layer on one rank, of a micro-batch of `tokens`; a token has
 ///
 ///   None        layer input, both norms' outputs, middle: 4·D; q, attention output: 2·D/t; k, v: 2·G·H/t; gate, up, silu, product: 4·F/t,
 ///               all times e; 4·A/t for the softmax's sums and 8 for the norms' in FP32
@@ -18,11 +18,12 @@ namespace trainyard::plan {
 ///
 /// On CPUs LibTorch has no fused RMSNorm: None has e·2·D more in FP32; in the other formats 16·D more, in FP32 numbers, but e·2·D less,
 /// since the norms keep their inputs in FP32.
+/// With parallelism.sequence a rank has the residual stream of one in t tokens: what has no 1/t above, the norms' 8 too, is divided by t then.
 /// Source: Korthikanti et al., arXiv:2205.05198, section 4, for SwiGLU, grouped queries and flash attention.
-std::int64_t kept_activation_bytes(const contract::TrainingJobSpec& spec);
+std::int64_t kept_activation_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens);
 
-/// Bytes a token that backward computes again at a time, beyond what is kept: of Full the rest of one layer, of Selective the rest of the
+/// The same of what backward computes again at a time, beyond what is kept: of Full the rest of one layer, of Selective the rest of the
 /// largest of its parts.
-std::int64_t recomputed_activation_bytes(const contract::TrainingJobSpec& spec);
+std::int64_t recomputed_activation_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens);
 
 }  // namespace trainyard::plan

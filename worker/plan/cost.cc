@@ -49,13 +49,14 @@ double flops_per_token(const contract::ModelSize& size, std::int32_t sequence_le
   return 6 * matmul + 6 * attention;
 }
 
-double recomputed_flops_per_token(const contract::ModelSize& size, std::int32_t sequence_length, contract::RecomputeMode mode) {
+double recomputed_flops_per_token(const contract::ModelSize& size, std::int32_t sequence_length, contract::RecomputeMode mode,
+                                  bool sequence) {
   const double width = size.hiddenSize, key_width = double{1} * key_value_heads(size) * head_width(size);
   const double attention = sequence_length * width, feed_forward = width * size.feedForwardSize;
   switch (mode) {
     case contract::RecomputeMode::kFull: return 2 * size.layers * (layer_matmul_parameters(size) - feed_forward + attention);
     case contract::RecomputeMode::kSelective:
-      return 2 * size.layers * (width * width + width * key_width + feed_forward + attention);
+      return 2 * size.layers * (sequence ? attention : width * width + width * key_width + feed_forward + attention);
     case contract::RecomputeMode::kNone: break;
   }
   return 0;
@@ -97,10 +98,10 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   offload_optimizer(spec, bytes);
   const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
   const std::int64_t micro_batches = micro_batches_per_step(spec);
-  bytes.activations = tokens * recomputed_activation_bytes(spec);
+  bytes.activations = recomputed_activation_bytes(spec, tokens);
   InFlight in_flight = in_flight_on(parallelism, parts, micro_batches, stage);
-  in_flight.layer_bytes = tokens * kept_activation_bytes(spec);
-  in_flight.boundary_bytes = tokens * size.hiddenSize * (full ? 4 : 2);
+  in_flight.layer_bytes = kept_activation_bytes(spec, tokens);
+  in_flight.boundary_bytes = (parallelism.sequence ? tokens / parallelism.tensor : tokens) * size.hiddenSize * (full ? 4 : 2);
   add_activations(spec, in_flight, bytes);
   if (stage == parallelism.pipeline - 1) {
     // Logits, in FP32, with what cross entropy makes of them; of all micro-batches where all forwards come first. A split backward keeps

@@ -77,6 +77,9 @@ class Search {
   void list_fields() {
     const auto& parallelism = spec_.parallelism;
     using contract::RecomputeMode;
+    if (parallelism.tensor > 1) {
+      add_switch("parallelism.sequence", parallelism.sequence, [](Option& to) { to.spec.parallelism.sequence = true; });
+    }
     Field micro{.name = kMicroBatch, .values = {}};
     const auto smaller = other_divisors(parallelism.microBatchSize, parallelism.microBatchSize, parallelism.microBatchSize);
     for (const auto value : smaller) {

@@ -39,8 +39,8 @@ struct FittingLayout {
 
 /// The layout with the fewest changed fields that fits and that validate() accepts. Of several with as few: those that change earlier ones of
 /// these fields, and the value nearest to the present one, the larger of two that are as near.
-///   parallelism.microBatchSize (smaller), training.activationCheckpointing.mode (Selective, Full; before the micro-batch where ZeRO sends for
-///   each micro-batch), parallelism.zero.stage (higher),
+///   parallelism.sequence (where there are tensor ranks), parallelism.microBatchSize (smaller), training.activationCheckpointing.mode
+///   (Selective, Full; before the micro-batch where ZeRO sends for each micro-batch), parallelism.zero.stage (higher),
 ///   parallelism.zero.offload.optimizer, parallelism.zero.offload.parameters, training.activationCheckpointing.offload,
 ///   parallelism.pipelineSchedule.name (OneForwardOneBackward), parallelism.tensor, parallelism.pipeline, and the pod's memory request
 /// parallelism.data, where it is given, follows from the others, and so does virtualStages; they count as none. Of layouts in that order

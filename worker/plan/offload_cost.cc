@@ -81,7 +81,7 @@ HostTraffic host_traffic_per_step(const contract::TrainingJobSpec& spec, std::in
     const std::int64_t on_device = kOffloadLayers * chunks_per_stage(spec.parallelism);
     const std::int64_t layers = std::max<std::int64_t>(0, stage_parameters(spec, stage).layers - on_device);
     const std::int64_t tokens = std::int64_t{spec.parallelism.microBatchSize} * spec.data.sequenceLength;
-    const std::int64_t bytes = micro_batches * layers * tokens * kept_activation_bytes(spec);
+    const std::int64_t bytes = micro_batches * layers * kept_activation_bytes(spec, tokens);
     out.up += bytes;
     out.down += bytes;
   }

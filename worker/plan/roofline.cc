@@ -26,7 +26,8 @@ Work work_of(const contract::TrainingJobSpec& spec, std::int32_t stage) {
   layer.layers = 1;
   const double head = 6 * head_matmul_parameters(size);
   const double of_layer = flops_per_token(layer, sequence) - head;
-  const double again = recomputed_flops_per_token(layer, sequence, spec.training.activationCheckpointing.mode);
+  const double again =
+      recomputed_flops_per_token(layer, sequence, spec.training.activationCheckpointing.mode, parallelism.sequence);
   const auto layers = static_cast<double>(stage_parameters(spec, stage).layers);
   const bool is_last = stage + 1 == parallelism.pipeline;
   const double tokens = static_cast<double>(micro_batches_per_step(spec)) * parallelism.microBatchSize * sequence;
@@ -34,7 +35,7 @@ Work work_of(const contract::TrainingJobSpec& spec, std::int32_t stage) {
   return {.model = share * (layers * of_layer + (is_last ? head : 0)), .repeated = share * layers * again};
 }
 
-/// What each rank of a stage sends on to others of its tensor group, by stage.
+/// What each rank of a stage sends on to others of its tensor group, and waits for, by stage.
 std::vector<double> tensor_bytes(const contract::TrainingJobSpec& spec) {
   const contract::Layout layout(contract::degrees(spec), contract::world_size(spec));
   std::vector<double> out(static_cast<std::size_t>(spec.parallelism.pipeline), 0);
@@ -45,6 +46,9 @@ std::vector<double> tensor_bytes(const contract::TrainingJobSpec& spec) {
     if (from != to) continue;
     auto& most = out[static_cast<std::size_t>(to.pp)];
     most = std::max(most, static_cast<double>(flow.bytes));
+  }
+  for (std::int32_t stage = 0; stage < spec.parallelism.pipeline; ++stage) {
+    out[static_cast<std::size_t>(stage)] -= static_cast<double>(tensor_bytes_beside_products(spec, stage));
   }
   return out;
 }

@@ -121,4 +121,21 @@ std::vector<ShardUnit> shard_units(const std::vector<Parameter>& mine, std::int3
   return units;
 }
 
+std::vector<std::int64_t> uncut_elements_kept(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank) {
+  const std::int32_t ranks = shard_ranks(spec);
+  const auto mine = stage_parameters(spec, stage);
+  std::vector<std::int64_t> kept(static_cast<std::size_t>(ranks), 0);
+  for (const auto& unit : shard_units(mine.parameters, spec.parallelism.tensor, tp_rank, ranks)) {
+    for (std::int32_t rank = 0; rank < ranks; ++rank) {
+      const auto boxes = unit.boxes(rank);
+      for (std::size_t i = 0; i < boxes.size(); ++i) {
+        const auto& parameter = mine.parameters[unit.parameters[i]];
+        if (parameter.split_dim) continue;
+        kept[static_cast<std::size_t>(rank)] += mine.count_of(parameter) * num_elements(boxes[i].sizes);
+      }
+    }
+  }
+  return kept;
+}
+
 }  // namespace trainyard::plan

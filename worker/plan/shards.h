@@ -43,6 +43,10 @@ std::vector<ShardUnit> shard_units(const std::vector<Parameter>& mine, std::int3
 /// What data rank `dp_rank` keeps of the parameter at `place` in the table. Throws std::out_of_range where no unit has it.
 Box shard_of(const std::vector<ShardUnit>& units, std::size_t place, std::int32_t dp_rank);
 
+/// Of the parameters of pipeline stage `stage` that tensor parallelism does not cut (norms), the elements that each data rank keeps beside
+/// tensor rank `tp_rank`. The same beside all of them, but where a tensor rank has fewer classes of the vocabulary than there are data ranks.
+std::vector<std::int64_t> uncut_elements_kept(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank);
+
 /// Rows between two places at which a tensor may be cut: 4096 / gcd(4096, elements of a row).
 std::int64_t rows_between_cuts(const Parameter& parameter);
 

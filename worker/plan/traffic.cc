@@ -38,7 +38,11 @@ class Traffic {
     tokens_ = std::int64_t{spec.parallelism.microBatchSize} * spec.data.sequenceLength;
     const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
     activation_ = tokens_ * size_.hiddenSize * (full ? 4 : 2);
-    for (std::int32_t stage = 0; stage < layout_.degrees().pp; ++stage) tensor_.push_back(tensor_ring(stage));
+    boundary_ = spec.parallelism.sequence ? activation_ / layout_.degrees().tp : activation_;
+    for (std::int32_t stage = 0; stage < layout_.degrees().pp; ++stage) {
+      tensor_.push_back(tensor_ring(stage));
+      norms_.push_back(norms_ring(stage));
+    }
     for (std::int32_t tp = 0; tp < layout_.degrees().tp; ++tp) {
       const std::int64_t whole = classes_of(size_.vocabularySize, layout_.degrees().tp, tp).count * size_.hiddenSize;
       tied_.push_back(zero_stage(spec) > 0 ? tied_embedding_kept(spec, tp)
@@ -65,7 +69,9 @@ class Traffic {
         moving = (moving + by) % layout_.size(axis);
         return layout_.rank_of(there);
       };
-      send(rank, peer(Axis::kTp, 1), tensor_[static_cast<std::size_t>(at.pp)]);
+      const auto& norms = norms_[static_cast<std::size_t>(at.pp)];
+      send(rank, peer(Axis::kTp, 1),
+           tensor_[static_cast<std::size_t>(at.pp)] + norms[static_cast<std::size_t>(at.dp) % norms.size()]);
       const auto place = static_cast<std::size_t>(at.pp * degrees.tp + at.tp);
       send(rank, peer(Axis::kDp, 1), data_[place]);
       if (!shards_.empty()) {
@@ -74,8 +80,8 @@ class Traffic {
       }
       // To the next stage go all chunks, around to the first all but the last.
       const std::int64_t parts_after = at.pp + 1 < degrees.pp ? chunks_ : chunks_ - 1;
-      send(rank, peer(Axis::kPp, 1), parts_after * micro_batches_ * activation_);
-      send(peer(Axis::kPp, 1), rank, parts_after * micro_batches_ * activation_);
+      send(rank, peer(Axis::kPp, 1), parts_after * micro_batches_ * boundary_);
+      send(peer(Axis::kPp, 1), rank, parts_after * micro_batches_ * boundary_);
       if (size_.tieEmbeddings && at.pp == 0 && degrees.pp > 1) {
         const auto& kept = tied_[static_cast<std::size_t>(at.tp)];
         const std::int64_t bytes = kept[static_cast<std::size_t>(at.dp) % kept.size()] * kFloatBytes;
@@ -94,11 +100,41 @@ class Traffic {
          part += static_cast<std::size_t>(layout_.degrees().pp)) {
       layers += parts_[part].last - parts_[part].first;
     }
+    const std::int64_t activations = spec_.parallelism.sequence ? shards(layers, first, last) : sums(layers, first, last);
+    const std::int64_t tp = layout_.degrees().tp, of_loss = last ? 3 * tokens_ * kFloatBytes : 0;
+    if (!spec_.parallelism.sequence) return all_reduce(micro_batches_ * (activations * activation_ + of_loss), tp);
+    return micro_batches_ * activations * (tp - 1) * boundary_ + all_reduce(micro_batches_ * of_loss, tp);
+  }
+
+  bool is_full() const { return spec_.training.activationCheckpointing.mode == contract::RecomputeMode::kFull; }
+
+  /// All-reduces of a micro-batch.
+  std::int64_t sums(std::int64_t layers, bool first, bool last) const {
     // Full recomputation sums attention's output again, and ends before it would sum that of the feed-forward block.
-    const std::int64_t a_layer = spec_.training.activationCheckpointing.mode == contract::RecomputeMode::kFull ? 5 : 4;
-    const std::int64_t activations = a_layer * layers + (first ? 1 : 0) + (last ? 1 : 0);
-    const std::int64_t bytes = activations * activation_ + (last ? 3 * tokens_ * kFloatBytes : 0);
-    return all_reduce(micro_batches_ * bytes, layout_.degrees().tp);
+    return (is_full() ? 5 : 4) * layers + (first ? 1 : 0) + (last ? 1 : 0);
+  }
+
+  /// All-gathers and reduce-scatters of a micro-batch, with shards of tokens.
+  std::int64_t shards(std::int64_t layers, bool first, bool last) const {
+    // Forward: one of each in both cuts of a layer. Backward: their opposites, and a gathering of each input of columns again. Full does all of
+    // forward once more but the last.
+    return (is_full() ? 13 : 10) * layers + (first ? 2 : 0) + (last ? 3 : 0);
+  }
+
+  /// Of the norms' gradients, by data rank that has other shards of them than others: bytes that a rank sends on in its ring.
+  std::vector<std::int64_t> norms_ring(std::int32_t stage) const {
+    if (!spec_.parallelism.sequence) return {0};
+    std::vector<std::int64_t> elements{0};
+    if (zero_stage(spec_) > 0) {
+      elements = uncut_elements_kept(spec_, stage, 0);
+    } else {
+      const auto mine = stage_parameters(spec_, stage);
+      for (const auto& parameter : mine.parameters) {
+        if (!parameter.split_dim) elements[0] += mine.count_of(parameter) * num_elements(parameter.shape);
+      }
+    }
+    for (auto& number : elements) number = all_reduce(number * kFloatBytes, layout_.degrees().tp);
+    return elements;
   }
 
   void find_data_rings() {
@@ -147,14 +183,28 @@ class Traffic {
   const Layout layout_;
   const std::vector<LayerRange> parts_;
   const std::int32_t chunks_;                                     // of a stage
-  std::int64_t micro_batches_ = 1, tokens_ = 0, activation_ = 0;  // activation_: bytes of a micro-batch between two layers
+  std::int64_t micro_batches_ = 1, tokens_ = 0, activation_ = 0;  // activation_: bytes of a whole micro-batch between two layers
+  std::int64_t boundary_ = 0;                                     // of it on a rank
   std::vector<std::int64_t> tensor_;                              // by stage: bytes that a rank sends on in its ring
+  std::vector<std::vector<std::int64_t>> norms_;                  // by stage and data rank: the same, of the norms' gradients
   std::vector<std::vector<std::int64_t>> tied_;                   // by tensor and data rank: elements of the embedding
   std::vector<std::int64_t> data_;                                // the same, by stage and tensor rank
   std::vector<std::int64_t> shards_, replicas_;                   // the same, where shards are cut within a worker
 };
 
 }  // namespace
+
+std::int64_t tensor_bytes_beside_products(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  const auto& parallelism = spec.parallelism;
+  const bool splits =
+      parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble && parallelism.pipeline > 1;
+  if (!parallelism.sequence || splits) return 0;
+  const std::int64_t inputs = 2 * stage_parameters(spec, stage).layers + (stage + 1 == parallelism.pipeline ? 1 : 0);
+  const std::int64_t element = spec.training.precision.compute == contract::ComputePrecision::kFP32 ? 4 : 2;
+  const std::int64_t shard = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength / parallelism.tensor *
+                             spec.model.size.value().hiddenSize * element;
+  return micro_batches_per_step(spec) * 2 * inputs * (parallelism.tensor - 1) * shard;
+}
 
 std::vector<Flow> traffic_per_step(const contract::TrainingJobSpec& spec) { return Traffic(spec).flows(); }
 

@@ -7,9 +7,11 @@
 // (n − 1)·S.
 //   tensor    a micro-batch: an all-reduce of B·T·D for each of the 2 cuts of a layer, forward and backward (M. Shoeybi et al.,
 //             arXiv:1909.08053, section 3), one for the embedding, one for the head, and 3·B·T numbers in FP32 for the cross entropy;
-//             with full recomputation one more a layer
-//   pipeline  a micro-batch: B·T·D from each rank of a stage to that of the next, and as much back (arXiv:2104.04473, section 3.2); with
-//             v chunks a stage v times as much, and v − 1 times from the last stage to the first
+//             with full recomputation one more a layer. With sequence parallelism instead of the all-reduces (V. Korthikanti et al.,
+//             arXiv:2205.05198, section 4.2), each half of one, (n − 1)/n·B·T·D: 4 forward and 6 backward a layer, with full recomputation
+//             3 more, 2 for the embedding, 3 for the head; and once a step an all-reduce of the gradients of the norms in FP32
+//   pipeline  a micro-batch: B·T·D, with sequence parallelism B·T·D/tp, from each rank of a stage to that of the next, and as much back
+//             (arXiv:2104.04473, section 3.2); with v chunks a stage v times as much, and v − 1 times from the last stage to the first
 //   data      the gradients and the loss in FP32: an all-reduce with Fast, an all-gather with Canonical; with ZeRO see zero_cost.h
 //   tied      V·D/tp in FP32 each way between the first and the last stage, where they share the embedding; with ZeRO a shard of it
 // Left out, as below a thousandth of it: the gradient norm's sums, the word that rides on each step, evaluations, checkpoints.
@@ -31,5 +33,10 @@ struct Flow {
 
 /// Of a job of the engine Trainyard whose spec was accepted. At most seven flows a rank.
 std::vector<Flow> traffic_per_step(const contract::TrainingJobSpec& spec);
+
+/// Of what a rank of pipeline stage `stage` sends in its tensor group, the bytes that go while it multiplies, so that nothing has to wait for
+/// them: with sequence parallelism, of each input of products by columns, its gathering in the backward pass and the sums of its gradients. A
+/// backward that is split in two halves has nothing to do meanwhile.
+std::int64_t tensor_bytes_beside_products(const contract::TrainingJobSpec& spec, std::int32_t stage);
 
 }  // namespace trainyard::plan

@@ -7,6 +7,9 @@
 
 #include <torch/torch.h>
 
+#include "crds/contract/user_error.h"
+#include "worker/plan/shards.h"
+
 namespace trainyard::schedule {
 
 using plan::PipelineOpKind;
@@ -33,6 +36,18 @@ std::optional<mesh::Timeline::Span> span_of(mesh::Timeline& timeline, const plan
   }
 }
 
+/// Norms lie behind the head in its unit, of which tensor ranks may have a class more or less.
+void check_shards_of_norms(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  for (std::int32_t rank = 1; rank < spec.parallelism.tensor; ++rank) {
+    if (plan::uncut_elements_kept(spec, stage, rank) == plan::uncut_elements_kept(spec, stage, 0)) continue;
+    throw contract::UserError(
+        "LayoutNotSupported",
+        "parallelism.sequence with zero.stage 1, 2 or 3 needs as many classes on each tensor rank as data ranks that "
+        "shard, and model.size.vocabularySize is " +
+            std::to_string(spec.model.size.value().vocabularySize) + ": use zero.stage 0, or leave sequence out");
+  }
+}
+
 }  // namespace
 
 /// A micro-batch on a chunk, from its forward to the end of its backward.
@@ -54,6 +69,7 @@ StepRunner::StepRunner(const contract::TrainingJobSpec& spec, model::Parameters&
   }
   const bool splits =
       spec.parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble && mesh.layout().degrees().pp > 1;
+  if (spec.parallelism.sequence && parameters.sharded() != nullptr) check_shards_of_norms(spec, mesh.at().pp);
   if (parameters.sharded() != nullptr) sharded_ = std::make_unique<ShardedGradients>(spec, parameters, mesh, !splits);
   if (!splits) return;
   for (auto& chunk : chunks_) chunk.split_backward(late_);
@@ -71,6 +87,7 @@ StepResult StepRunner::run(const StepInput& input) {
                                                         : contract::PipelineScheduleName::kOneForwardOneBackward;
   const auto program = plan::pipeline_program(schedule, shape(input), mesh_.at().pp);
   Summand total = sharded_ ? summed_shards(program, input) : summed(program, input);
+  if (spec_.parallelism.sequence) add_shards_of_tokens(total);
   const at::Tensor loss = total.back();
   return {.loss = loss, .gradients = by_parameter(total)};
 }
@@ -141,7 +158,8 @@ void StepRunner::execute(const std::vector<plan::PipelineOp>& program, const Ste
 
 void StepRunner::receive(const plan::PipelineOp& op, const plan::PipelineLink& link, const StepInput& input, InFlight& flight) {
   const auto options = at::TensorOptions().dtype(parameters_.compute_type()).device(mesh_.device());
-  at::Tensor tensor = at::empty({input.micro_batch_size, input.sequence_length, spec_.model.size->hiddenSize}, options);
+  const std::int64_t tokens = input.sequence_length / (spec_.parallelism.sequence ? mesh_.tensor().size() : 1);
+  at::Tensor tensor = at::empty({input.micro_batch_size, tokens, spec_.model.size->hiddenSize}, options);
   if (op.kind == PipelineOpKind::kReceiveGradient) {
     mesh_.gradients(link.around).receive(tensor, link.peer, link.tag);
     flight.gradient = tensor;
@@ -233,6 +251,20 @@ std::vector<at::Tensor> StepRunner::by_parameter(Summand& sum) {
   }
   add_tied(gradients);
   return gradients;
+}
+
+/// What tensor parallelism does not cut, norms, every tensor rank has the gradient of for its own tokens: their sum, by leaf.
+void StepRunner::add_shards_of_tokens(Summand& sum) {
+  std::vector<std::size_t> places;
+  Summand parts;
+  for (std::size_t i = 0; i < parameters_.leaves().size(); ++i) {
+    if (parameters_.all()[parameters_.leaves()[i].parameter].global.split_dim || sum[i].numel() == 0) continue;
+    places.push_back(i);
+    parts.push_back(sum[i]);
+  }
+  if (parts.empty()) return;
+  reduce_over(mesh_.tensor(), contract::Reduction::kFast, parts);
+  for (std::size_t i = 0; i < places.size(); ++i) sum[places[i]] = parts[i];
 }
 
 /// A tied embedding that two stages hold: both add the last stage's gradient to the first's, and so stay equal.

@@ -1,7 +1,8 @@
 #pragma once
 // Forward and backward of one optimizer step: runs the plan's program for this rank's pipeline stage, and reduces the gradients.
 //
-//   micro-batches ─> program of the stage (worker/plan/pipeline.h) ─> GradientSum ─> reduce_over(data) ─> tied embedding ─> StepResult
+//   micro-batches ─> program of the stage (worker/plan/pipeline.h) ─> GradientSum ─> reduce_over(data) ─> with parallelism.sequence norms
+//   over the tensor ranks ─> tied embedding ─> StepResult
 
 #include <cstdint>
 #include <functional>
@@ -52,7 +53,8 @@ struct StepResult {
 /// Lives on the training thread; the constructor's arguments must outlive it.
 class StepRunner {
  public:
-  /// `chunks`: of this rank's stage, as model::llama_chunks() makes them.
+  /// `chunks`: of this rank's stage, as model::llama_chunks() makes them. Throws contract::UserError (LayoutNotSupported) where data ranks are
+  /// so many, and the vocabulary so small, that tensor ranks would keep different shards of the norms whose gradients they have to add up.
   StepRunner(const contract::TrainingJobSpec& spec, model::Parameters& parameters, std::vector<model::LlamaStage>& chunks,
              mesh::Mesh& mesh);
 
@@ -79,6 +81,7 @@ class StepRunner {
   Summand all_chunks(std::vector<GradientSum>& sums);
   std::vector<at::Tensor> by_parameter(Summand& sum);
   void add_tied(std::vector<at::Tensor>& gradients);
+  void add_shards_of_tokens(Summand& sum);
 
   const contract::TrainingJobSpec& spec_;
   model::Parameters& parameters_;

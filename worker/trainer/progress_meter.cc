@@ -16,6 +16,7 @@ ProgressMeter::ProgressMeter(const contract::TrainingJobSpec& spec, std::int32_t
     : size_(*spec.model.size),
       tokens_per_step_(static_cast<double>(spec.training.globalBatchSize) * spec.data.sequenceLength),
       recomputation_(spec.training.activationCheckpointing.mode),
+      sequence_(spec.parallelism.sequence),
       world_size_(world_size),
       device_name_(device_name),
       peak_flops_(plan::peak_flops(device_name, spec.training.precision.compute)) {}
@@ -39,7 +40,7 @@ double ProgressMeter::model_work(std::int32_t sequence_length) const {
 }
 
 double ProgressMeter::repeated_work(std::int32_t sequence_length) const {
-  return tokens_per_step_ * plan::recomputed_flops_per_token(size_, sequence_length, recomputation_);
+  return tokens_per_step_ * plan::recomputed_flops_per_token(size_, sequence_length, recomputation_, sequence_);
 }
 
 std::optional<double> ProgressMeter::tokens_per_second() const {

@@ -46,6 +46,7 @@ class ProgressMeter {
   contract::ModelSize size_;
   double tokens_per_step_;
   contract::RecomputeMode recomputation_;
+  bool sequence_;
   std::int32_t world_size_;
   std::string device_name_;
   std::optional<double> peak_flops_;  // of one device

@@ -28,9 +28,10 @@ inline KeptBytes bytes_kept(contract::TrainingJobSpec spec, std::int32_t tp = 1)
   const auto measure = [&](mesh::Mesh& mesh, const std::atomic<std::int64_t>& host) {
     Parameters parameters(spec, mesh);
     parameters.initialize(1);
-    LlamaStage stage(*spec.model.size, parameters, mesh, {}, spec.training);
+    LlamaStage stage(*spec.model.size, parameters, mesh, {}, spec.training, spec.parallelism.sequence);
     const auto options = at::TensorOptions().dtype(parameters.compute_type());
-    const at::Tensor input = at::ones({2, spec.data.sequenceLength, spec.model.size->hiddenSize}, options).requires_grad_();
+    const std::int64_t tokens = spec.data.sequenceLength / (spec.parallelism.sequence ? tp : 1);
+    const at::Tensor input = at::ones({2, tokens, spec.model.size->hiddenSize}, options).requires_grad_();
     const bool measured = mesh.at().pp == 1;
     if (measured) stage.forward(input);  // makes the table of the rotary embedding
     mesh.world().barrier();

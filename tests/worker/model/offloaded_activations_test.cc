@@ -167,7 +167,7 @@ TEST(OffloadedActivations, OfAModelAreOnDeviceAndHostWhatThePlanForetells) {
       spec.training.precision.compute = precision;
       spec.training.activationCheckpointing = {.mode = mode, .offload = true};
       const auto found = bytes_kept(spec);
-      const std::int64_t layer = 2 * spec.data.sequenceLength * plan::kept_activation_bytes(spec);
+      const std::int64_t layer = plan::kept_activation_bytes(spec, std::int64_t{2} * spec.data.sequenceLength);
       // What is below a kilobyte stays: the norms' roots. What two layers keep, both bring down.
       EXPECT_NEAR(static_cast<double>(found.host), static_cast<double>(9 * layer), 0.02 * 9 * static_cast<double>(layer));
       const std::int64_t stream = 2 * spec.data.sequenceLength * spec.model.size->hiddenSize * 4;  // the output, at the most

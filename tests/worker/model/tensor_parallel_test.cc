@@ -31,12 +31,12 @@ TEST(LeaveParallel, SumsAndPassesGradientsOn) {
   });
 }
 
-TEST(VocabularyParallelEmbedding, IsTheEmbedding) {
+TEST(VocabularyParallelEmbedding, SummedOverTheRanksIsTheEmbedding) {
   const at::Tensor whole = at::arange(8 * 3, at::kFloat).view({8, 3}),
                    tokens = at::tensor({0, 7, 3, 3, 5}, at::kLong).view({1, 5});
   mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
     const at::Tensor mine = whole.narrow(0, mesh.rank() * 2, 2).clone().requires_grad_();
-    const at::Tensor out = vocabulary_parallel_embedding(tokens, mine, mesh.rank() * 2, mesh.tensor());
+    const at::Tensor out = leave_parallel(vocabulary_parallel_embedding(tokens, mine, mesh.rank() * 2), mesh.tensor());
     EXPECT_TRUE(at::equal(out, at::embedding(whole, tokens)));
     out.sum().backward();
     const at::Tensor counts = at::bincount(tokens.flatten(), {}, 8).narrow(0, mesh.rank() * 2, 2);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "worker/plan/activations.h"
+
 namespace trainyard::plan {
 namespace {
 
@@ -39,6 +41,9 @@ TEST(RecomputedFlopsPerToken, AreThoseOfTheProductsThatRunAgain) {
                    2 * layers * (2 * width * width + 2 * width * key_width + 2 * width * feed_forward + tokens * width));
   EXPECT_DOUBLE_EQ(recomputed_flops_per_token(size, 8192, RecomputeMode::kSelective),
                    2 * layers * (width * width + width * key_width + width * feed_forward + tokens * width));
+  EXPECT_DOUBLE_EQ(recomputed_flops_per_token(size, 8192, RecomputeMode::kSelective, true), 2 * layers * tokens * width);
+  EXPECT_DOUBLE_EQ(recomputed_flops_per_token(size, 8192, RecomputeMode::kFull, true),
+                   recomputed_flops_per_token(size, 8192, RecomputeMode::kFull));
   // Less than the third that is often reckoned with, since neither the head nor the last product is computed again.
   EXPECT_LT(recomputed_flops_per_token(size, 8192, RecomputeMode::kFull), flops_per_token(size, 8192) / 3);
 }
@@ -231,6 +236,23 @@ TEST(BytesPerRank, FallWithTensorAndPipelineParallelism) {
   spec.parallelism.tensor = 1;
   spec.parallelism.pipeline = 8;
   for (std::int32_t stage = 0; stage < 8; ++stage) EXPECT_LT(bytes_per_rank(spec, stage).parameters, whole.parameters / 4);
+}
+
+TEST(BytesPerRank, WithShardsOfTokensHaveTheResidualStreamOfOneTokenInSoManyAsThereAreTensorRanks) {
+  for (const auto mode : {contract::RecomputeMode::kNone, contract::RecomputeMode::kFull, contract::RecomputeMode::kSelective}) {
+    auto spec = on_gpus(contract::ComputePrecision::kBF16, 0);
+    spec.workers.gpusPerWorker = 8;
+    spec.parallelism.tensor = 8;
+    spec.training.activationCheckpointing.mode = mode;
+    const std::int64_t whole = kept_activation_bytes(spec, 4096);
+    spec.parallelism.sequence = true;
+    const std::int64_t width = std::int64_t{4096} * 4096 * 2;  // of the residual stream
+    // None keeps it four times: two inputs of norms and two outputs, each norm with a number in FP32 a token.
+    const std::int64_t shared = mode == contract::RecomputeMode::kNone   ? 4 * width + 2 * 4096 * 4
+                                : mode == contract::RecomputeMode::kFull ? width
+                                                                         : 2 * width;
+    EXPECT_EQ(whole - kept_activation_bytes(spec, 4096), shared - shared / 8) << contract::name_of(mode);
+  }
 }
 
 TEST(BytesPerRank, FirstStagesKeepMoreMicroBatchesInFlight) {

@@ -173,6 +173,22 @@ TEST(NearestLayout, PrefersRecomputationToSmallerMicroBatchesWhereZeroSendsForEa
   }
 }
 
+TEST(NearestLayout, SharesTheTokensFirstWhereThereAreTensorRanks) {
+  auto spec = job();
+  spec.parallelism.tensor = 2;
+  auto shared = spec;
+  shared.parallelism.sequence = true;
+  const MemoryRoom room{.device = most_bytes_per_rank(shared).total()};
+  ASSERT_GT(most_bytes_per_rank(spec).total(), room.device);
+  const auto found = nearest_layout(spec, room);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->changes, (std::vector<Change>{{"parallelism.sequence", "true"}}));
+  spec.data.sequenceLength = shared.data.sequenceLength = 511;
+  const auto other = nearest_layout(spec, {.device = most_bytes_per_rank(shared).total()});
+  ASSERT_TRUE(other);
+  EXPECT_FALSE(other->spec.parallelism.sequence) << "two ranks can't share 511 tokens";
+}
+
 TEST(NearestLayout, LetsDataFollowTheOtherDegrees) {
   auto spec = job();
   spec.parallelism.microBatchSize = 1;

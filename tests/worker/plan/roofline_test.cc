@@ -65,6 +65,19 @@ TEST(StepTime, AddsTensorSumsToTheProductsThatWaitForThem) {
   EXPECT_NEAR(step_time(spec, alone, kPeak, 0).tensor, bytes / 64e9, 1e-9) << "over PCIe";
 }
 
+TEST(StepTime, WaitsNotForShardsThatGoBesideProducts) {
+  auto spec = job(4);
+  spec.parallelism.tensor = 4;
+  spec.training.globalBatchSize = 1;
+  spec.parallelism.sequence = true;
+  const auto time = step_time(spec, h100(), kPeak, 0);
+  // 6 of 10 halves of a sum a layer, 2 for the embedding, 1 of 3 for the head, three numbers a token, and once the norms'.
+  const double waited = 3.0 / 4 * (6.0 * 32 + 3) * 4096 * 4096 * 2, sums = 2.0 * 3 / 4 * (3.0 * 4096 * 4 + 65.0 * 4096 * 4);
+  EXPECT_NEAR(time.tensor, (waited + sums) / 450e9, 1e-9);
+  spec.parallelism.sequence = false;
+  EXPECT_GT(step_time(spec, h100(), kPeak, 0).tensor, time.tensor);
+}
+
 TEST(StepTime, WaitsInAPipelineAsTheSchedulesDo) {
   auto spec = job(4);
   spec.parallelism.pipeline = 4;

@@ -1,6 +1,7 @@
 #include "worker/plan/shards.h"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -103,6 +104,22 @@ TEST(ZeroStage, IsNoneWithOneDataRank) {
   EXPECT_EQ(zero_stage(spec), 0);
   spec.workers.count = 2;
   EXPECT_EQ(zero_stage(spec), 3);
+}
+
+TEST(UncutElementsKept, AreTheNormsAndTheSameBesideEveryTensorRankOfASensibleVocabulary) {
+  contract::TrainingJobSpec spec;
+  spec.workers.count = 12;
+  spec.model.size = odd();
+  spec.model.size->vocabularySize = 50257;  // one class more on one tensor rank
+  spec.parallelism.tensor = 2;
+  spec.parallelism.zero.stage = 1;
+  const auto kept = uncut_elements_kept(spec, 0, 0);
+  ASSERT_EQ(kept.size(), 6u);
+  EXPECT_EQ(std::accumulate(kept.begin(), kept.end(), std::int64_t{0}), (2 * 3 + 1) * 60);
+  EXPECT_EQ(uncut_elements_kept(spec, 0, 1), kept);
+  spec.workers.count = 10;
+  spec.model.size->vocabularySize = 3;
+  EXPECT_NE(uncut_elements_kept(spec, 0, 1), uncut_elements_kept(spec, 0, 0));
 }
 
 }  // namespace

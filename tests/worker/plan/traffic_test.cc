@@ -57,6 +57,32 @@ TEST(TrafficPerStep, SumsActivationsFourTimesALayerOverATensorGroup) {
   EXPECT_EQ(bytes(traffic_per_step(spec), 0, 1), 4 * ((4 * 2 + 2) * 256 + 3 * 16) * 4);
 }
 
+TEST(TrafficPerStep, OfShardsOfTokensIsTenHalvesOfASumALayerOfWhichFourGoBesideProducts) {
+  auto spec = job(2);
+  spec.parallelism.tensor = 2;
+  spec.parallelism.sequence = true;
+  // Of two ranks each sends half of 256 numbers: 10 times a layer, 2 for the embedding, 3 for the head. Once a step the sum of 5 norms.
+  EXPECT_EQ(bytes(traffic_per_step(spec), 0, 1), 4 * ((10 * 2 + 2 + 3) * 128 + 3 * 16) * 4 + 5 * 16 * 4);
+  EXPECT_EQ(tensor_bytes_beside_products(spec, 0), 4 * (4 * 2 + 2) * 128 * 4);
+  spec.training.activationCheckpointing.mode = contract::RecomputeMode::kFull;
+  EXPECT_EQ(bytes(traffic_per_step(spec), 0, 1), 4 * ((13 * 2 + 2 + 3) * 128 + 3 * 16) * 4 + 5 * 16 * 4);
+  EXPECT_EQ(tensor_bytes_beside_products(spec, 0), 4 * (4 * 2 + 2) * 128 * 4);
+  spec.parallelism.sequence = false;
+  EXPECT_EQ(tensor_bytes_beside_products(spec, 0), 0);
+}
+
+TEST(TrafficPerStep, SendsShardsOfTokensBetweenStages) {
+  auto spec = job(4);
+  spec.parallelism.tensor = 2;
+  spec.parallelism.pipeline = 2;
+  const auto whole = bytes(traffic_per_step(spec), 0, 2);
+  spec.parallelism.sequence = true;
+  EXPECT_EQ(bytes(traffic_per_step(spec), 0, 2) * 2, whole);
+  EXPECT_EQ(tensor_bytes_beside_products(spec, 0), 4 * 4 * 128 * 4) << "no head";
+  spec.parallelism.pipelineSchedule.name = contract::PipelineScheduleName::kZeroBubble;
+  EXPECT_EQ(tensor_bytes_beside_products(spec, 0), 0);
+}
+
 TEST(TrafficPerStep, SendsActivationsForthAndGradientsBackBetweenNeighbouringStages) {
   auto spec = job(2);
   spec.parallelism.pipeline = 2;

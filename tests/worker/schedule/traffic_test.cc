@@ -129,6 +129,38 @@ TEST(Traffic, OfShardsInAWorkerIsForetoldToTheByte) {
   }
 }
 
+TEST(Traffic, OfSequenceParallelismIsForetoldToTheByte) {
+  using Name = contract::PipelineScheduleName;
+  for (const auto& degrees : {contract::Degrees{.tp = 2}, {.pp = 2, .tp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
+    for (const auto mode :
+         {contract::RecomputeMode::kNone, contract::RecomputeMode::kSelective, contract::RecomputeMode::kFull}) {
+      for (const auto name : {Name::kOneForwardOneBackward, Name::kInterleaved, Name::kZeroBubble}) {
+        for (const bool half : {false, true}) {
+          for (const std::int32_t stage : {0, 1, 3}) {
+            if (degrees.pp == 1 && name != Name::kOneForwardOneBackward) continue;
+            if (degrees.dp == 1 && stage > 0) continue;
+            auto spec = job(degrees);
+            spec.parallelism.sequence = true;
+            spec.parallelism.zero.stage = stage;
+            spec.parallelism.pipelineSchedule = {.name = name, .virtualStages = name == Name::kInterleaved ? 2 : 1};
+            spec.training.activationCheckpointing.mode = mode;
+            spec.training.precision.compute = half ? contract::ComputePrecision::kBF16 : contract::ComputePrecision::kFP32;
+            mesh::Sent sent;
+            step(spec, sent);
+            SCOPED_TRACE(std::string(contract::name_of(name)) + ", " + std::string(contract::name_of(mode)) + ", pp " +
+                         std::to_string(degrees.pp) + ", dp " + std::to_string(degrees.dp) + ", ZeRO " + std::to_string(stage) +
+                         (half ? ", BF16" : ""));
+            EXPECT_EQ(sent.tensor, foretold(spec, contract::Axis::kTp));
+            EXPECT_EQ(sent.pipeline, foretold(spec, contract::Axis::kPp));
+            EXPECT_EQ(sent.data, foretold(spec, contract::Axis::kDp));
+            EXPECT_EQ(sent.world, 0);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(Traffic, IsForetoldToTheByte) {
   for (const auto& degrees :
        {contract::Degrees{.tp = 2}, {.pp = 2}, {.pp = 4}, {.dp = 2}, {.pp = 2, .dp = 2, .tp = 2}, {.dp = 4}}) {
