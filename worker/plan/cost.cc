@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "worker/plan/activations.h"
+#include "worker/plan/moments.h"
 #include "worker/plan/offload_cost.h"
 #include "worker/plan/parameters.h"
 #include "worker/plan/pipeline.h"
@@ -62,10 +63,6 @@ double recomputed_flops_per_token(const contract::ModelSize& size, std::int32_t 
   return 0;
 }
 
-std::int64_t moment_bytes(const contract::TrainingJobSpec& spec) {
-  return spec.training.precision.optimizerStates == contract::OptimizerStates::kBF16 ? 4 : 8;
-}
-
 std::int64_t num_parameters(const contract::ModelSize& size) {
   std::int64_t total = 0;
   for (const auto& parameter : llama_parameters(size, split_layers(size, 1))) total += num_elements(parameter.shape);
@@ -81,21 +78,23 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   const auto& size = spec.model.size.value();
   const auto& parallelism = spec.parallelism;
   const auto parts = parts_of(spec);
-  std::int64_t elements = 0;
+  std::int64_t elements = 0, moments = 0;
   const auto mine = stage_parameters(spec, stage);
   for (const auto& parameter : mine.parameters) {
-    elements += mine.count_of(parameter) * num_elements(box_of(parameter, parallelism.tensor, 0).sizes);
+    const auto sizes = box_of(parameter, parallelism.tensor, 0).sizes;
+    elements += mine.count_of(parameter) * num_elements(sizes);
+    moments += mine.count_of(parameter) * moment_bytes(spec, parameter, sizes);
   }
   const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
   RankBytes bytes{.parameters = elements * (full ? 4 : 2),
                   .master = full ? 0 : elements * 4,
                   .gradients = elements * 4,
-                  .optimizer = elements * moment_bytes(spec)};
+                  .optimizer = moments};
   if (zero_stage(spec) > 0) {
     const auto zero = zero_memory(spec, stage);
     bytes = {.parameters = zero.weights, .master = zero.master, .gradients = zero.gradients, .optimizer = zero.moments};
   }
-  offload_optimizer(spec, bytes);
+  offload_optimizer(spec, stage, bytes);
   const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
   const std::int64_t micro_batches = micro_batches_per_step(spec);
   bytes.activations = recomputed_activation_bytes(spec, tokens);

@@ -31,9 +31,6 @@ double flops_per_token(const contract::ModelSize& size, std::int32_t sequence_le
 double recomputed_flops_per_token(const contract::ModelSize& size, std::int32_t sequence_length, contract::RecomputeMode mode,
                                   bool sequence = false);
 
-/// Of a parameter's two moments, as they are kept between steps: 8, or 4 in BF16.
-std::int64_t moment_bytes(const contract::TrainingJobSpec& spec);
-
 /// All parameters of the model: the global number of elements; a tied head counts once.
 std::int64_t num_parameters(const contract::ModelSize& size);
 
@@ -44,7 +41,7 @@ struct RankBytes {
   std::int64_t parameters = 0;  // what forward and backward read: FP32 or BF16; in BF16 the FP32 master stands under `master`
   std::int64_t master = 0;
   std::int64_t gradients = 0;    // FP32 sums
-  std::int64_t optimizer = 0;    // AdamW's two moments
+  std::int64_t optimizer = 0;    // AdamW's two moments (moments.h)
   std::int64_t activations = 0;  // of the micro-batches in flight, and what backward computes again at a time
   std::int64_t host = 0;         // what is offloaded from a GPU; all else is on the device
   std::int64_t total() const { return parameters + master + gradients + optimizer + activations; }  // of the device

@@ -19,7 +19,7 @@ std::int64_t weight_bytes(const contract::TrainingJobSpec& spec) {
 
 /// K, of the data rank with most.
 std::int64_t changed_parameters(const contract::TrainingJobSpec& spec, std::int32_t stage) {
-  if (zero_stage(spec) > 0) return zero_memory(spec, stage).moments / moment_bytes(spec);
+  if (zero_stage(spec) > 0) return zero_memory(spec, stage).changed;
   std::int64_t all = 0;
   const auto mine = stage_parameters(spec, stage);
   for (const auto& parameter : mine.parameters) {
@@ -30,11 +30,11 @@ std::int64_t changed_parameters(const contract::TrainingJobSpec& spec, std::int3
 
 }  // namespace
 
-void offload_optimizer(const contract::TrainingJobSpec& spec, RankBytes& bytes) {
+void offload_optimizer(const contract::TrainingJobSpec& spec, std::int32_t stage, RankBytes& bytes) {
   const auto& offload = spec.parallelism.zero.offload;
   if (!offload.optimizer) return;
   const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
-  const std::int64_t changed = bytes.optimizer / moment_bytes(spec), each = weight_bytes(spec);
+  const std::int64_t changed = changed_parameters(spec, stage), each = weight_bytes(spec);
   const std::int64_t staged = 4 + (offload.parameters ? 0 : each);
   const std::int64_t master = 4 * changed;
   const std::int64_t moments = bytes.optimizer + kOffloadBuffers * std::min(kOffloadBlock, changed) * staged;

@@ -15,12 +15,13 @@ inline constexpr std::int64_t kOffloadBuffers = 3;
 /// Layers whose activations are on the device at once: the one that is computed, and the one before, whose copies may be under way.
 inline constexpr std::int64_t kOffloadLayers = 2;
 
-/// Of a rank whose optimizer changes K parameters of c bytes each: masters and moments, 12·K, and staging of three blocks, or K where
+/// Of a rank of pipeline stage `stage` whose optimizer changes K parameters of c bytes each: masters and moments, 12·K (with moments in
+/// BF16 or 8 bits less, moments.h), and staging of three blocks, or K where
 /// that is less, of 4 + c bytes an element go to the host (with offload.parameters 4). At stage 3 the shards that weights are gathered from, c·K, no longer come from the
 /// masters: they stay on the device, or with offload.parameters are on the host, in FP32 as the masters themselves. Without GPUs both
 /// are one memory, and nothing moves: there `bytes` has it all, and no host.
 /// Source: Ren et al., "ZeRO-Offload", arXiv:2101.06840.
-void offload_optimizer(const contract::TrainingJobSpec& spec, RankBytes& bytes);
+void offload_optimizer(const contract::TrainingJobSpec& spec, std::int32_t stage, RankBytes& bytes);
 
 /// Activations of a stage that has some micro-batches in flight.
 struct InFlight {

@@ -4,6 +4,7 @@
 
 #include "crds/contract/layout.h"
 #include "worker/plan/cost.h"
+#include "worker/plan/moments.h"
 #include "worker/plan/parameters.h"
 #include "worker/plan/shards.h"
 
@@ -17,6 +18,21 @@ struct UnitCost {
   std::int64_t count = 1;      // of equal units: layers are
   std::int64_t gradients = 1;  // leaves a parameter: of a tied embedding that is on one rank two
   std::int64_t gathers = 2;    // a micro-batch, at stage 3
+  /// Bytes of both moments of a row of each parameter: shards are of whole rows.
+  std::vector<std::int64_t> row_moments;
+
+  std::int64_t moments(std::int32_t rank) const {
+    const std::int64_t begin = unit.cuts[static_cast<std::size_t>(rank)], end = unit.cuts[static_cast<std::size_t>(rank) + 1];
+    std::int64_t bytes = 0, first = 0;
+    for (std::size_t i = 0; i < unit.wholes.size() && first < end; ++i) {
+      const auto& sizes = unit.wholes[i].sizes;
+      const std::int64_t elements = num_elements(sizes), row = elements / std::max<std::int64_t>(1, sizes[0]);
+      const std::int64_t kept = std::min(end, first + elements) - std::max(begin, first);
+      if (kept > 0) bytes += kept / row * row_moments[i];
+      first += elements;
+    }
+    return bytes;
+  }
 };
 
 /// The units of a stage, in the order of forward.
@@ -33,6 +49,11 @@ std::vector<UnitCost> units_of(const contract::TrainingJobSpec& spec, std::int32
     if (name == "model.embed_tokens.weight") {
       cost.gradients = stage == 0 && tied_here ? 2 : 1;
       cost.gathers = (stage == 0 ? 1 : 0) + (tied_here ? 2 : 0);
+    }
+    for (std::size_t i = 0; i < cost.unit.parameters.size(); ++i) {
+      auto row = cost.unit.wholes[i].sizes;
+      row[0] = 1;
+      cost.row_moments.push_back(moment_bytes(spec, mine[cost.unit.parameters[i]], row));
     }
     units.push_back(std::move(cost));
   }
@@ -53,20 +74,27 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
   const std::int32_t dp = shard_ranks(spec), zero = zero_stage(spec);
   const auto units = units_of(spec, stage, 0);
   std::int64_t all = 0, parts = 0, largest_part = 0, largest_unit = 0, two_units = 0, before = 0;
-  std::vector<std::int64_t> kept(static_cast<std::size_t>(dp), 0);
-  for (const auto& [unit, count, gradients, gathers] : units) {
+  std::vector<std::int64_t> kept(static_cast<std::size_t>(dp), 0), moments = kept;
+  for (const auto& cost : units) {
+    const auto& [unit, count, gradients, gathers, row_moments] = cost;
     all += count * unit.elements();
     parts += count * gradients * unit.part_elements;
     largest_part = std::max(largest_part, unit.part_elements);
     largest_unit = std::max(largest_unit, unit.elements());
     two_units = std::max({two_units, before + unit.elements(), count > 1 ? 2 * unit.elements() : 0});
     before = unit.elements();
-    for (std::int32_t rank = 0; rank < dp; ++rank) kept[static_cast<std::size_t>(rank)] += count * unit.kept(rank);
+    for (std::int32_t rank = 0; rank < dp; ++rank) {
+      kept[static_cast<std::size_t>(rank)] += count * unit.kept(rank);
+      moments[static_cast<std::size_t>(rank)] += count * cost.moments(rank);
+    }
   }
   const std::int64_t most = *std::max_element(kept.begin(), kept.end()), each = weight_bytes(spec);
   const std::int64_t gathering = each * (dp + 1) * largest_part;
-  ZeroMemory memory{
-      .weights = each * all, .master = kFloatBytes * most, .gradients = kFloatBytes * all, .moments = moment_bytes(spec) * most};
+  ZeroMemory memory{.weights = each * all,
+                    .master = kFloatBytes * most,
+                    .gradients = kFloatBytes * all,
+                    .moments = *std::max_element(moments.begin(), moments.end()),
+                    .changed = most};
   if (zero == 3) memory.weights = each * two_units + gathering;
   if (zero < 3 && each == kFloatBytes) memory.master = 0;
   if (reduces_every_micro_batch(spec)) {
@@ -84,7 +112,7 @@ std::int64_t zero_sent_per_step(const contract::TrainingJobSpec& spec, std::int3
                                 std::int64_t micro_batches) {
   const std::int64_t others = shard_ranks(spec) - 1, exchanges = reduces_every_micro_batch(spec) ? micro_batches : 1;
   std::int64_t bytes = 0;
-  for (const auto& [unit, count, gradients, gathers] : units_of(spec, stage, tp_rank)) {
+  for (const auto& [unit, count, gradients, gathers, row_moments] : units_of(spec, stage, tp_rank)) {
     const std::int64_t gathered = zero_stage(spec) == 3 ? gathers * micro_batches : 1;
     bytes += count * unit.part_elements * (kFloatBytes * gradients * exchanges + weight_bytes(spec) * gathered);
   }
@@ -94,7 +122,7 @@ std::int64_t zero_sent_per_step(const contract::TrainingJobSpec& spec, std::int3
 std::vector<std::int64_t> zero_replicated(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank) {
   std::vector<std::int64_t> elements;
   if (shard_ranks(spec) == contract::degrees(spec).dp) return elements;
-  for (const auto& [unit, count, gradients, gathers] : units_of(spec, stage, tp_rank)) {
+  for (const auto& [unit, count, gradients, gathers, row_moments] : units_of(spec, stage, tp_rank)) {
     elements.insert(elements.end(), static_cast<std::size_t>(count) * static_cast<std::size_t>(gradients), unit.part_elements);
   }
   return elements;
@@ -102,7 +130,7 @@ std::vector<std::int64_t> zero_replicated(const contract::TrainingJobSpec& spec,
 
 std::int64_t zero_gathered_elements(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank) {
   std::int64_t elements = 0;
-  for (const auto& [unit, count, gradients, gathers] : units_of(spec, stage, tp_rank)) {
+  for (const auto& [unit, count, gradients, gathers, row_moments] : units_of(spec, stage, tp_rank)) {
     elements += count * unit.part_elements * gathers;
   }
   return elements;

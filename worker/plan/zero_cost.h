@@ -9,6 +9,8 @@
 //   stage 2  c·P                4K            4·ΣS + exchanges       8K        4·ΣS·m + c·ΣS
 //   stage 3  two units, c·U     4K            4·ΣS + exchanges       8K        4·ΣS·m + 2c·ΣS·m, of a look-up c·S·m
 //
+// With precision.optimizerStates BF16 and Blockwise8Bit moments are smaller (moments.h).
+//
 // Where shards are cut within a worker, dp is the data ranks of one, and each of R workers adds its shards up to those of the others: Fast
 // sends 2(R − 1)/R·4·ΣS of it, Canonical (R − 1)·4·ΣS.
 //
@@ -31,6 +33,7 @@ struct ZeroMemory {
   std::int64_t master = 0;
   std::int64_t gradients = 0;  // and exchanges of them under way
   std::int64_t moments = 0;
+  std::int64_t changed = 0;  // K, numbers
 };
 ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage);
 

@@ -131,6 +131,28 @@ TEST(BytesPerRank, OfMomentsInBf16AreHalf) {
   }
 }
 
+/// 2 bytes a number and 8 a block of 256; a norm, which has 4,096 numbers, keeps its 8 bytes each.
+TEST(BytesPerRank, OfMomentsInEightBitsAreAQuarterAndScales) {
+  for (const std::int32_t stage : {0, 1, 3}) {
+    for (const bool offloads : {false, true}) {
+      if (stage == 0 && offloads) continue;
+      SCOPED_TRACE(testing::Message() << stage << (offloads ? ", offloaded" : ""));
+      auto spec = on_gpus(contract::ComputePrecision::kBF16, stage);
+      spec.parallelism.zero.offload.optimizer = offloads;
+      const auto in_fp32 = bytes_per_rank(spec, 0);
+      spec.training.precision.optimizerStates = contract::OptimizerStates::kBlockwise8Bit;
+      auto in_codes = bytes_per_rank(spec, 0);
+      spec.parallelism.zero.offload.optimizer = false;
+      const auto moments = static_cast<double>(bytes_per_rank(spec, 0).optimizer);
+      spec.training.precision.optimizerStates = contract::OptimizerStates::kFP32;
+      const std::int64_t moments_in_fp32 = bytes_per_rank(spec, 0).optimizer;
+      EXPECT_NEAR(moments, (2 + 8.0 / 256) / 8 * static_cast<double>(moments_in_fp32), 1e-3 * moments);
+      (offloads ? in_codes.host : in_codes.optimizer) += moments_in_fp32 - static_cast<std::int64_t>(moments);
+      EXPECT_EQ(in_codes, in_fp32);
+    }
+  }
+}
+
 TEST(BytesPerRank, WithShardsInAWorkerAreThoseOfItsDataRanks) {
   auto spec = on_gpus(contract::ComputePrecision::kBF16, 3);
   spec.workers.count = 2;
