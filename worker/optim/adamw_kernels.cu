@@ -29,7 +29,22 @@ void start_of(const AdamWTensors& tensors, const AdamWNumbers& numbers) {
 }
 
 template <class Gradient, class Weight>
+void start_in_codes(const AdamWTensors& tensors, const AdamWNumbers& numbers) {
+  constexpr std::int64_t kPerBlock = kAdamWThreads / kWarp;
+  const auto blocks = static_cast<unsigned>((tensors.average_scales.numel() + kPerBlock - 1) / kPerBlock);
+  Weight* const weight = tensors.weight.defined() ? tensors.weight.data_ptr<Weight>() : nullptr;
+  const bool aligned = is_aligned(tensors.master) && is_aligned(tensors.average) && is_aligned(tensors.square) &&
+                       is_aligned(tensors.gradient) && is_aligned(tensors.weight) && tensors.segment % kAdamWEach == 0;
+  adamw_step_in_codes<<<blocks, kAdamWThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+      tensors.master.data_ptr<float>(), tensors.average.data_ptr<std::uint8_t>(), tensors.square.data_ptr<std::uint8_t>(),
+      tensors.average_scales.data_ptr<float>(), tensors.square_scales.data_ptr<float>(),
+      tensors.gradient.const_data_ptr<Gradient>(), weight, tensors.master.numel(), tensors.segment, numbers, aligned);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+template <class Gradient, class Weight>
 void start(const AdamWTensors& tensors, const AdamWNumbers& numbers) {
+  if (tensors.segment > 0) return start_in_codes<Gradient, Weight>(tensors, numbers);
   if (tensors.average.scalar_type() == at::kBFloat16) return start_of<c10::BFloat16, Gradient, Weight>(tensors, numbers);
   start_of<float, Gradient, Weight>(tensors, numbers);
 }

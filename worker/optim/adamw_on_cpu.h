@@ -19,8 +19,14 @@ namespace trainyard::optim {
 /// Elements of a piece: 16 bytes each, with the temporary 20, of a core's second cache. So few that an operation is of one thread.
 inline constexpr std::int64_t kAdamWPiece = 1 << 14;
 
-/// As AdamW::step() of adamw.h has them, of the gradient times numbers.gradient_scale, which the gradient then is. Moments in BF16 are made
-/// FP32 before and rounded to the nearest, ties to even, after.
+/// The same of moments in codes of 8 bits: whole segments, and where vectors end is where they end in the whole tensor. 0: in no codes.
+std::int64_t adamw_piece(std::int64_t segment);
+
+/// Elements of all tensors, seen as vectors. `first` is a multiple of adamw_piece(tensors.segment), as is `count` but for the last one's.
+AdamWTensors some_of(const AdamWTensors& tensors, std::int64_t first, std::int64_t count);
+
+/// As AdamW::step() of adamw.h has them, of the gradient times numbers.gradient_scale, which the gradient then is. Moments in BF16 or codes
+/// are made FP32 before, and rounded to the nearest after, in BF16 ties to even.
 void adamw_step_on_cpu(const AdamWTensors& tensors, const AdamWNumbers& numbers);
 
 /// The cores that train for a while at something else than LibTorch's operations. at::parallel_for is a plain loop in a program that is

@@ -15,15 +15,16 @@ at::Tensor some_of(const at::Tensor& tensor, std::int64_t first, std::int64_t co
 
 }  // namespace
 
-OffloadedAdamW::OffloadedAdamW(mesh::HostLink& link, const std::vector<at::Tensor>& masters, at::ScalarType weight_type,
-                               bool weights_on_host)
+OffloadedAdamW::OffloadedAdamW(mesh::HostLink& link, const std::vector<at::Tensor>& masters,
+                               const std::vector<std::int64_t>& segments, at::ScalarType weight_type, bool weights_on_host)
     : link_(link), weights_on_host_(weights_on_host) {
-  const std::int64_t room = std::max<std::int64_t>(1, link.block_elements() / kAdamWPiece) * kAdamWPiece;
+  std::int64_t room = std::max<std::int64_t>(1, link.block_elements() / kAdamWPiece) * kAdamWPiece;
+  for (const std::int64_t segment : segments) room = std::max(room, adamw_piece(segment));
   std::int64_t taken = room, largest = 0;  // of the last block
   for (std::size_t i = 0; i < masters.size(); ++i) {
     for (std::int64_t first = 0; first < masters[i].numel();) {
-      const std::int64_t left = masters[i].numel() - first;
-      const std::int64_t fits = left <= room - taken ? left : (room - taken) / kAdamWPiece * kAdamWPiece;
+      const std::int64_t left = masters[i].numel() - first, piece = adamw_piece(segments[i]);
+      const std::int64_t fits = left <= room - taken ? left : (room - taken) / piece * piece;
       if (fits == 0) {
         blocks_.emplace_back();
         taken = 0;
@@ -68,25 +69,20 @@ void OffloadedAdamW::update(std::size_t block, const std::vector<AdamWTensors>& 
   const at::Tensor weights = weights_on_host_ ? at::Tensor() : buffer_of(weights_, block).memory;
   std::vector<Piece> pieces;
   for (const auto& [tensor, first, count, at] : blocks_[block]) {
-    for (std::int64_t done = 0; done < count; done += kAdamWPiece) {
-      pieces.push_back({.tensor = tensor, .first = first + done, .count = std::min(kAdamWPiece, count - done), .at = at + done});
+    const std::int64_t piece = adamw_piece(tensors[tensor].segment);
+    for (std::int64_t done = 0; done < count; done += piece) {
+      pieces.push_back({.tensor = tensor, .first = first + done, .count = std::min(piece, count - done), .at = at + done});
     }
   }
   cores_.share(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
     const auto& [tensor, first, count, at] = pieces[static_cast<std::size_t>(i)];
-    const auto& of = tensors[tensor];
-    at::Tensor weight;
-    if (!weights_on_host_) {
-      weight = weights.narrow(0, at, count);
-    } else if (of.weight.defined()) {
-      weight = some_of(of.weight, first, count);
-    }
-    adamw_step_on_cpu({.master = some_of(of.master, first, count),
-                       .average = some_of(of.average, first, count),
-                       .square = some_of(of.square, first, count),
-                       .gradient = gradients.narrow(0, at, count),
-                       .weight = weight},
-                      numbers[tensor]);
+    auto of = tensors[tensor];
+    of.gradient.reset();
+    if (!weights_on_host_) of.weight.reset();
+    auto piece = some_of(of, first, count);
+    piece.gradient = gradients.narrow(0, at, count);
+    if (!weights_on_host_) piece.weight = weights.narrow(0, at, count);
+    adamw_step_on_cpu(piece, numbers[tensor]);
   });
 }
 

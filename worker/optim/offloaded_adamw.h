@@ -22,7 +22,9 @@ namespace trainyard::optim {
 class OffloadedAdamW {
  public:
   /// Of tensors whose masters, these, and moments are on the host. Weights are on the device; with `weights_on_host` beside the masters.
-  OffloadedAdamW(mesh::HostLink& link, const std::vector<at::Tensor>& masters, at::ScalarType weight_type, bool weights_on_host);
+  /// `segments`: of each tensor that of its moments, AdamWTensors::segment.
+  OffloadedAdamW(mesh::HostLink& link, const std::vector<at::Tensor>& masters, const std::vector<std::int64_t>& segments,
+                 at::ScalarType weight_type, bool weights_on_host);
   ~OffloadedAdamW();
   OffloadedAdamW(const OffloadedAdamW&) = delete;
   OffloadedAdamW& operator=(const OffloadedAdamW&) = delete;
@@ -32,7 +34,7 @@ class OffloadedAdamW {
   void step(const std::vector<AdamWTensors>& tensors, const std::vector<AdamWNumbers>& numbers);
 
  private:
-  /// Some elements of a tensor. Where a tensor is cut is a multiple of kAdamWPiece, so that the same elements are vectors and remainders.
+  /// Some elements of a tensor. Where a tensor is cut is a multiple of adamw_piece(), so that the same elements are vectors and remainders.
   struct Piece {
     std::size_t tensor = 0;
     std::int64_t first = 0, count = 0;

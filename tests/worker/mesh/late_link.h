@@ -54,9 +54,9 @@ class LateLink : public HostLink {
     std::int64_t number;
   };
 
-  /// What was not written yet is no number.
+  /// What was not written yet is no number, of bytes 255.
   at::Tensor counted(at::IntArrayRef sizes, at::ScalarType type) {
-    at::Tensor values = at::full(sizes, std::numeric_limits<double>::quiet_NaN(), type);
+    at::Tensor values = at::full(sizes, type == at::kByte ? 255 : std::numeric_limits<double>::quiet_NaN(), type);
     if (bytes_ == nullptr) return values;
     const auto size = static_cast<std::int64_t>(values.nbytes());
     *bytes_ += size;

@@ -54,6 +54,44 @@ TEST(AdamWOnGpu, OfOneStepIsWithinAnUlpOfTheCpu) {
   }
 }
 
+/// From equal codes: the new master within 1 ulp, scales too, and of a thousand codes at most one another, next to it.
+TEST(AdamWOnGpu, WithMomentsInCodesOfOneStepIsThatOfTheCpuUpToACode) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "there is no GPU here";
+  contract::Optimizer options;
+  options.weightDecay = 0.1;
+  for (const std::int64_t columns : {512, 344, 333}) {
+    constexpr std::int64_t kRows = 301;
+    const std::int64_t segment = columns % 256 == 0 ? 256 : columns, count = kRows * columns;
+    const at::Tensor here = at::arange(count, at::kFloat).mul(0.37).sin().view({kRows, columns}), there = here.cuda();
+    const at::Tensor weight = at::zeros_like(there, at::kBFloat16);
+    AdamW on_cpu(options, {{.master = here, .weight = {}, .segment = segment}}, at::kByte);
+    AdamW on_gpu(options, {{.master = there, .weight = weight, .segment = segment}}, at::kByte);
+    for (int step = 1; step <= 20; ++step) {
+      SCOPED_TRACE(testing::Message() << columns << " columns, step " << step);
+      const at::Tensor gradient = at::arange(count, at::kFloat).mul(0.11).add(step).cos().pow(5).mul(1e-3).view({kRows, columns});
+      const at::Tensor before = here.clone();
+      there.copy_(before);
+      const auto copy = [](at::Tensor to, const at::Tensor& from) { to.copy_(from); };
+      copy(on_gpu.averages()[0], on_cpu.averages()[0]);
+      copy(on_gpu.squares()[0], on_cpu.squares()[0]);
+      copy(on_gpu.average_scales()[0], on_cpu.average_scales()[0]);
+      copy(on_gpu.square_scales()[0], on_cpu.square_scales()[0]);
+      on_cpu.step({gradient}, 0.01);
+      on_gpu.step({gradient.cuda()}, 0.01);
+      EXPECT_LE(test::ulps_of_step(there.cpu(), here, before), 1);
+      EXPECT_LE(test::ulps_between(on_gpu.average_scales()[0].cpu(), on_cpu.average_scales()[0]), 1);
+      EXPECT_LE(test::ulps_between(on_gpu.square_scales()[0].cpu(), on_cpu.square_scales()[0]), 1);
+      for (const auto& [a, b] :
+           {std::pair{on_gpu.averages()[0].cpu(), on_cpu.averages()[0]}, {on_gpu.squares()[0].cpu(), on_cpu.squares()[0]}}) {
+        const at::Tensor off = (a.to(at::kInt) - b.to(at::kInt)).abs();
+        EXPECT_LE(off.max().item<int>(), 1);
+        EXPECT_LE(off.sum().item<std::int64_t>(), count / 1000);
+      }
+      EXPECT_TRUE(at::equal(weight, there.to(at::kBFloat16)));
+    }
+  }
+}
+
 TEST(AdamWOnGpu, OffloadedGivesTheNumbersOfTheCpuAndTheDeviceItsWeights) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "there is no GPU here";
   contract::Optimizer options;

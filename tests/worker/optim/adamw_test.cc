@@ -2,7 +2,10 @@
 
 #include <cmath>
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
+
+#include "tests/worker/plan/dynamic_map.h"
 
 namespace trainyard::optim {
 namespace {
@@ -85,6 +88,98 @@ TEST(AdamW, WithMomentsInBf16DoesTheStepOfFp32AndThenRoundsThem) {
     EXPECT_TRUE(at::equal(kept.averages()[0], average.to(at::kBFloat16))) << t;
     EXPECT_TRUE(at::equal(kept.squares()[0], square.to(at::kBFloat16))) << t;
   }
+}
+
+/// A block's scale times the value of a number's code, by the second implementation.
+at::Tensor as_coded(const at::Tensor& numbers, bool is_signed, std::size_t columns) {
+  const auto map = test::dynamic_map(is_signed);
+  const at::Tensor flat = numbers.contiguous();
+  const auto coded = test::coded(map, {flat.const_data_ptr<float>(), static_cast<std::size_t>(flat.numel())}, columns);
+  at::Tensor out = at::empty_like(flat);
+  auto* const to = out.data_ptr<float>();
+  const std::size_t each = (columns + 255) / 256;
+  for (std::size_t i = 0; i < coded.codes.size(); ++i) {
+    to[i] = map[coded.codes[i]] * coded.scales[i / columns * each + i % columns / 256];
+  }
+  return out;
+}
+
+/// Two blocks a row, the last one short; more than a piece; and a tensor without a segment.
+TEST(AdamW, WithMomentsInCodesDoesTheStepOfFp32AndThenCodesThem) {
+  constexpr std::int64_t kRows = 80, kColumns = 344;
+  const at::Tensor master = at::arange(kRows * kColumns, at::kFloat).mul(0.37).sin().view({kRows, kColumns}),
+                   norm = at::ones({300});
+  at::set_num_threads(1);
+  AdamW kept(options(), {{.master = master, .weight = {}, .segment = kColumns}, {.master = norm, .decays = false, .weight = {}}},
+             at::kByte);
+  EXPECT_EQ(kept.averages()[0].scalar_type(), at::kByte);
+  EXPECT_EQ(kept.squares()[1].scalar_type(), at::kFloat);
+  EXPECT_EQ(kept.average_scales()[0].sizes(), at::IntArrayRef({kRows, 2}));
+  at::Tensor average = at::zeros_like(master), square = at::zeros_like(master);  // by the second implementation
+  for (int t = 1; t <= 3; ++t) {
+    // From 1e-6 on to 1, so that all decades come up.
+    const at::Tensor gradient =
+        at::arange(kRows * kColumns, at::kFloat).mul(0.11).add(static_cast<double>(t)).cos().pow(9).view({kRows, kColumns});
+    const at::Tensor exact = master.clone(), exact_norm = norm.clone(), of_norm = at::full({300}, std::cos(t), at::kFloat);
+    AdamW in_fp32(options(), {{exact, true}, {exact_norm, false}});
+    at::Tensor a = in_fp32.averages()[0], s = in_fp32.squares()[0], norm_a = in_fp32.averages()[1], norm_s = in_fp32.squares()[1];
+    a.copy_(average);
+    s.copy_(square);
+    norm_a.copy_(kept.averages()[1]);
+    norm_s.copy_(kept.squares()[1]);
+    in_fp32.set_steps(t - 1);
+    // A gradient that lies otherwise in memory, as that of a transposed product.
+    kept.step({gradient.t().contiguous().t(), of_norm.clone()}, 0.01, 0.5);
+    in_fp32.step({gradient.clone(), of_norm.clone()}, 0.01, 0.5);
+    EXPECT_TRUE(at::equal(master, exact)) << t;
+    EXPECT_TRUE(at::equal(norm, exact_norm)) << t;
+    EXPECT_TRUE(at::equal(kept.averages()[1], norm_a)) << t;
+    for (const bool is_signed : {true, false}) {
+      const at::Tensor numbers = is_signed ? a : s, codes = is_signed ? kept.averages()[0] : kept.squares()[0];
+      const auto wanted = test::coded(test::dynamic_map(is_signed),
+                                      {numbers.const_data_ptr<float>(), static_cast<std::size_t>(numbers.numel())}, kColumns);
+      const auto* const found = codes.const_data_ptr<std::uint8_t>();
+      EXPECT_TRUE(std::equal(wanted.codes.begin(), wanted.codes.end(), found)) << t << is_signed;
+      const auto* const scales = (is_signed ? kept.average_scales() : kept.square_scales())[0].const_data_ptr<float>();
+      EXPECT_TRUE(std::equal(wanted.scales.begin(), wanted.scales.end(), scales)) << t << is_signed;
+    }
+    average = as_coded(a, true, kColumns);
+    square = as_coded(s, false, kColumns);
+  }
+}
+
+/// Moments that were coded are off by 0.9/128 and 0.9/256 of their block's largest at the most; what that makes of the second step, where
+/// gradients are of one size, is within 2 % of it.
+TEST(AdamW, WithMomentsInCodesTakesAStepCloseToThatOfFp32) {
+  at::set_num_threads(1);
+  constexpr std::int64_t kRows = 64, kColumns = 256;
+  const at::Tensor one = at::zeros({kRows, kColumns}), other = at::zeros({kRows, kColumns});
+  AdamW in_codes(options(0), {{.master = one, .weight = {}, .segment = kColumns}}, at::kByte),
+      in_fp32(options(0), {{other, true}});
+  for (int t = 1; t <= 2; ++t) {
+    const at::Tensor gradient = at::arange(kRows * kColumns, at::kFloat).mul(0.11).add(t).cos().mul(0.25).add(0.75).view_as(one);
+    in_codes.step({gradient.clone()}, 0.01);
+    in_fp32.step({gradient.clone()}, 0.01);
+    if (t == 1) {
+      EXPECT_TRUE(at::equal(one, other)) << "moments are zero before the first step";
+    }
+  }
+  EXPECT_FALSE(at::equal(one, other));
+  EXPECT_LE((one - other).abs().max().item<double>(), 0.02 * 0.01);
+}
+
+TEST(AdamW, WithMomentsInCodesGivesTheSameBitsOnSeveralCores) {
+  std::vector<at::Tensor> masters, codes;
+  for (const int cores : {1, 3}) {
+    at::set_num_threads(cores);
+    masters.push_back(at::arange(300 * 333, at::kFloat).mul(0.37).sin().view({300, 333}));
+    AdamW optimizer(options(), {{.master = masters.back(), .weight = {}, .segment = 333}}, at::kByte);
+    at::set_num_threads(1);
+    for (int t = 1; t <= 3; ++t) optimizer.step({at::arange(300 * 333, at::kFloat).mul(0.2).add(t).cos().view({300, 333})}, 0.01);
+    codes.push_back(optimizer.averages()[0]);
+  }
+  EXPECT_TRUE(at::equal(masters[0], masters[1]));
+  EXPECT_TRUE(at::equal(codes[0], codes[1]));
 }
 
 }  // namespace

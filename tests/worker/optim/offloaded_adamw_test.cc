@@ -11,7 +11,13 @@ namespace {
 
 /// Sizes below, at and beyond a piece and a block, none of them a multiple of a vector's; and one of which this rank has nothing.
 const std::vector<std::vector<std::int64_t>> kSizes{
-    {5}, {0, 8}, {3, kAdamWPiece}, {7, 333}, {kAdamWPiece}, {2 * kAdamWPiece + 13}, {1}};
+    {5}, {0, 8}, {3, kAdamWPiece}, {7, 333}, {kAdamWPiece}, {2 * kAdamWPiece + 13}, {1}, {200, 333}};
+
+/// That of moments in codes: of matrices, whose rows are cut into blocks.
+std::int64_t segment_of(const std::vector<std::int64_t>& sizes) {
+  if (sizes.size() < 2) return 0;
+  return sizes[1] % 256 == 0 ? 256 : sizes[1];
+}
 
 at::Tensor values(const std::vector<std::int64_t>& sizes, double phase) {
   std::int64_t count = 1;
@@ -32,10 +38,10 @@ struct Pair {
     for (const auto& sizes : kSizes) {
       const bool decays = sizes.size() > 1;
       masters.push_back(values(sizes, 1));
-      plain.push_back({.master = masters.back(), .decays = decays, .weight = {}});
+      plain.push_back({.master = masters.back(), .decays = decays, .weight = {}, .segment = segment_of(sizes)});
       on_host.push_back(link.memory(sizes, at::kFloat).copy_(masters.back()));
       weights.push_back(at::zeros(sizes, type));
-      offloaded.push_back({.master = on_host.back(), .decays = decays, .weight = weights.back()});
+      offloaded.push_back({.master = on_host.back(), .decays = decays, .weight = weights.back(), .segment = segment_of(sizes)});
     }
     by_operations = std::make_unique<AdamW>(options(), plain, states);
     by_blocks = std::make_unique<AdamW>(options(), offloaded, HostSide{.link = &link, .weights = weights_on_host}, states);
@@ -55,6 +61,11 @@ struct Pair {
       EXPECT_TRUE(at::equal(on_host[i], masters[i])) << i;
       EXPECT_TRUE(at::equal(by_blocks->averages()[i], by_operations->averages()[i])) << i;
       EXPECT_TRUE(at::equal(by_blocks->squares()[i], by_operations->squares()[i])) << i;
+      EXPECT_EQ(by_blocks->averages()[i].scalar_type(), by_operations->averages()[i].scalar_type()) << i;
+      if (by_operations->average_scales()[i].defined()) {
+        EXPECT_TRUE(at::equal(by_blocks->average_scales()[i], by_operations->average_scales()[i])) << i;
+        EXPECT_TRUE(at::equal(by_blocks->square_scales()[i], by_operations->square_scales()[i])) << i;
+      }
       EXPECT_TRUE(at::equal(weights[i], masters[i].to(weights[i].scalar_type()))) << i;
     }
   }
@@ -67,6 +78,23 @@ TEST(OffloadedAdamW, GivesTheNumbersOfAdamWWithMomentsInBf16) {
   for (const bool weights_on_host : {false, true}) {
     const auto link = mesh::host_link(at::kCPU);
     Pair pair(*link, at::kBFloat16, weights_on_host, at::kBFloat16);
+    for (int step = 1; step <= 4; ++step) pair.step(step);
+    pair.expect_equal();
+  }
+}
+
+TEST(OffloadedAdamW, GivesTheNumbersOfAdamWWithMomentsInCodesHoweverLargeABlockIs) {
+  at::set_num_threads(1);
+  for (const bool weights_on_host : {false, true}) {
+    const auto link = mesh::host_link(at::kCPU);
+    Pair pair(*link, at::kBFloat16, weights_on_host, at::kByte);
+    EXPECT_EQ(pair.by_blocks->averages()[2].scalar_type(), at::kByte);
+    for (int step = 1; step <= 4; ++step) pair.step(step);
+    pair.expect_equal();
+  }
+  for (const std::int64_t block : {kAdamWPiece, 3 * kAdamWPiece, std::int64_t{1}}) {
+    mesh::LateLink link(block);
+    Pair pair(link, at::kBFloat16, false, at::kByte);
     for (int step = 1; step <= 4; ++step) pair.step(step);
     pair.expect_equal();
   }
@@ -110,7 +138,7 @@ TEST(OffloadedAdamW, StagesABlockAtATimeHoweverLargeTheModel) {
   mesh::LateLink link(kAdamWPiece, &bytes);
   std::vector<at::Tensor> masters;
   for (int i = 0; i < 20; ++i) masters.push_back(at::zeros({kAdamWPiece + 1}));
-  const OffloadedAdamW offloaded(link, masters, at::kBFloat16, false);
+  const OffloadedAdamW offloaded(link, masters, std::vector<std::int64_t>(20, 0), at::kBFloat16, false);
   EXPECT_EQ(bytes, 3 * kAdamWPiece * (4 + 2));
 }
 
