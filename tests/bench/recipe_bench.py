@@ -110,14 +110,15 @@ def decay(options):
 
 def precision(options):
     print(f"number formats, warmup and cosine at {RATES[1]}, beta2 0.95: validation loss, mean of {options.seeds} seeds, and the largest distance from FP32's of a seed")
-    formats = (("FP32", None), ("FP32", "BF16"), ("BF16", None), ("BF16", "BF16"), ("FP16", None), ("FP8", None))
+    formats = (("FP32", None), ("FP32", "BF16"), ("FP32", "Blockwise8Bit"), ("BF16", None), ("BF16", "BF16"), ("BF16", "Blockwise8Bit"),
+               ("FP16", None), ("FP8", None))
     plain = None
     for compute, states in formats:
         runs = all_runs(options, [{"schedule": cosine(options), "learning_rate": RATES[1], "precision": compute, "states": states, "beta2": 0.95, "seed": seed}
                                   for seed in range(1, options.seeds + 1)])
         plain = plain or runs
         distance = max(abs(run.last() - reference.last()) for run, reference in zip(runs, plain))
-        print(f"  {compute:4}{' with moments in BF16' if states else '':22} {mean(runs):.4f}  {distance:.4f}", flush=True)
+        print(f"  {compute:4}{f' moments {states}' if states else '':22} {mean(runs):.4f}  {distance:.4f}", flush=True)
 
 
 def main():

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "crds/contract/time.h"
+#include "worker/checkpoint/coded.h"
 #include "worker/checkpoint/safetensors.h"
 #include "worker/checkpoint/shard_files.h"
 #include "worker/checkpoint/tensor_hash.h"
@@ -29,21 +30,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 void expect_readable(const Problem& problem, const char* refused) {
   if (problem.trouble == Trouble::kPassing) throw StorageUnavailable("checkpoint.path: " + problem.text);
   if (problem.trouble == Trouble::kRefused) throw UserError(refused, "checkpoint.path: " + problem.text);
-}
-
-/// `shards`, but of those that the checkpoint has in another floating-point type tensors of that type, to be copied: what was written is
-/// what hashes are of.
-std::vector<TensorShard> as_stored(const Manifest& manifest, const std::vector<TensorShard>& shards) {
-  std::vector<TensorShard> stored = shards;
-  for (auto& shard : stored) {
-    const auto entry = manifest.tensors.find(shard.name);
-    if (entry == manifest.tensors.end()) continue;
-    const auto type = dtype_from(entry->second.dtype);
-    const auto is_float = [](at::ScalarType each) { return each == at::kFloat || each == at::kBFloat16; };
-    if (type == shard.local.scalar_type() || !is_float(type) || !is_float(shard.local.scalar_type())) continue;
-    shard.local = at::empty(shard.local.sizes(), at::TensorOptions().dtype(type));
-  }
-  return stored;
 }
 
 std::string join(const std::vector<std::string>& lines) {
@@ -139,12 +125,12 @@ std::optional<Saved> Checkpointer::start(const Snapshot& snapshot) {
     save_->phase = Save::Phase::kDone;
     return before;
   }
-  save_->helper = std::async(
-      std::launch::async, [this, step = snapshot.step, stop = save_->stop.get_token(), staged = stage(snapshot.shards)] {
-        return problem_in([&] {
-          write_rank_files(storage_, temporary(step), rank_, staged, {{"format", "pt"}, {"step", std::to_string(step)}}, stop);
-        });
-      });
+  save_->helper = std::async(std::launch::async, [this, step = snapshot.step, stop = save_->stop.get_token(),
+                                                  staged = stage(with_scales(snapshot.shards))] {
+    return problem_in([&] {
+      write_rank_files(storage_, temporary(step), rank_, staged, {{"format", "pt"}, {"step", std::to_string(step)}}, stop);
+    });
+  });
   save_->blocked_seconds = seconds_since(began);
   return before;
 }
@@ -340,19 +326,15 @@ std::string Checkpointer::read_tensors(std::int64_t step, const Manifest& manife
   const auto folder = directory_.of_step(step);
   const auto sums = std::make_shared<std::vector<std::int64_t>>();
   const auto stored = as_stored(manifest, shards);
-  const auto found = together([this, folder, manifest, stored, sums] {
-    read_shards(storage_, folder, manifest, stored);
-    *sums = verification_sums(manifest, stored);
+  const auto found = together([this, folder, manifest, in_files = with_scales(stored), sums] {
+    read_shards(storage_, folder, manifest, in_files);
+    *sums = verification_sums(manifest, in_files);
   });
   expect_readable(found, "CheckpointsUnreadable");
   if (found.trouble != Trouble::kNone) return found.text;
   const auto problem = problem_of_sums(manifest, agreement_.sum(*sums));
   if (!problem.empty()) return folder.string() + " is corrupt: " + problem;
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    if (stored[i].local.is_same(shards[i].local)) continue;
-    at::Tensor local = shards[i].local.detach();
-    local.copy_(stored[i].local);
-  }
+  for (std::size_t i = 0; i < shards.size(); ++i) take(stored[i], shards[i]);
   return {};
 }
 

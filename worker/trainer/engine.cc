@@ -5,6 +5,7 @@
 
 #include "worker/optim/learning_rate.h"
 #include "worker/plan/deal.h"
+#include "worker/plan/moments.h"
 #include "worker/plan/parameters.h"
 
 namespace trainyard::trainer {
@@ -21,13 +22,21 @@ optim::GradientNorm norm_of(const contract::TrainingJobSpec& spec, const model::
 }
 
 at::ScalarType states_of(const contract::TrainingJobSpec& spec) {
-  return spec.training.precision.optimizerStates == contract::OptimizerStates::kBF16 ? at::kBFloat16 : at::kFloat;
+  switch (spec.training.precision.optimizerStates) {
+    case contract::OptimizerStates::kFP32: break;
+    case contract::OptimizerStates::kBF16: return at::kBFloat16;
+    case contract::OptimizerStates::kBlockwise8Bit: return at::kByte;
+  }
+  return at::kFloat;
 }
 
 optim::AdamW optimizer_of(const contract::TrainingJobSpec& spec, const model::Parameters& parameters, mesh::Mesh& mesh) {
   std::vector<optim::Trained> trained;
   for (const auto& parameter : parameters.all()) {
-    trained.push_back({.master = parameter.master, .decays = parameter.global.decays, .weight = {}});
+    trained.push_back({.master = parameter.master,
+                       .decays = parameter.global.decays,
+                       .weight = {},
+                       .segment = plan::moment_segment(spec.model.size.value(), parameter.global)});
   }
   const auto& offload = spec.parallelism.zero.offload;
   if (offload.optimizer) {
@@ -129,13 +138,21 @@ std::vector<checkpoint::TensorShard> Engine::shards() const {
   for (std::size_t i = 0; i < parameters_.all().size(); ++i) {
     const auto& [global, box, master] = parameters_.all()[i];
     const bool writes = writers[i] == at.dp / sharing && global.owner() == at.pp && (global.split_dim || at.tp == 0);
-    const auto add = [&, &name = global.name, &shape = global.shape, &offsets = box.offsets](const char* prefix,
+    const auto add = [&, &name = global.name, &shape = global.shape, &offsets = box.offsets](const std::string& prefix,
                                                                                              const at::Tensor& local) {
       shards.push_back({.name = prefix + name, .local = local, .global_shape = shape, .offset = offsets, .writes = writes});
     };
+    const std::int64_t segment = plan::moment_segment(spec_.model.size.value(), global);
+    const auto add_moment = [&, &name = global.name](bool is_signed, const std::string& what, const at::Tensor& local,
+                                                     const at::Tensor& scales) {
+      add(what + ".", local);
+      if (segment == 0) return;
+      shards.back().codes = checkpoint::Codes{
+          .is_signed = is_signed, .segment = segment, .scales_name = what + "_absmax." + name, .scales = scales};
+    };
     add("", master);
-    add("optimizer.exp_avg.", optimizer_.averages()[i]);
-    add("optimizer.exp_avg_sq.", optimizer_.squares()[i]);
+    add_moment(true, "optimizer.exp_avg", optimizer_.averages()[i], optimizer_.average_scales()[i]);
+    add_moment(false, "optimizer.exp_avg_sq", optimizer_.squares()[i], optimizer_.square_scales()[i]);
   }
   return shards;
 }
