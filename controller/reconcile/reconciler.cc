@@ -23,10 +23,10 @@ constexpr milliseconds kListRetry{500};
 constexpr milliseconds kListRetryLimit{10'000};
 constexpr milliseconds kDrainInterval{50};
 // After schedule(): those that end together are looked at together, and the brain spends at most a tenth of its time on jobs that wait.
-constexpr milliseconds kLeastRestAfterRoom{10};
+constexpr milliseconds kLeastRestAfterRoom{5};
 constexpr int kRestAfterRoom = 9;  // times what it took
 // Of jobs that wait on: so that many that were created at once take no time of the API server from those that have their place.
-constexpr std::size_t kTellsAtOnce = 8;
+constexpr std::size_t kTellsAtOnce = 2;
 constexpr milliseconds kReread{1'000}, kRereadLimit{60'000};
 constexpr milliseconds kQuiet{60'000};  // without a foreign status for so long, the next one counts as the first
 
