@@ -248,11 +248,11 @@ void shrink_namespace(Json& object) {
   erase(object, {"spec", "status"});
 }
 
-std::optional<decide::Pod> decode_pod(const Json& object) {
+std::optional<decide::Pod> decode_pod(const Json& object, const std::string& uid) {
   const Json& metadata = member(object, "metadata");
   const Json& spec = member(object, "spec");
   const Json& status = member(object, "status");
-  decide::Pod pod{.key = key_of(object), .uid = text(metadata, "uid")};
+  decide::Pod pod{.key = key_of(object), .uid = uid.empty() ? text(metadata, "uid") : uid};
   if (pod.key.ns.empty() || pod.key.name.empty() || pod.uid.empty()) return std::nullopt;
   pod.node = text(spec, "nodeName");
   pod.nominated_node = text(status, "nominatedNodeName");

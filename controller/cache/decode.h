@@ -29,7 +29,8 @@ void shrink_volume(Json& object);
 void shrink_namespace(Json& object);
 
 /// Nothing where the object has no name or UID (or, but for what has none, no namespace).
-std::optional<decide::Pod> decode_pod(const Json& object);
+/// `uid`: of a pod that is yet to be made, which has none.
+std::optional<decide::Pod> decode_pod(const Json& object, const std::string& uid = "");
 std::optional<decide::Node> decode_node(const Json& object, const std::vector<std::string>& unhealthy_conditions = {});
 std::optional<decide::Claim> decode_claim(const Json& object);
 std::optional<decide::Volume> decode_volume(const Json& object);

@@ -118,6 +118,14 @@ void Metrics::observe(const std::string& histogram, const Labels& labels, double
   ++at.bucket_counts[static_cast<std::size_t>(std::lower_bound(bounds.begin(), bounds.end(), value) - bounds.begin())];
 }
 
+void Metrics::keep(const std::string& histogram, const std::string& label, const std::set<std::string>& values) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(family(histogram, MetricType::kHistogram).series, [&](const auto& item) {
+    const auto found = item.first.find(label);
+    return found == item.first.end() || !values.contains(found->second);
+  });
+}
+
 std::string Metrics::text() const {
   const std::lock_guard lock(mutex_);
   std::string out;

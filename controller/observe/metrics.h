@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ class Metrics {
   /// Forgets all of a gauge's series: for gauges that are set anew as a whole, such as jobs by phase.
   void clear(const std::string& gauge);
   void observe(const std::string& histogram, const Labels& labels, double value);
+  /// Forgets the histogram's series but for those whose label has one of these values, which else grow in number with all that ever was.
+  void keep(const std::string& histogram, const std::string& label, const std::set<std::string>& values);
   /// The exposition, families in the order of their definitions.
   std::string text() const;
 

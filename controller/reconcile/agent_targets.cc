@@ -49,6 +49,14 @@ void AgentTargets::erase(const decide::ObjectKey& job) {
   pods_.erase(found);
 }
 
+void AgentTargets::keep(const decide::Cluster& cluster) {
+  std::erase_if(pods_, [&](const auto& item) {
+    if (cluster.job(item.first) != nullptr) return false;
+    for (const auto& uid : item.second) remove(uid);
+    return true;
+  });
+}
+
 void AgentTargets::clear() {
   const auto all = std::exchange(targets_, {});
   for (const auto& [uid, target] : all) changes_[uid].reset();

@@ -22,6 +22,8 @@ class AgentTargets {
   /// Replaces what the job wants. Pods without an IP address, which nobody can poll, are left out until they have one.
   void set(const decide::ObjectKey& job, const decide::Cluster& cluster, const Wanted& wanted);
   void erase(const decide::ObjectKey& job);
+  /// Of jobs that are there alone.
+  void keep(const decide::Cluster& cluster);
   /// Polls nobody any more.
   void clear();
 

@@ -184,6 +184,9 @@ void count_queues(observe::Metrics& metrics, const Cluster& cluster, Time now) {
     tell_of_quota(metrics, queue);
   }
   tell_how_heads_wait(metrics, cluster, now);
+  std::set<std::string> names{""};
+  for (const auto& [name, queue] : cluster.queues()) names.insert(name);
+  metrics.keep("trainyard_job_wait_seconds", "queue", names);
 }
 
 /// The queue by whose quota it has its place, or else the one that it names.

@@ -17,16 +17,19 @@ using decide::Action;
 using decide::CreatePod;
 using std::chrono::milliseconds;
 
+/// Of a pod that is to be made, and one that is there.
 bool have_same_owner(const contract::Json& a, const contract::Json& b) {
-  const auto wanted = cache::decode_pod(a);
+  const auto wanted = cache::decode_pod(a, "none yet");
   const auto found = cache::decode_pod(b);
   return found && found->worker && wanted && wanted->worker && found->worker->job_uid == wanted->worker->job_uid;
 }
 
-/// decode_pod() wants a UID, which a pod that is yet to be made lacks.
-contract::Json with_uid(contract::Json pod) {
-  pod["metadata"]["uid"] = "none yet";
-  return pod;
+constexpr milliseconds kLookAgain{250}, kLookAgainLimit{5'000};
+constexpr int kRefusedLooks = 10;  // 35 s
+
+/// A pod was asked for, and neither the answer nor a look says whether it is there. A server that will not have it looked for says no more.
+bool is_in_doubt(const std::optional<kube::Response>& look, int looks) {
+  return look && !look->ok() && !look->is_not_found() && (look->is_temporary() || looks < kRefusedLooks);
 }
 
 /// The same for pods of one namespace that differ in nothing but what follows from their jobs' names and UIDs. What of it could be the
@@ -157,18 +160,38 @@ void Performer::begin(const RunPointer& run, const ActionPointer& action) {
     const auto* job = cache_.cluster().job(write->key);
     if (job != nullptr && job->uid == write->uid) sent.before = std::make_shared<const contract::TrainingJobStatus>(job->status);
   }
-  Then then = [this, run, sent = std::move(sent)](const Answer& answer) {
-    --run->under_way;
-    answered(run, sent, answer);
-    if (const auto* create = std::get_if<CreatePod>(sent.action.get())) cache_.give_up_pod(create->key);  // unless it is there
-    advance(run);
-  };
+  Then then = [this, run, sent = std::move(sent)](const Answer& answer) { end(run, sent, answer, 0); };
   const auto* dry_run = std::get_if<decide::DryRunPod>(action.get());
   // Who has an answer and asks again wants a new one.
   const bool is_first =
       dry_run != nullptr && cache_.cluster().template_check(dry_run->job_uid, dry_run->template_hash) == nullptr;
   if (is_first) return ask(*dry_run, std::move(then));
   request(*action, std::move(then));
+}
+
+void Performer::end(const RunPointer& run, const Sent& sent, const Answer& answer, int looks) {
+  const auto* create = std::get_if<CreatePod>(sent.action.get());
+  // Who stopped reads everything before it begins anew.
+  if (create != nullptr && run->term == term_ && is_in_doubt(answer.read, looks)) return look_for_pod(run, sent, answer, looks);
+  --run->under_way;
+  answered(run, sent, answer);
+  if (create != nullptr) cache_.give_up_pod(create->key);  // unless it is there
+  advance(run);
+}
+
+void Performer::look_for_pod(const RunPointer& run, const Sent& sent, const Answer& answer, int looks) {
+  const milliseconds wait = std::min(kLookAgainLimit, kLookAgain * (1 << std::min(looks, 8)));
+  executor_.brain_after(wait, [this, run, sent, answer, looks] {
+    if (run->term != term_) return;
+    ++num_requests_;
+    executor_.hand([this, run, sent, answer = answer, looks, request = read_after(*sent.action)->request]() mutable {
+      answer.read = api_.perform(request);
+      executor_.brain([this, run, sent, answer = std::move(answer), looks] {
+        --num_requests_;
+        end(run, sent, answer, looks + 1);
+      });
+    });
+  });
 }
 
 void Performer::ask(const decide::DryRunPod& about, Then then) {
@@ -210,15 +233,15 @@ void Performer::request(const Action& action, Then then) {
   if (const auto* status = std::get_if<decide::WriteStatus>(&action)) cache_.expect_status(status->key, status->status);
   auto request = request_for(action, writer_, executor_.now());
   request.patient = false;  // each try is to ask may_write_ first, and this controller's queue waits without a hand
-  executor_.hand([this, started = executor_.uptime(), kind = kind_of(action), read = read_after_conflict(action),
-                  then = std::move(then), request = std::move(request)] {
+  executor_.hand([this, started = executor_.uptime(), kind = kind_of(action), read = read_after(action), then = std::move(then),
+                  request = std::move(request)] {
     Answer answer;
     if (may_write_()) {
       answer.response = api_.perform(request);
+      if (read && read->is_due(answer.response)) answer.read = api_.perform(read->request);
     } else {
       answer.response.message = "not sent: this controller's lease is over";
     }
-    if (read && answer.response.status == 409) answer.read = api_.perform(*read);
     executor_.brain([this, started, kind, then, answer = std::move(answer)] {
       --num_requests_;
       observer_.requested(kind, answer.response.status, executor_.uptime() - started);
@@ -234,7 +257,7 @@ void Performer::answered(const RunPointer& run, const Sent& sent, const Answer& 
     const auto* create = std::get_if<CreatePod>(&action);
     if (create == nullptr) {
       cache_.assume_job(answer.read->body);
-    } else if (have_same_owner(with_uid(create->body), answer.read->body)) {
+    } else if (have_same_owner(create->body, answer.read->body)) {
       return assume(sent, *answer.read);
     } else {
       return refuse(run, action, "a pod of that name exists that is not this job's; delete it, or wait until it is gone");

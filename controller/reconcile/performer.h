@@ -27,9 +27,10 @@ struct PlanEnded {
 };
 
 /// The phases of a plan one after the other; a phase's actions in parallel, kParallel at a time; nothing more is begun after a
-/// failure. Each answer goes into the cache as an assumed write before the plan counts as done. Events go their own way: see
-/// EventTeller. Of jobs whose pods differ in names alone, as when many are created at once, one has its dry run, and the others take its
-/// answer for a while where that is a yes. Should the API server mean it otherwise, it says so when their pods are made. Lives on the brain.
+/// failure. Each answer goes into the cache as an assumed write before the plan counts as done. A pod of which no answer says whether it was
+/// made is looked for until the server says so, and takes up its room meanwhile. Events go their own way: see EventTeller. Of jobs whose pods
+/// differ in names alone, as when many are created at once, one has its dry run, and the others take its answer for a while where that is a
+/// yes. Should the API server mean it otherwise, it says so when their pods are made. Lives on the brain.
 class Performer {
  public:
   static constexpr std::size_t kParallel = 16;
@@ -52,7 +53,7 @@ class Performer {
  private:
   struct Answer {
     kube::Response response;
-    std::optional<kube::Response> read;  // where the response is a conflict: what is there, see read_after_conflict()
+    std::optional<kube::Response> read;  // what is there, where the response does not say: see read_after()
   };
   using Then = std::function<void(const Answer&)>;
   using ActionPointer = std::shared_ptr<const decide::Action>;  // a pod's is large, and passed on from thread to thread
@@ -68,6 +69,9 @@ class Performer {
     ActionPointer action;
     std::shared_ptr<const contract::TrainingJobStatus> before;
   };
+  /// Takes the answer; `looks`: so many times the pod was looked for since.
+  void end(const RunPointer& run, const Sent& sent, const Answer& answer, int looks);
+  void look_for_pod(const RunPointer& run, const Sent& sent, const Answer& answer, int looks);
   void answered(const RunPointer& run, const Sent& sent, const Answer& answer);
   void assume(const Sent& sent, const kube::Response& response);
   void refuse(const RunPointer& run, const decide::Action& action, const std::string& why);

@@ -161,7 +161,8 @@ void Reconciler::read_everything(std::int64_t term, int tries) {
 void Reconciler::act() {
   acting_ = true;
   observer_.acting(true);
-  cache_.take_changes();  // every job is looked at anyway
+  cache_.take_changes();     // every job is looked at anyway
+  targets_.keep(cluster());  // of others nobody would say that they are gone
   for (const auto& [key, job] : cluster().jobs()) queue_.add(key_for(key));
   queue_.add(kRoomKey);
   queue_.add(kQueuesKey);

@@ -107,11 +107,22 @@ Request request_for(const decide::CreatePod& action) {
   return {.method = Method::kPost, .path = pods_path(action.key.ns), .query = ours(), .body = action.body};
 }
 
-std::optional<Request> read_after_conflict(const decide::Action& action) {
-  if (const auto* pod = std::get_if<decide::CreatePod>(&action))
-    return Request{.path = pods_path(pod->key.ns) + "/" + pod->key.name};
-  if (const auto* status = std::get_if<decide::WriteStatus>(&action)) return Request{.path = job_path(status->key)};
-  return std::nullopt;
+bool ReadAfter::is_due(const kube::Response& response) const {
+  return response.status == 409 || (if_unanswered && (response.status == 0 || response.status >= 500));
+}
+
+std::optional<ReadAfter> read_after(const decide::Action& action) {
+  ReadAfter out;
+  if (const auto* pod = std::get_if<decide::CreatePod>(&action)) {
+    out.request.path = pods_path(pod->key.ns) + "/" + pod->key.name;
+    out.request.patient = false;  // it is looked for again
+    out.if_unanswered = true;
+  } else if (const auto* status = std::get_if<decide::WriteStatus>(&action)) {
+    out.request.path = job_path(status->key);
+  } else {
+    return std::nullopt;
+  }
+  return out;
 }
 
 Request request_for(const decide::DeletePod& action) {

@@ -31,9 +31,14 @@ kube::Request request_for(const decide::DryRunPod& action);
 kube::Request request_for(const decide::Event& action, const Writer& writer, contract::Time now);
 kube::Request request_for(const decide::DeleteJob& action);
 kube::Request request_for(const decide::Action& action, const Writer& writer, contract::Time now);
-/// What is to be read when the answer to `action` is a conflict (409), so that the brain knows at once what the watch will show later:
-/// the pod that has the name already, or the job that somebody else wrote to.
-std::optional<kube::Request> read_after_conflict(const decide::Action& action);
+/// What is to be read where the answer to an action does not say what is there now, so that the brain knows at once what the watch will show
+/// later: the pod that has the name, or the job that somebody else wrote to.
+struct ReadAfter {
+  kube::Request request;
+  bool if_unanswered = false;  // not after a conflict alone: a pod may have been made though the answer is lost, or a 5xx
+  bool is_due(const kube::Response& response) const;
+};
+std::optional<ReadAfter> read_after(const decide::Action& action);
 
 /// For logs and metrics: "write status of default/llama", "create pod default/llama-0-1".
 std::string to_text(const decide::Action& action);

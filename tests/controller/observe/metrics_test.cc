@@ -51,6 +51,16 @@ TEST(Metrics, AGaugeThatIsSetAnewForgetsWhatIsGone) {
   EXPECT_EQ(metrics.text().find("Running"), std::string::npos);
 }
 
+TEST(Metrics, AHistogramKeepsTheSeriesThatItIsTold) {
+  Metrics metrics = some_metrics();
+  for (const char* method : {"GET", "PUT", "DELETE"}) metrics.observe("request_seconds", {{"method", method}}, 0.5);
+  metrics.keep("request_seconds", "method", {"GET", "PUT"});
+  EXPECT_NE(metrics.text().find("request_seconds_count{method=\"GET\"} 1"), std::string::npos);
+  EXPECT_NE(metrics.text().find("request_seconds_count{method=\"PUT\"} 1"), std::string::npos);
+  EXPECT_EQ(metrics.text().find("DELETE"), std::string::npos);
+  EXPECT_THROW(metrics.keep("jobs", "phase", {}), std::logic_error) << "a gauge is set anew";
+}
+
 TEST(Metrics, ANameThatIsNotDefinedIsABug) {
   Metrics metrics = some_metrics();
   EXPECT_THROW(metrics.add("nothing_total"), std::logic_error);

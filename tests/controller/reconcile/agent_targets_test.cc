@@ -101,6 +101,17 @@ TEST_F(AgentTargetsTest, ForgetsAllOfThem) {
   EXPECT_EQ(agents.targets.size(), 1u);
 }
 
+TEST_F(AgentTargetsTest, KeepsThoseOfJobsThatAreThere) {
+  targets.set(job, cluster, {{"p0", std::nullopt}, {"p1", std::nullopt}});
+  targets.keep(cluster);
+  settle();
+  EXPECT_EQ(agents.targets.size(), 2u);
+  cluster.erase_job(job);
+  targets.keep(cluster);
+  settle();
+  EXPECT_TRUE(agents.targets.empty());
+}
+
 TEST_F(AgentTargetsTest, ForgetsWhomNobodyWantsAnyMore) {
   targets.set(job, cluster, {{"p0", std::nullopt}, {"p1", std::nullopt}});
   targets.set(job, cluster, {{"p1", std::nullopt}});

@@ -107,6 +107,25 @@ TEST_F(JobMetrics, CountAJobsWaitToTheQueueThatLetItStart) {
   EXPECT_EQ(value("trainyard_job_wait_seconds_sum{queue=\"default\"}"), 30) << "it names none";
 }
 
+TEST_F(JobMetrics, ForgetTheWaitsOfAQueueThatIsGone) {
+  Job job = test::make_job("a", 2, 8);
+  auto next = job.status;
+  next.generation = 1;
+  decide::Cluster cluster;
+  for (const char* queue : {"", "kept", "gone"}) {
+    next.admission = contract::AdmissionStatus{.queue = queue, .nodeLabels = {}, .resources = {}};
+    count_happening(metrics_, job, job.status, next, at(30));
+    if (*queue != '\0') cluster.put(decide::Queue{.name = queue});
+  }
+  count_cluster(metrics_, cluster, at(31));
+  EXPECT_EQ(value("trainyard_job_wait_seconds_count{queue=\"gone\"}"), 1);
+  cluster.erase_queue("gone");
+  count_cluster(metrics_, cluster, at(32));
+  EXPECT_EQ(value("trainyard_job_wait_seconds_count{queue=\"gone\"}"), -1);
+  EXPECT_EQ(value("trainyard_job_wait_seconds_count{queue=\"kept\"}"), 1);
+  EXPECT_EQ(value("trainyard_job_wait_seconds_count{queue=\"\"}"), 1) << "jobs without a queue";
+}
+
 TEST_F(JobMetrics, CountOnceHowFarAStartWasOffItsFirstEstimate) {
   Job job = test::make_job("a", 2, 8);
   auto next = job.status;

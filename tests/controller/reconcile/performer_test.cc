@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "controller/cache/decode.h"
 #include "tests/controller/cache/objects.h"
 #include "tests/support/builders.h"
 #include "tests/support/fake_kube_api.h"
@@ -75,9 +76,8 @@ TEST_F(PerformerTest, PodsCountAsSoonAsTheyBeginAndNotAnyMoreWhereTheyFail) {
   int begun = 0;
   bool ended = false;
   api.fault_of = [&, pods = 0](const kube::Request& request) mutable {
-    const bool is_pod = request.path.ends_with("/pods");
-    EXPECT_EQ(begun, is_pod ? 1 : 0) << "the status comes first";
-    return is_pod && ++pods == 2 ? Fault::kBroken : Fault::kNone;
+    EXPECT_EQ(begun, request.path.ends_with("/status") ? 0 : 1) << "the status comes first";
+    return request.path.ends_with("/pods") && ++pods == 2 ? Fault::kBroken : Fault::kNone;
   };
   performer.perform(
       kJob, {.phases = {{status(1)}, {pod("a-0-1"), pod("a-1-1")}}}, [&](PlanEnded) { ended = true; },
@@ -148,11 +148,79 @@ TEST_F(PerformerTest, SendsAtMostSixteenRequestsAtATime) {
 }
 
 TEST_F(PerformerTest, TakesAPodThatExistsAlreadyForItsOwnWhereTheOwnerIsTheSame) {
-  api.fail_next(Fault::kAnswerLost);
-  EXPECT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kFailed);
-  EXPECT_EQ(cache.cluster().pod({"default", "a-0-1"}), nullptr);
+  ASSERT_TRUE(api.create(test::kPodsPath, pod("a-0-1").body));
   EXPECT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kWell);
   EXPECT_NE(cache.cluster().pod({"default", "a-0-1"}), nullptr);
+}
+
+/// A pod is asked for and the server's answer is `fault`; whoever looks whether it is there is answered by `look`, `looks` times.
+struct APodInDoubt : PerformerTest {
+  const ObjectKey key{"default", "a-0-1"};
+  std::optional<PlanEnded> ended;
+  int looked = 0;
+
+  void ask(Fault fault, Fault look, int looks) {
+    api.fault_of = [this, fault, look, looks](const kube::Request& request) {
+      if (request.method == kube::Method::kPost) return request.path.ends_with("/pods") ? fault : Fault::kNone;
+      return ++looked <= looks ? look : Fault::kNone;
+    };
+    performer.perform(kJob, {.phases = {{pod("a-0-1")}}}, [this](PlanEnded how) { ended = how; });
+    time.run_for(std::chrono::microseconds(1));
+  }
+  /// Whether it counted until its plan ended, which it does within that time.
+  bool counts_until_the_end(seconds within) {
+    const auto end = time.uptime() + within;
+    for (; !ended && time.uptime() < end; time.run_for(std::chrono::milliseconds(1))) {
+      if (cache.cluster().pod(key) == nullptr) return false;
+    }
+    return ended.has_value();
+  }
+};
+
+TEST_F(APodInDoubt, KeepsItsRoomUntilTheServerSaysThatItMadeIt) {
+  ask(Fault::kAnswerLost, Fault::kBroken, 3);
+  ASSERT_TRUE(counts_until_the_end(seconds(10)));
+  EXPECT_EQ(ended->ended, Ended::kWell);
+  ASSERT_NE(cache.cluster().pod(key), nullptr);
+  EXPECT_EQ(cache.cluster().pod(key)->uid, cache::uid_of(*api.get(test::kPodsPath, key)));
+}
+
+TEST_F(APodInDoubt, GivesItsRoomBackOnceTheServerSaysThatItIsNotThere) {
+  for (const Fault fault : {Fault::kLost, Fault::kBroken}) {
+    ended.reset();
+    looked = 0;
+    ask(fault, Fault::kBroken, 2);
+    ASSERT_TRUE(counts_until_the_end(seconds(10)));
+    EXPECT_EQ(ended->ended, Ended::kFailed) << "it is asked for again later";
+    EXPECT_EQ(looked, 3);
+    EXPECT_EQ(cache.cluster().pod(key), nullptr);
+  }
+}
+
+TEST_F(APodInDoubt, IsLookedForForAsLongAsTheServerIsAwayAndNotOften) {
+  ask(Fault::kLost, Fault::kLost, 1'000'000);
+  EXPECT_FALSE(counts_until_the_end(seconds(300)));
+  EXPECT_NE(cache.cluster().pod(key), nullptr);
+  EXPECT_LE(looked, 70) << "each 5 s";
+  performer.stop();
+  EXPECT_EQ(cache.cluster().pod(key), nullptr) << "who leads anew reads everything first";
+  time.run_for(seconds(60));
+  EXPECT_LE(looked, 70);
+  EXPECT_EQ(performer.num_requests(), 0u);
+}
+
+TEST_F(APodInDoubt, IsGivenUpWhereTheServerWillNotHaveItLookedFor) {
+  ask(Fault::kAnswerLost, Fault::kForbidden, 1'000'000);
+  ASSERT_TRUE(counts_until_the_end(seconds(60)));
+  EXPECT_EQ(ended->ended, Ended::kFailed);
+}
+
+TEST_F(APodInDoubt, IsNoneThatTheServerRefused) {
+  ask(Fault::kTooMany, Fault::kNone, 0);
+  time.run_for(seconds(1));
+  EXPECT_TRUE(ended);
+  EXPECT_EQ(looked, 0);
+  EXPECT_EQ(cache.cluster().pod(key), nullptr);
 }
 
 TEST_F(PerformerTest, RefusesToAdoptAnotherJobsPodAndSaysSo) {

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include <gtest/gtest.h>
 
+#include "controller/cache/decode.h"
 #include "tests/support/builders.h"
 #include "tests/support/fake_agents.h"
 #include "tests/support/fake_kube_api.h"
@@ -25,13 +27,29 @@ struct Latencies : Observer {
   std::map<std::string, milliseconds> of;  // the longest
 };
 
+/// Who is polled.
+struct Polled : test::FakeAgents {
+  using FakeAgents::FakeAgents;
+  void change_targets(std::map<std::string, std::optional<agents::Target>> by_pod_uid) override {
+    for (const auto& [uid, target] : by_pod_uid) {
+      if (target) {
+        pods.insert(uid);
+      } else {
+        pods.erase(uid);
+      }
+    }
+    FakeAgents::change_targets(std::move(by_pod_uid));
+  }
+  std::set<std::string> pods;
+};
+
 // What leading means; the jobs' lives are told in tests/simulate.
 struct ReconcilerTest : testing::Test {
   test::VirtualTime time;
   test::FakeKubeApi api{time};
   test::FakeWorkers workers{time};
   test::VirtualExecutor executor{time};
-  test::FakeAgents agents{time, workers, [](const agents::Observation&) {}};
+  Polled agents{time, workers, [](const agents::Observation&) {}};
   Latencies observer;
   Reconciler reconciler{executor, api, agents, options(), observer};
   std::vector<std::string> writes;
@@ -183,6 +201,24 @@ TEST_F(ReconcilerTest, WhoMeetsAStatusThatSomebodyElseWroteReadsEverythingAnew) 
   time.run_for(seconds(5));
   EXPECT_TRUE(reconciler.is_acting());
   EXPECT_GE(reads, 4);
+}
+
+TEST_F(ReconcilerTest, NobodyIsPolledOfAJobThatWasDeletedWhileEverythingWasReadAnew) {
+  reconciler.start_leading();
+  time.run_for(seconds(5));
+  for (const auto& pod : api.list(test::kPodsPath)) {
+    api.edit(test::kPodsPath, cache::key_of(*pod), [](Json& object) { object["status"]["podIP"] = "10.0.0.1"; });
+  }
+  watch_everything();
+  time.run_for(seconds(5));
+  ASSERT_EQ(agents.pods.size(), 2u);
+  api.edit(test::kJobs, {"default", "a"}, [](Json& job) { job["status"]["generation"] = 7; });
+  watch_everything();
+  ASSERT_FALSE(reconciler.is_acting());
+  api.erase(test::kJobs, {"default", "a"});
+  time.run_for(seconds(5));
+  ASSERT_TRUE(reconciler.is_acting());
+  EXPECT_TRUE(agents.pods.empty());
 }
 
 /// A server that is a second away, and a controller that has placed job "a".

@@ -150,6 +150,19 @@ TEST(ResultOf, TellsWhatHelps) {
   EXPECT_EQ(result_of(decide::DryRunPod{}, error(500, "InternalError")), Result::kTemporary);
 }
 
+TEST(ReadAfter, IsDueWhereTheAnswerDoesNotSayWhatIsThere) {
+  const auto pod = read_after(decide::CreatePod{{"default", "a-0-1"}, {}});
+  ASSERT_TRUE(pod);
+  EXPECT_EQ(pod->request.path, "/api/v1/namespaces/default/pods/a-0-1");
+  for (const int status : {0, 409, 500, 504}) EXPECT_TRUE(pod->is_due(error(status, ""))) << status;
+  for (const int status : {201, 403, 422, 429}) EXPECT_FALSE(pod->is_due(error(status, ""))) << status;
+  const auto job = read_after(decide::WriteStatus{{"default", "a"}, "uid", "1", {}});
+  ASSERT_TRUE(job);
+  EXPECT_TRUE(job->is_due(error(409, "Conflict")));
+  EXPECT_FALSE(job->is_due(error(0, ""))) << "the watch tells, and no room hangs on it";
+  EXPECT_FALSE(read_after(decide::DeletePod{}));
+}
+
 TEST(ResultOf, TakesOnlyWhatIsSaidOfThePodForTheVerdictOfADryRun) {
   for (const int status : {400, 403, 422}) {
     EXPECT_EQ(result_of(decide::DryRunPod{}, error(status, "")), Result::kDone) << status;
