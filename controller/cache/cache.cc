@@ -117,13 +117,13 @@ void Cache::apply(const kube::WatchBatch& batch, Time now) {
     replace(batch);
   } else {
     for (const auto& event : batch.events) {
-      const std::int64_t of_event = revision_of(event.object);
+      const std::int64_t of_event = revision_of(*event.object);
       const bool is_news = of_event == 0 || of_event > at.seen;
       if (event.type == kube::EventType::kDeleted) {
-        gone_.erase(uid_of(event.object));
-        if (is_news) erase(kind, key_of(event.object), uid_of(event.object));
+        gone_.erase(uid_of(*event.object));
+        if (is_news) erase(kind, key_of(*event.object), uid_of(*event.object));
       } else if (is_news) {
-        put(kind, event.object);
+        put(kind, *event.object);
       }
       at.seen = std::max(at.seen, of_event);
     }
@@ -144,7 +144,7 @@ void Cache::replace(const kube::WatchBatch& batch) {
   at.listed = true;
   if (outdated) return;
   erase_missing(at, batch, revision);
-  for (const auto& event : batch.events) put(at.kind, event.object);
+  for (const auto& event : batch.events) put(at.kind, *event.object);
   at.seen = std::max(at.seen, revision);
   if (at.kind != Watched::kPods) return;
   std::erase_if(assumed_pods_, [&](const auto& item) { return item.second <= revision && at.covers(item.first.ns); });
@@ -155,8 +155,8 @@ void Cache::erase_missing(const Progress& at, const kube::WatchBatch& batch, std
   std::set<ObjectKey> keys;
   std::set<std::string> uids;
   for (const auto& event : batch.events) {
-    keys.insert(key_of(event.object));
-    uids.insert(uid_of(event.object));
+    keys.insert(key_of(*event.object));
+    uids.insert(uid_of(*event.object));
   }
   std::vector<std::pair<ObjectKey, std::string>> missing;
   if (kind == Watched::kJobs) {
@@ -429,11 +429,9 @@ void Cache::forget_agents() {
 }
 
 void Cache::expect_pod(const Json& body, Time now) {
-  Json object = body;
-  const ObjectKey key = key_of(object);
+  const ObjectKey key = key_of(body);
   if (cluster_.pod(key) != nullptr) return;
-  object["metadata"]["uid"] = std::string(kExpected) + decide::to_text(key);
-  auto pod = decode_pod(object);
+  auto pod = decode_pod(body, std::string(kExpected) + decide::to_text(key));
   if (!pod) return;
   pod->created = now;
   cluster_.put(std::move(*pod));
@@ -500,6 +498,7 @@ void Cache::assume_job_gone(const ObjectKey& key, const std::string& uid) {
   const auto* job = cluster_.job(key);
   if (job == nullptr || job->uid != uid) return;
   gone_.emplace(uid, key.ns);
+  expected_.erase(key);
   cluster_.erase_job(key);
   changes_.jobs.insert(key);
   changes_.room = true;

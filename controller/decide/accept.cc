@@ -13,6 +13,8 @@
 #include "controller/decide/priority.h"
 #include "controller/decide/queues.h"
 #include "controller/decide/unseen_nodes.h"
+#include "crds/contract/validate.h"
+#include "worker/plan/reckonable.h"
 
 namespace trainyard::decide {
 namespace {
@@ -58,6 +60,11 @@ std::vector<Problem> problems_of(const Cluster& cluster, const Job& job) {
   } else {
     for (auto& problem : beyond_namespaces(job.spec)) problems.push_back(std::move(problem));
   }
+  if (job.spec.engine == contract::Engine::kTrainyard && contract::validate(job.spec).empty() && !plan::is_reckonable(job.spec)) {
+    problems.push_back({"spec",
+                        "asks for more in a step than can be reckoned with, many times what the largest models take; make "
+                        "training.globalBatchSize, parallelism.microBatchSize, data.sequenceLength or model.size smaller"});
+  }
   if (auto problem = unknown_priority_class(cluster, job)) problems.push_back(std::move(*problem));
   for (auto& problem : template_problems(job.spec, cluster.settings)) problems.push_back(std::move(problem));
   return problems;
@@ -65,7 +72,7 @@ std::vector<Problem> problems_of(const Cluster& cluster, const Job& job) {
 
 DryRunPod dry_run_of(const Cluster& cluster, const Job& job) {
   const WorkerPlace nowhere{.worker = 0, .generation = next_generation(cluster, job), .node = {}};
-  return {job.key, job.uid, template_hash(job.spec, cluster.settings), worker_pod(job, cluster.settings, nowhere)};
+  return {job.key, job.uid, template_hash(job, cluster.settings), worker_pod(job, cluster.settings, nowhere)};
 }
 
 /// What the API server, or the binding, has against its pods; empty: nothing.
@@ -82,7 +89,7 @@ std::string refusal_of(const Job& job, const TemplateCheck& check) {
 bool check_template(Review& review) {
   const auto& job = review.job;
   const auto& settings = review.cluster.settings;
-  const std::string hash = template_hash(job.spec, settings);
+  const std::string hash = template_hash(job, settings);
   const auto* check = review.cluster.template_check(job.uid, hash);
   const Time retry = check == nullptr ? review.now : check->at + settings.template_retry;
   // A kubelet that found a pod too large may have counted what admission adds by now, and did not when it was asked.
@@ -102,7 +109,7 @@ bool check_template(Review& review) {
 }
 
 const PodNeeds* needs_of(const Review& review) {
-  const auto* check = review.cluster.template_check(review.job.uid, template_hash(review.job.spec, review.cluster.settings));
+  const auto* check = review.cluster.template_check(review.job.uid, template_hash(review.job, review.cluster.settings));
   return check == nullptr ? nullptr : &check->needs;
 }
 

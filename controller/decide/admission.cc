@@ -1,6 +1,7 @@
 #include "controller/decide/admission.h"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "controller/decide/conditions.h"
@@ -332,11 +333,13 @@ void Admission::start(const Job& job, const Demand& demand, const Labels& labels
 std::int32_t Admission::room_for_more(Index queue, const Labels& labels, const Resources& requests, std::int32_t most) const {
   if (queue >= 0 && queues_.stopped(queue)) return 0;
   Demand more{.queue = queue, .amounts = {}, .fits = {}, .later = {}};
-  for (; most > 0; --most) {
-    more.amounts = times(requests, most);
-    if (has_room(queues_, more, labels)) break;
+  std::int32_t fits = 0, too_many = most + 1;
+  while (too_many - fits > 1) {
+    const std::int32_t number = std::midpoint(fits, too_many);
+    more.amounts = times(requests, number);
+    (has_room(queues_, more, labels) ? fits : too_many) = number;
   }
-  return most;
+  return fits;
 }
 
 void Admission::add_more(Index queue, const Labels& labels, const Resources& amounts) {

@@ -36,6 +36,15 @@ std::string spec_hash_of(const Job& job, const Job* old) {
   return is_known ? old->spec_hash : spec_hash(job.spec, size);
 }
 
+std::string template_digest_of(const Job& job, const Job* old) {
+  const auto parts = [](const Job& of) {
+    const auto& workers = of.spec.workers;
+    return std::tie(workers.gpusPerWorker, workers.gpuResourceName, of.spec.placement.binding, workers.templ);
+  };
+  const bool is_known = old != nullptr && !old->template_digest.text.empty() && parts(*old) == parts(job);
+  return is_known ? old->template_digest.text : template_digest(job.spec);
+}
+
 }  // namespace
 
 bool takes_same_room(const Pod& a, const Pod& b) {
@@ -64,7 +73,8 @@ void Cluster::put(Job job) {
   if (old != nullptr) num_live_jobs_ -= is_live(*old);
   num_live_jobs_ += is_live(job);
   job.spec_hash = spec_hash_of(job, old);
-  job.template_digest.text = template_digest(job.spec);
+  job.template_digest.text = template_digest_of(job, old);
+  job.device_needs = old != nullptr && old->spec == job.spec ? old->device_needs : DeviceNeeds{};
   ObjectKey key = job.key;
   jobs_.insert_or_assign(std::move(key), std::move(job));
 }

@@ -77,7 +77,7 @@ void begin_gang(Review& review, const Room& room, const Candidate& candidate, co
   if (grows && before < gang_sizes(job.spec).back()) {
     set_resize(status, contract::ResizeReason::kGrewFrom, before, now);
   }
-  status.templateHash = template_hash(job.spec, cluster.settings);
+  status.templateHash = template_hash(job, cluster.settings);
   status.workers.desired = job.spec.workers.count;
   if (!status.startTime) status.startTime = contract::to_rfc3339(now);
   if (const auto& queue = job.status.queue; queue && queue->firstEstimate) {
@@ -109,6 +109,7 @@ Plan start_gang(const Cluster& cluster, Time now, const Room& room, const Candid
   if (nodes.empty()) return plan;
   const bool keeps_some = candidate.num_kept > 0;
   const std::string group = group_of_new_pods(job, candidate.gang, keeps_some, cluster.settings);
+  const WorkerPods pods_of(job, cluster.settings);
   std::vector<Action> pods;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     WorkerPlace worker{
@@ -118,8 +119,8 @@ Plan start_gang(const Cluster& cluster, Time now, const Room& room, const Candid
       worker.node.reset();
       worker.avoid = avoided_nodes(job, now);
     }
-    pods.push_back(CreatePod{{job.key.ns, contract::pod_name(job.key.name, worker.worker, worker.generation)},
-                             worker_pod(job, cluster.settings, worker)});
+    pods.push_back(
+        CreatePod{{job.key.ns, contract::pod_name(job.key.name, worker.worker, worker.generation)}, pods_of.pod(worker)});
   }
   // They are the job's, and of no generation: they need not wait until that is in the status.
   if (plan.phases.empty()) plan.phases.emplace_back();

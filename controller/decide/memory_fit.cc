@@ -13,6 +13,7 @@
 #include "crds/contract/validate.h"
 #include "worker/plan/cost.h"
 #include "worker/plan/nearest_layout.h"
+#include "worker/plan/reckonable.h"
 
 namespace trainyard::decide {
 namespace {
@@ -21,7 +22,9 @@ using contract::TrainingJobSpec;
 
 /// Nothing of a job of whose ranks nothing is known.
 std::optional<plan::RankBytes> foretold(const TrainingJobSpec& spec) {
-  if (spec.engine != contract::Engine::kTrainyard || !contract::validate(spec).empty()) return std::nullopt;
+  const bool is_known =
+      spec.engine == contract::Engine::kTrainyard && contract::validate(spec).empty() && plan::is_reckonable(spec);
+  if (!is_known) return std::nullopt;
   return plan::most_bytes_per_rank(spec);
 }
 

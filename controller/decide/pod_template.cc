@@ -321,7 +321,7 @@ std::string worker_image(const TrainingJobSpec& spec, const Settings& settings) 
 }
 
 std::string template_change(const Job& job, const Settings& settings) {
-  const std::string hash = template_hash(job.spec, settings);
+  const std::string hash = template_hash(job, settings);
   const std::string& made_from = job.status.templateHash;
   if (hash == made_from) return "";
   const bool same_template = hash.substr(0, hash.find('-')) == made_from.substr(0, made_from.find('-'));
@@ -349,7 +349,10 @@ ObjectKey key_secret(const Job& job, const Settings& settings) {
   return {job.key.ns, contract::key_secret_name(job.key.name, job.uid, settings.key_id)};
 }
 
-Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place) {
+namespace {
+
+/// All but what pins it to its place; of the engine Custom with the place's environment.
+Json pod_spec_of(const Job& job, const Settings& settings, const WorkerPlace& place) {
   const auto& spec = job.spec;
   Json pod_spec = member(spec.workers.templ, "spec");
   if (!pod_spec.is_object()) pod_spec = Json::object();
@@ -374,13 +377,30 @@ Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& pla
   pod_spec["restartPolicy"] = "Never";
   if (spec.priorityClassName) pod_spec["priorityClassName"] = *spec.priorityClassName;
   pod_spec["terminationGracePeriodSeconds"] = grace_seconds(pod_spec, spec);
+  return pod_spec;
+}
+
+}  // namespace
+
+WorkerPods::WorkerPods(const Job& job, const Settings& settings)
+    : job_(job), settings_(settings), template_hash_(template_hash(job, settings)) {
+  if (job.spec.engine != contract::Engine::kCustom) spec_ = pod_spec_of(job, settings, {});
+}
+
+Json WorkerPods::pod(const WorkerPlace& place) const {
+  const auto& spec = job_.spec;
+  Json pod_spec = spec_.is_null() ? pod_spec_of(job_, settings_, place) : spec_;
   if (place.node) pin(pod_spec, spec.placement.binding, *place.node);
   for (const auto& node : place.avoid) rather_not(pod_spec, node);
   if (!place.pod_group.empty()) pod_spec["schedulingGroup"] = {{"podGroupName", place.pod_group}};
   return {{"apiVersion", "v1"},
           {"kind", "Pod"},
-          {"metadata", metadata(job, member(spec.workers.templ, "metadata"), place, template_hash(job, settings))},
+          {"metadata", metadata(job_, member(spec.workers.templ, "metadata"), place, template_hash_)},
           {"spec", std::move(pod_spec)}};
+}
+
+Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place) {
+  return WorkerPods(job, settings).pod(place);
 }
 
 }  // namespace trainyard::decide

@@ -39,7 +39,21 @@ struct WorkerPlace {
   std::string pod_group{};                                 // empty: none
   std::optional<std::int32_t> spare = std::nullopt;        // it is no worker, but the spare of that number
 };
-/// The whole Pod. For a job without template_problems().
+/// Makes the pods of a gang. What is the same for all of them is made once: a gang has thousands. Of any template,
+/// also of one with template_problems(), of which it makes what nobody would take. The job and the settings outlive this.
+class WorkerPods {
+ public:
+  WorkerPods(const Job& job, const Settings& settings);
+  /// The whole Pod.
+  Json pod(const WorkerPlace& place) const;
+
+ private:
+  const Job& job_;
+  const Settings& settings_;
+  const std::string template_hash_;
+  Json spec_;  // null with the engine Custom, of whose workers each has an environment of its own
+};
+/// The one of them.
 Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place);
 
 /// Whether the job's pods have an agent, which the controller polls: with the engine Trainyard always, with another where a container

@@ -198,14 +198,14 @@ std::optional<contract::SparesStatus> spares_status(const Job& job, std::size_t 
 
 std::vector<Action> spare_pods(const Job& job, const Settings& settings, const contract::TrainingJobStatus& status,
                                const std::vector<std::string>& nodes, const std::string& pod_group) {
+  const WorkerPods pods_of(job, settings);
   std::vector<Action> out;
   std::int32_t number = status.spares->made - static_cast<std::int32_t>(nodes.size());
   for (const auto& node : nodes) {
     WorkerPlace place{.worker = -1, .generation = status.generation, .node = node};
     place.pod_group = pod_group;
     place.spare = ++number;
-    out.push_back(
-        CreatePod{{job.key.ns, contract::spare_name(job.key.name, number, status.generation)}, worker_pod(job, settings, place)});
+    out.push_back(CreatePod{{job.key.ns, contract::spare_name(job.key.name, number, status.generation)}, pods_of.pod(place)});
   }
   return out;
 }

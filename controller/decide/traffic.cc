@@ -8,6 +8,7 @@
 
 #include "crds/contract/layout.h"
 #include "crds/contract/validate.h"
+#include "worker/plan/reckonable.h"
 #include "worker/plan/traffic.h"
 
 namespace trainyard::decide {
@@ -242,7 +243,7 @@ std::vector<std::int32_t> groups_of(const contract::TrainingJobSpec& spec) {
 
 std::vector<Link> links_of(const contract::TrainingJobSpec& spec) {
   // What the API server has let in is valid, but for another version of the resource.
-  if (spec.engine != contract::Engine::kTrainyard || !contract::validate(spec).empty()) return {};
+  if (spec.engine != contract::Engine::kTrainyard || !contract::validate(spec).empty() || !plan::is_reckonable(spec)) return {};
   const std::int32_t a_worker = contract::processes_per_worker(spec);
   std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> sums;
   for (const auto& flow : plan::traffic_per_step(spec)) {

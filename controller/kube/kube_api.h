@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -64,9 +66,12 @@ struct WatchTarget {
 };
 
 enum class EventType { kAdded, kModified, kDeleted };
+/// Its object is not changed any more: whoever keeps events shares it.
 struct WatchEvent {
-  EventType type = EventType::kModified;
-  Json object;
+  WatchEvent(EventType what, std::shared_ptr<const Json> it) : type(what), object(std::move(it)) {}
+  WatchEvent(EventType what, Json it) : WatchEvent(what, std::make_shared<const Json>(std::move(it))) {}
+  EventType type;
+  std::shared_ptr<const Json> object;
 };
 
 /// What one list or one read of a watch's stream brought. `relisted`: the events (all kAdded) are the whole collection: what the

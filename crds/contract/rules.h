@@ -3,6 +3,7 @@
 // reads the same whether the API server refuses a manifest or `trainyard-worker run` does.
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -10,12 +11,27 @@
 
 namespace trainyard::contract {
 
+/// A field's path in two parts, which become text where there is a problem to tell: the same specs are looked at again and again, and nearly
+/// all have none. Looks at its parts for as long as it lives.
+class FieldPath {
+ public:
+  FieldPath(const char* whole) : name_(whole) {}
+  FieldPath(const std::string& whole) : name_(whole) {}
+  FieldPath(std::string_view whole) : name_(whole) {}
+  FieldPath(std::string_view in, std::string_view name) : in_(in), name_(name) {}
+  std::string text() const { return std::string(in_).append(name_); }
+
+ private:
+  std::string_view in_, name_;
+};
+
 /// Collects problems, in the order in which they are found.
 class Findings {
  public:
+  void add(const FieldPath& field, std::string message) { problems_.push_back({field.text(), std::move(message)}); }
   /// Adds a problem with `field` unless `holds`.
-  void expect(bool holds, std::string field, std::string message) {
-    if (!holds) problems_.push_back({std::move(field), std::move(message)});
+  void expect(bool holds, const FieldPath& field, std::string_view message) {
+    if (!holds) add(field, std::string(message));
   }
   std::vector<Problem> take() { return std::move(problems_); }
 

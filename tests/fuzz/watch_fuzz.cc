@@ -42,9 +42,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     expect(all.resource_version == whole.resource_version, "a cut made another version");
     expect(all.events.size() == whole.events.size(), "a cut made other events");
     for (std::size_t i = 0; i < all.events.size(); ++i) {
-      expect(all.events[i].type == whole.events[i].type && all.events[i].object == whole.events[i].object,
+      expect(all.events[i].type == whole.events[i].type && *all.events[i].object == *whole.events[i].object,
              "a cut made another event");
-      expect(all.events[i].object.is_object(), "an event is about nothing");
+      expect(all.events[i].object->is_object(), "an event is about nothing");
     }
   }
   expect(!whole.expired || !whole.error.empty(), "a history has expired, and nobody says so");

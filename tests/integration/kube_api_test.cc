@@ -195,7 +195,7 @@ class Heard {
         const char* type = event.type == EventType::kAdded     ? "ADDED "
                            : event.type == EventType::kDeleted ? "DELETED "
                                                                : "MODIFIED ";
-        out.push_back(type + event.object.at("metadata").at("name").get<std::string>());
+        out.push_back(type + event.object->at("metadata").at("name").get<std::string>());
       }
     }
     return out;

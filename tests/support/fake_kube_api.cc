@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <sstream>
+#include <string_view>
 #include <utility>
 
 #include "controller/cache/decode.h"
+#include "controller/decide/json_lookup.h"
 #include "crds/contract/queue.h"
 
 namespace trainyard::test {
@@ -34,18 +36,51 @@ bool is_name(const std::string& text) {
          text.front() != '-' && text.back() != '-';
 }
 
+/// What the server says of lists of named objects that it can't decode; empty: nothing.
+std::string malformed(const Json& parent, std::initializer_list<const char*> lists) {
+  for (const char* list : lists) {
+    const Json& items = decide::member(parent, list);
+    const auto is_named = [](const Json& item) {
+      const Json& name = decide::member(item, "name");
+      return item.is_object() && (name.is_null() || name.is_string());
+    };
+    if (items.is_null() || (items.is_array() && std::all_of(items.begin(), items.end(), is_named))) continue;
+    return std::string("Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal into Go struct field .") + list;
+  }
+  return "";
+}
+
+std::string malformed_pod(const Json& spec) {
+  std::string why = malformed(spec, {"volumes", "initContainers", "containers", "tolerations"});
+  for (const char* kind : {"initContainers", "containers"}) {
+    const Json& containers = decide::member(spec, kind);
+    for (std::size_t i = 0; why.empty() && i < containers.size(); ++i) {
+      why = malformed(containers[i], {"env", "ports", "volumeMounts"});
+    }
+  }
+  return why;
+}
+
 /// What the server would say of the object: empty where it is well formed.
 std::string invalid(const std::string& collection, const Json& object) {
-  const Json& metadata = object.value("metadata", Json::object());
-  if (!is_name(metadata.value("name", ""))) return "metadata.name: Invalid value: " + metadata.value("name", "");
-  if (collection == kPodsPath) {
-    const auto containers = object.value("/spec/containers"_json_pointer, Json::array());
-    if (containers.empty()) return "spec.containers: Required value";
-  }
-  if (collection == kEvents && object.value("/involvedObject/namespace"_json_pointer, "") != metadata.value("namespace", "")) {
+  const Json& metadata = decide::member(object, "metadata");
+  const std::string name = decide::text_of(metadata, "name");
+  if (!is_name(name)) return "metadata.name: Invalid value: " + name;
+  if (collection == kPodsPath && decide::member(decide::member(object, "spec"), "containers").empty())
+    return "spec.containers: Required value";
+  if (collection == kEvents &&
+      object.value("/involvedObject/namespace"_json_pointer, "") != decide::text_of(metadata, "namespace")) {
     return "involvedObject.namespace: does not match event.namespace";
   }
   return "";
+}
+
+/// The UID of the first one; empty: it has none.
+std::string_view owner_of(const Json& object) {
+  const Json& owners = decide::member(decide::member(object, "metadata"), "ownerReferences");
+  if (!owners.is_array() || owners.empty()) return "";
+  const Json& uid = decide::member(owners.front(), "uid");
+  return uid.is_string() ? std::string_view(uid.get_ref<const std::string&>()) : "";
 }
 
 bool has_same(const Json& a, const Json& b, const char* field) {
@@ -148,6 +183,9 @@ Response FakeKubeApi::list_page(const Path& path, const Request& request) const 
 
 Response FakeKubeApi::post(const Path& path, const Request& request) {
   Json object = request.body;
+  if (path.collection == kPodsPath) {
+    if (const auto why = malformed_pod(decide::member(object, "spec")); !why.empty()) return failure(400, "BadRequest", why);
+  }
   if (const auto why = invalid(path.collection, object); !why.empty()) return failure(422, "Invalid", why);
   if (path.collection == kPodsPath && refuse_pod) {
     if (const auto why = refuse_pod(object)) return failure(403, "Forbidden", *why);
@@ -181,12 +219,12 @@ Response FakeKubeApi::put(const Path& path, const Request& request) {
                                               : status_problems<contract::TrainingQueueStatus>(status);
     if (!why.empty()) return failure(422, "Invalid", why);
   }
-  Json next = *old;
-  if (path.subresource == "status") {
-    next["status"] = request.body.at("status");
-  } else {
-    next["spec"] = request.body.at("spec");
+  const char* part = path.subresource == "status" ? "status" : "spec";
+  Json next = Json::object();
+  for (const auto& item : old->items()) {
+    if (item.key() != part) next[item.key()] = item.value();
   }
+  next[part] = request.body.at(part);
   store(path.collection, std::move(next), EventType::kModified);
   return answer(200, *get(path.collection, key));
 }
@@ -239,8 +277,7 @@ bool FakeKubeApi::erase(const std::string& collection, const ObjectKey& key) {
 void FakeKubeApi::collect_dependents(const std::string& uid) {
   for (const auto& [name, collection] : collections_) {
     for (const auto& [key, object] : collection.objects) {
-      const auto owners = object->value("/metadata/ownerReferences"_json_pointer, Json::array());
-      if (owners.empty() || owners[0].value("uid", "") != uid) continue;
+      if (owner_of(*object) != uid) continue;
       time_.after(time_.random_time(kCollectLow, kCollectHigh),
                   [this, name = name, key = key, own = (*object)["metadata"]["uid"].get<std::string>()] {
                     const Json* found = get(name, key);
@@ -296,8 +333,7 @@ bool FakeKubeApi::create(const std::string& collection, Json object) {
   complete(collection, object);
   const ObjectKey key = cache::key_of(object);
   if (get(collection, key) != nullptr) return false;
-  const auto owners = object.value("/metadata/ownerReferences"_json_pointer, Json::array());
-  const std::string owner = owners.empty() ? "" : owners[0].value("uid", "");
+  const std::string owner(owner_of(object));
   store(collection, std::move(object), EventType::kAdded);
   if (!owner.empty() && !has_uid(owner)) collect_dependents(owner);  // made for an owner that has gone meanwhile
   return true;
@@ -388,7 +424,7 @@ void FakeWatcher::deliver(std::size_t target) {
         std::upper_bound(changes.begin(), changes.end(), ear.revision,
                          [](std::int64_t revision, const FakeKubeApi::Change& change) { return revision < change.revision; });
     for (; at != changes.end(); ++at) {
-      if (ear.ns.empty() || cache::key_of(*at->object).ns == ear.ns) batch.events.push_back({at->type, *at->object});
+      if (ear.ns.empty() || cache::key_of(*at->object).ns == ear.ns) batch.events.push_back({at->type, at->object});
     }
     if (batch.events.empty()) return;
     batch.resource_version = std::to_string(changes.back().revision);
@@ -403,7 +439,7 @@ kube::WatchBatch FakeWatcher::whole(std::size_t target) {
   kube::WatchBatch batch{.target = target, .relisted = true, .events = {}, .resource_version = std::to_string(api_.revision())};
   const Ear& ear = ears_[target];
   for (const auto& object : api_.list(ear.collection)) {
-    if (ear.ns.empty() || cache::key_of(*object).ns == ear.ns) batch.events.push_back({EventType::kAdded, *object});
+    if (ear.ns.empty() || cache::key_of(*object).ns == ear.ns) batch.events.push_back({EventType::kAdded, object});
   }
   return batch;
 }

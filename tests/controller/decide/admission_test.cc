@@ -2,6 +2,8 @@
 
 #include "controller/decide/admission.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "tests/controller/decide/a_world_of_queues.h"
@@ -169,6 +171,27 @@ TEST(EveryQueueWithinItsQuota, TakesItBackOneAfterTheOtherWhereThereAreMoreThanA
     stopped += world.status("b" + std::to_string(i)).preemptions;
   }
   EXPECT_EQ(stopped, kQueues) << "each borrower once, and nobody without need";
+}
+
+TEST(RoomForMore, IsAsManyPodsAsTheQuotaHasRoomFor) {
+  const World world = a_world_of(8, {make_queue("research", {gpus(20)})});
+  const Admission admission(world.cluster, {}, test::at(0));
+  const auto queue = admission.queues().find("research");
+  for (std::int64_t each = 1; each <= 21; ++each) {
+    for (const std::int32_t most : {0, 1, 2, 3, 19, 20, 1'000}) {
+      const Resources requests{{test::kGpu, each}};
+      EXPECT_EQ(admission.room_for_more(queue, {}, requests, most), std::min<std::int64_t>(most, 20 / each))
+          << each << " " << most;
+    }
+  }
+  EXPECT_EQ(admission.room_for_more(queue, {}, {{"cpu", 1'000}}, 1'000), 1'000) << "it has no quota of that";
+}
+
+TEST(RoomForMore, IsNoneInAQueueThatStopped) {
+  World world = a_world_of(8, {make_queue("research", {gpus(20)})});
+  change(world, "research", [](Queue& queue) { queue.stop = contract::Stop::kHold; });
+  const Admission admission(world.cluster, {}, test::at(0));
+  EXPECT_EQ(admission.room_for_more(admission.queues().find("research"), {}, {{test::kGpu, 1}}, 5), 0);
 }
 
 }  // namespace

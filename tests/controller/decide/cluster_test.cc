@@ -1,7 +1,9 @@
 #include "controller/decide/cluster.h"
 
+#include <functional>
 #include <limits>
 #include <random>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -149,6 +151,17 @@ TEST(ACluster, FindsTheCheckOfTheTemplateThatAJobHasNow) {
   job.spec.workers.templ = {{"metadata", {{"labels", {{"team", "a"}}}}}};
   cluster.put(job);
   EXPECT_EQ(cluster.template_check(*cluster.job(job.key)), nullptr) << "it was edited";
+  cluster.put_template_check(job.uid, template_hash(job.spec, cluster.settings), {.accepted = true});
+  ++job.status.generation;
+  cluster.put(job);
+  EXPECT_NE(cluster.template_check(*cluster.job(job.key)), nullptr) << "its status was written";
+  for (const auto& edit : std::vector<std::function<void(contract::TrainingJobSpec&)>>{
+           [](auto& spec) { spec.workers.gpusPerWorker = 4; }, [](auto& spec) { spec.workers.gpuResourceName = "amd.com/gpu"; },
+           [](auto& spec) { spec.placement.binding = contract::Binding::kScheduler; }}) {
+    edit(job.spec);
+    cluster.put(job);
+    EXPECT_EQ(template_hash(*cluster.job(job.key), cluster.settings), template_hash(job.spec, cluster.settings));
+  }
   cluster.put_template_check("uid-b", "another job's", {.accepted = true});
   cluster.erase_job(job.key);
   EXPECT_EQ(cluster.template_checks().size(), 1u) << "those of the job are gone with it, and no others";

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "controller/decide/traffic.h"
+#include "crds/contract/validate.h"
 #include "tests/controller/decide/a_world.h"
 #include "worker/plan/cost.h"
 
@@ -49,6 +51,24 @@ TEST(Memory, ThatIsTooSmallIsSaidBeforeAPodIsMadeWithTheNearestLayoutThatFits) {
         "The nearest layout that fits: parallelism.zero.stage "}) {
     EXPECT_NE(accepted.message.find(part), std::string::npos) << accepted.message;
   }
+}
+
+TEST(Memory, OfASpecThatIsAbsurdAsAWholeIsNotReckonedWithAndTheSpecRefused) {
+  World world(nodes().build());
+  Job job = large("a");
+  job.spec.parallelism.microBatchSize = 1'000'000;
+  job.spec.data.sequenceLength = 10'000'000;
+  job.spec.training.globalBatchSize = 8'000'000;
+  ASSERT_TRUE(contract::validate(job.spec).empty()) << contract::to_text(contract::validate(job.spec));
+  EXPECT_FALSE(memory_status(job.spec));
+  EXPECT_TRUE(links_of(job.spec).empty());
+  world.add(job);
+  world.settle();
+  EXPECT_TRUE(world.pods().empty());
+  EXPECT_EQ(world.condition("Accepted").reason, "InvalidSpec");
+  EXPECT_NE(world.condition("Accepted").message.find("spec: asks for more in a step than can be reckoned with"),
+            std::string::npos)
+      << world.condition("Accepted").message;
 }
 
 TEST(Memory, IsEnoughForTheLayoutThatItSaysIsTheNearest) {

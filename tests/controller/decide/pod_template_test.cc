@@ -43,6 +43,19 @@ std::vector<std::string> fields(const Job& of) {
   return out;
 }
 
+TEST(WorkerPods, AreEachAsIfItWereTheOnlyOne) {
+  Job trainyards = job(R"({"spec": {"containers": [{"name": "worker", "env": [{"name": "A", "value": "1"}]}]}})");
+  Job custom = test::make_custom_job("a", 2, 8);
+  for (const Job& of : {trainyards, custom}) {
+    const WorkerPods all(of, settings());
+    for (const auto& place : {WorkerPlace{.worker = 0, .generation = 1, .node = "node-1"},
+                              WorkerPlace{.worker = 1, .generation = 1, .node = {}, .avoid = {"node-2"}, .pod_group = "group"},
+                              WorkerPlace{.worker = -1, .generation = 2, .node = "node-3", .spare = 4}}) {
+      EXPECT_EQ(all.pod(place), worker_pod(of, settings(), place));
+    }
+  }
+}
+
 TEST(WorkerPod, IsWholeWhereTheTemplateIsEmpty) {
   const Json made = pod(job());
   EXPECT_EQ(made["kind"], "Pod");

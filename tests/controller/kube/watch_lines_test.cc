@@ -17,7 +17,7 @@ TEST(WatchLines, GivesAllEventsOfTheBytesInOrder) {
   EXPECT_EQ(news.events[0].type, EventType::kAdded);
   EXPECT_EQ(news.events[1].type, EventType::kModified);
   EXPECT_EQ(news.events[2].type, EventType::kDeleted);
-  EXPECT_EQ(news.events[2].object.at("metadata").at("name"), "a");
+  EXPECT_EQ(news.events[2].object->at("metadata").at("name"), "a");
   EXPECT_EQ(news.resource_version, "3");
   EXPECT_EQ(news.error, "");
 }

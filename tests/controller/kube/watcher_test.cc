@@ -91,7 +91,7 @@ TEST(Watcher, ListsFirstAndWatchesFromThere) {
   EXPECT_TRUE(first.relisted);
   ASSERT_EQ(first.events.size(), 1u);
   EXPECT_EQ(first.events[0].type, EventType::kAdded);
-  EXPECT_EQ(first.events[0].object.at("kind"), "Pod") << "a list's items are given the kind that the server leaves out";
+  EXPECT_EQ(first.events[0].object->at("kind"), "Pod") << "a list's items are given the kind that the server leaves out";
   EXPECT_EQ(first.resource_version, "7");
   EXPECT_FALSE(second.relisted);
   ASSERT_EQ(second.events.size(), 2u) << "what came together stays together";
@@ -163,10 +163,10 @@ TEST(Watcher, GoesOnWhereAWatchWasCut) {
     reply.cut();
   });
   EXPECT_TRUE(pods.next().relisted);
-  EXPECT_EQ(pods.next().events.at(0).object.at("metadata").at("name"), "b1");
+  EXPECT_EQ(pods.next().events.at(0).object->at("metadata").at("name"), "b1");
   const WatchBatch after = pods.next();
   EXPECT_FALSE(after.relisted);
-  EXPECT_EQ(after.events.at(0).object.at("metadata").at("name"), "b2");
+  EXPECT_EQ(after.events.at(0).object->at("metadata").at("name"), "b2");
 }
 
 TEST(Watcher, ListsAgainWhenTheHistoryIsGoneInMidWatch) {

@@ -103,13 +103,13 @@ void Fleet::heard(const kube::WatchBatch& batch) {
   catch_up();
   std::map<std::string, const Json*> seen;
   for (const auto& event : batch.events) {
-    const std::string uid = text_at(event.object, "/metadata/uid");
-    seen[uid] = &event.object;
+    const std::string uid = text_at(*event.object, "/metadata/uid");
+    seen[uid] = event.object.get();
     if (event.type == kube::EventType::kDeleted) {
       workers_.kill(uid);
       remove(uid);
     } else {
-      put(event.object);
+      put(*event.object);
     }
   }
   if (batch.relisted) {
