@@ -179,6 +179,23 @@ void keep(Json& json, std::initializer_list<std::string_view> names) {
   }
 }
 
+constexpr std::int32_t kMostWorkers = 20'000;  // workers.count and minCount have this maximum
+constexpr std::int32_t kMostSpares = 1'000'000;
+
+/// What is made room for by number: whoever may write a status may write any.
+void bound(contract::TrainingJobStatus& status) {
+  const auto between = [](std::int32_t least, std::int32_t& number, std::int32_t most) {
+    number = std::clamp(number, least, most);
+  };
+  between(0, status.workers.desired, kMostWorkers);
+  if (status.placement && status.placement->workers) between(1, *status.placement->workers, kMostWorkers);
+  if (status.resize) between(1, status.resize->workers, kMostWorkers);
+  if (!status.spares) return;
+  auto& spares = *status.spares;
+  for (auto* number : {&spares.desired, &spares.placed, &spares.ready, &spares.made, &spares.attempts})
+    between(0, *number, kMostSpares);
+}
+
 bool is_agent_port(const Json& port) { return text(port, "name") == contract::kPortName; }
 
 /// The port where the pod's agent listens; 0: no container declares one.
@@ -375,6 +392,7 @@ std::optional<decide::Job> decode_job(const Json& object, const decide::Job* kno
   std::vector<Problem> ignored;
   const Json& status = member(object, "status");
   if (status.is_object()) contract::decode_into(job.status, status, "status", contract::UnknownFields::kIgnore, ignored);
+  bound(job.status);
   return job;
 }
 

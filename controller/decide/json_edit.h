@@ -10,19 +10,19 @@
 
 namespace trainyard::decide {
 
-/// The field, made an object or a list where it is none.
-inline contract::Json& object_at(contract::Json& parent, const char* name) {
-  contract::Json& value = parent[name];
-  if (!value.is_object()) value = contract::Json::object();
-  return value;
+inline contract::Json& as_object(contract::Json& json) {
+  if (!json.is_object()) json = contract::Json::object();
+  return json;
 }
+/// The field, made an object or a list where it is none, as is what it is a field of.
+inline contract::Json& object_at(contract::Json& parent, const char* name) { return as_object(as_object(parent)[name]); }
 inline contract::Json& list_at(contract::Json& parent, const char* name) {
-  contract::Json& value = parent[name];
+  contract::Json& value = as_object(parent)[name];
   if (!value.is_array()) value = contract::Json::array();
   return value;
 }
 inline void set_if_silent(contract::Json& object, const char* name, contract::Json value) {
-  if (member(object, name).is_null()) object[name] = std::move(value);
+  if (member(object, name).is_null()) as_object(object)[name] = std::move(value);
 }
 /// The first item whose `field` has the value; nothing where none has.
 inline contract::Json* find_by(contract::Json& list, const char* field, std::string_view value) {

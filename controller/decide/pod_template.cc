@@ -5,6 +5,7 @@
 #include "controller/decide/json_edit.h"
 #include "controller/decide/node_filter.h"
 #include "controller/decide/quantity.h"
+#include "controller/decide/template_shape.h"
 #include "controller/decide/text_hash.h"
 #include "controller/decide/torch_environment.h"
 #include "crds/contract/names.h"
@@ -17,6 +18,7 @@ using contract::TrainingJobSpec;
 
 constexpr const char* kShmVolume = "trainyard-shm";
 constexpr const char* kShmPath = "/dev/shm";
+constexpr std::string_view kOurs = "trainyard.dev/";
 constexpr const char* kGraceVariable = "TRAINYARD_GRACE_SECONDS";  // the agent's --grace-seconds
 constexpr std::int64_t kAgentEndsWithinSeconds = 10;               // after the checkpoint's grace, to write its last word
 const std::string kTemplate = "spec.workers.template";
@@ -172,12 +174,19 @@ void rather_not(Json& pod_spec, const std::string& node) {
   terms.push_back({{"weight", 100}, {"preference", {{"matchFields", Json::array({elsewhere})}}}});
 }
 
+/// Labels and annotations by which the controller knows its pods: another's would make a spare a worker.
+bool is_ours(std::string_view key) { return key.starts_with(kOurs); }
+
 Json metadata(const Job& job, const Json& own, const WorkerPlace& place, const std::string& hash) {
   const std::string name = place.spare ? contract::spare_name(job.key.name, *place.spare, place.generation)
                                        : contract::pod_name(job.key.name, place.worker, place.generation);
   Json out{{"name", name}, {"namespace", job.key.ns}};
   for (const char* kind : {"labels", "annotations"}) {
-    if (const Json& given = member(own, kind); given.is_object()) out[kind] = given;
+    const Json& given = member(own, kind);
+    if (!given.is_object()) continue;
+    for (const auto& item : given.items()) {
+      if (!is_ours(item.key())) out[kind][item.key()] = item.value();
+    }
   }
   Json& labels = object_at(out, "labels");
   labels[std::string(contract::kJobLabel)] = job.key.name;
@@ -228,11 +237,26 @@ void check_gpus(const Json& containers, const contract::Workers& workers, std::v
   }
 }
 
+void check_metadata(const Json& metadata, std::vector<Problem>& problems) {
+  for (const char* kind : {"labels", "annotations"}) {
+    const Json& given = member(metadata, kind);
+    if (!given.is_object()) continue;
+    for (const auto& item : given.items()) {
+      if (!is_ours(item.key())) continue;
+      problems.push_back({kTemplate + ".metadata." + kind + "." + item.key(),
+                          "must be left out, since those of trainyard.dev are how the controller knows its pods"});
+    }
+  }
+}
+
 /// Fields that the controller sets, so that a value in the template would be a misunderstanding.
 void check_owned_fields(const TrainingJobSpec& spec, const Json& pod_spec, std::vector<Problem>& problems) {
   if (const Json& policy = member(pod_spec, "restartPolicy"); !policy.is_null() && policy != "Never") {
     problems.push_back(
         {kTemplate + ".spec.restartPolicy", "must be Never or left out; spec.lifecycle.maxRestarts says how often to restart"});
+  }
+  if (const Json& grace = member(pod_spec, "terminationGracePeriodSeconds"); !grace.is_null() && !grace.is_number_integer()) {
+    problems.push_back({kTemplate + ".spec.terminationGracePeriodSeconds", "must be a whole number of seconds"});
   }
   if (!member(pod_spec, "nodeName").is_null()) {
     problems.push_back(
@@ -265,6 +289,8 @@ std::vector<Problem> template_problems(const TrainingJobSpec& spec, const Settin
     return problems;
   }
   const Json& containers = member(pod_spec, "containers");
+  for (auto& problem : shape_problems(spec.workers.templ)) problems.push_back(std::move(problem));
+  check_metadata(member(spec.workers.templ, "metadata"), problems);
   check_container(containers, problems);
   check_gpus(containers, spec.workers, problems);
   check_owned_fields(spec, pod_spec, problems);

@@ -12,7 +12,8 @@
 namespace trainyard::decide {
 
 /// What the controller itself sees that is wrong with the template, or that it could not keep: several containers and none called
-/// worker, no image, fields that are the controller's, what binding Direct can't hold, amounts that are no quantities. All at once.
+/// worker, no image, fields that are the controller's or of another kind than what it adds to them, what binding Direct can't hold, amounts that are
+/// no quantities. All at once.
 std::vector<contract::Problem> template_problems(const contract::TrainingJobSpec& spec, const Settings& settings);
 
 /// Names the template and what else its pods are made from. Two jobs with the same hash make the same pods, names aside.

@@ -8,6 +8,7 @@
 #include "controller/cache/decode.h"
 #include "controller/decide/json_lookup.h"
 #include "controller/decide/node_filter.h"
+#include "controller/reconcile/dry_run_answers.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::reconcile {
@@ -30,34 +31,6 @@ constexpr int kRefusedLooks = 10;  // 35 s
 /// A pod was asked for, and neither the answer nor a look says whether it is there. A server that will not have it looked for says no more.
 bool is_in_doubt(const std::optional<kube::Response>& look, int looks) {
   return look && !look->ok() && !look->is_not_found() && (look->is_temporary() || looks < kRefusedLooks);
-}
-
-/// The same for pods of one namespace that differ in nothing but what follows from their jobs' names and UIDs. What of it could be the
-/// template's own is in the hash.
-std::string alikeness(const decide::DryRunPod& ask) {
-  contract::Json pod = ask.body;
-  contract::Json& metadata = pod["metadata"];
-  metadata.erase("name");
-  metadata.erase("ownerReferences");
-  if (metadata.contains("labels")) metadata["labels"].erase(std::string(contract::kJobLabel));
-  contract::Json& spec = pod["spec"];
-  for (const char* name : {"hostname", "subdomain"}) spec.erase(name);
-  if (spec.contains("volumes")) {
-    for (auto& volume : spec["volumes"]) {
-      if (volume.value("name", "") == contract::kKeyVolume && volume.contains("secret")) volume["secret"].erase("secretName");
-    }
-  }
-  for (const char* kind : {"initContainers", "containers"}) {
-    if (!spec.contains(kind)) continue;
-    for (auto& container : spec[kind]) {
-      if (!container.contains("env")) continue;
-      for (auto& variable : container["env"]) {
-        const std::string name = variable.value("name", "");
-        if (name == "MASTER_ADDR" || name == "PET_MASTER_ADDR") variable.erase("value");
-      }
-    }
-  }
-  return ask.job.ns + "/" + ask.template_hash + "/" + pod.dump(-1, ' ', false, contract::Json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -197,7 +170,7 @@ void Performer::look_for_pod(const RunPointer& run, const Sent& sent, const Answ
 void Performer::ask(const decide::DryRunPod& about, Then then) {
   const milliseconds now = executor_.uptime();
   std::erase_if(questions_, [now](const auto& item) { return item.second->answer && item.second->lasts_until <= now; });
-  auto& question = questions_[alikeness(about)];
+  auto& question = questions_[likeness(about)];
   if (question && question->answer) {
     return executor_.brain([then = std::move(then), answer = *question->answer] { then(answer); });
   }

@@ -87,7 +87,7 @@ class Performer {
   const std::function<bool()> may_write_;
   Observer& observer_;
   EventTeller events_;
-  std::map<std::string, std::shared_ptr<Question>> questions_;  // by alikeness()
+  std::map<std::string, std::shared_ptr<Question>> questions_;  // by likeness()
   std::int64_t term_ = 0;                                       // grows with stop(): who began before it does not go on
   std::size_t num_requests_ = 0;
 };

@@ -47,6 +47,14 @@ std::string job_key(std::string_view controller_key, std::string_view job_uid) {
 
 std::string key_id(std::string_view controller_key) { return hmac(controller_key, "the id of this key").substr(0, 8); }
 
+std::string digest(std::string_view text) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> out{};
+  unsigned int size = 0;
+  if (EVP_Digest(text.data(), text.size(), out.data(), &size, EVP_sha256(), nullptr) != 1)
+    throw std::runtime_error("SHA-256 failed");
+  return hex(out.data(), size);
+}
+
 std::string sign(std::string_view key, const SignedMessage& message) { return hmac(key, canonical(message)); }
 
 bool verify(std::string_view key, const SignedMessage& message, std::string_view signature) {

@@ -27,6 +27,9 @@ struct SignedMessage {
 std::string job_key(std::string_view controller_key, std::string_view job_uid);
 /// Names the controller key without telling it: 8 hexadecimal digits, part of the names of the Secrets that hold keys derived from it.
 std::string key_id(std::string_view controller_key);
+/// Stands for the text where that is too long to keep, and nobody finds another that it stands for: its SHA-256, 64 hexadecimal digits. Throws
+/// std::runtime_error when OpenSSL fails.
+std::string digest(std::string_view text);
 std::string sign(std::string_view key, const SignedMessage& message);
 /// Compares in constant time.
 bool verify(std::string_view key, const SignedMessage& message, std::string_view signature);

@@ -219,6 +219,29 @@ TEST(DecodeJob, LeavesOutATemplateThatNestsAsDeepAsTheApiServerReads) {
   EXPECT_TRUE(job->spec.workers.templ.empty());
 }
 
+TEST(DecodeJob, TakesNoStatusForOneOfMorePodsThanThereMayBe) {
+  for (const std::int64_t number : {std::int64_t{-5}, std::int64_t{INT32_MAX}}) {
+    Json object = job_object("a", 1);
+    object["status"] = {{"placement", {{"workers", number}}},
+                        {"workers", {{"desired", number}}},
+                        {"resize", {{"reason", "GrewFrom"}, {"workers", number}}},
+                        {"spares", {{"placed", number}, {"made", number}, {"attempts", number}}}};
+    const auto job = decode_job(object);
+    ASSERT_TRUE(job);
+    const auto& status = job->status;
+    for (const auto workers : {status.placement->workers.value_or(0), status.resize->workers}) {
+      EXPECT_GE(workers, 1);
+      EXPECT_LE(workers, 20'000);
+    }
+    EXPECT_GE(status.workers.desired, 0);
+    EXPECT_LE(status.workers.desired, 20'000);
+    for (const auto spares : {status.spares->placed, status.spares->made, status.spares->attempts}) {
+      EXPECT_GE(spares, 0);
+      EXPECT_LE(spares, 1'000'000);
+    }
+  }
+}
+
 TEST(DecodePod, TakesATerminationMessageThatNestsDeepForNoLastWord) {
   Json pod = pod_object("a-0-1", 5, "p1");
   const std::string text = R"({"podUid":"u","version":)" + std::string(2'000, '[') + std::string(2'000, ']') + "}";

@@ -352,6 +352,41 @@ TEST(TemplateProblems, SurviveTemplatesThatAreNone) {
     EXPECT_FALSE(fields(job(text)).empty()) << text;
 }
 
+TEST(TemplateProblems, AreLabelsByWhichTheControllerKnowsItsPods) {
+  const Job of = job(R"({"metadata": {"labels": {"trainyard.dev/worker-index": "0", "team": "x"},
+                                      "annotations": {"trainyard.dev/template-hash": "y", "note": "z"}}})");
+  EXPECT_EQ(fields(of), (std::vector<std::string>{"spec.workers.template.metadata.labels.trainyard.dev/worker-index",
+                                                  "spec.workers.template.metadata.annotations.trainyard.dev/template-hash"}));
+}
+
+TEST(WorkerPod, IsTheSpareThatItIsMadeAsWhateverLabelsItsTemplateHas) {
+  const Json made =
+      pod(job(R"({"metadata": {"labels": {"trainyard.dev/worker-index": "0", "trainyard.dev/generation": "9", "team": "x"}}})"),
+          {.worker = -1, .generation = 3, .node = "node-7", .spare = 1});
+  const Json& labels = made["metadata"]["labels"];
+  EXPECT_FALSE(labels.contains("trainyard.dev/worker-index")) << labels;
+  EXPECT_EQ(labels["trainyard.dev/spare"], "1");
+  EXPECT_EQ(labels["trainyard.dev/generation"], "3");
+  EXPECT_EQ(labels["team"], "x");
+}
+
+TEST(WorkerPod, IsMadeOfAnyTemplateSinceRoomIsKeptForOnesThatWereNotLookedAtYet) {
+  for (
+      const char* text :
+      {"5", R"({"spec": 5})", R"({"spec": {"containers": [5]}})", R"({"spec": {"containers": ["x", {"name": 7}]}})",
+       R"({"spec": {"volumes": [5, {"name": 5}, {"name": "trainyard-key", "secret": 5}], "containers": [{"env": "x"}]}})",
+       R"({"spec": {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [5]}}}}})"}) {
+    for (const auto engine : {contract::Engine::kTrainyard, contract::Engine::kCustom}) {
+      for (const auto binding : {Binding::kDirect, Binding::kScheduler}) {
+        Job of = job(text);
+        of.spec.engine = engine;
+        of.spec.placement.binding = binding;
+        EXPECT_EQ(pod(of)["kind"], "Pod") << text;
+      }
+    }
+  }
+}
+
 Job custom(const char* templ) {
   Job out = test::make_custom_job("a", 2, 0);
   out.spec.workers.templ = Json::parse(templ);

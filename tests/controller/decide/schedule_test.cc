@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "controller/decide/conditions.h"
 #include "tests/controller/decide/a_world.h"
 
 namespace trainyard::decide {
@@ -76,6 +77,22 @@ TEST(AJob, IsPlacedByWhatAdmissionMakesOfItsPods) {
   world.add(make_job("b", 1));
   world.settle();
   EXPECT_NE(world.condition("Placed", "b").message.find("11 cpu"), std::string::npos) << world.condition("Placed", "b").message;
+}
+
+TEST(AJob, ThatWaitsMayBeEditedIntoAnything) {
+  World world(ClusterBuilder{}.racks(1).nodes_per_rack(1).gpus_per_node(8).use("node-0", 8, "b").build());
+  world.add(make_job("a", 1, 8));
+  world.settle();
+  for (const char* text : {"5", R"({"spec": 5})", R"({"spec": {"containers": [5]}})",
+                           R"({"spec": {"containers": "x", "volumes": [5], "affinity": {"nodeAffinity": 5}}})"}) {
+    Job job = world.job();  // in the line still, since nobody has said yet that this is no template
+    job.spec.workers.templ = Json::parse(text);
+    ++job.generation;
+    Cluster edited = world.cluster;
+    edited.put(std::move(job));
+    ASSERT_TRUE(is_true(edited.job({"default", "a"})->status, condition::kAccepted));
+    EXPECT_EQ(schedule(edited, test::at(100)).count({"default", "a"}), 0u) << text;
+  }
 }
 
 TEST(Jobs, NeverShareAGpu) {

@@ -30,6 +30,12 @@ TEST(KeyId, TellsControllerKeysApart) {
   EXPECT_EQ(key_id(kKey).size(), 8u);
 }
 
+TEST(Digest, IsTheSha256OfFips180) {
+  // FIPS 180-2, appendix B.1, and NIST's value of the empty message.
+  EXPECT_EQ(digest("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(digest(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
+
 TEST(Signature, IsAcceptedForTheMessageThatWasSigned) { EXPECT_TRUE(verify(kKey, kMessage, sign(kKey, kMessage))); }
 
 TEST(Signature, IsRefusedWhenAnyPartOfTheMessageWasChanged) {
