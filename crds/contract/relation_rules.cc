@@ -176,6 +176,22 @@ void check_curriculum(const TrainingJobSpec& spec, Findings& findings) {
       "of data.sequenceLength");
 }
 
+/// Tensor ranks share the tokens of sequences of every length that there is.
+void check_sequence(const TrainingJobSpec& spec, Findings& findings) {
+  const std::int32_t tensor = spec.parallelism.tensor;
+  if (!spec.parallelism.sequence || tensor < 1) return;
+  findings.expect(spec.data.sequenceLength % tensor == 0, "spec.data.sequenceLength",
+                  "must be a multiple of parallelism.tensor, " + to_string(tensor) +
+                      ", with parallelism.sequence, whose ranks share the tokens, and is " + to_string(spec.data.sequenceLength));
+  if (!spec.data.curriculum) return;
+  const auto& stages = spec.data.curriculum->stages;
+  findings.expect(
+      std::all_of(stages.begin(), stages.end(), [&](const CurriculumStage& stage) { return stage.sequenceLength % tensor == 0; }),
+      "spec.data.curriculum.stages",
+      "must have sequenceLengths that are multiples of parallelism.tensor, " + to_string(tensor) +
+          ", with parallelism.sequence, whose ranks share the tokens");
+}
+
 /// With shardGroup Node the ranks of a worker are whole replicas, so that it shards over those.
 void check_shard_group(const TrainingJobSpec& spec, Findings& findings) {
   const auto& zero = spec.parallelism.zero;
@@ -274,6 +290,7 @@ std::vector<Problem> check_relations(const TrainingJobSpec& spec) {
   check_model(spec, findings);
   check_training(spec.training, findings);
   check_curriculum(spec, findings);
+  check_sequence(spec, findings);
   check_fp8(spec, findings);
   findings.expect(!spec.evaluation || !spec.data.validation.empty(), "spec.data.validation",
                   "must have at least one source, since evaluation is set; add one, or leave evaluation out");

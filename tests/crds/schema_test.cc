@@ -192,7 +192,7 @@ void check_defaults(const Json& whole) {
     if (found == schema.end() || found->is_object()) return;
     const std::string prose = schema.value("description", "");
     EXPECT_TRUE(prose.find("default") != std::string::npos || schema.value("enum", Json::array()).size() == 1 ||
-                path == "spec.dryRun" || path == "spec.parallelism.sequence")
+                path == "spec.dryRun")
         << path;
   });
 }

@@ -119,7 +119,7 @@ test_bad_manifests_are_refused_by_the_api_server() {
   refused 'unknown field "spec.workers.cuont"' 's/^    count: 2/    cuont: 2/' &&
     refused 'spec.parallelism' 's/data: 2/data: 3/' &&
     refused 'spec.training.globalBatchSize' 's/globalBatchSize: 8/globalBatchSize: 9/' &&
-    refused 'is not supported yet' 's/microBatchSize: 4/microBatchSize: 4, sequence: true/'
+    refused 'is not supported yet' 's/microBatchSize: 4/microBatchSize: 4, context: 2/'
 }
 
 test_a_missing_corpus_fails_at_once_and_says_what_to_mount() {

@@ -48,7 +48,7 @@ TEST(ReadManifest, ListsAllProblemsAtOnceOfEverySort) {
             "spec.workers.count: must be a whole number, and is \"two\"\n"
             "spec.workers.cuont: unknown field; did you mean \"count\"?\n"
             "spec.data.sequenceLength: Required value\n"
-            "spec.parallelism.sequence: sequence is not supported yet; leave it out\n");
+            "spec.parallelism.sequence: needs tensor above 1, whose ranks share the tokens; set tensor, or leave sequence out\n");
 }
 
 TEST(ReadManifest, NamesWhatIsMissingWithoutBlamingItsDefault) {

@@ -81,6 +81,21 @@ class Processes(unittest.TestCase):
     def test_tensor_2_stays_within_the_tolerance(self):
         self.expect_close(ranks.run(job(CORPUS, 100, tensor=2)), losses(ranks.run(job(CORPUS, 100))))
 
+    def test_tensor_2_with_sequence_parallelism_has_its_first_loss_and_stays_within_the_tolerance(self):
+        reference = losses(ranks.run(job(CORPUS, 100)))
+        for reduction in ("Canonical", "Fast"):
+            with self.subTest(reduction):
+                first = losses(ranks.run(job(CORPUS, 1, tensor=2, reduction=reduction)))[1]
+                steps = ranks.run(job(CORPUS, 100, tensor=2, sequence=True, reduction=reduction))
+                self.assertEqual(losses(steps)[1], first)
+                self.expect_close(steps, reference)
+
+    def test_canonical_tensor_2_with_sequence_parallelism_by_pipeline_2_equals_one_stage_bit_for_bit(self):
+        one_stage = losses(ranks.run(job(CORPUS, 20, tensor=2, sequence=True)))
+        for layout in ({"pipeline": 2}, {"pipeline": 2, "pipeline_schedule": {"name": "ZeroBubble"}}, {"data": 2, "zero": 3}):
+            with self.subTest(layout):
+                self.expect_same(ranks.run(job(CORPUS, 20, tensor=2, sequence=True, **layout)), one_stage)
+
     def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(self):
         path = self.checkpoints("resume")
         spec = job(CORPUS, STEPS, data=2, checkpoint={"path": path})
@@ -163,7 +178,7 @@ class Processes(unittest.TestCase):
         reference = self.stored_after(1)
         moments = [name for name in reference if name.startswith("optimizer.exp_avg.")]  # after one step: the gradient, times 0.1
         self.assertEqual(len(moments), len(reference) // 3)
-        for layout in ({"tensor": 2}, {"data": 2, "reduction": "Fast"}):
+        for layout in ({"tensor": 2}, {"tensor": 2, "sequence": True}, {"data": 2, "reduction": "Fast"}):
             found = self.stored_after(1, **layout)
             for name in moments:
                 distance = (found[name] - reference[name]).norm() / reference[name].norm()

@@ -143,7 +143,7 @@ def run(spec, threads=1, seconds=300):
 
 def job(train, steps, *, data=1, pipeline=1, pipeline_schedule=None, tensor=1, reduction="Canonical", size=None, sequence_length=32, batch=8,
         micro_batch=2, checkpoint=None, seed=1, schedule=None, max_norm=1.0, learning_rate=2.0e-3, weight_decay=0.01, precision="FP32", zero=0, curriculum=None,
-        loss=None, dropout=0.0):
+        loss=None, dropout=0.0, sequence=False):
     """A spec; `train` is a path or a list of sources. Small, so that a step takes milliseconds."""
     spec = {
         "workers": {"count": data * pipeline * tensor},
@@ -158,6 +158,8 @@ def job(train, steps, *, data=1, pipeline=1, pipeline_schedule=None, tensor=1, r
             "precision": {"compute": precision}, "reduction": reduction},
         "lifecycle": {"startTimeoutSeconds": 60},
     }
+    if sequence:
+        spec["parallelism"]["sequence"] = True
     if loss:
         spec["training"]["loss"] = loss
     if dropout:
