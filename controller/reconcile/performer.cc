@@ -1,14 +1,13 @@
 #include "controller/reconcile/performer.h"
 
 #include <algorithm>
+#include <exception>
 #include <iterator>
 #include <utility>
 #include <vector>
 
 #include "controller/cache/decode.h"
 #include "controller/decide/json_lookup.h"
-#include "controller/decide/node_filter.h"
-#include "controller/reconcile/dry_run_answers.h"
 #include "crds/contract/names.h"
 
 namespace trainyard::reconcile {
@@ -25,6 +24,8 @@ bool have_same_owner(const contract::Json& a, const contract::Json& b) {
   return found && found->worker && wanted && wanted->worker && found->worker->job_uid == wanted->worker->job_uid;
 }
 
+constexpr int kCreated = 201;
+constexpr int kNeverAsked = 400;  // as the server answers what it can't read
 constexpr milliseconds kLookAgain{250}, kLookAgainLimit{5'000};
 constexpr int kRefusedLooks = 10;  // 35 s
 
@@ -47,11 +48,13 @@ struct Performer::Run {
   std::int64_t term = 0;
 };
 
-struct Performer::Question {
-  std::optional<Answer> answer;  // a yes
-  milliseconds lasts_until{0};
-  std::vector<std::pair<decide::DryRunPod, Then>> others;  // who wait for it
-};
+/// Of one that was asked like it.
+Performer::Answer Performer::answer_of(const decide::TemplateCheck& check) {
+  Answer out;
+  out.response.status = kCreated;
+  out.check = check;
+  return out;
+}
 
 Performer::Performer(Executor& executor, kube::KubeApi& api, cache::Cache& cache, Writer writer, std::function<bool()> may_write,
                      Observer& observer)
@@ -80,6 +83,7 @@ void Performer::perform(const decide::ObjectKey& job, decide::Plan plan, Done do
 void Performer::stop() {
   ++term_;
   questions_.clear();
+  answers_.clear();
   cache_.give_up_pods();
   events_.stop();
 }
@@ -133,13 +137,26 @@ void Performer::begin(const RunPointer& run, const ActionPointer& action) {
     const auto* job = cache_.cluster().job(write->key);
     if (job != nullptr && job->uid == write->uid) sent.before = std::make_shared<const contract::TrainingJobStatus>(job->status);
   }
-  Then then = [this, run, sent = std::move(sent)](const Answer& answer) { end(run, sent, answer, 0); };
-  const auto* dry_run = std::get_if<decide::DryRunPod>(action.get());
-  // Who has an answer and asks again wants a new one.
-  const bool is_first =
-      dry_run != nullptr && cache_.cluster().template_check(dry_run->job_uid, dry_run->template_hash) == nullptr;
-  if (is_first) return ask(*dry_run, std::move(then));
-  request(*action, std::move(then));
+  const Then then = [this, run, sent = std::move(sent)](const Answer& answer) { end(run, sent, answer, 0); };
+  try {
+    if (is_first_dry_run(*action)) {
+      ask(action, then);
+    } else {
+      request(*action, then);
+    }
+  } catch (const std::exception& error) {
+    // As if the server had refused it: whatever of this job brings a bug to light, the others' controller does not end for it.
+    Answer answer;
+    answer.response.status = kNeverAsked;
+    answer.response.message = std::string("it can't be asked for, which is a bug of this controller: ") + error.what();
+    executor_.brain([then, answer = std::move(answer)] { then(answer); });
+  }
+}
+
+/// Who has an answer and asks again wants a new one.
+bool Performer::is_first_dry_run(const Action& action) const {
+  const auto* dry_run = std::get_if<decide::DryRunPod>(&action);
+  return dry_run != nullptr && cache_.cluster().template_check(dry_run->job_uid, dry_run->template_hash) == nullptr;
 }
 
 void Performer::end(const RunPointer& run, const Sent& sent, const Answer& answer, int looks) {
@@ -147,7 +164,13 @@ void Performer::end(const RunPointer& run, const Sent& sent, const Answer& answe
   // Who stopped reads everything before it begins anew.
   if (create != nullptr && run->term == term_ && is_in_doubt(answer.read, looks)) return look_for_pod(run, sent, answer, looks);
   --run->under_way;
-  answered(run, sent, answer);
+  try {
+    answered(run, sent, answer);
+  } catch (const std::exception& error) {
+    run->ended.ended = Ended::kFailed;
+    observer_.warned("a bug: an answer of the API server can't be taken",
+                     {{"request", to_text(*sent.action)}, {"error", error.what()}});
+  }
   if (create != nullptr) cache_.give_up_pod(create->key);  // unless it is there
   advance(run);
 }
@@ -167,43 +190,43 @@ void Performer::look_for_pod(const RunPointer& run, const Sent& sent, const Answ
   });
 }
 
-void Performer::ask(const decide::DryRunPod& about, Then then) {
-  const milliseconds now = executor_.uptime();
-  std::erase_if(questions_, [now](const auto& item) { return item.second->answer && item.second->lasts_until <= now; });
-  auto& question = questions_[likeness(about)];
-  if (question && question->answer) {
-    return executor_.brain([then = std::move(then), answer = *question->answer] { then(answer); });
+void Performer::ask(const ActionPointer& action, const Then& then) {
+  const auto& about = std::get<decide::DryRunPod>(*action);
+  const std::string like = likeness(about);
+  if (const auto* known = answers_.find(like, executor_.uptime())) {
+    return executor_.brain([then, answer = answer_of(*known)] { then(answer); });
   }
-  if (question) {
-    question->others.emplace_back(about, std::move(then));
+  if (const auto asked = questions_.find(like); asked != questions_.end()) {
+    asked->second.emplace_back(action, then);
     return;
   }
-  question = std::make_shared<Question>();
-  request(about, [this, question, term = term_, then = std::move(then)](const Answer& answer) {
+  request(about, [this, like, action, then, term = term_](const Answer& answer) {
     then(answer);
-    if (term != term_) return;
-    const auto others = std::exchange(question->others, {});
-    const bool is_yes = answer.response.ok(),
-               is_for_all = is_yes || answer.response.is_temporary();  // who asks again waits first
-    if (is_yes) {
-      question->answer = answer;
-      question->lasts_until = executor_.uptime() + kAnswerLasts;
-    } else {
-      std::erase_if(questions_, [&question](const auto& item) { return item.second == question; });
-    }
-    for (const auto& [other, others_then] : others) {
-      if (is_for_all) {
-        others_then(answer);
-      } else {
-        request(other, others_then);
-      }
-    }
+    if (term == term_) share(like, std::get<decide::DryRunPod>(*action), answer);
   });
+  questions_.try_emplace(like);
+}
+
+void Performer::share(const std::string& like, const decide::DryRunPod& about, const Answer& answer) {
+  const auto asked = questions_.find(like);
+  const Waiting others = std::move(asked->second);
+  questions_.erase(asked);
+  Answer shared = answer;
+  if (answer.response.ok()) {
+    shared = answer_of(template_check(about, answer.response, executor_.now()));
+    answers_.put(like, *shared.check, executor_.uptime());
+  }
+  const bool is_for_all = answer.response.ok() || answer.response.is_temporary();  // who asks again waits first
+  for (const auto& [other, then] : others) {
+    if (is_for_all) {
+      then(shared);
+    } else {
+      request(*other, then);
+    }
+  }
 }
 
 void Performer::request(const Action& action, Then then) {
-  ++num_requests_;
-  if (const auto* status = std::get_if<decide::WriteStatus>(&action)) cache_.expect_status(status->key, status->status);
   auto request = request_for(action, writer_, executor_.now());
   request.patient = false;  // each try is to ask may_write_ first, and this controller's queue waits without a hand
   executor_.hand([this, started = executor_.uptime(), kind = kind_of(action), read = read_after(action), then = std::move(then),
@@ -221,6 +244,8 @@ void Performer::request(const Action& action, Then then) {
       then(answer);
     });
   });
+  if (const auto* status = std::get_if<decide::WriteStatus>(&action)) cache_.expect_status(status->key, status->status);
+  ++num_requests_;
 }
 
 void Performer::answered(const RunPointer& run, const Sent& sent, const Answer& answer) {
@@ -237,7 +262,9 @@ void Performer::answered(const RunPointer& run, const Sent& sent, const Answer& 
     }
   }
   switch (result_of(action, response)) {
-    case Result::kDone: return assume(sent, response);
+    case Result::kDone:
+      if (const auto* ask = std::get_if<decide::DryRunPod>(&action)) return take_check(*ask, answer);
+      return assume(sent, response);
     case Result::kConflict:
       if (run->ended.ended == Ended::kWell) run->ended.ended = Ended::kConflict;
       return;
@@ -263,6 +290,19 @@ void Performer::refuse(const RunPointer& run, const Action& action, const std::s
     events_.tell(refusal_event(run->job, run->job_uid, to_text(action) + ": " + why));
 }
 
+void Performer::take_check(const decide::DryRunPod& ask, const Answer& answer) {
+  const contract::Time now = executor_.now();
+  decide::TemplateCheck found = answer.check ? *answer.check : template_check(ask, answer.response, now);
+  found.at = now;
+  // What admission adds, an answer tells no more once a quota is used up.
+  const auto* known = cache_.cluster().template_check(ask.job_uid, ask.template_hash);
+  if (found.over_quota && known != nullptr && known->accepted) {
+    found.needs = known->needs;
+    found.beyond_direct = known->beyond_direct;
+  }
+  cache_.put_template_check(ask.job, ask.job_uid, ask.template_hash, std::move(found));
+}
+
 void Performer::assume(const Sent& sent, const kube::Response& response) {
   const Action& action = *sent.action;
   const contract::Time now = executor_.now();
@@ -276,34 +316,17 @@ void Performer::assume(const Sent& sent, const kube::Response& response) {
     cache_.assume_pod(response.body);
   } else if (const auto* pod = std::get_if<decide::DeletePod>(&action)) {
     // A pod with a grace period is answered as it dies; without one it is gone.
-    const bool dying = response.ok() && response.body.is_object() && response.body.contains("metadata") &&
-                       response.body["metadata"].contains("deletionTimestamp");
+    const bool dying = response.ok() && !decide::member(decide::member(response.body, "metadata"), "deletionTimestamp").is_null();
     if (dying) {
       cache_.assume_pod(response.body);
     } else {
       cache_.assume_pod_gone(pod->key, pod->uid);
     }
-  } else if (const auto* check = std::get_if<decide::DryRunPod>(&action)) {
-    const bool accepted = response.ok() || response.is_already_exists() || is_quota(response);
-    const contract::Json& admitted = response.ok() ? response.body : check->body;
-    decide::TemplateCheck found{.accepted = accepted,
-                                .over_quota = is_quota(response),
-                                .message = accepted ? "" : response.message,
-                                .needs = decide::read_pod_needs(decide::member(admitted, "spec")),
-                                .beyond_direct = decide::beyond_direct(decide::member(admitted, "spec")),
-                                .at = now};
-    // What admission adds, an answer tells no more once a quota is used up.
-    const auto* known = cache_.cluster().template_check(check->job_uid, check->template_hash);
-    if (found.over_quota && known != nullptr && known->accepted) {
-      found.needs = known->needs;
-      found.beyond_direct = known->beyond_direct;
-    }
-    cache_.put_template_check(check->job, check->job_uid, check->template_hash, std::move(found));
   } else if (std::holds_alternative<decide::WriteQueueStatus>(action)) {
     cache_.assume_queue_status(response.body, now);
   } else if (const auto* job = std::get_if<decide::DeleteJob>(&action)) {
     // Where somebody's finalizer holds it, the answer is the job as it dies.
-    if (response.ok() && response.body.is_object() && response.body.value("kind", "") == contract::kKind) {
+    if (response.ok() && decide::member(response.body, "kind") == contract::kKind) {
       cache_.assume_status(response.body, now);
     } else {
       cache_.assume_job_gone(job->key, job->uid);

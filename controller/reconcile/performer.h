@@ -8,10 +8,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "controller/cache/cache.h"
 #include "controller/decide/plan.h"
 #include "controller/kube/kube_api.h"
+#include "controller/reconcile/dry_run_answers.h"
 #include "controller/reconcile/event_teller.h"
 #include "controller/reconcile/executor.h"
 #include "controller/reconcile/observer.h"
@@ -34,7 +37,6 @@ struct PlanEnded {
 class Performer {
  public:
   static constexpr std::size_t kParallel = 16;
-  static constexpr std::chrono::seconds kAnswerLasts{30};  // that of a dry run, for other jobs
   using Done = std::function<void(PlanEnded)>;
   using PodsBegin = std::function<void()>;
 
@@ -45,6 +47,8 @@ class Performer {
   /// `done` is called once, not before this returns, unless stop() came first; `pods_begin` before it, where the plan makes pods and came
   /// so far: what is before them is written, and they count in the cache as pods that are there.
   void perform(const decide::ObjectKey& job, decide::Plan plan, Done done, PodsBegin pods_begin = nullptr);
+  /// What no plan tells.
+  void tell(const decide::Event& event) { events_.tell(event); }
   /// Begins no more requests; those under way end, and what they did is assumed as ever.
   void stop();
   /// Requests under way, those for events apart.
@@ -53,13 +57,15 @@ class Performer {
  private:
   struct Answer {
     kube::Response response;
-    std::optional<kube::Response> read;  // what is there, where the response does not say: see read_after()
+    std::optional<kube::Response> read{};  // what is there, where the response does not say: see read_after()
+    std::optional<decide::TemplateCheck>
+        check{};  // of a dry run: what the server said to another like it, in the place of the response
   };
   using Then = std::function<void(const Answer&)>;
   using ActionPointer = std::shared_ptr<const decide::Action>;  // a pod's is large, and passed on from thread to thread
   struct Run;
   using RunPointer = std::shared_ptr<Run>;
-  struct Question;  // to the API server, about pods that differ in names alone
+  using Waiting = std::vector<std::pair<ActionPointer, Then>>;
   void advance(const RunPointer& run);
   void expect_pods(const RunPointer& run);
   void give_up(const RunPointer& run);
@@ -77,8 +83,13 @@ class Performer {
   void refuse(const RunPointer& run, const decide::Action& action, const std::string& why);
   /// Performs on a hand, answers on the brain.
   void request(const decide::Action& action, Then then);
-  /// As request(), or takes the answer of a question that is like it.
-  void ask(const decide::DryRunPod& about, Then then);
+  bool is_first_dry_run(const decide::Action& action) const;
+  /// As request(), of a DryRunPod; or takes the answer to one that is like it.
+  void ask(const ActionPointer& action, const Then& then);
+  /// The answer is in: who waits for it has it, or asks for itself.
+  void share(const std::string& like, const decide::DryRunPod& about, const Answer& answer);
+  static Answer answer_of(const decide::TemplateCheck& check);
+  void take_check(const decide::DryRunPod& ask, const Answer& answer);
 
   Executor& executor_;
   kube::KubeApi& api_;
@@ -87,8 +98,9 @@ class Performer {
   const std::function<bool()> may_write_;
   Observer& observer_;
   EventTeller events_;
-  std::map<std::string, std::shared_ptr<Question>> questions_;  // by likeness()
-  std::int64_t term_ = 0;                                       // grows with stop(): who began before it does not go on
+  DryRunAnswers answers_;
+  std::map<std::string, Waiting> questions_;  // dry runs under way by likeness(), and who waits for their answers
+  std::int64_t term_ = 0;                     // grows with stop(): who began before it does not go on
   std::size_t num_requests_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "controller/reconcile/reconciler.h"
 
 #include <algorithm>
+#include <exception>
 #include <map>
 #include <memory>
 #include <string_view>
@@ -203,13 +204,25 @@ void Reconciler::run(const Key& key) {
   }
 }
 
+template <class Decide>
+auto Reconciler::decided(const Key& key, const Decide& decide) -> std::optional<decltype(decide())> {
+  try {
+    return decide();
+  } catch (const std::exception& error) {
+    observer_.warned("a bug: nothing can be decided; it is tried again", {{"about", to_text(key)}, {"error", error.what()}});
+    if (const auto* job = cluster().job(key.object)) performer_.tell(bug_event(job->key, job->uid, error.what()));
+    return std::nullopt;
+  }
+}
+
 void Reconciler::run_room() {
   const milliseconds begun = executor_.uptime();
   std::optional<milliseconds> look_again;
-  auto plans = decide::schedule(cluster(), executor_.now());
+  auto plans = decided(kRoomKey, [this] { return options_.decisions.schedule(cluster(), executor_.now()); });
+  if (!plans) return finish(kRoomKey, Ended::kFailed, {});
   room_rest_ = std::max(kLeastRestAfterRoom, kRestAfterRoom * (executor_.uptime() - begun));
   untold_.clear();
-  for (auto& [job, plan] : plans) {
+  for (auto& [job, plan] : *plans) {
     observer_.planned(kRoomKey, plan.reasons, num_actions(plan), executor_.uptime() - begun);
     if (plan.look_again) look_again = std::min<milliseconds>(look_again.value_or(milliseconds::max()), *plan.look_again);
     if (plan.is_empty()) continue;
@@ -268,13 +281,14 @@ void Reconciler::tell() {
 
 void Reconciler::run_queues() {
   const milliseconds begun = executor_.uptime();
-  decide::Plan plan = decide::plan_queues(cluster(), executor_.now());
+  auto plan = decided(kQueuesKey, [this] { return options_.decisions.plan_queues(cluster(), executor_.now()); });
+  if (!plan) return finish(kQueuesKey, Ended::kFailed, {});
   const milliseconds took = executor_.uptime() - begun;
-  observer_.planned(kQueuesKey, plan.reasons, num_actions(plan), took);
-  if (plan.look_again) queue_.add_after(kQueuesKey, *plan.look_again);
+  observer_.planned(kQueuesKey, plan->reasons, num_actions(*plan), took);
+  if (plan->look_again) queue_.add_after(kQueuesKey, *plan->look_again);
   const milliseconds rest = std::max(kRestAfterQueues, kRestAfterRoom * took);
-  if (plan.is_empty()) return finish(kQueuesKey, Ended::kWell, rest);
-  performer_.perform({}, std::move(plan), [this, rest](const PlanEnded& ended) {
+  if (plan->is_empty()) return finish(kQueuesKey, Ended::kWell, rest);
+  performer_.perform({}, std::move(*plan), [this, rest](const PlanEnded& ended) {
     finish(kQueuesKey, ended.ended, ended.ended == Ended::kWell ? rest : ended.at_least);
     pump();
   });
@@ -314,13 +328,14 @@ void Reconciler::placed(const ObjectKey& job, const PlanEnded& ended) {
 
 void Reconciler::run_job(const ObjectKey& job) {
   const milliseconds begun = executor_.uptime();
-  decide::Plan plan = decide::plan_job(cluster(), job, executor_.now());
-  observer_.planned(key_for(job), plan.reasons, num_actions(plan), executor_.uptime() - begun);
-  targets_.set(job, cluster(), plan.agents);
+  auto plan = decided(key_for(job), [&] { return options_.decisions.plan_job(cluster(), job, executor_.now()); });
+  if (!plan) return job_done(job, {.ended = Ended::kFailed});
+  observer_.planned(key_for(job), plan->reasons, num_actions(*plan), executor_.uptime() - begun);
+  targets_.set(job, cluster(), plan->agents);
   if (cluster().job(job) == nullptr) refused_.erase(job);
-  if (plan.look_again) queue_.add_after(key_for(job), *plan.look_again);
-  if (plan.is_empty()) return job_done(job, {});
-  performer_.perform(job, std::move(plan), [this, job](const PlanEnded& ended) { job_done(job, ended); });
+  if (plan->look_again) queue_.add_after(key_for(job), *plan->look_again);
+  if (plan->is_empty()) return job_done(job, {});
+  performer_.perform(job, std::move(*plan), [this, job](const PlanEnded& ended) { job_done(job, ended); });
 }
 
 void Reconciler::finish(const Key& key, Ended ended, milliseconds at_least) {

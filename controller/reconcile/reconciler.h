@@ -12,6 +12,7 @@
 
 #include "controller/agents/agent_api.h"
 #include "controller/cache/cache.h"
+#include "controller/decide/plan.h"
 #include "controller/kube/kube_api.h"
 #include "controller/reconcile/agent_targets.h"
 #include "controller/reconcile/executor.h"
@@ -21,6 +22,13 @@
 
 namespace trainyard::reconcile {
 
+/// What decides; pure.
+struct Decisions {
+  std::function<std::map<decide::ObjectKey, decide::Plan>(const decide::Cluster&, contract::Time)> schedule = decide::schedule;
+  std::function<decide::Plan(const decide::Cluster&, contract::Time)> plan_queues = decide::plan_queues;
+  std::function<decide::Plan(const decide::Cluster&, const decide::ObjectKey&, contract::Time)> plan_job = decide::plan_job;
+};
+
 struct ReconcilerOptions {
   decide::Settings settings;  // all but key_id, which follows from the writer's key
   Writer writer;
@@ -29,6 +37,7 @@ struct ReconcilerOptions {
   /// Asked on a hand right before each write: whether the lease is still held, by the clock. A process that was frozen wakes up in the
   /// middle of what it did, before it hears that somebody else leads.
   std::function<bool()> may_write = [] { return true; };
+  Decisions decisions{};
 };
 
 /// Lives on the brain; its functions are called there. Whoever does not lead keeps the cache warm and does nothing else. Who begins
@@ -61,6 +70,10 @@ class Reconciler {
   /// Queues what the cache says has changed.
   void pump();
   void run(const Key& key);
+  /// What `decide` returns; nothing where it throws, which is a bug that something in the cluster brought to light: a restart would meet it
+  /// again. Deciding changes nothing, so nothing is left half done: it is told, and decided on again after the back-off, while all others go on.
+  template <class Decide>
+  auto decided(const Key& key, const Decide& decide) -> std::optional<decltype(decide())>;
   void run_room();
   void run_queues();
   void run_job(const decide::ObjectKey& key);

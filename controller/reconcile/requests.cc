@@ -4,9 +4,10 @@
 #include <map>
 #include <utility>
 
-#include "controller/decide/shortened.h"
+#include "controller/decide/json_lookup.h"
 #include "controller/decide/text_hash.h"
 #include "crds/contract/names.h"
+#include "crds/contract/shortened.h"
 #include "crds/contract/signature.h"
 
 namespace trainyard::reconcile {
@@ -173,10 +174,11 @@ Request request_for(const decide::CreatePodGroup& action) {
 Request pod_groups_request() { return {.path = kGroups}; }
 
 bool has_pod_groups(const kube::Response& response) {
-  if (!response.ok() || !response.body.is_object()) return false;
-  const Json resources = response.body.value("resources", Json::array());
+  const Json& resources = decide::member(response.body, "resources");
+  if (!response.ok() || !resources.is_array()) return false;
   const auto has = [&resources](const char* name) {
-    return std::any_of(resources.begin(), resources.end(), [name](const Json& item) { return item.value("name", "") == name; });
+    return std::any_of(resources.begin(), resources.end(),
+                       [name](const Json& item) { return decide::member(item, "name") == name; });
   };
   return has("workloads") && has("podgroups");
 }
@@ -204,7 +206,7 @@ Request request_for(const decide::Event& action, const Writer& writer, contract:
                      {"uid", action.job_uid}}},
                    {"type", action.type == decide::EventType::kWarning ? "Warning" : "Normal"},
                    {"reason", action.reason},
-                   {"message", decide::shortened(action.message, kEventMessageBytes)},
+                   {"message", contract::shortened(action.message, kEventMessageBytes)},
                    {"source", {{"component", contract::kFieldManager}}},
                    {"reportingComponent", contract::kFieldManager},
                    {"reportingInstance", writer.instance},
@@ -257,6 +259,14 @@ decide::Event refusal_event(const ObjectKey& job, const std::string& job_uid, co
           .reason = "Refused",
           .message = message,
           .name = job.name + "." + decide::text_hash(job_uid + "/" + message)};
+}
+
+decide::Event bug_event(const ObjectKey& job, const std::string& job_uid, const std::string& what) {
+  decide::Event out = refusal_event(job, job_uid,
+                                    "the controller can't decide on this job, which is a bug of the controller: " + what +
+                                        "; please report it, with what /debug/snapshot says (docs/operating.md)");
+  out.reason = "InternalError";
+  return out;
 }
 
 bool is_quota(const kube::Response& response) {

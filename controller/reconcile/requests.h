@@ -48,6 +48,9 @@ std::string_view kind_of(const decide::Action& action);
 /// The event that tells of a refused write: its name is a function of what it says, so that it is told once.
 decide::Event refusal_event(const decide::ObjectKey& job, const std::string& job_uid, const std::string& message);
 
+/// The same of a bug of this controller that the job brings to light.
+decide::Event bug_event(const decide::ObjectKey& job, const std::string& job_uid, const std::string& what);
+
 enum class Result {
   kDone,       // it is as the action wants it
   kConflict,   // the object has changed or gone: look again

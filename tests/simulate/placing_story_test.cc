@@ -88,6 +88,47 @@ TEST_F(Story, ATemplateThatTheServerRefusesIsToldInItsWords) {
   EXPECT_EQ(pods_made, 0);
 }
 
+TEST_F(Story, ATemplateThatIsNoneHarmsNobodyElse) {
+  world.apply({.name = "full", .workers = 24, .steps = 10'000});
+  expect_phase("full", Phase::kRunning);
+  const std::vector<std::string> specs = {
+      R"({"volumes": [5], "containers": [{"name": "worker"}]})",
+      R"({"volumes": [{"name": 5}], "containers": [{"name": "worker"}]})",
+      R"({"volumes": [{"name": "trainyard-key", "secret": 5}], "containers": [{"name": "worker", "env": [{"name": 5}]}]})",
+      R"({"containers": [{"name": "worker", "env": ["x"]}]})",
+      R"({"containers": [{"name": "worker", "env": "x"}]})",
+      R"({"containers": [{"name": "worker"}, {"name": "sidecar", "env": {"a": 1}}]})",
+      R"({"containers": [{"name": "worker"}], "initContainers": [{"name": "i", "env": [{"name": ["x"]}]}]})",
+      R"({"containers": [5]})",
+      R"({"containers": {"name": "worker"}})",
+      R"({"containers": [{"name": "worker", "volumeMounts": [[]], "ports": [{"name": {}}]}]})",
+      R"({"containers": [{"name": "worker"}], "tolerations": [1], "affinity": {"nodeAffinity": [1]}})",
+  };
+  for (const bool is_edited : {false, true}) {  // a job that waits, accepted, is in the line still when it is edited
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      const std::string name = (is_edited ? "edited-" : "made-") + std::to_string(i);
+      const auto spoil = [&](Json& job) { job["spec"]["workers"]["template"]["spec"] = Json::parse(specs[i]); };
+      world.apply({.name = name, .workers = 3});
+      if (is_edited) {
+        ASSERT_TRUE(becomes(name, "Placed", "Unschedulable")) << describe(world, name);
+      }
+      world.api.edit(test::kJobs, job_key(name), spoil);
+    }
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      const std::string name = (is_edited ? "edited-" : "made-") + std::to_string(i);
+      EXPECT_TRUE(becomes(name, "Accepted", "InvalidSpec", seconds(10)) ||
+                  condition(name, "Accepted").reason == "TemplateRefused")
+          << specs[i] << describe(world, name);
+      EXPECT_NE(condition(name, "Accepted").message, "");
+    }
+  }
+  world.apply({.name = "waits", .workers = 1});
+  EXPECT_TRUE(becomes("waits", "Placed", "Unschedulable", seconds(2))) << describe(world, "waits");
+  const int before = world.api.num_requests;
+  world.time.run_for(seconds(60));
+  EXPECT_LE(world.api.num_requests - before, 150) << "each is asked about again once a minute";
+}
+
 TEST_F(Story, PodsThatAQuotaRefusesAreTriedAgainWithPatienceAndToldOnce) {
   bool full = true;
   world.api.refuse_pod = [&full](const Json&) {

@@ -207,6 +207,17 @@ TEST_F(CacheTest, AnOwnStatusThatTheWatchShowsBeforeTheAnswerIsNotForeign) {
   EXPECT_FALSE(cache.take_changes().foreign_status);
 }
 
+TEST_F(CacheTest, AnOwnStatusIsExpectedNoMoreOnceItsJobIsGone) {
+  contract::TrainingJobStatus status;
+  status.phase = contract::Phase::kRunning;
+  cache.expect_status(kJob, status);  // its answer is lost
+  cache.assume_job_gone(kJob, "job-uid");
+  hear(kJobs, EventType::kAdded, job_object("a", 120, "another-uid"));
+  cache.take_changes();
+  hear(kJobs, EventType::kModified, with_phase(job_object("a", 130, "another-uid"), "Running"));
+  EXPECT_TRUE(cache.take_changes().foreign_status) << "it was meant for another job";
+}
+
 TEST_F(CacheTest, AJobOfTheSameNameIsAnotherJob) {
   cache.put_template_check(kJob, "job-uid", "hash", {.accepted = true});
   hear(kJobs, EventType::kAdded, job_object("a", 120, "another-uid"));

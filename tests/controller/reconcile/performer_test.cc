@@ -1,5 +1,7 @@
 #include "controller/reconcile/performer.h"
 
+#include <stdexcept>
+
 #include <gtest/gtest.h>
 
 #include "controller/cache/decode.h"
@@ -327,7 +329,7 @@ TEST_F(AlikePods, OfDifferentNamesHaveOneDryRunWhoseYesHoldsForAllForAWhile) {
   begin(dry_run("c"));  // it has an answer
   time.run_for(seconds(1));
   EXPECT_EQ(dry_runs, 2) << "who asks again is asked about anew";
-  time.run_for(Performer::kAnswerLasts);
+  time.run_for(DryRunAnswers::kLasts);
   begin(dry_run("d"));
   time.run_for(seconds(1));
   EXPECT_EQ(dry_runs, 3) << "what was said long ago may hold no more";
@@ -362,6 +364,67 @@ TEST_F(AlikePods, AreForgottenByWhoStopsLeading) {
   EXPECT_FALSE(ends[1].has_value()) << "its plan is of a term that is over";
   EXPECT_EQ(ends[2]->ended, Ended::kWell);
   EXPECT_EQ(dry_runs, 2);
+}
+
+TEST_F(PerformerTest, ADryRunOfNoTemplateAtAllIsTheServersToRefuse) {
+  int number = 0;
+  for (const char* spec :
+       {"5", R"({"volumes": [5]})", R"({"volumes": [{"name": 5}], "containers": [{"name": "worker"}]})",
+        R"({"containers": [{"name": "worker", "env": ["x"]}]})", R"({"containers": [{"name": "worker", "env": "x"}]})",
+        R"({"containers": [{"name": "worker", "env": [{"name": 5}]}, {"name": "sidecar", "env": {"a": 1}}]})",
+        R"({"containers": [5]})", R"({"containers": {"name": "worker"}})", R"({"initContainers": [[]], "containers": [{}]})"}) {
+    decide::DryRunPod ask{kJob, uid(), "hash " + std::to_string(++number), pod("a-0-1").body};
+    ask.body["spec"] = Json::parse(spec);
+    EXPECT_EQ(perform({{ask}})->ended, Ended::kWell) << spec;
+    const auto* check = cache.cluster().template_check(uid(), ask.template_hash);
+    ASSERT_NE(check, nullptr) << spec;
+    EXPECT_FALSE(check->accepted) << spec;
+    EXPECT_NE(check->message, "") << spec;
+  }
+}
+
+/// Where something can't be asked for, which would be a bug.
+struct BrokenExecutor : test::VirtualExecutor {
+  using VirtualExecutor::VirtualExecutor;
+  void hand(std::function<void()> task) override {
+    if (breaks_down-- > 0) throw std::runtime_error("out of hands");
+    VirtualExecutor::hand(std::move(task));
+  }
+  int breaks_down = 0;
+};
+
+struct ABug : PerformerTest {
+  BrokenExecutor broken{time};
+  Performer brittle{broken, api, cache, {"the key", "me"}, [this] { return may_write; }, observer};
+  std::optional<PlanEnded> perform(std::vector<std::vector<decide::Action>> phases) {
+    std::optional<PlanEnded> ended;
+    brittle.perform(kJob, {.phases = std::move(phases)}, [&](PlanEnded how) { ended = how; });
+    time.run_for(seconds(40));
+    return ended;
+  }
+};
+
+TEST_F(ABug, ThatOneJobBringsToLightEndsItsPlanAlone) {
+  broken.breaks_down = 1;
+  const auto ended = perform({{pod("a-0-1"), pod("a-1-1")}, {pod("a-2-1")}});
+  ASSERT_TRUE(ended) << "it hangs";
+  EXPECT_EQ(ended->ended, Ended::kFailed);
+  EXPECT_EQ(brittle.num_requests(), 0u);
+  EXPECT_EQ(cache.cluster().pod({"default", "a-0-1"}), nullptr);
+  EXPECT_EQ(cache.cluster().pod({"default", "a-2-1"}), nullptr) << "nothing more is begun";
+  ASSERT_GE(api.size(test::kEvents), 1u);
+  EXPECT_NE((*api.list(test::kEvents)[0])["message"].get<std::string>().find("out of hands"), std::string::npos);
+  EXPECT_EQ(perform({{pod("a-3-1")}})->ended, Ended::kWell);
+}
+
+TEST_F(ABug, InADryRunIsToldAsTheRefusalOfTheTemplate) {
+  broken.breaks_down = 1;
+  EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "hash", pod("a-0-1").body}}})->ended, Ended::kWell);
+  ASSERT_NE(cache.cluster().template_check(uid(), "hash"), nullptr);
+  EXPECT_FALSE(cache.cluster().template_check(uid(), "hash")->accepted);
+  EXPECT_NE(cache.cluster().template_check(uid(), "hash")->message.find("out of hands"), std::string::npos);
+  EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "other", pod("a-0-1").body}}})->ended, Ended::kWell);
+  EXPECT_TRUE(cache.cluster().template_check(uid(), "other")->accepted) << "nobody waits for what was never asked";
 }
 
 TEST_F(PerformerTest, ADryRunTellsWhatAdmissionMakesOfThePod) {

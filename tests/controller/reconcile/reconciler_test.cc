@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <stdexcept>
 
 #include <gtest/gtest.h>
 
@@ -219,6 +220,69 @@ TEST_F(ReconcilerTest, NobodyIsPolledOfAJobThatWasDeletedWhileEverythingWasReadA
   time.run_for(seconds(5));
   ASSERT_TRUE(reconciler.is_acting());
   EXPECT_TRUE(agents.pods.empty());
+}
+
+/// One that can't decide on what there is of the job "broken".
+struct ABugInADecision : ReconcilerTest {
+  int tried = 0;
+  bool is_in_the_line = false;
+  Reconciler brittle{executor, api, agents, brittle_options(), observer};
+
+  ReconcilerOptions brittle_options() {
+    ReconcilerOptions out = options();
+    out.decisions.plan_job = [this](const decide::Cluster& cluster, const decide::ObjectKey& key, contract::Time now) {
+      if (key.name == "broken" && ++tried > 0) throw std::out_of_range("no such worker");
+      return decide::plan_job(cluster, key, now);
+    };
+    out.decisions.schedule = [this](const decide::Cluster& cluster, contract::Time now) {
+      if (is_in_the_line) throw std::out_of_range("no such node");
+      return decide::schedule(cluster, now);
+    };
+    return out;
+  }
+  std::vector<std::string> events(const std::string& reason) {
+    std::vector<std::string> out;
+    for (const auto& event : api.list(test::kEvents)) {
+      if ((*event)["reason"] == reason) out.push_back((*event)["message"]);
+    }
+    return out;
+  }
+  void create(const char* name) {
+    api.create(test::kJobs,
+               {{"metadata", {{"name", name}, {"namespace", "default"}}}, {"spec", contract::encode(test::make_job(name).spec)}});
+  }
+};
+
+TEST_F(ABugInADecision, OnOneJobIsToldAndAllOthersGoOn) {
+  create("broken");
+  brittle.start_leading();
+  time.run_for(seconds(300));
+  EXPECT_EQ(api.size(test::kPodsPath), 2u) << "job a has its pods";
+  ASSERT_EQ(events("InternalError").size(), 1u);
+  EXPECT_NE(events("InternalError")[0].find("no such worker"), std::string::npos);
+  EXPECT_GE(tried, 8);
+  EXPECT_LE(tried, 20) << "it is looked at again after longer and longer times";
+}
+
+TEST_F(ABugInADecision, OnThoseThatWaitLeavesTheOthersInCare) {
+  brittle.start_leading();
+  time.run_for(seconds(5));
+  ASSERT_EQ(api.size(test::kPodsPath), 2u);
+  is_in_the_line = true;
+  create("b");
+  api.edit(test::kJobs, {"default", "a"}, [](Json& job) { job["spec"]["suspend"] = true; });
+  for (std::size_t target = 0; target < cache::kNumWatched; ++target) {
+    kube::WatchBatch batch{.target = target, .relisted = true, .events = {}, .resource_version = std::to_string(api.revision())};
+    for (const auto& object : api.list(cache::watch_targets()[target].path))
+      batch.events.push_back({kube::EventType::kAdded, object});
+    brittle.apply(batch);
+  }
+  time.run_for(seconds(60));
+  for (const auto& pod : api.list(test::kPodsPath)) EXPECT_TRUE((*pod)["metadata"].contains("deletionTimestamp"));
+  EXPECT_EQ(api.size(test::kPodsPath), 2u);
+  is_in_the_line = false;
+  time.run_for(seconds(120));
+  EXPECT_EQ(api.size(test::kPodsPath), 4u) << "job b is placed once it can be decided on";
 }
 
 /// A server that is a second away, and a controller that has placed job "a".
