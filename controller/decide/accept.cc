@@ -113,6 +113,20 @@ const PodNeeds* needs_of(const Review& review) {
   return check == nullptr ? nullptr : &check->needs;
 }
 
+/// What would do instead, with what goes before it. Nothing but a word for it before its turn to be looked for.
+std::string what_fits(Review& review, const PodNeeds& needs) {
+  const LayoutQuestion question(review.cluster, review.job, needs);
+  LayoutAnswers& answers = review.cluster.layouts();
+  if (const auto* known = answers.find(question.text())) return ". " + *known;
+  if (const Time turn = answers.turn(question.text(), review.now); turn > review.now) {
+    review.look_again(turn);
+    return "; a layout that fits is yet to be looked for";
+  }
+  std::string words = question.answer();
+  answers.put(question.text(), words, review.now);
+  return ". " + words;
+}
+
 /// True where its ranks have enough memory somewhere, or nobody knows better. `finds_layout`: says what would do instead, which takes a
 /// thousand times as long.
 bool check_memory(Review& review, bool finds_layout) {
@@ -130,8 +144,7 @@ bool check_memory(Review& review, bool finds_layout) {
   const auto* told = find_condition(review.status, condition::kAccepted);
   const bool is_told = told != nullptr && told->reason == reason::kDoesNotFit && told->observedGeneration == job.generation &&
                        told->message.starts_with(shortage + ". ");
-  refuse(review, reason::kDoesNotFit,
-         is_told ? std::string(told->message) : shortage + ". " + layout_that_fits(cluster, job, needs));
+  refuse(review, reason::kDoesNotFit, is_told ? std::string(told->message) : shortage + what_fits(review, needs));
   return false;
 }
 

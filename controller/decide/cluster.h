@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "controller/decide/layout_answers.h"
 #include "controller/decide/pod_needs.h"
 #include "controller/decide/quota.h"
 #include "controller/decide/resources.h"
@@ -112,6 +113,26 @@ struct Derived {
   bool operator==(const Derived&) const { return true; }
 };
 
+/// DeviceNeed by the number of workers, found when first asked for. It has no say in whether two jobs are equal.
+class DeviceNeeds {
+ public:
+  /// What `reckon` says, which takes as long as a search for nodes.
+  template <class Reckon>
+  const std::optional<DeviceNeed>& get(std::int32_t workers, const Reckon& reckon) const {
+    const auto found = by_size_.find(workers);
+    return found != by_size_.end() ? found->second : by_size_.emplace(workers, reckon()).first->second;
+  }
+  /// Nothing also where nobody has asked yet.
+  const DeviceNeed* known(std::int32_t workers) const {
+    const auto found = by_size_.find(workers);
+    return found == by_size_.end() || !found->second ? nullptr : &*found->second;
+  }
+  bool operator==(const DeviceNeeds&) const { return true; }
+
+ private:
+  mutable std::map<std::int32_t, std::optional<DeviceNeed>> by_size_;
+};
+
 struct Job {
   ObjectKey key;
   std::string uid;
@@ -127,7 +148,8 @@ struct Job {
   /// spec_hash() of engine_spec.h at its gang's size: each look at a gang compares it with status.specHash, and to compute it takes
   /// longer than all else in most of them. Cluster::put() fills it in; empty: it is not known.
   std::string spec_hash;
-  Derived template_digest{};  // template_digest() of pod_template.h, filled in by Cluster::put(): templates may be long
+  Derived template_digest{};   // template_digest() of pod_template.h, filled in by Cluster::put(): templates may be long
+  DeviceNeeds device_needs{};  // of memory_fit.h; Cluster::put() forgets those of another spec
   bool operator==(const Job&) const = default;
 };
 
@@ -334,6 +356,8 @@ class Cluster {
   const Resources& used_on(const std::string& node) const;
   /// Jobs of this controller whose status may have something new to tell at any time: all but the finished and the suspended.
   std::int64_t num_live_jobs() const { return num_live_jobs_; }
+  /// Of questions about specs and nodes: remembered by who asks, though it changes nothing of what is believed.
+  LayoutAnswers& layouts() const { return layouts_; }
 
  private:
   struct Use {
@@ -357,6 +381,7 @@ class Cluster {
   std::unordered_map<std::string, Use> use_;  // by node
   std::map<ObjectKey, std::set<ObjectKey>> pods_by_job_;
   std::int64_t num_live_jobs_ = 0;
+  mutable LayoutAnswers layouts_;
 };
 
 }  // namespace trainyard::decide

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <tuple>
 #include <vector>
 
 #include "controller/decide/placement.h"
@@ -20,15 +21,17 @@ class FailedSearches {
   /// Nothing where it has to be searched for. More pods, or more that has to be left alone, are no easier to place; nor are larger ones where
   /// there is no place for one.
   const NoRoom* find(const Gang& gang, std::uint64_t limits) const {
-    return is_general(gang) ? find(std::int64_t{gang.count} + gang.room_beside, gang.requests, gang.rules, gang.pack, limits)
-                            : nullptr;
+    const DeviceNeed* device = gang.rules.device ? &*gang.rules.device : nullptr;
+    return is_general(gang)
+               ? find(std::int64_t{gang.count} + gang.room_beside, gang.requests, gang.rules, device, gang.pack, limits)
+               : nullptr;
   }
-  /// Of a gang that none of its workers, and no node to be avoided, sets apart from others.
-  const NoRoom* find(std::int64_t count, const Resources& requests, const NodeRules& rules,
+  /// Of a gang that none of its workers, and no node to be avoided, sets apart from others. `device`: in the place of that of the rules.
+  const NoRoom* find(std::int64_t count, const Resources& requests, const NodeRules& rules, const DeviceNeed* device,
                      const std::optional<contract::Pack>& pack, std::uint64_t limits) const {
     for (const auto& failed : failed_) {
       if (count > failed.most && (limits & failed.limits) == failed.limits && is_as_large(requests, failed) &&
-          pack == failed.pack && rules == failed.rules) {
+          pack == failed.pack && are_same(rules, device, failed.rules)) {
         return &failed.found;
       }
     }
@@ -49,6 +52,12 @@ class FailedSearches {
   static bool is_general(const Gang& gang) {
     const bool is_tied = gang.pack && gang.pack->mode == contract::PackMode::kRequired && !gang.beside.empty();
     return gang.avoid.empty() && !is_tied;
+  }
+  static bool are_same(const NodeRules& rules, const DeviceNeed* device, const NodeRules& failed) {
+    const auto others = [](const NodeRules& of) {
+      return std::tie(of.selector, of.required_terms, of.tolerations, of.volume_terms);
+    };
+    return (device == nullptr ? !failed.device : failed.device == *device) && others(rules) == others(failed);
   }
   /// So that what was found is true of it word by word.
   static bool is_as_large(const Resources& requests, const Failed& failed) {

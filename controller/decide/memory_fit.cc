@@ -138,6 +138,24 @@ std::string host_shortage(const Job& job, const plan::RankBytes& bytes) {
   return offloaded_text(job.spec, need) + "limits them to " + bytes_text(*limit) + " (resources.limits.memory)";
 }
 
+/// The spec without what is of no matter to the memory of its ranks, or to whether another layout is valid.
+TrainingJobSpec what_layouts_follow_from(const TrainingJobSpec& spec) {
+  TrainingJobSpec out;
+  out.engine = spec.engine;
+  out.workers = spec.workers;
+  out.workers.templ = Json();
+  out.parallelism = spec.parallelism;
+  out.model = spec.model;
+  out.data.sequenceLength = spec.data.sequenceLength;
+  out.data.curriculum = spec.data.curriculum;
+  out.training = spec.training;
+  out.training.seed = {};
+  out.training.learningRateSchedule = {};
+  out.training.optimizer.learningRate = {};
+  out.evaluation = spec.evaluation;
+  return out;
+}
+
 /// As a quantity, in whole GiB.
 std::string memory_quantity(std::int64_t bytes) {
   constexpr std::int64_t kGibibyte = std::int64_t{1} << 30;
@@ -197,19 +215,24 @@ std::string host_memory_doubt(const Job& job, const PodNeeds& needs) {
          " (resources.requests.memory): a node may have less to spare, and kill them";
 }
 
-std::string layout_that_fits(const Cluster& cluster, const Job& job, const PodNeeds& needs) {
-  plan::MemoryRoom room{.host = host_room(job, needs)};
+LayoutQuestion::LayoutQuestion(const Cluster& cluster, const Job& job, const PodNeeds& needs)
+    : spec_(job.spec), room_{.host = host_room(job, needs)} {
   std::int64_t device = 0;
   Eligible(cluster, job, needs).each([&](const Node& node) {
-    room.host_most = std::max(room.host_most, node.allocatable["memory"]);
-    device = std::max(device, device_memory(node, job.spec.workers.gpuResourceName).value_or(0));
+    room_.host_most = std::max(room_.host_most, node.allocatable["memory"]);
+    device = std::max(device, device_memory(node, spec_.workers.gpuResourceName).value_or(0));
     return true;
   });
-  if (!cluster.settings.sees_cluster) room.host_most = std::numeric_limits<std::int64_t>::max();
-  if (device > 0) room.device = device - kBesideTensors;
-  const auto found = plan::nearest_layout(job.spec, room);
+  if (!cluster.settings.sees_cluster) room_.host_most = std::numeric_limits<std::int64_t>::max();
+  if (device > 0) room_.device = device - kBesideTensors;
+  text_ = contract::encode(what_layouts_follow_from(spec_)).dump(-1, ' ', false, Json::error_handler_t::replace);
+  for (const auto bytes : {room_.device, room_.host, room_.host_most}) text_ += " " + std::to_string(bytes);
+}
+
+std::string LayoutQuestion::answer() const {
+  const auto found = plan::nearest_layout(spec_, room_);
   if (!found) {
-    return "No layout of these " + std::to_string(contract::world_size(job.spec)) +
+    return "No layout of these " + std::to_string(contract::world_size(spec_)) +
            " ranks was found that fits: take more workers, larger GPUs or a smaller model";
   }
   std::string out;

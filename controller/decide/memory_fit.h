@@ -9,6 +9,7 @@
 #include <string>
 
 #include "controller/decide/cluster.h"
+#include "worker/plan/nearest_layout.h"
 
 namespace trainyard::decide {
 
@@ -29,8 +30,21 @@ std::string memory_shortage(const Cluster& cluster, const Job& job, const PodNee
 /// whether there is room; empty where it is not. Never without GPUs, where there is one memory.
 std::string host_memory_doubt(const Job& job, const PodNeeds& needs);
 
-/// Of a job with a shortage: the nearest layout that would fit (plan::nearest_layout), or that there is none. One sentence.
-std::string layout_that_fits(const Cluster& cluster, const Job& job, const PodNeeds& needs);
+/// Of a job with a shortage: which layout would fit.
+class LayoutQuestion {
+ public:
+  /// The job outlives it. Cost: O(nodes).
+  LayoutQuestion(const Cluster& cluster, const Job& job, const PodNeeds& needs);
+  /// The same where the answer is: what of the spec is of no matter to layouts, such as the template, paths, seeds and learning rates, is not in it.
+  const std::string& text() const { return text_; }
+  /// The nearest that would fit (plan::nearest_layout), or that there is none. One sentence. Cost: up to a tenth of a second.
+  std::string answer() const;
+
+ private:
+  const contract::TrainingJobSpec& spec_;
+  plan::MemoryRoom room_;
+  std::string text_;
+};
 
 /// "12.3 GiB", "128 MiB".
 std::string bytes_text(std::int64_t bytes);

@@ -20,6 +20,17 @@ std::int32_t wanted_beside(const Candidate& candidate) {
   return is_tied && !candidate.has_others() && candidate.size >= spec.workers.count ? spec.workers.spares : 0;
 }
 
+/// With as few workers, which tells more than what is foretold.
+bool has_trained(const Candidate& candidate) {
+  return candidate.job->status.progress && candidate.size >= gang_size(*candidate.job);
+}
+
+/// device_need(), where it was reckoned before: once in a job's life, not in each look. So a job for which there is room on too small GPUs alone
+/// costs no more than others that wait.
+const DeviceNeed* known_need(const Candidate& candidate) {
+  return has_trained(candidate) ? nullptr : candidate.job->device_needs.known(candidate.size);
+}
+
 }  // namespace
 
 std::string why_not(const Candidate& candidate, const Room::Place& place, const std::set<std::string>& avoided) {
@@ -33,8 +44,10 @@ std::string why_not(const Candidate& candidate, const Room::Place& place, const 
 
 std::optional<DeviceNeed> device_need(const Candidate& candidate) {
   const Job& job = *candidate.job;
-  if (job.status.progress && candidate.size >= gang_size(job)) return std::nullopt;
-  return device_need(candidate.size == job.spec.workers.count ? job.spec : at_size(job.spec, candidate.size));
+  if (has_trained(candidate)) return std::nullopt;
+  return job.device_needs.get(candidate.size, [&] {
+    return device_need(candidate.size == job.spec.workers.count ? job.spec : at_size(job.spec, candidate.size));
+  });
 }
 
 Gang limited(Gang gang, const std::vector<Reservation*>& binding) {
@@ -67,6 +80,14 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
       continue;
     }
     Gang gang = sparing(gang_of(cluster_, candidate, *candidate.needs, now_, flavor), avoided);
+    if (const DeviceNeed* need = known_need(candidate); need != nullptr && candidate.in_the_way.empty()) {
+      gang.rules.device = *need;
+      if (const NoRoom* known = failed_.find(gang, bits_of(binding))) {
+        out.fit = std::max(out.fit, known->fit_now);
+        continue;
+      }
+      gang.rules.device.reset();  // by which others than those with the same model would be told apart
+    }
     gang.room_beside = wanted_beside(candidate);
     const auto search_once = [&] {
       return candidate.in_the_way.empty() ? search(gang, binding) : place_gang(topology_, limited(gang, binding));
@@ -110,8 +131,13 @@ std::uint64_t Room::bits_of(const std::vector<Reservation*>& binding) const {
 /// Of a job that has no pods, without the making of its gang.
 const NoRoom* Room::known_failure(const Candidate& candidate, const std::vector<Reservation*>& binding) const {
   const PodNeeds& needs = *candidate.needs;
-  return failed_.find(std::ssize(candidate.missing), needs.requests, needs.rules, candidate.job->spec.placement.pack,
-                      bits_of(binding));
+  const auto find = [&](const DeviceNeed* device) {
+    return failed_.find(std::ssize(candidate.missing), needs.requests, needs.rules, device, candidate.job->spec.placement.pack,
+                        bits_of(binding));
+  };
+  if (const NoRoom* known = find(nullptr)) return known;
+  const DeviceNeed* need = known_need(candidate);
+  return need == nullptr ? nullptr : find(need);
 }
 
 std::variant<Placement, NoRoom> Room::search(const Gang& gang, const std::vector<Reservation*>& binding) {

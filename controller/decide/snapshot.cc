@@ -425,6 +425,8 @@ Snapshot read_snapshot(const Json& json) {
 }
 
 Json decisions(const Cluster& cluster, Time now) {
+  // As whoever reads the snapshot decides, who has found nothing out before.
+  LayoutAnswers known = std::exchange(cluster.layouts(), {});
   Json out = {{"room", Json::object()}, {"jobs", Json::object()}};
   if (Json words = words_of(plan_queues(cluster, now)); !words.is_null()) out["queues"] = std::move(words);
   for (const auto& [key, plan] : schedule(cluster, now)) {
@@ -433,6 +435,7 @@ Json decisions(const Cluster& cluster, Time now) {
   for (const auto& [key, job] : cluster.jobs()) {
     if (Json words = words_of(plan_job(cluster, key, now)); !words.is_null()) out["jobs"][to_text(key)] = std::move(words);
   }
+  cluster.layouts() = std::move(known);
   return out;
 }
 

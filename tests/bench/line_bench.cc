@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include <benchmark/benchmark.h>
 
@@ -13,6 +14,18 @@
 
 namespace trainyard {
 namespace {
+
+/// It was told so a moment ago.
+void wait_for_room(decide::Cluster& cluster, decide::Job job, int number) {
+  job.created = test::at(number % 1000);
+  job.status_written = test::at(1000);
+  decide::set_condition(job.status, {decide::condition::kAccepted, true, "Accepted", ""}, 1, test::at(0));
+  decide::set_condition(job.status, {decide::condition::kPlaced, false, decide::reason::kUnschedulable, ""}, 1, test::at(0));
+  const auto pod = decide::worker_pod(job, cluster.settings, {.worker = 0, .generation = 1, .node = {}});
+  cluster.put_template_check(job.uid, decide::template_hash(job.spec, cluster.settings),
+                             {.accepted = true, .needs = decide::read_pod_needs(pod.at("spec"))});
+  cluster.put(std::move(job));
+}
 
 /// Every node is held by a gang of four; `jobs` wait, of one to four workers of 1 to 8 GPUs, and were told so a moment ago.
 decide::Cluster full_cluster(int nodes, int jobs) {
@@ -30,15 +43,7 @@ decide::Cluster full_cluster(int nodes, int jobs) {
     cluster.put(std::move(job));
   }
   for (int i = 0; i < jobs; ++i) {
-    decide::Job job = test::make_job("waits-" + std::to_string(i), 1 + i % 4, 1 << (i / 4 % 4));
-    job.created = test::at(i % 1000);
-    job.status_written = test::at(1000);
-    decide::set_condition(job.status, {decide::condition::kAccepted, true, "Accepted", ""}, 1, test::at(0));
-    decide::set_condition(job.status, {decide::condition::kPlaced, false, decide::reason::kUnschedulable, ""}, 1, test::at(0));
-    const auto pod = decide::worker_pod(job, cluster.settings, {.worker = 0, .generation = 1, .node = {}});
-    cluster.put_template_check(job.uid, decide::template_hash(job.spec, cluster.settings),
-                               {.accepted = true, .needs = decide::read_pod_needs(pod.at("spec"))});
-    cluster.put(std::move(job));
+    wait_for_room(cluster, test::make_job("waits-" + std::to_string(i), 1 + i % 4, 1 << (i / 4 % 4)), i);
   }
   return cluster;
 }
@@ -51,6 +56,25 @@ void look_at_the_line(benchmark::State& state) {
     benchmark::DoNotOptimize(decide::schedule(cluster, test::at(1000)));
   }
   state.SetLabel(std::to_string(jobs) + " jobs wait, " + std::to_string(nodes) + " nodes (bar: 100 ms)");
+}
+
+/// Every node is free, and its GPUs too small for the ranks of any of the jobs; those of the one node with larger ones are taken.
+decide::Cluster with_gpus_that_are_too_small(int nodes, int jobs) {
+  test::ClusterBuilder builder;
+  builder.racks(nodes / 8).nodes_per_rack(8).racks_per_block(4).gpus_per_node(8).gpu_model("NVIDIA-A100-40GB", 40'960);
+  builder.change("node-0", [](decide::Node& node) { node.labels["nvidia.com/gpu.memory"] = "81559"; }).use("node-0", 8, "other");
+  decide::Cluster cluster = builder.build();
+  for (int i = 0; i < jobs; ++i) {
+    decide::Job job = test::make_job("waits-" + std::to_string(i), 1, 8);
+    job.spec.model.size = contract::ModelSize{
+        .layers = 24, .hiddenSize = 2048, .heads = 16, .keyValueHeads = 16, .feedForwardSize = 8192, .vocabularySize = 50'304};
+    job.spec.data.sequenceLength = 4'096;
+    job.spec.parallelism.microBatchSize = 1;
+    job.spec.training.globalBatchSize = 8;
+    job.spec.training.seed = i;
+    wait_for_room(cluster, std::move(job), i);
+  }
+  return cluster;
 }
 
 /// The same jobs in so many queues of ten organizations; those that run hold quota, and half of the queues have none left.
@@ -90,6 +114,25 @@ void look_at_the_line_of_queues(benchmark::State& state) {
   state.SetLabel(std::to_string(jobs) + " jobs wait in " + std::to_string(queues) + " queues, " + std::to_string(nodes) +
                  " nodes (bar: 100 ms)");
 }
+
+void look_where_free_gpus_are_too_small(benchmark::State& state) {
+  const auto nodes = static_cast<int>(state.range(0)), jobs = static_cast<int>(state.range(1));
+  const auto cluster = with_gpus_that_are_too_small(nodes, jobs);
+  for (auto unused : state) {
+    (void)unused;
+    const auto plans = decide::schedule(cluster, test::at(1000));
+    if (std::any_of(plans.begin(), plans.end(), [](const auto& item) { return item.second.phases.size() > 1; }))
+      state.SkipWithError("a job was placed: this measures nothing");
+    benchmark::DoNotOptimize(plans);
+  }
+  state.SetLabel(std::to_string(jobs) + " jobs wait for larger GPUs than those of " + std::to_string(nodes) +
+                 " free nodes (bar: 100 ms)");
+}
+BENCHMARK(look_where_free_gpus_are_too_small)
+    ->Args({32, 10'000})
+    ->Args({1'256, 10'000})
+    ->Args({12'504, 10'000})
+    ->Unit(benchmark::kMillisecond);
 
 /// The best of a look's times in two clusters, taken in turns, and their ratio.
 void compare(benchmark::State& state, const decide::Cluster& one, const decide::Cluster& doubled) {

@@ -39,6 +39,23 @@ TEST(AFailedSearch, SavesOnlySearchesThatWouldFailAsWellAndTellsWhatTheyWouldHav
   EXPECT_GT(saved, 500);
 }
 
+TEST(AFailedSearch, IsThatOfGpusAsLargeAsItsRanksNeed) {
+  Gang gang{.count = 2, .requests = {{test::kGpu, 8}}};
+  const DeviceNeed need{.resource = test::kGpu, .bytes = 100}, other{.resource = test::kGpu, .bytes = 50};
+  gang.rules.device = need;
+  FailedSearches failed;
+  failed.add(gang, 0, 1, {.fit_now = 1, .best_domain = ""});
+  EXPECT_NE(failed.find(gang, 0), nullptr);
+  gang.rules.device.reset();
+  EXPECT_EQ(failed.find(gang, 0), nullptr) << "smaller ones may do";
+  const auto find = [&](const DeviceNeed* device) { return failed.find(2, gang.requests, gang.rules, device, gang.pack, 0); };
+  EXPECT_EQ(find(nullptr), nullptr);
+  EXPECT_NE(find(&need), nullptr);
+  EXPECT_EQ(find(&other), nullptr);
+  gang.rules.selector["gpu"] = "large";
+  EXPECT_EQ(find(&need), nullptr);
+}
+
 TEST(AFailedSearch, SaysNothingOfOneThatHasLessToLeaveAlone) {
   const Gang gang{.count = 2, .requests = {{test::kGpu, 8}}};
   FailedSearches failed;
