@@ -131,7 +131,7 @@ at::Tensor LlamaStage::loss_sum(const at::Tensor& hidden_BTD, const at::Tensor& 
 at::Tensor LlamaStage::cross_entropy(const at::Tensor& x_BTD, const at::Tensor& targets_N) {
   const bool is_whole = mesh_.tensor().size() == 1;
   // On a GPU the head's gradient comes with the loss, also where the others' come late: every schedule computes the same bits.
-  if (is_whole && (late_ == nullptr || x_BTD.is_cuda())) return head_loss(x_BTD, head_VD, targets_N, loss_);
+  if (is_whole && (late_ == nullptr || x_BTD.is_cuda())) return head_loss(x_BTD, head_VD, targets_N, loss_, loss_in_backward_);
   const at::Tensor logits_NV = columns(x_BTD, {head_VD}, /*of_layer=*/false)[0].flatten(0, 1).to(at::kFloat);
   if (is_whole) return loss_of_logits(logits_NV, targets_N, loss_);
   return vocabulary_parallel_cross_entropy(logits_NV, targets_N, first_class_, size_.vocabularySize, mesh_.tensor(), loss_);
@@ -205,10 +205,13 @@ const RotaryTable& LlamaStage::table_for(const at::Tensor& x_BNTH) {
 
 std::vector<LlamaStage> llama_chunks(const contract::TrainingJobSpec& spec, const Parameters& parameters, mesh::Mesh& mesh) {
   std::vector<LlamaStage> chunks;
+  const bool all_forwards_first =
+      spec.parallelism.pipeline > 1 && spec.parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kGPipe;
   const std::int32_t count = plan::chunks_per_stage(spec.parallelism);
   for (std::int32_t i = 0; i < count; ++i) {
     chunks.emplace_back(spec.model.size.value(), parameters, mesh, plan::Chunk{.index = i, .count = count}, spec.training,
                         spec.parallelism.sequence);
+    if (all_forwards_first) chunks.back().differentiate_loss_in_backward();
   }
   return chunks;
 }

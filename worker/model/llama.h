@@ -39,6 +39,8 @@ class LlamaStage {
 
   /// From now on backward leaves the gradients of matrices to `late`, which must outlive this object.
   void split_backward(LateWeights& late) { late_ = &late; }
+  /// From now on the loss's gradients are computed in backward (head_loss.h).
+  void differentiate_loss_in_backward() { loss_in_backward_ = true; }
 
   /// The first part takes tokens [B, T] int64, the others the part before's activations [B, T, D]; returns activations [B, T, D]. With
   /// `sequence` activations are shards, [B, T / tensor ranks, D], and gradients of norms those of the rank's tokens alone.
@@ -85,6 +87,7 @@ class LlamaStage {
   std::int64_t first_class_;  // of those that this rank has
   bool sequence_;
   LateWeights* late_ = nullptr;
+  bool loss_in_backward_ = false;
   std::vector<Layer> layers_;
   UnitUses uses_;
   at::Tensor embedding_VD, final_norm_D, head_VD;  // undefined on parts without

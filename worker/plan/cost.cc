@@ -1,8 +1,12 @@
 #include "worker/plan/cost.h"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "worker/plan/activations.h"
+#include "worker/plan/gradient_cost.h"
+#include "worker/plan/head_cost.h"
 #include "worker/plan/moments.h"
 #include "worker/plan/offload_cost.h"
 #include "worker/plan/parameters.h"
@@ -25,10 +29,92 @@ InFlight in_flight_on(const contract::Parallelism& parallelism, const std::vecto
     const auto& part = parts.at(static_cast<std::size_t>(number));
     return std::int64_t{part.last} - part.first;
   };
-  const std::int32_t in_flight = most_in_flight(parallelism.pipelineSchedule.name, shape, stage);
+  // One stage takes them one by one, whatever the schedule (worker/schedule/step.cc).
+  const auto name = shape.stages > 1 ? parallelism.pipelineSchedule.name : contract::PipelineScheduleName::kOneForwardOneBackward;
+  const std::int32_t in_flight = most_in_flight(name, shape, stage);
   InFlight all{.chunks = in_flight};
-  for (std::int32_t i = 0; i < in_flight; ++i) all.layers += layers(shape.chunks == 1 ? 0 : chunk_of_forward(shape, i));
+  if (shape.chunks == 1) {
+    all.layers = in_flight * layers(0);
+  } else {  // then the layout bounds them, not the micro-batches
+    for (std::int32_t i = 0; i < in_flight; ++i) all.layers += layers(chunk_of_forward(shape, i));
+  }
   return all;
+}
+
+/// Activations of a stage, in bytes.
+struct ActivationCost {
+  std::int64_t layers = 0;  // of all chunks in flight
+  std::int64_t layer = 0;   // of one
+  std::int64_t computed_again = 0;
+  HeadBytes head;
+  std::int64_t in_flight = 0;  // chunks of micro-batches, at the most
+  std::int64_t chunks = 1;     // a stage
+  bool splits = false;         // its backward
+
+  /// With so many chunks of micro-batches in flight, before the work on one that backward begins with.
+  std::int64_t kept(std::int64_t flights) const {
+    const std::int64_t late = splits ? head.late * std::max<std::int64_t>(0, flights - 1) : 0;
+    const std::int64_t heads = splits || chunks > 1 ? std::min<std::int64_t>(1, flights) : flights;
+    return (flights == in_flight ? layers : layers / in_flight * flights) + head.kept * heads + late;
+  }
+  std::int64_t as_backward_begins(std::int64_t flights) const { return kept(flights) + computed_again + head.work; }
+};
+
+/// What of them is offloaded is added to `bytes`.
+ActivationCost activations_of(const contract::TrainingJobSpec& spec, std::int32_t stage, RankBytes& bytes) {
+  const auto& parallelism = spec.parallelism;
+  const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
+  InFlight in_flight = in_flight_on(parallelism, parts_of(spec), micro_batches_per_step(spec), stage);
+  in_flight.layer_bytes = kept_activation_bytes(spec, tokens);
+  in_flight.boundary_bytes =
+      (parallelism.sequence ? tokens / parallelism.tensor : tokens) * spec.model.size.value().hiddenSize * weight_bytes(spec);
+  add_activations(spec, in_flight, bytes);
+  return {.layers = std::exchange(bytes.activations, 0),
+          .layer = in_flight.layer_bytes,
+          .computed_again = recomputed_activation_bytes(spec, tokens),
+          .head = stage == parallelism.pipeline - 1 ? head_bytes(spec, tokens) : HeadBytes{},
+          .in_flight = in_flight.chunks,
+          .chunks = chunks_per_stage(parallelism),
+          .splits = parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble && parallelism.pipeline > 1};
+}
+
+/// Parameters whose gradients come last.
+std::int64_t last_gradients(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  const auto& size = spec.model.size.value();
+  const auto layer = static_cast<std::int64_t>(layer_matmul_parameters(size));
+  return (layer + (stage == 0 ? std::int64_t{size.vocabularySize} * size.hiddenSize : 0)) / spec.parallelism.tensor;
+}
+
+/// Takes the moment at which gradients and activations together take most.
+void add_peak(std::int64_t micro_batches, const GradientCost& gradients, const ActivationCost& activations, RankBytes& bytes) {
+  const auto consider = [&](std::int64_t of_gradients, std::int64_t of_activations) {
+    if (of_gradients + of_activations <= bytes.gradients + bytes.activations) return;
+    bytes.gradients = of_gradients;
+    bytes.activations = of_activations;
+  };
+  const std::int64_t most = (activations.in_flight + activations.chunks - 1) / activations.chunks;  // micro-batches
+  const auto at = [&](std::int64_t done) {
+    const std::int64_t flights = std::min(activations.in_flight, (micro_batches - done) * activations.chunks);
+    consider(gradients.as_it_begins(done), activations.as_backward_begins(flights));
+    consider(gradients.as_its_first_unit_goes(done),
+             activations.kept(flights) - activations.head.kept + activations.computed_again);
+    consider(gradients.as_its_second_unit_goes(done),
+             activations.kept(flights) - activations.head.kept - activations.layer + activations.computed_again);
+    consider(gradients.as_its_last_layer_begins(done),
+             activations.kept(flights - 1) + activations.layer + activations.computed_again);
+    consider(gradients.as_it_ends(done), activations.kept(flights - 1));
+  };
+  // Sums grow at the second micro-batch, and Canonical's where the binary number of those done has another one; before the last `most`
+  // micro-batches as many are in flight as ever.
+  at(0);
+  at(micro_batches - 1);
+  const std::int64_t full = std::max<std::int64_t>(0, micro_batches - most);
+  at(full);
+  for (std::int64_t done = 1; done < micro_batches; done = 2 * done + 1) {
+    at(done);
+    if (2 * done < micro_batches) at(2 * done);
+  }
+  consider(gradients.as_they_are_reduced(), 0);
 }
 
 }  // namespace
@@ -75,47 +161,30 @@ std::int64_t micro_batches_per_step(const contract::TrainingJobSpec& spec) {
 }
 
 RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage) {
-  const auto& size = spec.model.size.value();
-  const auto& parallelism = spec.parallelism;
-  const auto parts = parts_of(spec);
   std::int64_t elements = 0, moments = 0;
   const auto mine = stage_parameters(spec, stage);
   for (const auto& parameter : mine.parameters) {
-    const auto sizes = box_of(parameter, parallelism.tensor, 0).sizes;
+    const auto sizes = box_of(parameter, spec.parallelism.tensor, 0).sizes;
     elements += mine.count_of(parameter) * num_elements(sizes);
     moments += mine.count_of(parameter) * moment_bytes(spec, parameter, sizes);
   }
-  const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
-  RankBytes bytes{.parameters = elements * (full ? 4 : 2),
-                  .master = full ? 0 : elements * 4,
-                  .gradients = elements * 4,
-                  .optimizer = moments};
+  const std::int64_t each = weight_bytes(spec);
+  RankBytes bytes{.parameters = elements * each, .master = each == 4 ? 0 : elements * 4, .optimizer = moments};
+  std::optional<ZeroMemory> zero;
   if (zero_stage(spec) > 0) {
-    const auto zero = zero_memory(spec, stage);
-    bytes = {.parameters = zero.weights, .master = zero.master, .gradients = zero.gradients, .optimizer = zero.moments};
+    zero = zero_memory(spec, stage);
+    bytes = {.parameters = zero->weights, .master = zero->master, .optimizer = zero->moments};
   }
   offload_optimizer(spec, stage, bytes);
-  const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
-  const std::int64_t micro_batches = micro_batches_per_step(spec);
-  bytes.activations = recomputed_activation_bytes(spec, tokens);
-  InFlight in_flight = in_flight_on(parallelism, parts, micro_batches, stage);
-  in_flight.layer_bytes = kept_activation_bytes(spec, tokens);
-  in_flight.boundary_bytes = (parallelism.sequence ? tokens / parallelism.tensor : tokens) * size.hiddenSize * (full ? 4 : 2);
-  add_activations(spec, in_flight, bytes);
-  if (stage == parallelism.pipeline - 1) {
-    // Logits, in FP32, with what cross entropy makes of them; of all micro-batches where all forwards come first. A split backward keeps
-    // their gradients, in the type of the products, until the head's turn comes.
-    const std::int64_t logits = tokens * classes_of(size.vocabularySize, parallelism.tensor, 0).count;
-    const auto schedule = parallelism.pipelineSchedule.name;
-    // With terms PyTorch's operations keep the logits too, and make one gradient more. Neither GPUs nor tensor ranks need them.
-    const bool terms = spec.training.loss != contract::Loss{} && spec.workers.gpusPerWorker == 0 && parallelism.tensor == 1;
-    bytes.activations += logits * 4 * (terms ? 5 : 3);
-    if (schedule == contract::PipelineScheduleName::kGPipe) bytes.activations += (micro_batches - 1) * logits * 4 * 2;
-    if (schedule == contract::PipelineScheduleName::kZeroBubble) {
-      bytes.activations += (std::min<std::int64_t>(micro_batches, parallelism.pipeline) - 1) * logits * (full ? 4 : 2);
-    }
-  }
+  const auto activations = activations_of(spec, stage, bytes);
+  add_peak(micro_batches_per_step(spec), GradientCost(spec, elements, last_gradients(spec, stage), zero), activations, bytes);
   return bytes;
+}
+
+std::int64_t most_activation_bytes(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  RankBytes offloaded;
+  const auto activations = activations_of(spec, stage, offloaded);
+  return activations.as_backward_begins(activations.in_flight);
 }
 
 RankBytes most_bytes_per_rank(const contract::TrainingJobSpec& spec) {

@@ -40,19 +40,23 @@ std::int64_t micro_batches_per_step(const contract::TrainingJobSpec& spec);
 struct RankBytes {
   std::int64_t parameters = 0;  // what forward and backward read: FP32 or BF16; in BF16 the FP32 master stands under `master`
   std::int64_t master = 0;
-  std::int64_t gradients = 0;    // FP32 sums
+  std::int64_t gradients = 0;    // sums, and a micro-batch's own (gradient_cost.h)
   std::int64_t optimizer = 0;    // AdamW's two moments (moments.h)
-  std::int64_t activations = 0;  // of the micro-batches in flight, and what backward computes again at a time
+  std::int64_t activations = 0;  // of the micro-batches in flight, what backward computes again at a time, and logits
   std::int64_t host = 0;         // what is offloaded from a GPU; all else is on the device
   std::int64_t total() const { return parameters + master + gradients + optimizer + activations; }  // of the device
   bool operator==(const RankBytes&) const = default;
 };
 
 /// Parameters, masters, gradients and optimizer's states are those of zero_cost.h with ZeRO.
-/// The bytes that the busiest tensors of pipeline stage `stage` take on each of its ranks. Activations are what autograd keeps of the layers
-/// (activations.h), plus the logits of the last stage in FP32 three times, on CPUs with training.loss's terms five times; a curriculum's micro-batches have as many tokens as others. What
-/// offload moves to the host: offload_cost.h.
+/// The bytes that the tensors of pipeline stage `stage` take on each of its ranks when they take most. Gradients grow while activations go, so
+/// both are those of one moment: of the beginnings and ends of the micro-batches' backward passes, and the reduction after them, the one with
+/// the largest sum. Activations are what autograd keeps of the layers (activations.h), and the last stage's logits and what the loss makes
+/// of them (head_cost.h); a curriculum's micro-batches have as many tokens as others. What offload moves to the host: offload_cost.h.
 RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage);
+
+/// Of the activations alone, when they are most: as a backward pass begins with all micro-batches in flight that ever are.
+std::int64_t most_activation_bytes(const contract::TrainingJobSpec& spec, std::int32_t stage);
 
 /// Of the stage whose ranks hold most on the device, but `host` of that whose hosts do.
 RankBytes most_bytes_per_rank(const contract::TrainingJobSpec& spec);

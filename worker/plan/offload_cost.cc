@@ -13,10 +13,6 @@ namespace {
 
 bool has_one_memory(const contract::TrainingJobSpec& spec) { return spec.workers.gpusPerWorker == 0; }
 
-std::int64_t weight_bytes(const contract::TrainingJobSpec& spec) {
-  return spec.training.precision.compute == contract::ComputePrecision::kFP32 ? 4 : 2;
-}
-
 /// K, of the data rank with most.
 std::int64_t changed_parameters(const contract::TrainingJobSpec& spec, std::int32_t stage) {
   if (zero_stage(spec) > 0) return zero_memory(spec, stage).changed;

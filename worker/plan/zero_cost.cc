@@ -60,11 +60,11 @@ std::vector<UnitCost> units_of(const contract::TrainingJobSpec& spec, std::int32
   return units;
 }
 
+}  // namespace
+
 std::int64_t weight_bytes(const contract::TrainingJobSpec& spec) {
   return spec.training.precision.compute == contract::ComputePrecision::kFP32 ? kFloatBytes : kFloatBytes / 2;
 }
-
-}  // namespace
 
 bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec) {
   return spec.training.reduction == contract::Reduction::kFast && zero_stage(spec) >= 2;
@@ -73,7 +73,7 @@ bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec) {
 ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage) {
   const std::int32_t dp = shard_ranks(spec), zero = zero_stage(spec);
   const auto units = units_of(spec, stage, 0);
-  std::int64_t all = 0, parts = 0, largest_part = 0, largest_unit = 0, two_units = 0, before = 0;
+  std::int64_t all = 0, parts = 0, largest_part = 0, largest_unit = 0, two_units = 0, before = 0, two_parts = 0, part_before = 0;
   std::vector<std::int64_t> kept(static_cast<std::size_t>(dp), 0), moments = kept;
   for (const auto& cost : units) {
     const auto& [unit, count, gradients, gathers, row_moments] = cost;
@@ -83,28 +83,29 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
     largest_unit = std::max(largest_unit, unit.elements());
     two_units = std::max({two_units, before + unit.elements(), count > 1 ? 2 * unit.elements() : 0});
     before = unit.elements();
+    two_parts = std::max({two_parts, part_before + unit.part_elements, count > 1 ? 2 * unit.part_elements : 0});
+    part_before = unit.part_elements;
     for (std::int32_t rank = 0; rank < dp; ++rank) {
       kept[static_cast<std::size_t>(rank)] += count * unit.kept(rank);
       moments[static_cast<std::size_t>(rank)] += count * cost.moments(rank);
     }
   }
   const std::int64_t most = *std::max_element(kept.begin(), kept.end()), each = weight_bytes(spec);
-  const std::int64_t gathering = each * (dp + 1) * largest_part;
+  const std::int64_t gathering = each * largest_part;  // what a rank gives; the second of the two units is what comes
+  // Of one element of a part: what goes and what comes. Whoever adds up itself, Gloo too, gets all parts.
+  const bool is_canonical = spec.training.reduction == contract::Reduction::kCanonical;
+  const std::int64_t exchange = kFloatBytes * (dp + (is_canonical ? dp : 1 + (spec.workers.gpusPerWorker == 0 ? dp : 0)));
   ZeroMemory memory{.weights = each * all,
                     .master = kFloatBytes * most,
-                    .gradients = kFloatBytes * all,
                     .moments = *std::max_element(moments.begin(), moments.end()),
-                    .changed = most};
+                    .changed = most,
+                    .shard_sums = kFloatBytes * parts,
+                    .unit = largest_unit,
+                    .first_unit = before,
+                    .first_exchange = exchange * part_before,
+                    .exchanges = exchange * two_parts};
   if (zero == 3) memory.weights = each * two_units + gathering;
   if (zero < 3 && each == kFloatBytes) memory.master = 0;
-  if (reduces_every_micro_batch(spec)) {
-    const std::int64_t exchange = kFloatBytes * (dp + 1) * largest_part;
-    memory.gradients = kFloatBytes * parts + 2 * exchange + each * largest_unit;
-    // The second half of a split backward has the gradients of all matrices before the first is exchanged.
-    if (spec.parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble) {
-      memory.gradients += (kFloatBytes + each) * all;
-    }
-  }
   return memory;
 }
 

@@ -4,10 +4,10 @@
 // Letters: P parameters of a pipeline stage on one tensor-parallel rank, K of them those of the data rank that keeps most (about P/dp),
 // U the parameters of a unit, S its part of a flat buffer (shards.h), c the bytes of a parameter that forward reads, m micro-batches.
 //
-//            weights            master        gradients              moments   sent by a rank in a step, times dp − 1
-//   stage 1  c·P                4K            4P                     8K        4·ΣS + c·ΣS
-//   stage 2  c·P                4K            4·ΣS + exchanges       8K        4·ΣS·m + c·ΣS
-//   stage 3  two units, c·U     4K            4·ΣS + exchanges       8K        4·ΣS·m + 2c·ΣS·m, of a look-up c·S·m
+//            weights            master        moments   sent by a rank in a step, times dp − 1
+//   stage 1  c·P                4K            8K        4·ΣS + c·ΣS
+//   stage 2  c·P                4K            8K        4·ΣS·m + c·ΣS
+//   stage 3  two units, c·U     4K            8K        4·ΣS·m + 2c·ΣS·m, of a look-up c·S·m
 //
 // With precision.optimizerStates BF16 and Blockwise8Bit moments are smaller (moments.h).
 //
@@ -15,7 +15,7 @@
 // sends 2(R − 1)/R·4·ΣS of it, Canonical (R − 1)·4·ΣS.
 //
 // Offload (offload_cost.h) moves masters and moments to the host. In FP32 masters and weights of stages 1 and 2 are one memory. Canonical exchanges the sum over micro-batches at every stage: with it
-// gradients are 4P and 4·ΣS. Source: Rajbhandari et al., arXiv:1910.02054, sections 5 and 7.
+// 4·ΣS are sent. Source: Rajbhandari et al., arXiv:1910.02054, sections 5 and 7.
 
 #include <cstdint>
 #include <vector>
@@ -24,6 +24,9 @@
 
 namespace trainyard::plan {
 
+/// c.
+std::int64_t weight_bytes(const contract::TrainingJobSpec& spec);
+
 /// Whether each micro-batch's gradients are exchanged, so that nobody keeps whole ones, instead of their sum.
 bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec);
 
@@ -31,9 +34,14 @@ bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec);
 struct ZeroMemory {
   std::int64_t weights = 0;  // what forward and backward read, at stage 3 while they do
   std::int64_t master = 0;
-  std::int64_t gradients = 0;  // and exchanges of them under way
   std::int64_t moments = 0;
   std::int64_t changed = 0;  // K, numbers
+  // For gradient_cost.h:
+  std::int64_t shard_sums = 0;      // 4·ΣS
+  std::int64_t unit = 0;            // U of the largest, numbers
+  std::int64_t first_unit = 0;      // U of that which backward comes to first, numbers
+  std::int64_t first_exchange = 0;  // its buffers
+  std::int64_t exchanges = 0;       // those of the two largest that follow each other
 };
 ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage);
 

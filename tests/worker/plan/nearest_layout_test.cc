@@ -1,6 +1,7 @@
 #include "worker/plan/nearest_layout.h"
 
 #include <algorithm>
+#include <ctime>
 #include <functional>
 #include <set>
 
@@ -236,6 +237,17 @@ TEST(NearestLayout, IsSoughtWithinBoundsAndThenOnlyMadeNotLargerThanNeeded) {
   auto back = found->spec;
   back.parallelism.microBatchSize = 64;
   EXPECT_FALSE(fits(back, room)) << "that change is needed";
+}
+
+TEST(NearestLayout, IsLookedForAsQuicklyWhereAStepHasTenMillionMicroBatches) {
+  auto spec = job();
+  spec.parallelism.pipeline = 2;
+  spec.parallelism.microBatchSize = 1;
+  spec.parallelism.pipelineSchedule.name = contract::PipelineScheduleName::kGPipe;
+  spec.training.globalBatchSize = 10'000'000;
+  const auto began = std::clock();
+  EXPECT_FALSE(nearest_layout(spec, {.device = 1000}));
+  EXPECT_LT(static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC, 10) << "seconds; a loop over them takes minutes";
 }
 
 }  // namespace

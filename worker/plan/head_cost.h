@@ -1,0 +1,33 @@
+#pragma once
+// What the head and its loss take on the last stage (worker/model/head_loss.h), tensor by tensor.
+// Letters: N tokens of a micro-batch, V classes of the rank, D model width, c bytes of a number in the compute format.
+
+#include <cstdint>
+
+#include "crds/contract/job.h"
+
+namespace trainyard::plan {
+
+/// Whether the loss is computed with its gradients for some tokens at a time: on GPUs with the whole vocabulary on each rank, but for FP16.
+bool has_fused_loss(const contract::TrainingJobSpec& spec);
+
+/// In bytes.
+struct HeadBytes {
+  std::int64_t kept = 0;  // of a micro-batch from its forward to its backward
+  std::int64_t work = 0;  // beside what is kept, as its backward begins
+  std::int64_t late = 0;  // of a micro-batch between the halves of a split backward
+};
+
+///                    kept      work                                                 late
+///   PyTorch's        4·N·V     8·N·V, or d_logits and the weight's gradient         c·N·V
+///   with zLoss       8·N·V     12·N·V
+///   tensor > 1       4·N·V     4·N·V, or the same                                   c·N·V
+///   fused            0         max of c·min(N, 2·D)·V + 4·(V·D + N·D)               c·V·D
+///                              and (4 + c)·(V·D + N·D)
+///
+/// Kept are also the last norm's input, output and what a layer's norm keeps: 2·c·N·D, and on CPUs 4·N·D more, below FP32 8·N·D.
+/// Fused, forward is followed by backward at once, or, where a schedule has all forwards first, computes the loss alone: then backward has
+/// the work.
+HeadBytes head_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens);
+
+}  // namespace trainyard::plan
