@@ -26,7 +26,8 @@ plan::Device lesser(const plan::Device& a, const plan::Device& b) {
           .fp8_flops = std::min(a.fp8_flops, b.fp8_flops),
           .link_bytes = std::min(a.link_bytes, b.link_bytes),
           .host_bytes = std::min(a.host_bytes, b.host_bytes),
-          .network_bytes = std::min(a.network_bytes, b.network_bytes)};
+          .network_bytes = std::min(a.network_bytes, b.network_bytes),
+          .sums_in_switch = a.sums_in_switch || b.sums_in_switch};  // it is less that is sent then: still a bound
 }
 
 class Place {

@@ -14,11 +14,11 @@ constexpr auto kDevices = std::to_array<std::pair<std::string_view, Device>>({
     {" A100", {312e12, 0, 0, 32e9, 0}},
     {" H100 PCIe", {756e12, 1513e12, 0, 64e9, 0}},
     {" H100 NVL", {835e12, 1671e12, 0, 64e9, 0}},
-    {" H100", {989e12, 1979e12, 450e9, 64e9, 50e9}},
+    {" H100", {989e12, 1979e12, 450e9, 64e9, 50e9, true}},
     {" H200 NVL", {835e12, 1671e12, 0, 64e9, 0}},
-    {" H200", {989e12, 1979e12, 450e9, 64e9, 50e9}},
+    {" H200", {989e12, 1979e12, 450e9, 64e9, 50e9, true}},
     {" GH200", {989e12, 1979e12, 0, 450e9, 0}},
-    {" B200", {2250e12, 4500e12, 900e9, 64e9, 50e9}},
+    {" B200", {2250e12, 4500e12, 900e9, 64e9, 50e9, true}},
 });
 
 /// Whether `model` stands in `words`, not only as the beginning of a longer number ("A1000").

@@ -53,6 +53,14 @@ std::vector<double> tensor_bytes(const contract::TrainingJobSpec& spec) {
   return out;
 }
 
+/// Of the bytes that a ring sends for a sum over tensor ranks, 2(t − 1)/t of it, those that a rank sends at least: where the switches add up,
+/// it sends its own number once and gets 1/t of the sums to pass on, 1 + 1/t. Shards go as in a ring.
+double share_of_ring(const contract::Parallelism& parallelism, const Device& device) {
+  if (!device.sums_in_switch || device.link_bytes <= 0 || parallelism.sequence || parallelism.tensor == 1) return 1;
+  const double ranks = parallelism.tensor;
+  return std::min(1.0, (ranks + 1) / (2 * (ranks - 1)));
+}
+
 /// What a stage waits for others, in seconds, when it is busy for `busy`, of which `weights` go into the gradients of the weights.
 double idle_time(const contract::Parallelism& parallelism, std::int64_t micro_batches, double busy, double weights) {
   const double others = parallelism.pipeline - 1, number = static_cast<double>(micro_batches);
@@ -70,7 +78,7 @@ double StepTime::step() const { return std::max({busy(), network, host}) + optim
 
 StepTime step_time(const contract::TrainingJobSpec& spec, const Device& device, double peak_flops, double network_seconds) {
   const auto tensor = tensor_bytes(spec);
-  const double link = device.link_bytes > 0 ? device.link_bytes : device.host_bytes;
+  const double link = (device.link_bytes > 0 ? device.link_bytes : device.host_bytes) / share_of_ring(spec.parallelism, device);
   StepTime slowest;
   double host = 0, optimizer = 0;
   for (std::int32_t stage = 0; stage < spec.parallelism.pipeline; ++stage) {

@@ -4,8 +4,9 @@
 // As a roofline (Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009): each part of the machine works at its peak, and what can be done
 // at the same time is. Letters: m micro-batches a step of a data rank, of B·T tokens; t tensor-parallel ranks; p stages; peaks a second.
 //   compute    of the stage with most: m · B·T · (operations of its layers and its head (cost.h), and those done again) / t / peak
-//   tensor     of the same stage: bytes that a rank sends in its tensor group (traffic.h) / the link's peak. Each layer waits for them; not
-//              counted are those that go beside products
+//   tensor     of the same stage: bytes that a rank sends in its tensor group (traffic.h) / the link's peak, where the node's switches add up
+//              (NVLink SHARP) times (1 + 1/t) / (2(t − 1)/t) at the most. Each layer waits for them; not counted are those that go beside
+//              products
 //   idle       (compute + tensor) · what a stage waits in proportion (pipeline.h): (p − 1)/m; Interleaved that by its v chunks; ZeroBubble as
 //              there, with W a third of the model's own operations
 //   network    given: of the level of the topology that takes longest, beside forward and backward

@@ -58,8 +58,9 @@ TEST(StepTime, AddsTensorSumsToTheProductsThatWaitForThem) {
   const auto time = step_time(spec, h100(), kPeak, 0);
   // 4 all-reduces a layer, one each for the embedding and the head, and three numbers a token for the loss, of which a rank sends 3/4 twice.
   const double bytes = 2.0 * 3 / 4 * ((4.0 * 32 + 2) * 4096 * 4096 * 2 + 3.0 * 4096 * 4);
-  EXPECT_NEAR(time.tensor, bytes / 450e9, 1e-9);
+  EXPECT_NEAR(time.tensor, bytes * (1 + 1.0 / 4) / (2.0 * 3 / 4) / 450e9, 1e-9) << "the switches add up";
   EXPECT_DOUBLE_EQ(time.step(), time.compute + time.tensor);
+  EXPECT_NEAR(step_time(spec, find_device("NVIDIA-A100-SXM4-80GB").value(), kPeak, 0).tensor, bytes / 300e9, 1e-9) << "in a ring";
   Device alone = h100();
   alone.link_bytes = 0;
   EXPECT_NEAR(step_time(spec, alone, kPeak, 0).tensor, bytes / 64e9, 1e-9) << "over PCIe";
