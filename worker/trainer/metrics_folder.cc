@@ -77,8 +77,16 @@ void MetricsFolder::before_step(std::int64_t step) {
 }
 
 void MetricsFolder::add(const contract::Progress& progress, const contract::Measures& measures, bool evaluated) {
+  write(progress.step, scalars_of(progress, measures, evaluated));
+}
+
+void MetricsFolder::add_checkpoint(std::int64_t step, double blocked_seconds) {
+  write(step, {{"time/checkpoint_blocked", blocked_seconds}});
+}
+
+void MetricsFolder::write(std::int64_t step, const std::vector<report::Scalar>& scalars) {
   if (!events_) return;
-  events_->add(progress.step, scalars_of(progress, measures, evaluated));
+  events_->add(step, scalars);
   if (const auto trouble = events_->take_trouble(); !trouble.empty())
     warn_("TensorBoard's files are not written any more: " + trouble);
 }

@@ -25,6 +25,8 @@ class MetricsFolder {
   void before_step(std::int64_t step);
   /// Of the reporting rank. `evaluated`: the step's own validation loss is in it.
   void add(const contract::Progress& progress, const contract::Measures& measures, bool evaluated);
+  /// Of the reporting rank: how long training stood still for a checkpoint that has ended by this step.
+  void add_checkpoint(std::int64_t step, double blocked_seconds);
   /// With all that came between this step and the next.
   void after_step(std::int64_t step);
   /// At the end: waits for what a helper still writes, but not for long.
@@ -32,6 +34,7 @@ class MetricsFolder {
 
  private:
   bool traces(std::int64_t step) const;
+  void write(std::int64_t step, const std::vector<report::Scalar>& scalars);
   void tell_of_trace();
 
   const contract::TrainingJobSpec& spec_;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "crds/contract/assignment.h"
 #include "worker/checkpoint/checkpointer.h"
@@ -46,6 +47,9 @@ class Saves {
   /// has to mend something, else checkpoint::StorageUnavailable.
   void finish(std::int64_t step, const TakeSnapshot& take);
 
+  /// Seconds that training stood still for the save that ended last; nothing where none did since this was asked.
+  std::optional<double> take_blocked_seconds() { return std::exchange(blocked_seconds_, std::nullopt); }
+
  private:
   void start(std::int64_t step, std::int64_t request, const TakeSnapshot& take);
   /// `consequence` of a failure, for people.
@@ -62,6 +66,7 @@ class Saves {
   std::int64_t answered_ = 0;    // the highest request whose save is durable
   std::int64_t try_again_ = 0;   // not before this step, after a failure
   checkpoint::Problem problem_;  // of the last save
+  std::optional<double> blocked_seconds_;
 };
 
 }  // namespace trainyard::trainer

@@ -105,6 +105,7 @@ class Training::Loop {
       const Wish wish = agree(mesh_, wish_of(around_.control()));
       const bool stops = done < steps_ && save_after(saves, done, wish, !metrics.skipped);
       folder_->after_step(done);
+      tell_of_save(saves, done);
       if (stops) {
         folder_->finish();
         return Outcome::kStopped;
@@ -113,6 +114,7 @@ class Training::Loop {
     end_if_all_were_skipped(engine_.state(), spec_.training.precision.compute);
     const mesh::Timeline::Span span(mesh_.timeline(), mesh::Work::kCheckpoint);
     saves.finish(engine_.steps_done(), [this] { return snapshot(); });
+    tell_of_save(saves, engine_.steps_done());
     folder_->finish();
     return Outcome::kFinished;
   }
@@ -151,6 +153,10 @@ class Training::Loop {
         step, wish, [this] { return snapshot(); }, is_sound);
   }
 
+  void tell_of_save(Saves& saves, std::int64_t step) {
+    if (const auto seconds = saves.take_blocked_seconds()) folder_->add_checkpoint(step, *seconds);
+  }
+
   bool told_to_stop() { return agree(mesh_, wish_of(around_.control())).stop >= 0; }
 
   plan::StepsDone so_far() const { return {.steps = engine_.steps_done(), .samples = cursor_.samples}; }
@@ -160,8 +166,37 @@ class Training::Loop {
     engine_.set_steps(steps_);
   }
 
-  /// The lengths of the steps that are left; warns where a curriculum has no end among them.
+  /// Warns of what was asked for and will not come to be in the steps that are left.
   void foresee() {
+    foresee_schedule();
+    foresee_metrics();
+    foresee_lengths();
+  }
+
+  void foresee_schedule() {
+    const std::int64_t warm_up = spec_.training.learningRateSchedule.warmupSteps;
+    if (warm_up <= steps_) return;
+    notice(true, "WarmupOutlastsTraining",
+           "the training ends with step " + std::to_string(steps_) + ", and training.learningRateSchedule.warmupSteps is " +
+               std::to_string(warm_up) + ": the learning rate never comes to its peak; warm up shorter, or train longer");
+  }
+
+  void foresee_metrics() {
+    if (!spec_.metrics) return;
+    if (!spec_.metrics->tensorBoard && !spec_.metrics->trace) {
+      notice(true, "MetricsWithoutEffect", "spec.metrics asks for neither tensorBoard nor trace: nothing is written");
+    }
+    if (!spec_.metrics->trace) return;
+    for (const std::int64_t step : spec_.metrics->trace->steps) {
+      if (step <= steps_) continue;
+      notice(true, "MetricsWithoutEffect",
+             "the training ends with step " + std::to_string(steps_) + ": there will be no trace of step " +
+                 std::to_string(step) + " (metrics.trace.steps)");
+    }
+  }
+
+  /// Of a curriculum that has no end among them.
+  void foresee_lengths() {
     const auto ahead = plan::steps_ahead(spec_, so_far(), steps_, stream_.samples_per_epoch());
     if (ahead.empty() || ahead.back().sequence_length == spec_.data.sequenceLength) return;
     notice(true, "CurriculumOutlastsTraining",

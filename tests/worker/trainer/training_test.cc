@@ -385,6 +385,7 @@ TEST(Train, WritesTensorBoardsFilesOfEveryStepAndGoesOnWhereItCannot) {
   for (std::size_t at = all.find("train/loss\x15"); at != std::string::npos; at = all.find("train/loss\x15", at + 1)) ++losses;
   EXPECT_EQ(losses, 6u);
   EXPECT_NE(all.find("validation/loss"), std::string::npos);
+  EXPECT_NE(all.find("time/checkpoint_blocked"), std::string::npos);
 
   Job wrong;
   wrong.spec.metrics =
