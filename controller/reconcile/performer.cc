@@ -142,15 +142,19 @@ void Performer::begin(const RunPointer& run, const ActionPointer& action) {
     if (is_first_dry_run(*action)) {
       ask(action, then);
     } else {
-      request(*action, then);
+      request(action, then);
     }
   } catch (const std::exception& error) {
-    // As if the server had refused it: whatever of this job brings a bug to light, the others' controller does not end for it.
-    Answer answer;
-    answer.response.status = kNeverAsked;
-    answer.response.message = std::string("it can't be asked for, which is a bug of this controller: ") + error.what();
-    executor_.brain([then, answer = std::move(answer)] { then(answer); });
+    executor_.brain([then, answer = never_asked(error)] { then(answer); });
   }
+}
+
+/// As if the server had refused it: whatever of this job brings a bug to light, the others' controller does not end for it.
+Performer::Answer Performer::never_asked(const std::exception& error) {
+  Answer answer;
+  answer.response.status = kNeverAsked;
+  answer.response.message = std::string("it can't be asked for, which is a bug of this controller: ") + error.what();
+  return answer;
 }
 
 /// Who has an answer and asks again wants a new one.
@@ -200,7 +204,7 @@ void Performer::ask(const ActionPointer& action, const Then& then) {
     asked->second.emplace_back(action, then);
     return;
   }
-  request(about, [this, like, action, then, term = term_](const Answer& answer) {
+  request(action, [this, like, action, then, term = term_](const Answer& answer) {
     then(answer);
     if (term == term_) share(like, std::get<decide::DryRunPod>(*action), answer);
   });
@@ -221,12 +225,34 @@ void Performer::share(const std::string& like, const decide::DryRunPod& about, c
     if (is_for_all) {
       then(shared);
     } else {
-      request(*other, then);
+      request(other, then);
     }
   }
 }
 
-void Performer::request(const Action& action, Then then) {
+void Performer::request(const ActionPointer& action, Then then) {
+  ++num_requests_;
+  to_send_.emplace_back(action, std::move(then));
+  send_waiting();
+}
+
+void Performer::send_waiting() {
+  while (num_sent_ < kAtOnce && !to_send_.empty()) {
+    auto [action, then] = std::move(to_send_.front());
+    to_send_.pop_front();
+    try {
+      send(action, then);
+    } catch (const std::exception& error) {
+      executor_.brain([this, then = std::move(then), answer = never_asked(error)] {
+        --num_requests_;
+        then(answer);
+      });
+    }
+  }
+}
+
+void Performer::send(const ActionPointer& sent, Then then) {
+  const Action& action = *sent;
   auto request = request_for(action, writer_, executor_.now());
   request.patient = false;  // each try is to ask may_write_ first, and this controller's queue waits without a hand
   executor_.hand([this, started = executor_.uptime(), kind = kind_of(action), read = read_after(action), then = std::move(then),
@@ -240,12 +266,14 @@ void Performer::request(const Action& action, Then then) {
     }
     executor_.brain([this, started, kind, then, answer = std::move(answer)] {
       --num_requests_;
+      --num_sent_;
       observer_.requested(kind, answer.response.status, executor_.uptime() - started);
       then(answer);
+      send_waiting();
     });
   });
+  ++num_sent_;
   if (const auto* status = std::get_if<decide::WriteStatus>(&action)) cache_.expect_status(status->key, status->status);
-  ++num_requests_;
 }
 
 void Performer::answered(const RunPointer& run, const Sent& sent, const Answer& answer) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -37,6 +38,9 @@ struct PlanEnded {
 class Performer {
  public:
   static constexpr std::size_t kParallel = 16;
+  /// Of all plans together, requests whose bodies are made: enough for all hands. Where a thousand jobs have something to write, the others
+  /// are an action each, which is small.
+  static constexpr std::size_t kAtOnce = 128;
   using Done = std::function<void(PlanEnded)>;
   using PodsBegin = std::function<void()>;
 
@@ -53,6 +57,8 @@ class Performer {
   void stop();
   /// Requests under way, those for events apart.
   std::size_t num_requests() const { return num_requests_; }
+  /// Of those the ones that are with the hands or the server; at most kAtOnce, but for pods that are looked for.
+  std::size_t num_sent() const { return num_sent_; }
 
  private:
   struct Answer {
@@ -81,14 +87,17 @@ class Performer {
   void answered(const RunPointer& run, const Sent& sent, const Answer& answer);
   void assume(const Sent& sent, const kube::Response& response);
   void refuse(const RunPointer& run, const decide::Action& action, const std::string& why);
-  /// Performs on a hand, answers on the brain.
-  void request(const decide::Action& action, Then then);
+  /// Performs on a hand, once fewer than kAtOnce are under way, and answers on the brain.
+  void request(const ActionPointer& action, Then then);
+  void send_waiting();
+  void send(const ActionPointer& action, Then then);
   bool is_first_dry_run(const decide::Action& action) const;
   /// As request(), of a DryRunPod; or takes the answer to one that is like it.
   void ask(const ActionPointer& action, const Then& then);
   /// The answer is in: who waits for it has it, or asks for itself.
   void share(const std::string& like, const decide::DryRunPod& about, const Answer& answer);
   static Answer answer_of(const decide::TemplateCheck& check);
+  static Answer never_asked(const std::exception& error);
   void take_check(const decide::DryRunPod& ask, const Answer& answer);
 
   Executor& executor_;
@@ -101,7 +110,9 @@ class Performer {
   DryRunAnswers answers_;
   std::map<std::string, Waiting> questions_;  // dry runs under way by likeness(), and who waits for their answers
   std::int64_t term_ = 0;                     // grows with stop(): who began before it does not go on
-  std::size_t num_requests_ = 0;
+  std::deque<std::pair<ActionPointer, Then>> to_send_;
+  std::size_t num_requests_ = 0;  // to be sent, or under way
+  std::size_t num_sent_ = 0;      // of request()
 };
 
 }  // namespace trainyard::reconcile

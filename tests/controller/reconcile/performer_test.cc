@@ -149,6 +149,23 @@ TEST_F(PerformerTest, SendsAtMostSixteenRequestsAtATime) {
   EXPECT_EQ(most, Performer::kParallel);
 }
 
+TEST_F(PerformerTest, OfAThousandPlansSendsABoundedNumberAndTheRestAsAnswersCome) {
+  constexpr int kPlans = 1'000;
+  std::size_t most = 0;
+  int ended = 0;
+  api.fault_of = [&](const kube::Request&) {
+    most = std::max(most, performer.num_sent());
+    return Fault::kBroken;
+  };
+  for (int i = 0; i < kPlans; ++i) performer.perform(kJob, {.phases = {{status(1)}}}, [&](PlanEnded) { ++ended; });
+  time.run_for(std::chrono::microseconds(1));
+  EXPECT_EQ(performer.num_requests(), std::size_t{kPlans}) << "a new leader waits for those too that are yet to be sent";
+  time.run_for(seconds(40));
+  EXPECT_EQ(ended, kPlans);
+  EXPECT_EQ(most, Performer::kAtOnce);
+  EXPECT_EQ(performer.num_requests(), 0u);
+}
+
 TEST_F(PerformerTest, TakesAPodThatExistsAlreadyForItsOwnWhereTheOwnerIsTheSame) {
   ASSERT_TRUE(api.create(test::kPodsPath, pod("a-0-1").body));
   EXPECT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kWell);
