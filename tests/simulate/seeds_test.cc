@@ -27,7 +27,7 @@ namespace {
 
 std::optional<std::uint64_t> only_seed;
 std::string program;
-constexpr std::uint64_t kSeeds = 3'400;
+constexpr std::uint64_t kSeeds = 10'000;
 constexpr std::size_t kMostFailures = 5;
 
 double cpu_seconds() {
