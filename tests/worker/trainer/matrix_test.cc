@@ -1,5 +1,5 @@
-// The equality matrix: tensor, pipeline and data degrees up to 8 ranks × ZeRO stage × micro-batches × schedule × recomputation, with both
-// reductions. Covering sets of all pairs by default; all of it with TRAINYARD_MATRIX=all (`make matrix`).
+// The equality matrix: tensor, pipeline and data degrees up to 8 ranks × ZeRO stage × micro-batches × schedule × recomputation × sequence
+// parallelism, with both reductions. Covering sets of all pairs by default; all of it with TRAINYARD_MATRIX=all (`make matrix`).
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
@@ -33,6 +33,7 @@ struct Choice {
   std::int32_t zero, micro_batch_size;
   PipelineScheduleName schedule;
   RecomputeMode recomputation;
+  bool sequence;
   Reduction reduction;
 
   Choice(const Combination& values, Reduction sums)
@@ -41,13 +42,14 @@ struct Choice {
         micro_batch_size(values[4]),
         schedule(static_cast<PipelineScheduleName>(values[5])),
         recomputation(static_cast<RecomputeMode>(values[6])),
+        sequence(values[7] != 0),
         reduction(sums) {}
 
   std::string text() const {
     return "pp " + std::to_string(degrees.pp) + ", dp " + std::to_string(degrees.dp) + ", tp " + std::to_string(degrees.tp) +
            ", zero " + std::to_string(zero) + ", " + std::string(contract::name_of(schedule)) + ", recomputation " +
-           std::string(contract::name_of(recomputation)) + ", micro-batches of " + std::to_string(micro_batch_size) + ", " +
-           std::string(contract::name_of(reduction));
+           std::string(contract::name_of(recomputation)) + (sequence ? ", sequence" : "") + ", micro-batches of " +
+           std::to_string(micro_batch_size) + ", " + std::string(contract::name_of(reduction));
   }
 };
 
@@ -75,6 +77,7 @@ contract::TrainingJobSpec parallel_job(const Choice& choice, std::int64_t steps)
   spec.parallelism.pipelineSchedule = {.name = choice.schedule,
                                        .virtualStages = choice.schedule == PipelineScheduleName::kInterleaved ? 2 : 1};
   spec.training.activationCheckpointing.mode = choice.recomputation;
+  spec.parallelism.sequence = choice.sequence;
   return spec;
 }
 
@@ -101,8 +104,8 @@ std::vector<Combination> all_combinations(Reduction reduction) {
     for (const int dp : {1, 2, 3, 4, 8}) {
       for (const int tp : {1, 2, 4}) {
         if (pp * dp * tp > 8) continue;
-        for (int rest = 0; rest < 4 * 2 * 4 * 3; ++rest) {
-          add({pp, dp, tp, rest % 4, rest / 4 % 2 + 1, rest / 8 % 4, rest / 32});
+        for (int rest = 0; rest < 4 * 2 * 4 * 3 * 2; ++rest) {
+          add({pp, dp, tp, rest % 4, rest / 4 % 2 + 1, rest / 8 % 4, rest / 32 % 3, rest / 96});
         }
       }
     }
@@ -115,7 +118,8 @@ class References {
  public:
   /// One process, or only the tensor ranks of one.
   const Trained& of(const Choice& choice, std::int32_t tp, std::int64_t steps) {
-    const auto spec = plain_job(choice, steps);
+    auto spec = plain_job(choice, steps);
+    spec.parallelism.sequence = tp > 1 && choice.sequence;
     const std::string key = contract::encode(spec).dump() + std::to_string(tp);
     const auto known = done_.find(key);
     return known != done_.end() ? known->second : done_.emplace(key, train(spec, {.tp = tp})).first->second;
@@ -151,9 +155,11 @@ TEST(Matrix, UnderCanonicalLayoutsEqualOneProcessBitForBit) {
   }
   EXPECT_GE(num_equal, 20);
   for (const int tp : {2, 4}) {
-    const Choice choice({1, 1, tp, 0, 1, 0, 0}, Reduction::kCanonical);
-    SCOPED_TRACE(choice.text());
-    expect_near(references.of(choice, tp, kCloseSteps), references.of(choice, 1, kCloseSteps));
+    for (const int sequence : {0, 1}) {
+      const Choice choice({1, 1, tp, 0, 1, 0, 0, sequence}, Reduction::kCanonical);
+      SCOPED_TRACE(choice.text());
+      expect_near(references.of(choice, tp, kCloseSteps), references.of(choice, 1, kCloseSteps));
+    }
   }
 }
 
