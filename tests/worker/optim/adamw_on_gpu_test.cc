@@ -11,6 +11,10 @@
 namespace trainyard::optim {
 namespace {
 
+// Of parameters. LibTorch's square root on a CPU with AVX-512 is MKL's, an ulp off in some numbers, where the GPU's is right: then the step is
+// off by 2^-23 of itself, which is at most twice the largest of before and after, hence four units in its last place; and one of rounding.
+constexpr double kUlpsOfStep = 5;
+
 TEST(AdamWOnGpu, FollowsTheCpuAndWritesTheWeightsItIsGiven) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "there is no GPU here";
   contract::Optimizer options;
@@ -33,7 +37,7 @@ TEST(AdamWOnGpu, FollowsTheCpuAndWritesTheWeightsItIsGiven) {
   }
 }
 
-TEST(AdamWOnGpu, OfOneStepIsWithinAnUlpOfTheCpu) {
+TEST(AdamWOnGpu, OfOneStepIsThatOfTheCpuButForItsSquareRoot) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "there is no GPU here";
   contract::Optimizer options;
   options.weightDecay = 0.1;
@@ -48,7 +52,7 @@ TEST(AdamWOnGpu, OfOneStepIsWithinAnUlpOfTheCpu) {
     square.copy_(on_cpu.squares()[0]);
     on_cpu.step({gradient}, 0.01);
     on_gpu.step({gradient.cuda()}, 0.01);
-    EXPECT_LE(test::ulps_of_step(there.cpu(), here, before), 1) << step;
+    EXPECT_LE(test::ulps_of_step(there.cpu(), here, before), kUlpsOfStep) << step;
     EXPECT_LE(test::ulps_between(average.cpu(), on_cpu.averages()[0]), 1) << step;
     EXPECT_LE(test::ulps_between(square.cpu(), on_cpu.squares()[0]), 1) << step;
   }
@@ -78,7 +82,7 @@ TEST(AdamWOnGpu, WithMomentsInCodesOfOneStepIsThatOfTheCpuUpToACode) {
       copy(on_gpu.square_scales()[0], on_cpu.square_scales()[0]);
       on_cpu.step({gradient}, 0.01);
       on_gpu.step({gradient.cuda()}, 0.01);
-      EXPECT_LE(test::ulps_of_step(there.cpu(), here, before), 1);
+      EXPECT_LE(test::ulps_of_step(there.cpu(), here, before), kUlpsOfStep);
       EXPECT_LE(test::ulps_between(on_gpu.average_scales()[0].cpu(), on_cpu.average_scales()[0]), 1);
       EXPECT_LE(test::ulps_between(on_gpu.square_scales()[0].cpu(), on_cpu.square_scales()[0]), 1);
       for (const auto& [a, b] :
