@@ -46,12 +46,13 @@ std::vector<std::string> fields(const Job& of) {
 TEST(WorkerPods, AreEachAsIfItWereTheOnlyOne) {
   Job trainyards = job(R"({"spec": {"containers": [{"name": "worker", "env": [{"name": "A", "value": "1"}]}]}})");
   Job custom = test::make_custom_job("a", 2, 8);
+  const Settings known = settings();
   for (const Job& of : {trainyards, custom}) {
-    const WorkerPods all(of, settings());
+    const WorkerPods all(of, known);
     for (const auto& place : {WorkerPlace{.worker = 0, .generation = 1, .node = "node-1"},
                               WorkerPlace{.worker = 1, .generation = 1, .node = {}, .avoid = {"node-2"}, .pod_group = "group"},
                               WorkerPlace{.worker = -1, .generation = 2, .node = "node-3", .spare = 4}}) {
-      EXPECT_EQ(all.pod(place), worker_pod(of, settings(), place));
+      EXPECT_EQ(all.pod(place), worker_pod(of, known, place));
     }
   }
 }
