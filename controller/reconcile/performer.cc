@@ -27,7 +27,7 @@ bool have_same_owner(const contract::Json& a, const contract::Json& b) {
 constexpr int kCreated = 201;
 constexpr int kNeverAsked = 400;  // as the server answers what it can't read
 constexpr milliseconds kLookAgain{250}, kLookAgainLimit{5'000};
-constexpr int kRefusedLooks = 10;  // 35 s
+constexpr int kRefusedLooks = 10;  // half a minute
 
 /// A pod was asked for, and neither the answer nor a look says whether it is there. A server that will not have it looked for says no more.
 bool is_in_doubt(const std::optional<kube::Response>& look, int looks) {
