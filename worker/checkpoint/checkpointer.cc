@@ -44,7 +44,7 @@ std::string join(const std::vector<std::string>& lines) {
 struct Checkpointer::Save {
   enum class Phase { kWriting, kCommitting, kDone };
 
-  ~Save() { stop.request_stop(); }  // then `helper` waits for its thread, which looks at `stop` every 16 MiB
+  ~Save() { stop.request_stop(); }  // then `helper` waits for its thread, which looks at `stop` at least every 16 MiB
 
   std::int64_t step = 0;
   Json state;
@@ -125,12 +125,17 @@ std::optional<Saved> Checkpointer::start(const Snapshot& snapshot) {
     save_->phase = Save::Phase::kDone;
     return before;
   }
-  save_->helper = std::async(std::launch::async, [this, step = snapshot.step, stop = save_->stop.get_token(),
-                                                  staged = stage(with_scales(snapshot.shards))] {
+  const auto staging = std::make_shared<Staging>(with_scales(snapshot.shards), options_.staging_bytes);
+  save_->helper = std::async(std::launch::async, [this, step = snapshot.step, stop = save_->stop.get_token(), staging] {
     return problem_in([&] {
-      write_rank_files(storage_, temporary(step), rank_, staged, {{"format", "pt"}, {"step", std::to_string(step)}}, stop);
+      write_rank_files(storage_, temporary(step), rank_, *staging, {{"format", "pt"}, {"step", std::to_string(step)}}, stop);
     });
   });
+  // Together, a round at a time: no rank waits in the next step's collectives for one that waits for its storage.
+  bool is_copied = false;
+  do {
+    is_copied = is_copied || staging->copy(std::chrono::steady_clock::now() + options_.round);
+  } while (agreement_.highest({is_copied ? 0 : 1})[0] != 0);
   save_->blocked_seconds = seconds_since(began);
   return before;
 }

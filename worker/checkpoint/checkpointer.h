@@ -1,6 +1,6 @@
 #pragma once
-// Saves and loads the training's state, sharded over the ranks. Saving goes on beside the training: start() copies the rank's shards
-// to host memory, a helper thread writes them, and poll(), called between steps, moves the ranks together from phase to phase:
+// Saves and loads the training's state, sharded over the ranks. Saving goes on beside the training: start() copies the rank's shards to
+// host memory (staging.h), a helper thread writes them, and poll(), called between steps, moves the ranks together from phase to phase:
 //
 //   start ── write shards, fsync (all ranks) ── poll: all done ── manifest, rename, fsync, prune (rank 0) ── poll: durable
 //
@@ -27,6 +27,7 @@
 #include "worker/checkpoint/tensor_shard.h"
 #include "worker/checkpoint/trouble.h"
 #include "worker/mesh/comm.h"
+#include "worker/plan/staging_cost.h"
 
 namespace trainyard::checkpoint {
 
@@ -38,10 +39,11 @@ struct Options {
   std::function<std::optional<double>(std::int64_t step, const contract::Json& state)> loss_of;
   std::string job;  // namespace/name
   std::string job_uid;
-  std::int64_t generation = 0;   // of the gang
-  contract::Json layout;         // the degrees, for people who read the manifest
-  contract::Json identity;       // identity_of(spec)
-  at::Device device = at::kCPU;  // where collectives of `world` need their tensors: CUDA for NCCL
+  std::int64_t generation = 0;                       // of the gang
+  contract::Json layout;                             // the degrees, for people who read the manifest
+  contract::Json identity;                           // identity_of(spec)
+  std::int64_t staging_bytes = plan::kStagingBytes;  // of this rank's host memory, that a save copies through
+  at::Device device = at::kCPU;                      // where collectives of `world` need their tensors: CUDA for NCCL
   /// How long ranks wait for one's files before they tell each other that they are still there. Below the timeout of every backend, so
   /// that reading or writing may take as long as it takes.
   std::chrono::milliseconds round{10'000};
@@ -63,7 +65,7 @@ struct Saved {
   std::string failure;  // empty: durable. Else "write /checkpoints/…: No space left on device", and nothing is left of it
   Trouble trouble = Trouble::kNone;  // the kind of the failure
   std::string warning;               // not empty: durable, but older ones could not be removed, and why
-  double blocked_seconds = 0.0;      // this rank's training thread: staging, and waiting for the save before
+  double blocked_seconds = 0.0;      // this rank's training thread: until all ranks' shards were copied, and waiting for the save before
 };
 
 struct Loaded {
@@ -94,8 +96,10 @@ class Checkpointer {
   /// read for the moment, since it may be a good one. The tensors' contents are undefined then.
   std::optional<Loaded> load(const std::vector<TensorShard>& shards);
 
-  /// Starts to save. While another save is under way, waits for that first and returns how it ended. A step that was loaded or made
-  /// durable last is not written again.
+  /// Starts to save: returns when all ranks have copied their shards, which may change then. A rank whose shards are larger than the
+  /// memory that it copies them through waits for its storage meanwhile. While another save is under way, waits for that first and returns
+  /// how it ended. A step that was loaded or made durable last is not written again. A copy that fails (a device's, too little memory) throws
+  /// on that rank alone, and the save fails.
   std::optional<Saved> start(const Snapshot& snapshot);
   /// Between steps: moves a save on, and returns how it ended when it did. One small reduction while a save is under way, else nothing.
   std::optional<Saved> poll();

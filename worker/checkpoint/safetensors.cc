@@ -16,8 +16,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kWriteBytes = std::size_t{16} << 20;  // between two looks at the stop token
-
 constexpr auto kTypes = std::to_array<std::pair<at::ScalarType, std::string_view>>({
     {at::kDouble, "F64"},
     {at::kFloat, "F32"},
@@ -148,31 +146,35 @@ std::string format_header(const SafetensorsHeader& header) {
   return text;
 }
 
-WrittenFile write_safetensors(Storage& storage, const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
-                              const std::map<std::string, std::string>& metadata, std::stop_token stop) {
+SafetensorsWriter::SafetensorsWriter(Storage& storage, const std::filesystem::path& path,
+                                     const std::vector<TensorLayout>& tensors,
+                                     const std::map<std::string, std::string>& metadata) {
   SafetensorsHeader header{.tensors = {}, .metadata = metadata};
-  std::int64_t end = 0;
-  for (const auto& [name, tensor] : tensors) {
-    const std::int64_t begin = std::exchange(end, end + static_cast<std::int64_t>(tensor.nbytes()));
-    dtype_name(tensor.scalar_type());
-    if (name == "__metadata__" ||
-        !header.tensors.emplace(name, StoredTensor{tensor.scalar_type(), tensor.sizes().vec(), begin, end}).second) {
+  for (const auto& [name, type, shape] : tensors) {
+    dtype_name(type);
+    StoredTensor stored{.type = type, .shape = shape, .begin = missing_, .end = 0};
+    stored.end = missing_ += bytes_of(name, stored);
+    if (name == "__metadata__" || !header.tensors.emplace(name, std::move(stored)).second) {
       throw std::invalid_argument("the tensor name " + name + " is reserved, or there twice");
     }
   }
   std::string head = format_header(header);
   head.insert(0, length_of(head.size()));
-  const auto file = storage.create(path);
-  file->append(head.data(), head.size());
-  for (const auto& [name, tensor] : tensors) {
-    const auto* bytes = static_cast<const char*>(tensor.const_data_ptr());
-    for (std::size_t done = 0; done < tensor.nbytes(); done += kWriteBytes) {
-      if (stop.stop_requested()) throw StorageError("write", path, ECANCELED);
-      file->append(bytes + done, std::min(kWriteBytes, tensor.nbytes() - done));
-    }
-  }
-  file->sync();
-  return {.bytes = static_cast<std::int64_t>(head.size()) + end, .header_hash = hash_bytes(head)};
+  file_ = storage.create(path);
+  file_->append(head.data(), head.size());
+  written_ = {.bytes = static_cast<std::int64_t>(head.size()), .header_hash = hash_bytes(head)};
+}
+
+void SafetensorsWriter::append(const void* bytes, std::size_t count) {
+  file_->append(bytes, count);
+  written_.bytes += static_cast<std::int64_t>(count);
+  missing_ -= static_cast<std::int64_t>(count);
+}
+
+WrittenFile SafetensorsWriter::finish() {
+  if (missing_ != 0) throw std::logic_error(std::to_string(missing_) + " bytes of the tensors' numbers are missing");
+  file_->sync();
+  return written_;
 }
 
 SafetensorsReader::SafetensorsReader(Storage& storage, const std::filesystem::path& path)

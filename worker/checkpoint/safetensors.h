@@ -6,7 +6,6 @@
 #include <map>
 #include <memory>
 #include <stdexcept>
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,17 +47,32 @@ SafetensorsHeader parse_header(std::string_view json, std::int64_t data_bytes);
 /// The header as written: JSON, padded with spaces to a multiple of 8 bytes.
 std::string format_header(const SafetensorsHeader& header);
 
-struct NamedTensor {
+/// What a tensor is called and looks like, before its numbers are there.
+struct TensorLayout {
   std::string name;
-  at::Tensor tensor;  // contiguous, on the CPU
+  at::ScalarType type = at::kFloat;
+  std::vector<std::int64_t> shape;
 };
 struct WrittenFile {
   std::int64_t bytes = 0;
   std::uint64_t header_hash = 0;  // of the length and the header
 };
-/// Writes and syncs a file. Throws StorageError (ECANCELED when stopped); std::invalid_argument for a tensor of a type that the format lacks.
-WrittenFile write_safetensors(Storage& storage, const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
-                              const std::map<std::string, std::string>& metadata, std::stop_token stop = {});
+/// Writes a file whose numbers come bit by bit. Errors are StorageErrors, where nothing else is said. Not thread safe.
+class SafetensorsWriter {
+ public:
+  /// Makes the file and writes its header. Throws std::invalid_argument for a name that is reserved or there twice, and a type that the format lacks.
+  SafetensorsWriter(Storage& storage, const std::filesystem::path& path, const std::vector<TensorLayout>& tensors,
+                    const std::map<std::string, std::string>& metadata);
+  /// The next bytes of the tensors' numbers: one tensor after the other, each in row-major order.
+  void append(const void* bytes, std::size_t count);
+  /// Syncs it. Throws std::logic_error where it has not as many bytes as its header says.
+  WrittenFile finish();
+
+ private:
+  std::unique_ptr<FileWriter> file_;
+  WrittenFile written_;
+  std::int64_t missing_ = 0;
+};
 
 /// An open file. Not thread safe.
 class SafetensorsReader {

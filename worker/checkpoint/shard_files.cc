@@ -1,6 +1,7 @@
 #include "worker/checkpoint/shard_files.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <memory>
 #include <stdexcept>
@@ -18,6 +19,21 @@ std::string rank_name(std::int32_t rank) {
   std::string digits = std::to_string(rank);
   digits.insert(0, digits.size() < 5 ? 5 - digits.size() : 0, '0');
   return "rank-" + digits;
+}
+
+/// Whoever waits for room must not, whatever ends the writing.
+struct Ending {
+  Staging& of;
+  explicit Ending(Staging& staging) : of(staging) {}
+  ~Ending() { of.end(); }
+  Ending(const Ending&) = delete;
+  Ending& operator=(const Ending&) = delete;
+};
+
+std::vector<TensorLayout> layouts_of(const std::vector<StagedTensor>& tensors) {
+  std::vector<TensorLayout> out;
+  for (const auto& tensor : tensors) out.push_back({tensor.name, tensor.type, tensor.box.shape});
+  return out;
 }
 
 /// The open files of one checkpoint, each checked against the manifest when it is opened.
@@ -45,14 +61,6 @@ class OpenFiles {
   const Manifest& manifest_;
   std::map<std::string, std::unique_ptr<SafetensorsReader>> files_;
 };
-
-/// The part `box` of a tensor that lies at `origin` in the unsharded one.
-at::Tensor view_of(at::Tensor tensor, const std::vector<std::int64_t>& origin, const Box& box) {
-  for (std::size_t dim = 0; dim < box.shape.size(); ++dim) {
-    tensor = tensor.narrow(static_cast<std::int64_t>(dim), box.offset[dim] - origin[dim], box.shape[dim]);
-  }
-  return tensor;
-}
 
 void read_box(const SafetensorsReader& file, const std::string& name, const Box& stored, const Box& wanted, at::Tensor& local,
               const Box& held) {
@@ -100,37 +108,32 @@ void read_shard(OpenFiles& files, const std::filesystem::path& directory, const 
 
 }  // namespace
 
-std::vector<StagedShard> stage(const std::vector<TensorShard>& shards) {
-  std::vector<StagedShard> staged;
-  for (const auto& shard : shards) {
-    if (!shard.writes || shard.local.numel() == 0) continue;
-    at::Tensor copy = at::empty(shard.local.sizes(), shard.local.options().device(at::kCPU).requires_grad(false));
-    copy.copy_(shard.local.detach());
-    staged.push_back({shard.name, std::move(copy), shard.global_shape, box_of(shard)});
-  }
-  return staged;
-}
-
 std::string shard_file_name(std::int32_t rank) { return rank_name(rank) + ".safetensors"; }
 std::string fragment_file_name(std::int32_t rank) { return rank_name(rank) + ".json"; }
 
-void write_rank_files(Storage& storage, const std::filesystem::path& directory, std::int32_t rank,
-                      const std::vector<StagedShard>& shards, const std::map<std::string, std::string>& metadata,
-                      std::stop_token stop) {
+void write_rank_files(Storage& storage, const std::filesystem::path& directory, std::int32_t rank, Staging& staging,
+                      const std::map<std::string, std::string>& metadata, const std::stop_token& stop) {
+  const Ending ending{staging};
   storage.make_directories(directory);
   Fragment fragment;
-  if (!shards.empty()) {
+  if (!staging.tensors().empty()) {
     const auto name = shard_file_name(rank);
-    std::vector<NamedTensor> tensors;
-    for (const auto& shard : shards) {
-      tensors.push_back({shard.name, shard.tensor});
-      fragment.tensors[shard.name] = {.dtype = std::string(dtype_name(shard.tensor.scalar_type())),
-                                      .shape = shard.global_shape,
-                                      .hash = to_hex(hash_box(shard.tensor, shard.box, shard.global_shape)),
-                                      .boxes = {{name, shard.box.offset, shard.box.shape}}};
-    }
-    const auto written = write_safetensors(storage, directory / name, tensors, metadata, stop);
+    const auto& tensors = staging.tensors();
+    SafetensorsWriter file(storage, directory / name, layouts_of(tensors), metadata);
+    std::vector<std::uint64_t> hashes(tensors.size(), 0);  // those of a tensor's parts add up to its own
+    const auto append = [&](std::size_t tensor, const Box& box, const at::Tensor& part) {
+      hashes[tensor] += hash_box(part, box, tensors[tensor].global_shape);
+      file.append(part.const_data_ptr(), part.nbytes());
+    };
+    if (!staging.write(append, stop)) throw StorageError("write", directory / name, ECANCELED);
+    const auto written = file.finish();
     fragment.files[name] = {.bytes = written.bytes, .headerHash = to_hex(written.header_hash)};
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      fragment.tensors[tensors[i].name] = {.dtype = std::string(dtype_name(tensors[i].type)),
+                                           .shape = tensors[i].global_shape,
+                                           .hash = to_hex(hashes[i]),
+                                           .boxes = {{name, tensors[i].box.offset, tensors[i].box.shape}}};
+    }
   }
   write_text(storage, directory / fragment_file_name(rank), to_text(fragment));
 }

@@ -9,29 +9,19 @@
 #include <vector>
 
 #include "worker/checkpoint/manifest.h"
+#include "worker/checkpoint/staging.h"
 #include "worker/checkpoint/storage.h"
 #include "worker/checkpoint/tensor_shard.h"
 
 namespace trainyard::checkpoint {
 
-/// A shard as copied to host memory: contiguous, on the CPU, owned by nobody else.
-struct StagedShard {
-  std::string name;
-  at::Tensor tensor;
-  std::vector<std::int64_t> global_shape;
-  Box box;
-};
-
-/// Copies the shards that this rank writes; empty ones are left out.
-std::vector<StagedShard> stage(const std::vector<TensorShard>& shards);
-
 std::string shard_file_name(std::int32_t rank);     // rank-00003.safetensors
 std::string fragment_file_name(std::int32_t rank);  // rank-00003.json
 
-/// Writes the rank's tensors, then its fragment, both synced, into `directory`. Throws StorageError; ECANCELED when stopped.
-void write_rank_files(Storage& storage, const std::filesystem::path& directory, std::int32_t rank,
-                      const std::vector<StagedShard>& shards, const std::map<std::string, std::string>& metadata,
-                      std::stop_token stop);
+/// Writes the rank's tensors as they are copied, then its fragment, both synced, into `directory`. Ends `staging`, however it ends itself.
+/// Throws StorageError; ECANCELED when stopped, and when not all is copied.
+void write_rank_files(Storage& storage, const std::filesystem::path& directory, std::int32_t rank, Staging& staging,
+                      const std::map<std::string, std::string>& metadata, const std::stop_token& stop);
 
 /// Reads the boxes of the shards from a checkpoint into shard.local. Checks each file against the manifest. Throws CorruptFile and
 /// StorageError. What was read is checked by verification_sums() below, by all ranks together.

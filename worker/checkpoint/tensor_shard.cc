@@ -21,6 +21,13 @@ Box intersection(const Box& a, const Box& b) {
   return out;
 }
 
+at::Tensor view_of(at::Tensor tensor, const std::vector<std::int64_t>& origin, const Box& box) {
+  for (std::size_t dim = 0; dim < box.shape.size(); ++dim) {
+    tensor = tensor.narrow(static_cast<std::int64_t>(dim), box.offset[dim] - origin[dim], box.shape[dim]);
+  }
+  return tensor;
+}
+
 Box box_of(const TensorShard& shard) {
   Box box{shard.offset, shard.local.sizes().vec()};
   bool inside = box.offset.size() == shard.global_shape.size() && box.shape.size() == shard.global_shape.size();

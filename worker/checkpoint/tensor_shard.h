@@ -22,6 +22,9 @@ std::int64_t num_elements(const std::vector<std::int64_t>& shape);
 /// What two boxes of one tensor share; a box with a 0 in its shape when they share nothing.
 Box intersection(const Box& a, const Box& b);
 
+/// The part `box` of a tensor that lies at `origin` in the unsharded one.
+at::Tensor view_of(at::Tensor tensor, const std::vector<std::int64_t>& origin, const Box& box);
+
 /// Of a tensor that may be kept as codes of 8 bits with a scale a block (worker/plan/moments.h), here or in a checkpoint. There the codes
 /// have the tensor's name and shape, and the scales a name of their own.
 struct Codes {

@@ -11,11 +11,14 @@ namespace {
 
 /// Saves on a machine that stops before its operation of that number on storage, where it comes to that many. True: the save was told
 /// as durable.
-bool save_until_it_stops(FaultyStorage& machine, std::int64_t operation, const std::filesystem::path& folder, std::int64_t step) {
+bool save_until_it_stops(FaultyStorage& machine, std::int64_t operation, const std::filesystem::path& folder, std::int64_t step,
+                         std::int64_t staging_bytes) {
   bool durable = false;
   try {
     run_ranks(1, [&](mesh::Comm& comm) {
-      Checkpointer checkpointer(options_for(folder), comm, machine);
+      auto options = options_for(folder);
+      options.staging_bytes = staging_bytes;
+      Checkpointer checkpointer(options, comm, machine);
       machine.stop_at(operation);
       checkpointer.open();
       checkpointer.start(snapshot_of(step, Cut::kReplicated, comm));
@@ -26,7 +29,10 @@ bool save_until_it_stops(FaultyStorage& machine, std::int64_t operation, const s
   return durable;
 }
 
-TEST(Checkpointer, LeavesTheOlderCheckpointUsableWhereverTheMachineStops) {
+class Stops : public testing::TestWithParam<std::int64_t> {};  // in bytes of memory to copy through
+INSTANTIATE_TEST_SUITE_P(Checkpointer, Stops, testing::Values(plan::kStagingBytes, kLittleMemory));
+
+TEST_P(Stops, LeaveTheOlderCheckpointUsableWhereverTheMachineDoes) {
   bool stopped = true;
   std::int64_t operation = 0;
   int newer = 0;
@@ -35,7 +41,7 @@ TEST(Checkpointer, LeavesTheOlderCheckpointUsableWhereverTheMachineStops) {
     const ScratchFolder folder;
     for (const std::int64_t step : {100, 150}) save(folder.path(), step);
     FaultyStorage machine;
-    const bool durable = save_until_it_stops(machine, operation, folder.path(), 200);
+    const bool durable = save_until_it_stops(machine, operation, folder.path(), 200, GetParam());
     stopped = machine.stopped();
     machine.stop();  // at the latest: what is told as durable is so
     PosixStorage storage;
@@ -78,7 +84,7 @@ TEST(Checkpointer, ReplacingACorruptCheckpointLosesNoOtherWhereverTheMachineStop
     for (const std::int64_t step : {100, 200}) save(folder.path(), step);
     std::filesystem::remove(folder.path() / "step-00000200/manifest.json");
     FaultyStorage machine;
-    save_until_it_stops(machine, operation, folder.path(), 200);
+    save_until_it_stops(machine, operation, folder.path(), 200, plan::kStagingBytes);
     stopped = machine.stopped();
     const bool complete = std::filesystem::exists(folder.path() / "step-00000200/manifest.json");
     expect_loads(folder.path(), complete ? 200 : 100);

@@ -37,8 +37,13 @@ class FaultyStorage final : public Storage {
     unsynced_.lose();
   }
   bool stopped() const { return stopped_; }
-  /// Writes fail with ENOSPC once so many bytes were written.
-  void fill_after(std::int64_t bytes) { room_ = bytes; }
+  /// Writes fail once so many bytes were written.
+  void fill_after(std::int64_t bytes, int error = ENOSPC) {
+    write_error_ = error;
+    room_ = bytes;
+  }
+  /// What happens before each write has an effect; before anything is written.
+  void before_writing(std::function<void()> action) { before_writing_ = std::move(action); }
   std::int64_t operations() const { return operations_; }
   /// Files whose path ends so cannot be opened for reading.
   void fail_to_open(const std::string& ending, int error) {
@@ -116,9 +121,10 @@ class FaultyStorage final : public Storage {
     Writer(FaultyStorage& storage, std::filesystem::path path, std::unique_ptr<FileWriter> real)
         : storage_(storage), path_(std::move(path)), real_(std::move(real)) {}
     void append(const void* bytes, std::size_t count) override {
+      if (storage_.before_writing_) storage_.before_writing_();
       storage_.step();
       storage_.room_ -= static_cast<std::int64_t>(count);
-      if (storage_.room_ < 0) throw StorageError("write", path_, ENOSPC);
+      if (storage_.room_ < 0) throw StorageError("write", path_, storage_.write_error_);
       real_->append(bytes, count);
     }
     void sync() override {
@@ -154,8 +160,8 @@ class FaultyStorage final : public Storage {
   Unsynced unsynced_;  // under mutex_: ranks are threads
   std::pair<std::string, std::function<void()>> unreadable_;
   std::pair<std::string, int> irremovable_;
-  std::atomic<int> creations_to_fail_{0}, create_error_{0};
-  std::function<void()> while_renaming_, while_listing_;
+  std::atomic<int> creations_to_fail_{0}, create_error_{0}, write_error_{ENOSPC};
+  std::function<void()> while_renaming_, while_listing_, before_writing_;
   std::atomic<std::int64_t> create_delay_{0}, open_delay_{0};  // milliseconds
 };
 

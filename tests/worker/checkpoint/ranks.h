@@ -103,6 +103,9 @@ inline bool equal(const std::vector<TensorShard>& a, const std::vector<TensorSha
   return same;
 }
 
+/// To copy a save through: a chunk has 16 bytes, and two ranks' rows of the matrix alone have 96.
+inline constexpr std::int64_t kLittleMemory = 128;
+
 inline Options options_for(const std::filesystem::path& path, std::int64_t generation = 1) {
   return {.path = path.string(),
           .keep = 2,

@@ -8,6 +8,20 @@
 namespace trainyard::checkpoint {
 namespace {
 
+struct NamedTensor {
+  std::string name;
+  at::Tensor tensor;
+};
+
+WrittenFile write_safetensors(Storage& storage, const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
+                              const std::map<std::string, std::string>& metadata) {
+  std::vector<TensorLayout> layouts;
+  for (const auto& [name, tensor] : tensors) layouts.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  SafetensorsWriter file(storage, path, layouts, metadata);
+  for (const auto& named : tensors) file.append(named.tensor.const_data_ptr(), named.tensor.nbytes());
+  return file.finish();
+}
+
 std::string refusal(const std::string& json, std::int64_t data_bytes) {
   try {
     parse_header(json, data_bytes);
@@ -110,12 +124,15 @@ TEST(Safetensors, RefusesToWriteANameTwiceOrATypeThatTheFormatLacks) {
                std::invalid_argument);
 }
 
-TEST(Safetensors, StopsWritingWhenItIsTold) {
+TEST(Safetensors, IsNoFileWhereNumbersAreMissingOrTooMany) {
   const ScratchFolder folder;
   PosixStorage storage;
-  std::stop_source stop;
-  stop.request_stop();
-  EXPECT_THROW(write_safetensors(storage, folder.path() / "a", {{"w", at::zeros({2})}}, {}, stop.get_token()), StorageError);
+  const std::string bytes(9, 'x');
+  for (const std::size_t count : {std::size_t{7}, std::size_t{9}}) {
+    SafetensorsWriter file(storage, folder.path() / "a", {{"w", at::kFloat, {2}}}, {});
+    file.append(bytes.data(), count);
+    EXPECT_THROW(file.finish(), std::logic_error);
+  }
 }
 
 TEST(PosixStorage, SaysWhatItTriedAndWhyThatFailed) {

@@ -141,29 +141,32 @@ TEST(Checkpointer, TellsOfWhichKindAFailureToSaveIs) {
 
 TEST(Checkpointer, MayWaitForASlowDiskLongerThanAnyCallWaits) {
   using std::chrono::milliseconds;
-  const ScratchFolder folder;
-  FaultyStorage slow;
-  mesh::LocalWorld world({.timeout = milliseconds(2000)});
-  auto comms = world.make_group(2);
-  auto options = options_for(folder.path());
-  options.round = milliseconds(50);
-  std::vector<std::jthread> threads;
-  threads.reserve(comms.size());
-  for (auto& comm : comms) {
-    threads.emplace_back([&] {
-      try {
-        PosixStorage disk;
-        const bool is_slow = comm->rank() == 1;
-        Checkpointer checkpointer(options, *comm, is_slow ? static_cast<Storage&>(slow) : disk);
-        checkpointer.open();
-        if (is_slow) slow.delay(milliseconds(3000));
-        checkpointer.start(snapshot_of(1, Cut::kRows, *comm));
-        EXPECT_EQ(checkpointer.finish()->failure, "");
-        EXPECT_TRUE(checkpointer.load(blank(cut_training(1, Cut::kRows, comm->rank(), 2))));
-      } catch (const std::exception& error) {
-        ADD_FAILURE() << error.what();
-      }
-    });
+  for (const std::int64_t staging_bytes : {plan::kStagingBytes, kLittleMemory}) {  // it waits in finish(), and in start()
+    const ScratchFolder folder;
+    FaultyStorage slow;
+    mesh::LocalWorld world({.timeout = milliseconds(2000)});
+    auto comms = world.make_group(2);
+    auto options = options_for(folder.path());
+    options.round = milliseconds(50);
+    options.staging_bytes = staging_bytes;
+    std::vector<std::jthread> threads;
+    threads.reserve(comms.size());
+    for (auto& comm : comms) {
+      threads.emplace_back([&] {
+        try {
+          PosixStorage disk;
+          const bool is_slow = comm->rank() == 1;
+          Checkpointer checkpointer(options, *comm, is_slow ? static_cast<Storage&>(slow) : disk);
+          checkpointer.open();
+          if (is_slow) slow.delay(milliseconds(3000));
+          checkpointer.start(snapshot_of(1, Cut::kRows, *comm));
+          EXPECT_EQ(checkpointer.finish()->failure, "");
+          EXPECT_TRUE(checkpointer.load(blank(cut_training(1, Cut::kRows, comm->rank(), 2))));
+        } catch (const std::exception& error) {
+          ADD_FAILURE() << error.what();
+        }
+      });
+    }
   }
 }
 
