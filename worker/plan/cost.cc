@@ -161,11 +161,15 @@ std::int64_t micro_batches_per_step(const contract::TrainingJobSpec& spec) {
 }
 
 RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t stage) {
-  std::int64_t elements = 0, moments = 0;
+  // Looked up and multiplied with on one rank, a tied embedding has two gradients, which are added up at the end of a step.
+  const bool has_both_ends = spec.model.size.value().tieEmbeddings && spec.parallelism.pipeline == 1;
+  std::int64_t elements = 0, gradients = 0, moments = 0;
   const auto mine = stage_parameters(spec, stage);
   for (const auto& parameter : mine.parameters) {
     const auto sizes = box_of(parameter, spec.parallelism.tensor, 0).sizes;
+    const std::int64_t times = has_both_ends && parameter.name == "model.embed_tokens.weight" ? 2 : 1;
     elements += mine.count_of(parameter) * num_elements(sizes);
+    gradients += times * mine.count_of(parameter) * num_elements(sizes);
     moments += mine.count_of(parameter) * moment_bytes(spec, parameter, sizes);
   }
   const std::int64_t each = weight_bytes(spec);
@@ -177,7 +181,7 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   }
   offload_optimizer(spec, stage, bytes);
   const auto activations = activations_of(spec, stage, bytes);
-  add_peak(micro_batches_per_step(spec), GradientCost(spec, elements, last_gradients(spec, stage), zero), activations, bytes);
+  add_peak(micro_batches_per_step(spec), GradientCost(spec, gradients, last_gradients(spec, stage), zero), activations, bytes);
   return bytes;
 }
 

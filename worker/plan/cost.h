@@ -27,7 +27,7 @@ double flops_per_token(const contract::ModelSize& size, std::int32_t sequence_le
 /// What backward computes again for one token (worker/model/recompute.h: a block runs again up to the last operation that something is kept
 /// of): of Full the layers but for their last product, 2·(D·A·H + 2·D·G·H + A·H·D + 2·D·F) + 2·T·A·H a layer; of Selective the products for
 /// q, k and gate, and attention, 2·(D·A·H + D·G·H + D·F) + 2·T·A·H. With parallelism.sequence, `sequence`, Selective does attention alone: products
-/// with one input are one operation, which keeps nothing else.
+/// with one input are one operation, which keeps nothing else. What is done again of the head: head_cost.h.
 double recomputed_flops_per_token(const contract::ModelSize& size, std::int32_t sequence_length, contract::RecomputeMode mode,
                                   bool sequence = false);
 

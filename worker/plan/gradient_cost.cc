@@ -52,10 +52,11 @@ std::int64_t GradientCost::as_its_first_unit_goes(std::int64_t done) const {
 
 std::int64_t GradientCost::as_its_second_unit_goes(std::int64_t done) const {
   if (!zero_ || splits_) return 0;
-  if (exchanges_each_) return sums(done) + each_ * zero_->unit + zero_->exchanges;
+  const std::int64_t exchanges = zero_->first_exchange + zero_->second_exchange;
+  if (exchanges_each_) return sums(done) + each_ * zero_->second_unit + exchanges;
   if (done + 1 < micro_batches_) return 0;
   const std::int64_t roots = sums(done) / sum_;
-  return sums(done) + kFloatBytes * (done == 0 ? zero_->unit : -roots * zero_->first_unit) + zero_->exchanges;
+  return sums(done) + kFloatBytes * (done == 0 ? zero_->second_unit : -roots * zero_->first_unit) + exchanges;
 }
 
 std::int64_t GradientCost::as_its_last_layer_begins(std::int64_t done) const {

@@ -26,7 +26,8 @@ namespace trainyard::plan {
 /// so too, both. With a split backward all gradients of a micro-batch come at once, c·P.
 class GradientCost {
  public:
-  /// `elements`: P, of which `last` have their gradients last: the first layer's and the embedding's. `zero`: with ZeRO.
+  /// `elements`: P, a tied embedding that has two gradients counted twice, of which `last` have their gradients last: the first layer's and the
+  /// embedding's. `zero`: with ZeRO.
   GradientCost(const contract::TrainingJobSpec& spec, std::int64_t elements, std::int64_t last,
                const std::optional<ZeroMemory>& zero);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "worker/plan/cost.h"
 #include "worker/plan/parameters.h"
 
 namespace trainyard::plan {
@@ -9,6 +10,13 @@ namespace trainyard::plan {
 bool has_fused_loss(const contract::TrainingJobSpec& spec) {
   return spec.workers.gpusPerWorker > 0 && spec.parallelism.tensor == 1 &&
          spec.training.precision.compute != contract::ComputePrecision::kFP16;
+}
+
+double recomputed_head_flops_per_token(const contract::TrainingJobSpec& spec) {
+  const auto& parallelism = spec.parallelism;
+  const bool has_all_forwards_first =
+      parallelism.pipeline > 1 && parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kGPipe;
+  return has_fused_loss(spec) && has_all_forwards_first ? 2 * head_matmul_parameters(spec.model.size.value()) : 0;
 }
 
 namespace {
@@ -36,7 +44,10 @@ HeadBytes head_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens)
             .late = each * weight};
   }
   const bool keeps_logits = spec.parallelism.tensor == 1 && spec.training.loss.zLoss > 0;
-  HeadBytes bytes{.kept = 4 * logits, .work = (spec.parallelism.tensor == 1 ? 8 : 4) * logits, .late = each * logits};
+  const bool has_late_gradient = spec.parallelism.tensor == 1 && spec.workers.gpusPerWorker > 0;
+  HeadBytes bytes{.kept = 4 * logits,
+                  .work = (spec.parallelism.tensor == 1 ? 8 : 4) * logits,
+                  .late = each * (has_late_gradient ? weight : logits)};
   if (keeps_logits) {
     bytes.kept += 4 * logits;
     bytes.work += 4 * logits;

@@ -4,6 +4,7 @@
 
 #include "crds/contract/layout.h"
 #include "worker/plan/cost.h"
+#include "worker/plan/head_cost.h"
 #include "worker/plan/offload_cost.h"
 #include "worker/plan/parameters.h"
 #include "worker/plan/stages.h"
@@ -32,7 +33,8 @@ Work work_of(const contract::TrainingJobSpec& spec, std::int32_t stage) {
   const bool is_last = stage + 1 == parallelism.pipeline;
   const double tokens = static_cast<double>(micro_batches_per_step(spec)) * parallelism.microBatchSize * sequence;
   const double share = tokens / parallelism.tensor;
-  return {.model = share * (layers * of_layer + (is_last ? head : 0)), .repeated = share * layers * again};
+  const double head_again = is_last ? recomputed_head_flops_per_token(spec) : 0;
+  return {.model = share * (layers * of_layer + (is_last ? head : 0)), .repeated = share * (layers * again + head_again)};
 }
 
 /// What each rank of a stage sends on to others of its tensor group, and waits for, by stage.

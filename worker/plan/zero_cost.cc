@@ -71,6 +71,7 @@ bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec) {
 }
 
 ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  const auto& size = spec.model.size.value();
   const std::int32_t dp = shard_ranks(spec), zero = zero_stage(spec);
   const auto units = units_of(spec, stage, 0);
   std::int64_t all = 0, parts = 0, largest_part = 0, largest_unit = 0, two_units = 0, before = 0, two_parts = 0, part_before = 0;
@@ -92,6 +93,11 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
   }
   const std::int64_t most = *std::max_element(kept.begin(), kept.end()), each = weight_bytes(spec);
   const std::int64_t gathering = each * largest_part;  // what a rank gives; the second of the two units is what comes
+  std::vector<const ShardUnit*> backward;              // of two units, or more; a tied head is the embedding's
+  if (size.tieEmbeddings && stage + 1 == spec.parallelism.pipeline) backward.push_back(&units.front().unit);
+  for (auto cost = units.rbegin(); cost != units.rend(); ++cost) {
+    backward.insert(backward.end(), static_cast<std::size_t>(std::min<std::int64_t>(2, cost->count)), &cost->unit);
+  }
   // Of one element of a part: what goes and what comes. Whoever adds up itself, Gloo too, gets all parts.
   const bool is_canonical = spec.training.reduction == contract::Reduction::kCanonical;
   const std::int64_t exchange = kFloatBytes * (dp + (is_canonical ? dp : 1 + (spec.workers.gpusPerWorker == 0 ? dp : 0)));
@@ -101,9 +107,13 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
                     .changed = most,
                     .shard_sums = kFloatBytes * parts,
                     .unit = largest_unit,
-                    .first_unit = before,
-                    .first_exchange = exchange * part_before,
+                    .first_unit = backward[0]->elements(),
+                    .first_exchange = exchange * backward[0]->part_elements,
                     .exchanges = exchange * two_parts};
+  if (backward.size() > 1) {
+    memory.second_unit = backward[1]->elements();
+    memory.second_exchange = exchange * backward[1]->part_elements;
+  }
   if (zero == 3) memory.weights = each * two_units + gathering;
   if (zero < 3 && each == kFloatBytes) memory.master = 0;
   return memory;

@@ -37,11 +37,12 @@ struct ZeroMemory {
   std::int64_t moments = 0;
   std::int64_t changed = 0;  // K, numbers
   // For gradient_cost.h:
-  std::int64_t shard_sums = 0;      // 4·ΣS
-  std::int64_t unit = 0;            // U of the largest, numbers
-  std::int64_t first_unit = 0;      // U of that which backward comes to first, numbers
-  std::int64_t first_exchange = 0;  // its buffers
-  std::int64_t exchanges = 0;       // those of the two largest that follow each other
+  std::int64_t shard_sums = 0;                        // 4·ΣS
+  std::int64_t unit = 0;                              // U of the largest, numbers
+  std::int64_t first_unit = 0;                        // U of that which backward comes to first, numbers
+  std::int64_t first_exchange = 0;                    // its buffers
+  std::int64_t second_unit = 0, second_exchange = 0;  // of that which it comes to next; 0 where there is none
+  std::int64_t exchanges = 0;                         // those of the two largest that follow each other
 };
 ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage);
 

@@ -144,45 +144,39 @@ TEST(BytesPerRank, WithZeroInFullPrecisionHaveNoMasterBesideWholeWeights) {
   EXPECT_LT(sharded.total() - sharded.activations, num_parameters(llama3_8b()) * 6);
 }
 
-TEST(BytesPerRank, OfMomentsInBf16AreHalf) {
+/// At each stage of ZeRO, on the device and offloaded; `expect_moments` is told the moments' bytes in FP32 and in that format.
+template <class Expect>
+void expect_that_moments_alone_change(contract::OptimizerStates format, const Expect& expect_moments) {
   for (const std::int32_t stage : {0, 1, 3}) {
     for (const bool offloads : {false, true}) {
       if (stage == 0 && offloads) continue;
-      auto spec = on_gpus(contract::ComputePrecision::kBF16, stage);
-      spec.parallelism.zero.offload.optimizer = offloads;
-      const auto in_fp32 = bytes_per_rank(spec, 0);
-      spec.training.precision.optimizerStates = contract::OptimizerStates::kBF16;
-      auto in_bf16 = bytes_per_rank(spec, 0);
-      spec.parallelism.zero.offload.optimizer = false;
-      const std::int64_t moments = bytes_per_rank(spec, 0).optimizer;
       SCOPED_TRACE(testing::Message() << stage << (offloads ? ", offloaded" : ""));
-      EXPECT_GT(moments, 0);
-      (offloads ? in_bf16.host : in_bf16.optimizer) += moments;
-      EXPECT_EQ(in_bf16, in_fp32);
+      const auto bytes = [&](contract::OptimizerStates states, bool offload) {
+        auto spec = on_gpus(contract::ComputePrecision::kBF16, stage);
+        spec.training.precision.optimizerStates = states;
+        spec.parallelism.zero.offload.optimizer = offload;
+        return bytes_per_rank(spec, 0);
+      };
+      const std::int64_t in_fp32 = bytes(contract::OptimizerStates::kFP32, false).optimizer,
+                         found = bytes(format, false).optimizer;
+      expect_moments(static_cast<double>(in_fp32), static_cast<double>(found));
+      auto all = bytes(format, offloads);
+      (offloads ? all.host : all.optimizer) += in_fp32 - found;
+      EXPECT_EQ(all, bytes(contract::OptimizerStates::kFP32, offloads));
     }
   }
 }
 
+TEST(BytesPerRank, OfMomentsInBf16AreHalf) {
+  expect_that_moments_alone_change(contract::OptimizerStates::kBF16,
+                                   [](double in_fp32, double found) { EXPECT_EQ(2 * found, in_fp32); });
+}
+
 /// 2 bytes a number and 8 a block of 256; a norm, which has 4,096 numbers, keeps its 8 bytes each.
 TEST(BytesPerRank, OfMomentsInEightBitsAreAQuarterAndScales) {
-  for (const std::int32_t stage : {0, 1, 3}) {
-    for (const bool offloads : {false, true}) {
-      if (stage == 0 && offloads) continue;
-      SCOPED_TRACE(testing::Message() << stage << (offloads ? ", offloaded" : ""));
-      auto spec = on_gpus(contract::ComputePrecision::kBF16, stage);
-      spec.parallelism.zero.offload.optimizer = offloads;
-      const auto in_fp32 = bytes_per_rank(spec, 0);
-      spec.training.precision.optimizerStates = contract::OptimizerStates::kBlockwise8Bit;
-      auto in_codes = bytes_per_rank(spec, 0);
-      spec.parallelism.zero.offload.optimizer = false;
-      const auto moments = static_cast<double>(bytes_per_rank(spec, 0).optimizer);
-      spec.training.precision.optimizerStates = contract::OptimizerStates::kFP32;
-      const std::int64_t moments_in_fp32 = bytes_per_rank(spec, 0).optimizer;
-      EXPECT_NEAR(moments, (2 + 8.0 / 256) / 8 * static_cast<double>(moments_in_fp32), 1e-3 * moments);
-      (offloads ? in_codes.host : in_codes.optimizer) += moments_in_fp32 - static_cast<std::int64_t>(moments);
-      EXPECT_EQ(in_codes, in_fp32);
-    }
-  }
+  expect_that_moments_alone_change(contract::OptimizerStates::kBlockwise8Bit, [](double in_fp32, double found) {
+    EXPECT_NEAR(found, (2 + 8.0 / 256) / 8 * in_fp32, 1e-3 * found);
+  });
 }
 
 TEST(BytesPerRank, WithShardsInAWorkerAreThoseOfItsDataRanks) {
@@ -287,6 +281,17 @@ TEST(BytesPerRank, WithCanonicalKeepASumForEachDigitOfTheNumberOfMicroBatches) {
     spec.parallelism.zero.stage = 3;
     EXPECT_GT(bytes_per_rank(spec, 0).gradients, 3 * 4 * parameters) << "sums stay whole";
   }
+}
+
+TEST(BytesPerRank, OfATiedEmbeddingOnOneStageHaveBothOfItsGradients) {
+  auto spec = job(contract::ComputePrecision::kBF16);
+  spec.data.sequenceLength = 16;  // so that gradients are most
+  spec.model.size->tieEmbeddings = true;
+  EXPECT_EQ(bytes_per_rank(spec, 0).gradients, 6 * num_parameters(llama3_8b())) << "as if the head had a weight of its own";
+  spec.workers.count = 2;
+  spec.parallelism.pipeline = 2;
+  const auto first = bytes_per_rank(spec, 0);
+  EXPECT_EQ(first.gradients, 3 * first.parameters) << "of the look-up alone";
 }
 
 TEST(BytesPerRank, OfDataRanksHaveAFlatCopyOfTheSumsThatIsReduced) {

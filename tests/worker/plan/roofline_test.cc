@@ -51,6 +51,19 @@ TEST(StepTime, HasOperationsThatAreDoneAgainButMfuCountsThemNot) {
   EXPECT_NEAR(mfu(spec, h100()), model / (model + again), 1e-12);
 }
 
+TEST(StepTime, HasTheLogitsTwiceInGPipe) {
+  auto spec = job(2);
+  spec.parallelism.pipeline = 2;
+  spec.model.size->layers = 2;  // so that the head is on the slower stage
+  spec.training.globalBatchSize = 2;
+  const auto compute = [&spec](contract::PipelineScheduleName name) {
+    spec.parallelism.pipelineSchedule.name = name;
+    return step_time(spec, h100(), kPeak, 0).compute;
+  };
+  EXPECT_NEAR(compute(contract::PipelineScheduleName::kGPipe) - compute(contract::PipelineScheduleName::kOneForwardOneBackward),
+              2 * 4096 * 2 * 128256.0 * 4096 / kPeak, 1e-9);
+}
+
 TEST(StepTime, AddsTensorSumsToTheProductsThatWaitForThem) {
   auto spec = job(4);
   spec.parallelism.tensor = 4;

@@ -1,0 +1,148 @@
+#include "worker/plan/gradient_cost.h"
+
+#include <gtest/gtest.h>
+
+#include "worker/plan/cost.h"
+
+namespace trainyard::plan {
+namespace {
+
+using contract::PipelineScheduleName;
+using contract::Reduction;
+
+constexpr std::int64_t kElements = 400, kLast = 100;
+/// No two alike, so that none stands for another.
+const ZeroMemory kZero{.shard_sums = 1000,
+                       .unit = 50,
+                       .first_unit = 30,
+                       .first_exchange = 7,
+                       .second_unit = 20,
+                       .second_exchange = 5,
+                       .exchanges = 16};
+
+/// In BF16, of micro-batches of one sample.
+contract::TrainingJobSpec job(Reduction reduction, std::int32_t micro_batches, std::int32_t data = 1, std::int32_t stage = 0) {
+  contract::TrainingJobSpec spec;
+  spec.model.size = contract::ModelSize{.layers = 4, .hiddenSize = 8, .heads = 2, .feedForwardSize = 8, .vocabularySize = 8};
+  spec.data.sequenceLength = 4;
+  spec.training.precision.compute = contract::ComputePrecision::kBF16;
+  spec.training.reduction = reduction;
+  spec.training.globalBatchSize = micro_batches * data;
+  spec.workers.count = data;
+  spec.parallelism.zero.stage = stage;
+  return spec;
+}
+
+contract::TrainingJobSpec in_two_stages(contract::TrainingJobSpec spec, PipelineScheduleName name) {
+  spec.workers.count *= 2;
+  spec.parallelism.pipeline = 2;
+  spec.parallelism.pipelineSchedule = {.name = name, .virtualStages = name == PipelineScheduleName::kInterleaved ? 2 : 1};
+  return spec;
+}
+
+GradientCost whole(const contract::TrainingJobSpec& spec) { return {spec, kElements, kLast, std::nullopt}; }
+GradientCost sharded(const contract::TrainingJobSpec& spec) { return {spec, kElements, kLast, kZero}; }
+
+TEST(GradientCost, OfWholeGradientsIsOneSumUnderFastAndWhatAMicroBatchAdds) {
+  const auto cost = whole(job(Reduction::kFast, 8));
+  EXPECT_EQ(cost.as_it_begins(0), 0);
+  EXPECT_EQ(cost.as_it_begins(1), 1600);
+  EXPECT_EQ(cost.as_it_begins(7), 1600);
+  EXPECT_EQ(cost.as_its_last_layer_begins(0), 600);
+  EXPECT_EQ(cost.as_its_last_layer_begins(3), 1600 + 600);
+  EXPECT_EQ(cost.as_it_ends(0), 1600) << "which become the sum";
+  EXPECT_EQ(cost.as_it_ends(3), 1600 + 800);
+  EXPECT_EQ(cost.as_its_first_unit_goes(3), 0);
+  EXPECT_EQ(cost.as_its_second_unit_goes(3), 0);
+  EXPECT_EQ(cost.as_they_are_reduced(), 0) << "by nobody";
+  EXPECT_EQ(whole(job(Reduction::kFast, 8, 2)).as_they_are_reduced(), 3200);
+}
+
+TEST(GradientCost, OfWholeGradientsUnderCanonicalIsASumForEachDigitOneOfThoseDone) {
+  const auto cost = whole(job(Reduction::kCanonical, 8));
+  EXPECT_EQ(cost.as_it_begins(0), 0);
+  EXPECT_EQ(cost.as_it_begins(1), 800) << "the sum of one is in BF16 still";
+  EXPECT_EQ(cost.as_it_begins(2), 1600);
+  EXPECT_EQ(cost.as_it_begins(3), 1600 + 800);
+  EXPECT_EQ(cost.as_it_begins(7), 2 * 1600 + 800);
+  EXPECT_EQ(cost.as_it_ends(0), 800);
+  EXPECT_EQ(cost.as_it_ends(3), 2 * 1600 + 800);
+  EXPECT_EQ(cost.as_it_ends(7), 3 * 1600 + 800);
+  EXPECT_EQ(whole(job(Reduction::kCanonical, 1)).as_it_ends(0), 1600) << "there is nothing to add it to";
+}
+
+TEST(GradientCost, OfAReductionUnderCanonicalHasWhatIsGatheredOfAllRanksAtATime) {
+  EXPECT_EQ(whole(job(Reduction::kCanonical, 8, 2)).as_they_are_reduced(), 3200 + 4 * 2 * kElements);
+  const std::int64_t many = std::int64_t{1} << 23;
+  EXPECT_EQ(GradientCost(job(Reduction::kCanonical, 8, 4), many, kLast, std::nullopt).as_they_are_reduced(),
+            2 * 4 * many + 4 * 4 * (many / 2));
+}
+
+TEST(GradientCost, OfAMicroBatchIsThatOfAChunkInAnInterleavedStage) {
+  const auto cost = whole(in_two_stages(job(Reduction::kFast, 8), PipelineScheduleName::kInterleaved));
+  EXPECT_EQ(cost.as_it_ends(3), 1600 + 400);
+  EXPECT_EQ(cost.as_its_last_layer_begins(3), 1600 + 200);
+}
+
+TEST(GradientCost, OfShardsOfASumIsTheSumUntilTheLastMicroBatchWhoseUnitsGoOneByOne) {
+  const auto cost = sharded(job(Reduction::kFast, 8, 2, 1));
+  EXPECT_EQ(cost.as_it_begins(0), 0);
+  EXPECT_EQ(cost.as_it_begins(7), 1600);
+  EXPECT_EQ(cost.as_its_first_unit_goes(3), 1600);
+  EXPECT_EQ(cost.as_its_second_unit_goes(3), 0) << "nothing goes yet";
+  EXPECT_EQ(cost.as_its_first_unit_goes(7), 1600 + 7);
+  EXPECT_EQ(cost.as_its_second_unit_goes(7), 1600 - 4 * 30 + 7 + 5) << "the first one's sum went with its exchange";
+  EXPECT_EQ(cost.as_it_ends(0), 1600) << "the sum";
+  EXPECT_EQ(cost.as_it_ends(3), 1600 + 4 * 50);
+  EXPECT_EQ(cost.as_it_ends(7), 1000 + 4 * 50 + 16);
+  EXPECT_EQ(cost.as_its_last_layer_begins(3), 1600);
+  EXPECT_EQ(cost.as_its_last_layer_begins(7), 1000 + 16);
+  EXPECT_EQ(cost.as_they_are_reduced(), 0);
+}
+
+TEST(GradientCost, OfTheOnlyMicroBatchsSecondUnitIsThatUnitsThoughAnotherIsLarger) {
+  const auto cost = sharded(job(Reduction::kFast, 1, 2, 1));
+  EXPECT_EQ(cost.as_its_first_unit_goes(0), 4 * 30 + 7);
+  EXPECT_EQ(cost.as_its_second_unit_goes(0), 4 * 20 + 7 + 5);
+}
+
+TEST(GradientCost, OfShardsUnderCanonicalHasEveryRootOfAUnitThatGoes) {
+  const auto cost = sharded(job(Reduction::kCanonical, 8, 2, 2));
+  EXPECT_EQ(cost.as_it_begins(7), 3 * 1600) << "in FP32";
+  EXPECT_EQ(cost.as_its_first_unit_goes(7), 3 * 1600 + 7);
+  EXPECT_EQ(cost.as_its_second_unit_goes(7), 3 * (1600 - 4 * 30) + 7 + 5);
+  EXPECT_EQ(cost.as_it_ends(1), 1600 + 4 * 50);
+  EXPECT_EQ(cost.as_it_ends(2), 2 * 1600);
+}
+
+TEST(GradientCost, OfShardsOfEachMicroBatchIsTheirSumsAndTheUnitsThatGo) {
+  const auto cost = sharded(job(Reduction::kFast, 8, 2, 2));
+  EXPECT_EQ(cost.as_it_begins(0), 0);
+  EXPECT_EQ(cost.as_it_begins(1), 1000);
+  EXPECT_EQ(cost.as_its_first_unit_goes(0), 2 * 30 + 7);
+  EXPECT_EQ(cost.as_its_first_unit_goes(1), 1000 + 2 * 30 + 7);
+  EXPECT_EQ(cost.as_its_second_unit_goes(0), 2 * 20 + 7 + 5);
+  EXPECT_EQ(cost.as_its_second_unit_goes(1), 1000 + 2 * 20 + 7 + 5);
+  EXPECT_EQ(cost.as_it_ends(0), 1000 + 2 * 50 + 16);
+  EXPECT_EQ(cost.as_it_ends(7), 1000 + 2 * 50 + 16);
+  EXPECT_EQ(cost.as_its_last_layer_begins(7), 1000 + 16);
+}
+
+TEST(GradientCost, OfASplitBackwardHasAllOfAMicroBatchAtOnce) {
+  const auto of_sum = sharded(in_two_stages(job(Reduction::kFast, 8, 2, 1), PipelineScheduleName::kZeroBubble));
+  EXPECT_EQ(of_sum.as_its_first_unit_goes(7), 0);
+  EXPECT_EQ(of_sum.as_its_second_unit_goes(7), 0);
+  EXPECT_EQ(of_sum.as_it_ends(3), 1600 + 4 * 50 + 800);
+  EXPECT_EQ(of_sum.as_it_ends(7), 1600 + 800 + 16);
+  const auto of_each = sharded(in_two_stages(job(Reduction::kFast, 8, 2, 2), PipelineScheduleName::kZeroBubble));
+  EXPECT_EQ(of_each.as_it_ends(7), 1000 + 2 * 50 + 16 + 800);
+  const auto of_one_stage = sharded([] {
+    auto spec = job(Reduction::kFast, 8, 2, 1);
+    spec.parallelism.pipelineSchedule.name = PipelineScheduleName::kZeroBubble;
+    return spec;
+  }());
+  EXPECT_EQ(of_one_stage.as_it_ends(3), 1600 + 4 * 50) << "its backward is whole";
+}
+
+}  // namespace
+}  // namespace trainyard::plan
