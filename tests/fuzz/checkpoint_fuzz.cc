@@ -20,7 +20,10 @@ std::vector<std::string> trainyard::fuzz::seeds() {
                            .hash = to_hex(3),
                            .boxes = {{"rank-00000.safetensors", {0, 0}, {2, 2}}, {"rank-00001.safetensors", {2, 0}, {2, 2}}}};
   manifest.tensors["s"] = {.dtype = "I64", .shape = {}, .hash = to_hex(4), .boxes = {{"rank-00000.safetensors", {}, {}}}};
-  return {to_text(manifest), to_text(Manifest{})};
+  const std::string plain = to_text(manifest);
+  manifest.tensors["s"].dtype = "U8";
+  set_version(manifest);
+  return {plain, to_text(manifest), to_text(Manifest{})};
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {

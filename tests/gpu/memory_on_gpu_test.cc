@@ -66,8 +66,8 @@ TEST_P(StepMemoryOnGpu, OfOneRankIsForetold) {
   }
 }
 
-// Not FP32, whose attention is not fused: docs/numerics.md has what it takes.
-INSTANTIATE_TEST_SUITE_P(Precisions, StepMemoryOnGpu, testing::Values(ComputePrecision::kBF16, ComputePrecision::kFP16),
+INSTANTIATE_TEST_SUITE_P(Precisions, StepMemoryOnGpu,
+                         testing::Values(ComputePrecision::kFP32, ComputePrecision::kBF16, ComputePrecision::kFP16),
                          [](const auto& precision) { return std::string(contract::name_of(precision.param)); });
 
 }  // namespace

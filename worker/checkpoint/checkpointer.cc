@@ -196,6 +196,7 @@ std::string Checkpointer::commit(const Save& save) {
     add_fragment(manifest, parse_fragment(read_text(storage_, file, kMaxManifestBytes), file.string()));
     storage_.remove_all(file);
   }
+  set_version(manifest);
   if (const auto problems = problems_of(manifest); !problems.empty()) {
     throw std::logic_error("the ranks' shards make no whole: " + join(problems));
   }

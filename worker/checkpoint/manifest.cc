@@ -94,13 +94,19 @@ void add_fragment(Manifest& manifest, const Fragment& fragment) {
   }
 }
 
+void set_version(Manifest& manifest) {
+  const bool has_codes = std::any_of(manifest.tensors.begin(), manifest.tensors.end(),
+                                     [](const auto& tensor) { return tensor.second.dtype == "U8"; });
+  manifest.version = has_codes ? kFormatVersion : kPlainVersion;
+}
+
 std::vector<std::string> problems_of(const Manifest& manifest) {
   std::vector<std::string> problems;
   if (manifest.format != kFormat)
     problems.push_back("the format is `" + manifest.format + "`, not `" + std::string(kFormat) + "`");
-  if (manifest.version != kFormatVersion) {
-    problems.push_back("the format's version is " + std::to_string(manifest.version) + ", and this program reads version " +
-                       std::to_string(kFormatVersion));
+  if (manifest.version < kPlainVersion || manifest.version > kFormatVersion) {
+    problems.push_back("the format's version is " + std::to_string(manifest.version) + ", and this program reads versions " +
+                       std::to_string(kPlainVersion) + " and " + std::to_string(kFormatVersion));
   }
   if (manifest.step < 0) problems.emplace_back("the step is negative");
   for (const auto& [name, file] : manifest.files) {
@@ -127,7 +133,7 @@ Manifest parse_manifest(std::string_view text, const std::string& origin) {
   json.erase("hash");
   if (const auto version = json.value("version", Json()); version.is_number_integer() && version > kFormatVersion) {
     throw contract::UserError("CheckpointsUnreadable", origin + " was written by a newer program: its format has version " +
-                                                           version.dump() + ", and this one reads version " +
+                                                           version.dump() + ", and this one reads versions up to " +
                                                            std::to_string(kFormatVersion) + ": use an image as new as that one");
   }
   auto manifest = decode_whole<Manifest>(json, origin);

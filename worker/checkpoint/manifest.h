@@ -15,7 +15,10 @@
 namespace trainyard::checkpoint {
 
 inline constexpr std::string_view kFormat = "trainyard-checkpoint";
-inline constexpr std::int32_t kFormatVersion = 1;
+/// Of a checkpoint that has moments in codes (coded.h), which programs that know version 1 alone take for corrupt; all others have version 1,
+/// so that those read them.
+inline constexpr std::int32_t kFormatVersion = 2;
+inline constexpr std::int32_t kPlainVersion = 1;
 inline constexpr std::string_view kManifestName = "manifest.json";
 
 /// A part of a tensor: all of the tensor of the same name in `file`.
@@ -76,7 +79,7 @@ struct Fragment {
 
 struct Manifest {
   std::string format = std::string(kFormat);
-  std::int32_t version = kFormatVersion;
+  std::int32_t version = kPlainVersion;  // set_version()
   std::int64_t step = 0;
   std::int64_t generation = 0;  // of the gang that wrote it
   std::string job;              // namespace/name
@@ -106,6 +109,8 @@ struct Manifest {
 
 /// Adds what one rank wrote: boxes are joined, hashes added up. Throws std::invalid_argument when ranks disagree on a tensor.
 void add_fragment(Manifest& manifest, const Fragment& fragment);
+/// The lowest version whose programs read its tensors.
+void set_version(Manifest& manifest);
 /// Every problem of a manifest: boxes outside of their tensor or of another rank, elements missing or twice, files that are not listed
 /// or that would lie elsewhere. Empty: none.
 std::vector<std::string> problems_of(const Manifest& manifest);

@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include "worker/model/attention.h"
 #include "worker/model/dropout.h"
 #include "worker/model/fp8.h"
 #include "worker/model/head_loss.h"
@@ -146,8 +147,7 @@ Tensors LlamaStage::project(const Layer& layer, const at::Tensor& x_BTD) {
 at::Tensor LlamaStage::attend(const Layer& layer, const Tensors& q_k_v) {
   const auto& table = table_for(q_k_v[0]);
   const at::Tensor q_BNTH = rotate(q_k_v[0], table), k_BGTH = rotate(q_k_v[1], table);
-  const bool grouped = q_BNTH.size(1) != k_BGTH.size(1);
-  const at::Tensor out_BNTH = at::scaled_dot_product_attention(q_BNTH, k_BGTH, q_k_v[2], {}, 0.0, true, {}, grouped);
+  const at::Tensor out_BNTH = causal_attention(q_BNTH, k_BGTH, q_k_v[2]);
   return leave(project_by(layer.o, out_BNTH.transpose(1, 2).flatten(2, 3)));
 }
 

@@ -22,7 +22,9 @@ struct Layer {
     norm = own * (whole + 4);
     // Normalized before the weight; below FP32 also the input in FP32.
     if (cpu) norm += own * (full ? whole : 8 * std::int64_t{size.hiddenSize});
-    attention = query + key + query + tokens * (4 * std::int64_t{size.heads} / tp);
+    const bool repeats = full && !cpu && key_value_heads(size) != size.heads;
+    value = repeats ? 0 : key;
+    attention = query + (repeats ? 2 * query : key) + query + tokens * (4 * std::int64_t{size.heads} / tp);
     swiglu = 2 * feed_forward;
   }
 
@@ -30,9 +32,10 @@ struct Layer {
   std::int64_t query = 0, key = 0, feed_forward = 0;  // outputs of the projections
   std::int64_t input = 0;                             // of a norm, where that is the residual stream itself
   std::int64_t norm = 0;                              // what a norm makes: its output, the root, …
-  std::int64_t attention = 0;                         // rotated q and k, the output, the softmax's sums
+  std::int64_t value = 0;                             // v as projected, where attention takes it so
+  std::int64_t attention = 0;                         // rotated q and k, v where it is repeated, the output, the softmax's sums
   std::int64_t swiglu = 0;                            // silu(gate), the product
-  std::int64_t everything() const { return 2 * (input + norm) + attention + key + 2 * feed_forward + swiglu; }
+  std::int64_t everything() const { return 2 * (input + norm) + attention + value + 2 * feed_forward + swiglu; }
 };
 
 }  // namespace

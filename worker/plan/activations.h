@@ -12,7 +12,8 @@ namespace trainyard::plan {
 /// Bytes of one layer on one rank, of a micro-batch of `tokens`; a token has
 ///
 ///   None        layer input, both norms' outputs, middle: 4·D; q, attention output: 2·D/t; k, v: 2·G·H/t; gate, up, silu, product: 4·F/t,
-///               all times e; 4·A/t for the softmax's sums and 8 for the norms' in FP32
+///               all times e; 4·A/t for the softmax's sums and 8 for the norms' in FP32. In FP32 on GPUs k and v are repeated for each of
+///               the A heads (worker/model/attention.h), so that they have 2·D/t
 ///   Full        the layer's input: e·D
 ///   Selective   the layer's input and middle, q, k, v, gate, up: e·(2·D + (D + 2·G·H + 2·F)/t)
 ///

@@ -4,6 +4,7 @@
 
 #include "worker/plan/cost.h"
 #include "worker/plan/device.h"
+#include "worker/plan/head_cost.h"
 
 namespace trainyard::trainer {
 namespace {
@@ -17,6 +18,7 @@ ProgressMeter::ProgressMeter(const contract::TrainingJobSpec& spec, std::int32_t
       tokens_per_step_(static_cast<double>(spec.training.globalBatchSize) * spec.data.sequenceLength),
       recomputation_(spec.training.activationCheckpointing.mode),
       sequence_(spec.parallelism.sequence),
+      repeated_head_(plan::recomputed_head_flops_per_token(spec)),
       world_size_(world_size),
       device_name_(device_name),
       peak_flops_(plan::peak_flops(device_name, spec.training.precision.compute)) {}
@@ -40,7 +42,8 @@ double ProgressMeter::model_work(std::int32_t sequence_length) const {
 }
 
 double ProgressMeter::repeated_work(std::int32_t sequence_length) const {
-  return tokens_per_step_ * plan::recomputed_flops_per_token(size_, sequence_length, recomputation_, sequence_);
+  return tokens_per_step_ *
+         (plan::recomputed_flops_per_token(size_, sequence_length, recomputation_, sequence_) + repeated_head_);
 }
 
 std::optional<double> ProgressMeter::tokens_per_second() const {

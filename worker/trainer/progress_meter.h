@@ -27,7 +27,8 @@ class ProgressMeter {
   /// For the steps `ahead`, at the speed of the same steps, in the model's operations: those of longer sequences take more. Nothing where
   /// that is more than 100 years.
   std::optional<std::int64_t> remaining_seconds(const std::vector<plan::Stretch>& ahead) const;
-  /// Operations a second of one device: the model's own (plan::flops_per_token), and all, those that were computed again with them.
+  /// Operations a second of one device: the model's own (plan::flops_per_token), and all, those that were computed again with them
+  /// (plan::recomputed_flops_per_token, and of the head plan::recomputed_head_flops_per_token).
   std::optional<double> model_flops() const;
   std::optional<double> hardware_flops() const;
   /// The shares of the device's peak that these take, in the format that products are computed in (with FP8: of the peak of FP8, though not
@@ -47,6 +48,7 @@ class ProgressMeter {
   double tokens_per_step_;
   contract::RecomputeMode recomputation_;
   bool sequence_;
+  double repeated_head_;  // operations a token
   std::int32_t world_size_;
   std::string device_name_;
   std::optional<double> peak_flops_;  // of one device

@@ -16,6 +16,7 @@
 #include "crds/contract/validate.h"
 #include "worker/data/corpus.h"
 #include "worker/mesh/connect.h"
+#include "worker/plan/reckonable.h"
 
 namespace trainyard::trainer {
 namespace {
@@ -47,6 +48,11 @@ contract::RankConfig read_config(const std::string& line) {
   }
   if (const auto problems = contract::validate(decoded.value.spec); !problems.empty()) {
     throw contract::UserError("ConfigurationInvalid", contract::to_text(problems));
+  }
+  if (!plan::is_reckonable(decoded.value.spec)) {  // `trainyard-worker run` asks no controller, which refuses it too
+    throw contract::UserError("ConfigurationInvalid",
+                              "spec: asks for more in a step than can be reckoned with; make training.globalBatchSize, "
+                              "parallelism.microBatchSize, data.sequenceLength or model.size smaller");
   }
   return decoded.value;
 }

@@ -70,22 +70,37 @@ TEST(Manifest, IsRefusedWithAllProblemsThoughItsHashIsRight) {
     FAIL() << "the manifest was accepted";
   } catch (const CorruptFile& error) {
     EXPECT_STREQ(error.what(),
-                 "m is corrupt: the format's version is 0, and this program reads version 1; w has 4 of 8 elements");
+                 "m is corrupt: the format's version is 0, and this program reads versions 1 and 2; w has 4 of 8 elements");
   }
 }
 
 TEST(Manifest, OfANewerProgramIsNotCorrupt) {
   auto manifest = example();
-  manifest.version = 2;
+  manifest.version = 3;
   try {
     parse_manifest(to_text(manifest), "m");
     FAIL() << "the manifest was accepted";
   } catch (const contract::UserError& error) {
     EXPECT_STREQ(
         error.what(),
-        "m was written by a newer program: its format has version 2, and this one reads version 1: use an image as new as "
-        "that one");
+        "m was written by a newer program: its format has version 3, and this one reads versions up to 2: use an image as new "
+        "as that one");
   }
+}
+
+/// Programs that know version 1 alone refuse version 2 by name, and would take codes of version 1 for corrupt.
+TEST(Manifest, HasVersion2WithMomentsInCodesAndElseVersion1) {
+  auto manifest = example();
+  manifest.tensors["w"].dtype = "BF16";
+  set_version(manifest);
+  EXPECT_EQ(manifest.version, 1);
+  manifest.tensors["optimizer.exp_avg.w"] = manifest.tensors["w"];
+  manifest.tensors["optimizer.exp_avg.w"].dtype = "U8";
+  set_version(manifest);
+  EXPECT_EQ(manifest.version, 2);
+  EXPECT_EQ(parse_manifest(to_text(manifest), "m"), manifest);
+  manifest.version = 1;
+  EXPECT_EQ(parse_manifest(to_text(manifest), "m"), manifest) << "as builds between the two wrote it";
 }
 
 TEST(Manifest, HasAProblemWhenPartsMakeNoWhole) {

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "worker/model/attention.h"
 #include "worker/model/dropout.h"
 #include "worker/model/head_loss.h"
 #include "worker/model/rms_norm.h"
@@ -44,6 +45,23 @@ TEST_P(FusedOnGpu, SwiGluIsThatOfTheOperations) {
     results[fused] = {out.detach(), gate.grad(), up.grad()};
   }
   for (std::size_t i = 0; i < 3; ++i) EXPECT_LT(distance(results[1][i], results[0][i]), bound()) << i;
+}
+
+/// 512 MiB of scores in FP32 else, and of their gradients.
+TEST_P(FusedOnGpu, CausalAttentionOfGroupsKeepsNothingForEachPairOfTokens) {
+  const at::Tensor q = random({1, 8, 4096, 64}).requires_grad_(), k = random({1, 2, 4096, 64}).requires_grad_(),
+                   v = random({1, 2, 4096, 64}).requires_grad_();
+  const auto used = [](auto kind) {
+    return c10::cuda::CUDACachingAllocator::getDeviceStats(0).allocated_bytes.at(static_cast<std::size_t>(kind));
+  };
+  c10::cuda::CUDACachingAllocator::resetPeakStats(0);
+  const auto before = used(c10::CachingAllocator::StatType::AGGREGATE).current;
+  const at::Tensor out = causal_attention(q, k, v);
+  out.backward(random({1, 8, 4096, 64}));
+  EXPECT_LT(used(c10::CachingAllocator::StatType::AGGREGATE).peak - before, std::int64_t{256} << 20);
+  const auto in_fp64 = [](const at::Tensor& x) { return x.detach().to(at::kDouble); };
+  const at::Tensor wanted = at::scaled_dot_product_attention(in_fp64(q), in_fp64(k), in_fp64(v), {}, 0.0, true, {}, true);
+  EXPECT_LT(distance(out.detach(), wanted), 10 * bound());
 }
 
 TEST_P(FusedOnGpu, RmsNormIsThatOfTheOperationInFp64) {

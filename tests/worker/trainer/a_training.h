@@ -41,19 +41,25 @@ struct Job {
 
   /// The hashes of all tensors in a checkpoint.
   contract::Json tensors_of(std::int64_t step) const {
-    char name[32];
-    std::snprintf(name, sizeof name, "step-%08d", static_cast<int>(step));
-    std::ifstream file(fs::path(spec.checkpoint->path) / name / "manifest.json");
     contract::Json hashes;
-    const auto manifest = contract::Json::parse(file);  // which has to outlive the loop
+    const auto manifest = manifest_of(step);  // which has to outlive the loop
     for (const auto& [tensor, entry] : manifest.at("tensors").items()) hashes[tensor] = entry.at("hash");
-    EXPECT_FALSE(hashes.empty()) << name << " has no tensors";
+    EXPECT_FALSE(hashes.empty()) << "step " << step << " has no tensors";
     return hashes;
   }
+  int version_of(std::int64_t step) const { return manifest_of(step).at("version").get<int>(); }
 
   fs::path folder;
   contract::TrainingJobSpec spec;
   static inline int next = 0;
+
+ private:
+  contract::Json manifest_of(std::int64_t step) const {
+    char name[32];
+    std::snprintf(name, sizeof name, "step-%08d", static_cast<int>(step));
+    std::ifstream file(fs::path(spec.checkpoint->path) / name / "manifest.json");
+    return contract::Json::parse(file);
+  }
 };
 
 struct Run {

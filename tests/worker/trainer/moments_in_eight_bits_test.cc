@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/worker/trainer/a_training.h"
-#include "tests/worker/trainer/in_layouts.h"
+#include "tests/worker/trainer/zero_jobs.h"
 #include "worker/checkpoint/checkpointer.h"
 #include "worker/plan/cost.h"
 
@@ -18,41 +18,13 @@ namespace {
 using contract::OptimizerStates;
 using contract::Reduction;
 
-/// Wide enough that blocks of the norm, and so shards, cut matrices in the middle, and that tensor ranks cut rows at 48 and 100 of their
-/// columns. Of 160 x 96 numbers at the most; norms, and nothing else, are too small for codes.
-contract::TrainingJobSpec wide_job(Reduction reduction, std::int64_t steps = 6) {
-  auto spec = small_job(reduction);
-  spec.model.size = contract::ModelSize{
-      .layers = 2, .hiddenSize = 96, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 200, .vocabularySize = 160};
-  spec.training.steps = steps;
-  return spec;
-}
-
-contract::TrainingJobSpec at_stage(contract::TrainingJobSpec spec, std::int32_t stage) {
-  spec.parallelism.zero.stage = stage;
-  return spec;
-}
-
-std::string text_of(const contract::Degrees& degrees, std::int32_t stage) {
-  return "stage " + std::to_string(stage) + ", dp " + std::to_string(degrees.dp) + ", pp " + std::to_string(degrees.pp) +
-         ", tp " + std::to_string(degrees.tp);
-}
-
 TEST(MomentsInEightBits, AreWithZeroAndInPipelinesThoseOfOneProcessOffloadedToo) {
   auto spec = wide_job(Reduction::kCanonical);
   const auto in_fp32 = train(spec, {});
   spec.training.precision.optimizerStates = OptimizerStates::kBlockwise8Bit;
   const auto alone = train(spec, {});
   EXPECT_NE(alone.losses, in_fp32.losses);
-  for (const std::int32_t stage : {1, 2, 3}) {
-    for (const bool offloads : {false, true}) {
-      SCOPED_TRACE(testing::Message() << stage << (offloads ? ", offloaded" : ""));
-      auto sharded = at_stage(spec, stage);
-      sharded.parallelism.zero.offload.optimizer = offloads;
-      expect_equal_bits(train(sharded, {.pp = 2, .dp = 2}), alone);
-      expect_equal_bits(train(sharded, {.dp = 4}), alone);
-    }
-  }
+  expect_equal_bits_at_every_stage(spec, {{.pp = 2, .dp = 2}, {.dp = 4}}, alone);
   expect_equal_bits(train(spec, {.pp = 2, .dp = 2}), alone);
   const auto in_tensors = train(spec, {.tp = 2});
   for (const std::int32_t stage : {1, 3}) {
@@ -123,6 +95,7 @@ TEST(MomentsInEightBits, GoOnFromACheckpointAsIfThereHadBeenNoStopInEveryLayout)
   const auto whole = through.tensors_of(6);
   EXPECT_TRUE(whole.contains("optimizer.exp_avg_absmax.model.layers.0.mlp.down_proj.weight"));
   EXPECT_FALSE(whole.contains("optimizer.exp_avg_absmax.model.norm.weight"));
+  EXPECT_EQ(through.version_of(6), 2) << "an older worker says so, and does not take it for corrupt";
   struct Way {
     std::int32_t stage;
     contract::Degrees degrees;
@@ -166,6 +139,7 @@ TEST(MomentsInEightBits, MayFollowAndBeFollowedByThoseOfAnotherFormat) {
       states = other;
       run(*job, degrees, 1, stop_at(2));
       EXPECT_FALSE(job->tensors_of(2).contains("optimizer.exp_avg_absmax.lm_head.weight"));
+      EXPECT_EQ(job->version_of(2), 1);
       states = OptimizerStates::kBlockwise8Bit;
       EXPECT_EQ(run(*job, degrees, 2, stop_at(2)).notices[0].notice->reason, "ResumedWithChanges");
       EXPECT_TRUE(job->tensors_of(4).contains("optimizer.exp_avg_absmax.lm_head.weight"));

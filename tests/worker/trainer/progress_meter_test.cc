@@ -105,6 +105,20 @@ TEST(ProgressMeter, CountsWhatIsComputedAgainForTheHardwareAlone) {
   EXPECT_FALSE(meter.impossible());
 }
 
+TEST(ProgressMeter, CountsTheLogitsThatGPipeMakesTwiceForTheHardwareAlone) {
+  auto spec = small_job();
+  spec.training.precision.compute = contract::ComputePrecision::kBF16;
+  spec.workers.count = 2;
+  spec.workers.gpusPerWorker = 1;
+  spec.parallelism.pipeline = 2;
+  spec.parallelism.pipelineSchedule.name = contract::PipelineScheduleName::kGPipe;
+  ProgressMeter meter(spec, 2, "NVIDIA H200");
+  meter.start(0);
+  meter.step_done(1, 16);
+  const double again = 128 * 2 * plan::head_matmul_parameters(*spec.model.size) / 2;
+  EXPECT_DOUBLE_EQ(meter.hardware_flops().value() - meter.model_flops().value(), again);
+}
+
 TEST(ProgressMeter, SaysThatADeviceCannotHaveDoneMoreThanItCan) {
   auto spec = small_job();
   spec.training.precision.compute = contract::ComputePrecision::kBF16;

@@ -53,6 +53,15 @@ TEST(ReadConfig, SaysWhatIsWrongWithALineThatIsNoJsonAndWhere) {
   EXPECT_NE(text.find("expected string literal"), std::string::npos) << text;
 }
 
+TEST(ReadConfig, RefusesASpecWhoseCostsCannotBeCounted) {
+  auto config = good_config();
+  config.spec.training.globalBatchSize = config.spec.parallelism.microBatchSize = 1'000'000;
+  config.spec.data.sequenceLength = 10'000'000;
+  config.spec.model.size->vocabularySize = 1'000'000;
+  const auto text = refusal_of(contract::encode(config).dump());
+  EXPECT_NE(text.find("asks for more in a step than can be reckoned with"), std::string::npos) << text;
+}
+
 TEST(ReadConfig, NamesEveryProblemOfTheSpec) {
   auto config = good_config();
   config.spec.training.globalBatchSize = 7;

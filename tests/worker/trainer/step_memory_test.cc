@@ -91,6 +91,38 @@ TEST(StepMemory, OfADataRankIsForetoldAtEveryStageOfZero) {
   }
 }
 
+TEST(StepMemory, OfATiedEmbeddingIsForetoldAlsoWithItsStatesCut) {
+  for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
+    for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
+      for (const std::int64_t micro_batches : {1, 3}) {
+        for (const std::int32_t stage : {0, 1}) {
+          auto spec = job(precision, reduction, micro_batches, stage == 0 ? 1 : 4);
+          spec.parallelism.zero.stage = stage;
+          spec.model.size->tieEmbeddings = true;
+          spec.model.size->vocabularySize = 4000;  // so that it is most of the model
+          spec.data.sequenceLength = 16;           // and gradients are most of the rest
+          expect_foretold(spec, {.dp = stage == 0 ? 1 : 4});
+        }
+      }
+    }
+  }
+}
+
+TEST(StepMemory, WithRecomputationIsForetoldWhereWeightsAreWhole) {
+  for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
+    for (const auto mode : {contract::RecomputeMode::kFull, contract::RecomputeMode::kSelective}) {
+      for (const std::int64_t micro_batches : {1, 3}) {
+        for (const std::int32_t stage : {1, 2}) {
+          auto spec = job(precision, Reduction::kFast, micro_batches, 4);
+          spec.parallelism.zero.stage = stage;
+          spec.training.activationCheckpointing.mode = mode;
+          expect_foretold(spec, {.dp = 4});
+        }
+      }
+    }
+  }
+}
+
 TEST(StepMemory, OfAStageOfAPipelineIsForetoldInEverySchedule) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto name : {PipelineScheduleName::kGPipe, PipelineScheduleName::kOneForwardOneBackward,

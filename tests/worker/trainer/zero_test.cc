@@ -8,7 +8,7 @@
 
 #include "tests/worker/data/scratch_folder.h"
 #include "tests/worker/mesh/late_comm.h"
-#include "tests/worker/trainer/in_layouts.h"
+#include "tests/worker/trainer/zero_jobs.h"
 #include "worker/plan/cost.h"
 #include "worker/plan/shards.h"
 #include "worker/trainer/evaluation.h"
@@ -17,25 +17,6 @@ namespace trainyard::trainer {
 namespace {
 
 using contract::Reduction;
-
-contract::TrainingJobSpec at_stage(contract::TrainingJobSpec spec, std::int32_t stage) {
-  spec.parallelism.zero.stage = stage;
-  return spec;
-}
-
-/// Wide enough that blocks of the norm, and so shards, cut matrices in the middle.
-contract::TrainingJobSpec wide_job(Reduction reduction, std::int64_t steps = 6) {
-  auto spec = small_job(reduction);
-  spec.model.size = contract::ModelSize{
-      .layers = 2, .hiddenSize = 96, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 200, .vocabularySize = 160};
-  spec.training.steps = steps;
-  return spec;
-}
-
-std::string text_of(const contract::Degrees& degrees, std::int32_t stage) {
-  return "stage " + std::to_string(stage) + ", dp " + std::to_string(degrees.dp) + ", pp " + std::to_string(degrees.pp) +
-         ", tp " + std::to_string(degrees.tp);
-}
 
 TEST(Zero, CutsMatricesOfTheseTestsInTheMiddle) {
   const auto spec = wide_job(Reduction::kFast);
@@ -169,14 +150,7 @@ TEST(Zero, WithMomentsInBf16IsWhatStage0IsOffloadedToo) {
   spec.training.precision.optimizerStates = contract::OptimizerStates::kBF16;
   const auto alone = train(spec, {});
   EXPECT_NE(alone.losses, in_fp32.losses);
-  for (const std::int32_t stage : {1, 2, 3}) {
-    for (const bool offloads : {false, true}) {
-      SCOPED_TRACE(testing::Message() << stage << (offloads ? ", offloaded" : ""));
-      auto sharded = at_stage(spec, stage);
-      sharded.parallelism.zero.offload.optimizer = offloads;
-      expect_equal_bits(train(sharded, {.pp = 2, .dp = 2}), alone);
-    }
-  }
+  expect_equal_bits_at_every_stage(spec, {{.pp = 2, .dp = 2}}, alone);
 }
 
 TEST(Zero, IsTheSameWhenAnExchangeEndsAtOnceAndWhenItEndsAtTheLastMoment) {
