@@ -115,8 +115,8 @@ std::string Checkpointer::open() {
 // ---- saving
 
 std::optional<Saved> Checkpointer::start(const Snapshot& snapshot) {
-  const auto began = std::chrono::steady_clock::now();
   auto before = finish();
+  const auto began = std::chrono::steady_clock::now();
   save_ = std::make_unique<Save>();
   save_->step = snapshot.step;
   save_->state = snapshot.state;

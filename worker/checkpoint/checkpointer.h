@@ -65,7 +65,7 @@ struct Saved {
   std::string failure;  // empty: durable. Else "write /checkpoints/…: No space left on device", and nothing is left of it
   Trouble trouble = Trouble::kNone;  // the kind of the failure
   std::string warning;               // not empty: durable, but older ones could not be removed, and why
-  double blocked_seconds = 0.0;      // this rank's training thread: until all ranks' shards were copied, and waiting for the save before
+  double blocked_seconds = 0.0;      // this rank's training thread: until all ranks' shards were copied, and waiting for its end
 };
 
 struct Loaded {

@@ -81,7 +81,7 @@ void Saves::start(std::int64_t step, std::int64_t request, const TakeSnapshot& t
 void Saves::handle(const std::optional<checkpoint::Saved>& saved, std::int64_t step, const std::string& consequence) {
   if (!saved) return;
   problem_ = {saved->trouble, saved->failure};
-  blocked_seconds_ = saved->blocked_seconds;
+  blocked_seconds_ = blocked_seconds_.value_or(0) + saved->blocked_seconds;  // a call may see two saves end
   if (problem_.trouble == Trouble::kNone) {
     answered_ = std::max(answered_, saved->request.value_or(0));
     reporter_.checkpoint(saved->status, saved->request);

@@ -47,7 +47,7 @@ class Saves {
   /// has to mend something, else checkpoint::StorageUnavailable.
   void finish(std::int64_t step, const TakeSnapshot& take);
 
-  /// Seconds that training stood still for the save that ended last; nothing where none did since this was asked.
+  /// Seconds that training stood still for the saves that ended since this was asked, together; nothing where none did.
   std::optional<double> take_blocked_seconds() { return std::exchange(blocked_seconds_, std::nullopt); }
 
  private:
