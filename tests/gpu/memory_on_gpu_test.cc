@@ -66,6 +66,17 @@ TEST_P(StepMemoryOnGpu, OfOneRankIsForetold) {
   }
 }
 
+TEST_P(StepMemoryOnGpu, OfOneRankIsForetoldWithItsOptimizerOffloaded) {
+  for (const std::int32_t stage : {1, 2}) {
+    auto spec = large_job(GetParam(), 3);
+    spec.parallelism.zero = {.stage = stage, .offload = {.optimizer = true}};
+    const auto foretold = static_cast<double>(plan::bytes_per_rank(spec, 0).total());
+    const auto found = static_cast<double>(measured(spec));
+    std::printf("offloaded at stage %d: %.3f GiB, foretold %.3f\n", stage, found / (1 << 30), foretold / (1 << 30));
+    EXPECT_NEAR(foretold, found, 0.03 * found) << stage;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Precisions, StepMemoryOnGpu,
                          testing::Values(ComputePrecision::kFP32, ComputePrecision::kBF16, ComputePrecision::kFP16),
                          [](const auto& precision) { return std::string(contract::name_of(precision.param)); });

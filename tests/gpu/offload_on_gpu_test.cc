@@ -63,6 +63,26 @@ TEST_P(OffloadOnGpu, OfTheOptimizerFollowsTheGpusOwn) {
   for (std::size_t i = 0; i < plain.losses.size(); ++i) EXPECT_NEAR(offloaded.losses[i], plain.losses[i], 1e-3 * plain.losses[i]);
 }
 
+// At stage 2 each of eight micro-batches is added to what comes up from the host; at stage 1 their sum goes down once.
+TEST_P(OffloadOnGpu, OfTheGradientsEqualsNoneBitForBit) {
+  auto spec = deep_job(GetParam());
+  for (const auto reduction : {contract::Reduction::kFast, contract::Reduction::kCanonical}) {
+    spec.training.reduction = reduction;
+    spec.parallelism.zero = {};
+    const auto plain = train_on_gpu(spec);
+    for (const std::int32_t stage : {1, 2}) {
+      SCOPED_TRACE(testing::Message() << contract::name_of(reduction) << ", stage " << stage);
+      spec.parallelism.zero = {.stage = stage, .offload = {.optimizer = true}};
+      const auto offloaded = train_on_gpu(spec);
+      EXPECT_EQ(offloaded.losses.front(), plain.losses.front());
+      EXPECT_EQ(offloaded.norms.front(), plain.norms.front());
+      for (const auto& [name, gradient] : plain.first_gradients) {
+        EXPECT_TRUE(at::equal(offloaded.first_gradients.at(name), gradient)) << name;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Precisions, OffloadOnGpu,
                          testing::Values(ComputePrecision::kFP32, ComputePrecision::kBF16, ComputePrecision::kFP16),
                          [](const auto& precision) { return std::string(contract::name_of(precision.param)); });

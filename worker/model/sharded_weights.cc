@@ -137,6 +137,7 @@ void ShardedWeights::refresh() {
     for (std::size_t unit = 0; unit < units_.size(); ++unit) release(unit);
     return;
   }
+  if (data_.size() == 1) return;  // a rank alone, which is here for what it offloads: its shards are the variables themselves
   for (auto& held : held_) held.whole = false;
   for (std::size_t unit = 0; unit < units_.size(); ++unit) {
     start(unit);

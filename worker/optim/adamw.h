@@ -28,7 +28,7 @@ struct Trained {
   std::int64_t segment = 0;
 };
 
-/// Where masters and moments lie in the host's memory: the way there, and whether the weights lie there too.
+/// Where masters, moments and gradients lie in the host's memory: the way there, and whether the weights lie there too.
 struct HostSide {
   mesh::HostLink* link = nullptr;
   bool weights = false;
@@ -50,7 +50,8 @@ class AdamW {
   AdamW(AdamW&&) noexcept;
 
   /// One step: `gradients` has one FP32 tensor for each trained one, in their order. They count times `gradient_scale`, rounded to FP32,
-  /// for clipping: on a CPU they may be changed so; on a GPU and offloaded they stay as they are, since that would cost a pass.
+  /// for clipping: on a CPU they may be changed so; on a GPU and offloaded they stay as they are, since that would cost a pass. Offloaded
+  /// they are on the host.
   void step(const std::vector<at::Tensor>& gradients, double learning_rate, double gradient_scale = 1.0);
 
   /// Whether step() also gives the trained tensors' weights their new values: on a GPU and offloaded, where that costs no pass of its own.

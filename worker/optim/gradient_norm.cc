@@ -42,13 +42,20 @@ double block_sum(const float* packed, const NormCut& cut, std::int64_t block) {
   return squares[0];
 }
 
-at::Tensor block_sums_on_cpu(const at::Tensor& packed, const NormCut& cut) {
+at::Tensor block_sums_on_cpu(const at::Tensor& packed, const NormCut& cut, Cores* cores) {
   at::Tensor sums = at::empty({cut.num_blocks()}, at::kDouble);
   const float* const in = packed.const_data_ptr<float>();
   double* const out = sums.data_ptr<double>();
-  at::parallel_for(0, cut.num_blocks(), 16, [&](std::int64_t begin, std::int64_t end) {
+  constexpr std::int64_t kAtATime = 16;
+  const auto sum = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t block = begin; block < end; ++block) out[block] = block_sum(in, cut, block);
-  });
+  };
+  if (cores == nullptr) {
+    at::parallel_for(0, cut.num_blocks(), kAtATime, sum);
+  } else {
+    cores->share((cut.num_blocks() + kAtATime - 1) / kAtATime,
+                 [&](std::int64_t i) { sum(i * kAtATime, std::min((i + 1) * kAtATime, cut.num_blocks())); });
+  }
   return sums;
 }
 
@@ -76,14 +83,14 @@ NormCut norm_cut(const plan::Parameter& parameter, const plan::Box& box) {
   return cut;
 }
 
-at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box) {
+at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box, Cores* cores) {
 #ifdef TRAINYARD_CUDA
   if (gradient.is_cuda()) return block_sums_on_gpu(gradient, norm_cut(parameter, box));
 #endif
-  return block_sums_on_cpu(gradient.contiguous(), norm_cut(parameter, box));
+  return block_sums_on_cpu(gradient.contiguous(), norm_cut(parameter, box), cores);
 }
 
-at::Tensor block_sums_of_shard(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box) {
+at::Tensor block_sums_of_shard(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box, Cores* cores) {
   const std::int64_t row = plan::num_elements(parameter.shape) / parameter.shape[0], step = plan::rows_between_cuts(parameter);
   const std::int64_t blocks = (plan::num_elements(parameter.shape) + kNormBlock - 1) / kNormBlock;
   at::Tensor sums = at::zeros({blocks}, gradient.options().dtype(at::kDouble));
@@ -96,7 +103,7 @@ at::Tensor block_sums_of_shard(const at::Tensor& gradient, const plan::Parameter
   rows.shape[0] = last - first;
   plan::Box inside = box;
   inside.offsets[0] -= first;
-  const at::Tensor own = block_sums(gradient, rows, inside);
+  const at::Tensor own = block_sums(gradient, rows, inside, cores);
   sums.narrow(0, first * row / kNormBlock, own.numel()).copy_(own);
   return sums;
 }
@@ -110,8 +117,11 @@ at::Tensor halving_sum(const at::Tensor& values) {
   return halved(at::constant_pad_nd(values, {0, size - values.numel()}));
 }
 
-GradientNorm::GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh, bool sharded)
-    : all_(std::move(all)), parts_(std::move(parts)), mesh_(mesh), sharded_(sharded) {}
+GradientNorm::GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh, bool sharded,
+                           bool on_host)
+    : all_(std::move(all)), parts_(std::move(parts)), mesh_(mesh), sharded_(sharded) {
+  if (on_host) cores_ = std::make_unique<Cores>();
+}
 
 GradientNorm::Measured GradientNorm::measure(const std::vector<at::Tensor>& gradients, const at::Tensor& loss) {
   const at::NoGradGuard no_grad;
@@ -119,13 +129,14 @@ GradientNorm::Measured GradientNorm::measure(const std::vector<at::Tensor>& grad
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     const auto& parameter = all_[parts_[i].index];
     const auto& box = parts_[i].box;
-    blocks.push_back(sharded_ ? block_sums_of_shard(gradients[i], parameter, box) : block_sums(gradients[i], parameter, box));
+    blocks.push_back(sharded_ ? block_sums_of_shard(gradients[i], parameter, box, cores_.get())
+                              : block_sums(gradients[i], parameter, box, cores_.get()));
     // A tensor that is not cut is the same on all tensor-parallel ranks: one of them counts.
     if (!parameter.split_dim && mesh_.at().tp != 0) blocks.back().zero_();
   }
   const bool sharded = sharded_ && mesh_.shards().size() > 1;
-  if (sharded || mesh_.tensor().size() > 1) {
-    at::Tensor flat = at::cat(blocks);
+  if (sharded || cores_ || mesh_.tensor().size() > 1) {
+    at::Tensor flat = at::cat(blocks).to(mesh_.device());
     if (sharded) mesh_.shards().all_reduce(flat, mesh::ReduceOp::kSum);  // adds zeros: exact
     if (mesh_.tensor().size() > 1) mesh_.tensor().all_reduce(flat, mesh::ReduceOp::kSum);
     for (std::int64_t first = 0; auto& sums : blocks) {

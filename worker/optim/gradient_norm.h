@@ -7,11 +7,13 @@
 // element. The tensors' sums are added one after the other in name order; the norm is the square root.
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include <ATen/ATen.h>
 
 #include "worker/mesh/mesh.h"
+#include "worker/optim/adamw_on_cpu.h"
 #include "worker/optim/norm_cut.h"
 #include "worker/plan/parameters.h"
 
@@ -21,12 +23,13 @@ namespace trainyard::optim {
 NormCut norm_cut(const plan::Parameter& parameter, const plan::Box& box);
 
 /// One FP64 sum of squares a block of the unsharded tensor, [ceil(elements / 4096)] on the gradient's device; elements outside of the
-/// box count as zero, so that the sums of parts that cover the tensor add up to the whole's.
-at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box);
+/// box count as zero, so that the sums of parts that cover the tensor add up to the whole's. On a CPU `cores` share them, if given.
+at::Tensor block_sums(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box, Cores* cores = nullptr);
 
 /// The same, where the box may be a shard: only some rows of what tensor parallelism has cut, between two places of
 /// plan::rows_between_cuts() or the ends. Blocks that it has nothing of are zero.
-at::Tensor block_sums_of_shard(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box);
+at::Tensor block_sums_of_shard(const at::Tensor& gradient, const plan::Parameter& parameter, const plan::Box& box,
+                               Cores* cores = nullptr);
 
 /// The halving sum of a vector, an FP64 scalar on its device. On a GPU both are kernels, and equal to the CPU's bit for bit.
 at::Tensor halving_sum(const at::Tensor& values);
@@ -41,8 +44,10 @@ struct NormPart {
 class GradientNorm {
  public:
   /// `all`: the parameters of the whole model in name order; `parts`: those of this rank.
-  /// `sharded`: data ranks have shards of the same parameters, not copies.
-  GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh, bool sharded = false);
+  /// `sharded`: data ranks have shards of the same parameters, not copies. `on_host`: gradients lie in the host's memory, whatever the
+  /// mesh's device; the CPU's cores share the blocks, and their sums alone go to the device.
+  GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh, bool sharded = false,
+               bool on_host = false);
 
   struct Measured {
     double norm = 0.0;
@@ -59,6 +64,7 @@ class GradientNorm {
   std::vector<NormPart> parts_;
   mesh::Mesh& mesh_;
   bool sharded_;
+  std::unique_ptr<Cores> cores_;  // null where gradients are on the device
 };
 
 /// min(1, max_norm / (norm + 1e-6)) in FP64, as torch.nn.utils.clip_grad_norm_ has it; not a number where the norm is none.

@@ -1,6 +1,7 @@
 #include "worker/optim/offloaded_adamw.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <ATen/ATen.h>
 
@@ -36,26 +37,14 @@ OffloadedAdamW::OffloadedAdamW(mesh::HostLink& link, const std::vector<at::Tenso
       largest = std::max(largest, taken);
     }
   }
-  for (std::int64_t i = 0; i < plan::kOffloadBuffers; ++i) {
-    gradients_.push_back({link.memory({largest}, at::kFloat), nullptr});
-    if (!weights_on_host) weights_.push_back({link.memory({largest}, weight_type), nullptr});
-  }
+  if (weights_on_host) return;
+  for (std::int64_t i = 0; i < plan::kOffloadBuffers; ++i) weights_.push_back({link.memory({largest}, weight_type), nullptr});
 }
 
 OffloadedAdamW::~OffloadedAdamW() = default;
 
-void OffloadedAdamW::bring_gradients(std::size_t block, const std::vector<AdamWTensors>& tensors) {
-  if (block >= blocks_.size()) return;
-  auto& buffer = buffer_of(gradients_, block);
-  buffer.crossing = link_.start(mesh::Way::kDown, [&pieces = blocks_[block], to = buffer.memory, &tensors] {
-    for (const auto& [tensor, first, count, at] : pieces) {
-      to.narrow(0, at, count).copy_(some_of(tensors[tensor].gradient, first, count), /*non_blocking=*/true);
-    }
-  });
-}
-
 void OffloadedAdamW::send_weights(std::size_t block, const std::vector<AdamWTensors>& tensors) {
-  auto& buffer = buffer_of(weights_, block);
+  auto& buffer = buffer_of(block);
   buffer.crossing = link_.start(mesh::Way::kUp, [&pieces = blocks_[block], from = buffer.memory, &tensors] {
     for (const auto& [tensor, first, count, at] : pieces) {
       some_of(tensors[tensor].weight, first, count).copy_(from.narrow(0, at, count), /*non_blocking=*/true);
@@ -65,8 +54,7 @@ void OffloadedAdamW::send_weights(std::size_t block, const std::vector<AdamWTens
 
 void OffloadedAdamW::update(std::size_t block, const std::vector<AdamWTensors>& tensors,
                             const std::vector<AdamWNumbers>& numbers) {
-  const at::Tensor gradients = buffer_of(gradients_, block).memory;
-  const at::Tensor weights = weights_on_host_ ? at::Tensor() : buffer_of(weights_, block).memory;
+  const at::Tensor weights = weights_on_host_ ? at::Tensor() : buffer_of(block).memory;
   std::vector<Piece> pieces;
   for (const auto& [tensor, first, count, at] : blocks_[block]) {
     const std::int64_t piece = adamw_piece(tensors[tensor].segment);
@@ -77,28 +65,26 @@ void OffloadedAdamW::update(std::size_t block, const std::vector<AdamWTensors>& 
   cores_.share(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i) {
     const auto& [tensor, first, count, at] = pieces[static_cast<std::size_t>(i)];
     auto of = tensors[tensor];
-    of.gradient.reset();
     if (!weights_on_host_) of.weight.reset();
     auto piece = some_of(of, first, count);
-    piece.gradient = gradients.narrow(0, at, count);
+    auto scaled = numbers[tensor];
+    // Not where it lies: that would be one more way to memory and back.
+    if (scaled.gradient_scale != 1.0F) piece.gradient = piece.gradient.mul(std::exchange(scaled.gradient_scale, 1.0F));
     if (!weights_on_host_) piece.weight = weights.narrow(0, at, count);
-    adamw_step_on_cpu(piece, numbers[tensor]);
+    adamw_step_on_cpu(piece, scaled);
   });
 }
 
 void OffloadedAdamW::step(const std::vector<AdamWTensors>& tensors, const std::vector<AdamWNumbers>& numbers) {
-  for (std::size_t block = 0; block < gradients_.size(); ++block) bring_gradients(block, tensors);
   for (std::size_t block = 0; block < blocks_.size(); ++block) {
-    buffer_of(gradients_, block).crossing->wait_on_host();
     if (!weights_on_host_) {
-      auto& sent = buffer_of(weights_, block).crossing;  // the block that was there before
+      auto& sent = buffer_of(block).crossing;  // the block that was there before
       if (sent) sent->wait_on_host();
     }
     update(block, tensors, numbers);
-    bring_gradients(block + gradients_.size(), tensors);
     if (!weights_on_host_) send_weights(block, tensors);
   }
-  if (!weights_on_host_ && !blocks_.empty()) buffer_of(weights_, blocks_.size() - 1).crossing->wait_on_device();
+  if (!weights_on_host_ && !blocks_.empty()) buffer_of(blocks_.size() - 1).crossing->wait_on_device();
 }
 
 }  // namespace trainyard::optim

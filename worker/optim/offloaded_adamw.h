@@ -1,12 +1,12 @@
 #pragma once
-// AdamW's step where masters and moments lie in the host's memory and the device has gradients and weights: the CPU's cores compute it,
-// block by block, while the next blocks' gradients come down and the last blocks' weights go up.
+// AdamW's step where masters, moments and gradients lie in the host's memory and the device has the weights: the CPU's cores compute it,
+// block by block, while the last blocks' weights go up.
 //
-//   down     | gradients 1 | gradients 2 | gradients 3 | …
-//   cores                  | AdamW 1     | AdamW 2     | AdamW 3   | …
-//   up                                   | weights 1   | weights 2 | …
+//   cores  | AdamW 1     | AdamW 2     | AdamW 3   | …
+//   up                   | weights 1   | weights 2 | …
 //
-// So a step takes as long as the slowest of the three: 4 bytes a parameter down, about 30 of the host's memory, 2 (in FP32 4) up.
+// So a step takes as long as the slower of the two: about 30 bytes a parameter of the host's memory, 2 (in FP32 4) up. The gradients came
+// down during backward (worker/schedule/offloaded_sums.h).
 // Source: Ren et al., "ZeRO-Offload", arXiv:2101.06840, section 4.2.
 
 #include <cstdint>
@@ -21,16 +21,16 @@ namespace trainyard::optim {
 /// Lives on the training thread; `link` must outlive it.
 class OffloadedAdamW {
  public:
-  /// Of tensors whose masters, these, and moments are on the host. Weights are on the device; with `weights_on_host` beside the masters.
-  /// `segments`: of each tensor that of its moments, AdamWTensors::segment.
+  /// Of tensors whose masters, these, moments and gradients are on the host. Weights are on the device; with `weights_on_host` beside the
+  /// masters. `segments`: of each tensor that of its moments, AdamWTensors::segment.
   OffloadedAdamW(mesh::HostLink& link, const std::vector<at::Tensor>& masters, const std::vector<std::int64_t>& segments,
                  at::ScalarType weight_type, bool weights_on_host);
   ~OffloadedAdamW();
   OffloadedAdamW(const OffloadedAdamW&) = delete;
   OffloadedAdamW& operator=(const OffloadedAdamW&) = delete;
 
-  /// One step, with the numbers of each tensor. Gradients, on the device, stay as they are. Masters and moments are changed when it
-  /// returns; weights in the order of the current stream.
+  /// One step, with the numbers of each tensor. Gradients stay as they are. Masters and moments are changed when it returns; weights in the
+  /// order of the current stream.
   void step(const std::vector<AdamWTensors>& tensors, const std::vector<AdamWNumbers>& numbers);
 
  private:
@@ -46,15 +46,14 @@ class OffloadedAdamW {
     at::Tensor memory;
     std::unique_ptr<mesh::Crossing> crossing;
   };
-  void bring_gradients(std::size_t block, const std::vector<AdamWTensors>& tensors);
   void send_weights(std::size_t block, const std::vector<AdamWTensors>& tensors);
   void update(std::size_t block, const std::vector<AdamWTensors>& tensors, const std::vector<AdamWNumbers>& numbers);
-  Buffer& buffer_of(std::vector<Buffer>& buffers, std::size_t block) { return buffers[block % buffers.size()]; }
+  Buffer& buffer_of(std::size_t block) { return weights_[block % weights_.size()]; }
 
   mesh::HostLink& link_;
   bool weights_on_host_;
   std::vector<Block> blocks_;
-  std::vector<Buffer> gradients_, weights_;
+  std::vector<Buffer> weights_;  // none where they stay on the host
   Cores cores_;
 };
 

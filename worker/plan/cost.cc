@@ -100,6 +100,10 @@ void add_peak(std::int64_t micro_batches, const GradientCost& gradients, const A
              activations.kept(flights) - activations.head.kept + activations.computed_again);
     consider(gradients.as_its_second_unit_goes(done),
              activations.kept(flights) - activations.head.kept - activations.layer + activations.computed_again);
+    for (const std::int64_t unit : {2, 3}) {
+      consider(gradients.as_a_later_unit_goes(done, unit),
+               activations.kept(flights) - activations.head.kept - unit * activations.layer + activations.computed_again);
+    }
     consider(gradients.as_its_last_layer_begins(done),
              activations.kept(flights - 1) + activations.layer + activations.computed_again);
     consider(gradients.as_it_ends(done), activations.kept(flights - 1));
@@ -179,9 +183,9 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
     zero = zero_memory(spec, stage);
     bytes = {.parameters = zero->weights, .master = zero->master, .optimizer = zero->moments};
   }
-  offload_optimizer(spec, stage, bytes);
   const auto activations = activations_of(spec, stage, bytes);
   add_peak(micro_batches_per_step(spec), GradientCost(spec, gradients, last_gradients(spec, stage), zero), activations, bytes);
+  offload_optimizer(spec, stage, bytes);
   return bytes;
 }
 

@@ -35,7 +35,7 @@ GradientCost::GradientCost(const contract::TrainingJobSpec& spec, std::int64_t e
 
 std::int64_t GradientCost::sums(std::int64_t done) const {
   if (done == 0) return 0;
-  if (exchanges_each_) return zero_->shard_sums;
+  if (exchanges_each_) return zero_->shard_sums + zero_->last_down;
   return is_canonical_ ? sum_ * ones(done) : sum_;
 }
 
@@ -57,6 +57,17 @@ std::int64_t GradientCost::as_its_second_unit_goes(std::int64_t done) const {
   if (done + 1 < micro_batches_) return 0;
   const std::int64_t roots = sums(done) / sum_;
   return sums(done) + kFloatBytes * (done == 0 ? zero_->second_unit : -roots * zero_->first_unit) + exchanges;
+}
+
+std::int64_t GradientCost::as_a_later_unit_goes(std::int64_t done, std::int64_t unit) const {
+  if (!zero_ || splits_) return 0;
+  const auto& under_way = zero_->later.at(static_cast<std::size_t>(unit - 2));
+  if (under_way.unit == 0) return 0;
+  if (exchanges_each_) return each_ * under_way.unit + under_way.exchanges;
+  if (done + 1 < micro_batches_) return 0;
+  if (done == 0) return kFloatBytes * under_way.unit + under_way.exchanges;
+  const std::int64_t roots = sums(done) / sum_, gone = zero_->first_unit + (unit - 1) * zero_->second_unit;
+  return sums(done) - kFloatBytes * roots * gone + under_way.exchanges;
 }
 
 std::int64_t GradientCost::as_its_last_layer_begins(std::int64_t done) const {

@@ -36,6 +36,8 @@ class GradientCost {
   std::int64_t as_its_first_unit_goes(std::int64_t done) const;
   /// The same of that after it, beside the first's exchange: a layer's activations are gone.
   std::int64_t as_its_second_unit_goes(std::int64_t done) const;
+  /// Offloaded, the same of the third and the fourth, 2 and 3: gradients do not grow any more while activations go. Else 0.
+  std::int64_t as_a_later_unit_goes(std::int64_t done, std::int64_t unit) const;
   /// When the first layer, whose backward comes last, is computed.
   std::int64_t as_its_last_layer_begins(std::int64_t done) const;
   std::int64_t as_it_ends(std::int64_t done) const;

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "crds/contract/layout.h"
 #include "worker/plan/activations.h"
-#include "worker/plan/parameters.h"
 #include "worker/plan/shards.h"
 #include "worker/plan/stages.h"
 #include "worker/plan/zero_cost.h"
@@ -13,37 +13,28 @@ namespace {
 
 bool has_one_memory(const contract::TrainingJobSpec& spec) { return spec.workers.gpusPerWorker == 0; }
 
-/// K, of the data rank with most.
-std::int64_t changed_parameters(const contract::TrainingJobSpec& spec, std::int32_t stage) {
-  if (zero_stage(spec) > 0) return zero_memory(spec, stage).changed;
-  std::int64_t all = 0;
-  const auto mine = stage_parameters(spec, stage);
-  for (const auto& parameter : mine.parameters) {
-    all += mine.count_of(parameter) * num_elements(box_of(parameter, spec.parallelism.tensor, 0).sizes);
-  }
-  return all;
-}
-
 }  // namespace
 
 void offload_optimizer(const contract::TrainingJobSpec& spec, std::int32_t stage, RankBytes& bytes) {
   const auto& offload = spec.parallelism.zero.offload;
   if (!offload.optimizer) return;
   const bool full = spec.training.precision.compute == contract::ComputePrecision::kFP32;
-  const std::int64_t changed = changed_parameters(spec, stage), each = weight_bytes(spec);
-  const std::int64_t staged = 4 + (offload.parameters ? 0 : each);
-  const std::int64_t master = 4 * changed;
-  const std::int64_t moments = bytes.optimizer + kOffloadBuffers * std::min(kOffloadBlock, changed) * staged;
+  const auto zero = zero_memory(spec, stage);
+  const std::int64_t each = weight_bytes(spec);
+  const std::int64_t staged = offload.parameters ? 0 : kOffloadBuffers * std::min(kOffloadBlock, zero.changed) * each;
+  const std::int64_t master = 4 * zero.changed;
+  const std::int64_t moments = zero.moments + staged;
   const bool are_masters = full && offload.parameters;
-  const std::int64_t shards = zero_stage(spec) == 3 && !are_masters ? each * changed : 0;
+  const std::int64_t shards = zero_stage(spec) == 3 && !are_masters ? each * zero.changed : 0;
   if (has_one_memory(spec)) {
     bytes.parameters += shards;
     bytes.master = master;
     bytes.optimizer = moments;
+    bytes.gradients += zero.host_sums;
     return;
   }
   bytes.master = bytes.optimizer = 0;
-  bytes.host += master + moments;
+  bytes.host += master + moments + zero.host_sums;
   (offload.parameters ? bytes.host : bytes.parameters) += shards;
 }
 
@@ -68,11 +59,14 @@ HostTraffic host_traffic_per_step(const contract::TrainingJobSpec& spec, std::in
   const auto& offload = spec.parallelism.zero.offload;
   const std::int64_t micro_batches = micro_batches_per_step(spec);
   if (offload.optimizer) {
-    const std::int64_t changed = changed_parameters(spec, stage);
-    out.step_down = 4 * changed;
-    out.step_up = offload.parameters ? 0 : weight_bytes(spec) * changed;
+    const auto zero = zero_memory(spec, stage);
+    const std::int64_t times = reduces_every_micro_batch(spec) ? micro_batches : 1;
+    out.down = times * zero.host_sums;
+    out.up = (times - 1) * zero.host_sums;
+    if (shard_ranks(spec) < contract::degrees(spec).dp) out.step_up = out.step_down = zero.host_sums;
+    if (!offload.parameters) out.step_up += weight_bytes(spec) * zero.changed;
   }
-  if (offload.parameters) out.up = micro_batches * weight_bytes(spec) * zero_gathered_elements(spec, stage, 0);
+  if (offload.parameters) out.up += micro_batches * weight_bytes(spec) * zero_gathered_elements(spec, stage, 0);
   if (spec.training.activationCheckpointing.offload) {
     const std::int64_t on_device = kOffloadLayers * chunks_per_stage(spec.parallelism);
     const std::int64_t layers = std::max<std::int64_t>(0, stage_parameters(spec, stage).layers - on_device);

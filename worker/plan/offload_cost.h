@@ -10,16 +10,16 @@ namespace trainyard::plan {
 
 /// Elements that the optimizer's step carries at a time: 16 MiB in FP32, with which PCIe is as fast as it gets, and short beside a step.
 inline constexpr std::int64_t kOffloadBlock = std::int64_t{1} << 22;
-/// Blocks of gradients, and as many of weights, that have room in pinned memory: one under way, one in use, one to even them out.
+/// Blocks of weights that have room in pinned memory: one under way, one in use, one to even them out.
 inline constexpr std::int64_t kOffloadBuffers = 3;
 /// Layers whose activations are on the device at once: the one that is computed, and the one before, whose copies may be under way.
 inline constexpr std::int64_t kOffloadLayers = 2;
 
 /// Of a rank of pipeline stage `stage` whose optimizer changes K parameters of c bytes each: masters and moments, 12·K (with moments in
-/// BF16 or 8 bits less, moments.h), and staging of three blocks, or K where
-/// that is less, of 4 + c bytes an element go to the host (with offload.parameters 4). At stage 3 the shards that weights are gathered from, c·K, no longer come from the
-/// masters: they stay on the device, or with offload.parameters are on the host, in FP32 as the masters themselves. Without GPUs both
-/// are one memory, and nothing moves: there `bytes` has it all, and no host.
+/// BF16 or 8 bits less, moments.h), the sums of gradients, 4·ΣS (zero_cost.h), and staging of three blocks, or K where that is less, of c bytes
+/// an element go to the host (with offload.parameters no staging). At stage 3 the shards that weights are gathered from, c·K, no longer come
+/// from the masters: they stay on the device, or with offload.parameters are on the host, in FP32 as the masters themselves. Without GPUs both
+/// are one memory, and nothing moves: there `bytes`, which has the most of gradients and activations already, has it all, and no host.
 /// Source: Ren et al., "ZeRO-Offload", arXiv:2101.06840.
 void offload_optimizer(const contract::TrainingJobSpec& spec, std::int32_t stage, RankBytes& bytes);
 
@@ -43,10 +43,11 @@ struct HostTraffic {
   std::int64_t total() const { return up + down + step_up + step_down; }
   bool operator==(const HostTraffic&) const = default;
 };
-/// Of a rank of pipeline stage `stage` that changes K parameters of c bytes, in m micro-batches: with offload.optimizer 4·K of gradients down
-/// and, unless offload.parameters leaves them on the host, c·K of weights up; with offload.parameters, for each micro-batch and gathering,
-/// c bytes of each parameter that it keeps up; with offloaded activations what is kept of all layers but kOffloadLayers of each chunk, down
-/// and up. Nothing without GPUs.
+/// Of a rank of pipeline stage `stage` that changes K parameters of c bytes, in m micro-batches: with offload.optimizer 4·ΣS of gradients down
+/// (where each micro-batch is exchanged m times, and all but the first time up before) and, unless offload.parameters leaves them on the host,
+/// c·K of weights up in the step, before which, where shards are cut within a worker, the gradients go up and down once more; with
+/// offload.parameters, for each micro-batch and gathering, c bytes of each parameter that it keeps up; with offloaded activations what is kept
+/// of all layers but kOffloadLayers of each chunk, down and up. Nothing without GPUs.
 HostTraffic host_traffic_per_step(const contract::TrainingJobSpec& spec, std::int32_t stage);
 
 }  // namespace trainyard::plan

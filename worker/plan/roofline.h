@@ -11,7 +11,7 @@
 //              there, with W a third of the model's own operations
 //   network    given: of the level of the topology that takes longest, beside forward and backward
 //   host       the longer way of what offload sends (offload_cost.h) / PCIe's peak, the same
-//   optimizer  the longer way of what offload sends in the optimizer's step, after it
+//   optimizer  the longer way of what offload sends in the optimizer's step, after it: not the gradients
 //   step       max(compute + tensor + idle, network, host) + optimizer
 //   mfu        operations of the model for a global batch / (step · ranks · peak)
 // Since the stage with most has at least its share, 0 < mfu <= 1 whatever the layout. Left out, so that what runs is slower: that products come

@@ -79,7 +79,8 @@ std::int32_t shard_ranks(const contract::TrainingJobSpec& spec) {
 
 std::int32_t zero_stage(const contract::TrainingJobSpec& spec) {
   const auto& zero = spec.parallelism.zero;
-  return shard_ranks(spec) == 1 && !zero.offload.parameters ? 0 : zero.stage;
+  if (shard_ranks(spec) > 1 || zero.offload.parameters) return zero.stage;
+  return zero.offload.optimizer ? std::min(zero.stage, 2) : 0;
 }
 
 std::int64_t ShardUnit::kept(std::int32_t dp_rank) const {

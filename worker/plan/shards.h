@@ -14,7 +14,8 @@ namespace trainyard::plan {
 std::int32_t shard_ranks(const contract::TrainingJobSpec& spec);
 
 /// What is sharded: 1 the optimizer's states, 2 the gradients too, 3 the parameters too. 0 where there is one data rank alone, which
-/// keeps all whatever zero.stage says; unless it keeps the parameters on its host, whence they come unit by unit as from other ranks.
+/// keeps all whatever zero.stage says; unless it keeps something on its host, where its gradients go unit by unit, at stage 3 up to 2, and
+/// whence, at stage 3, the parameters come so.
 std::int32_t zero_stage(const contract::TrainingJobSpec& spec);
 
 // "Data ranks" are those that shard together, below.

@@ -1,6 +1,7 @@
 #include "worker/plan/zero_cost.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "crds/contract/layout.h"
 #include "worker/plan/cost.h"
@@ -60,6 +61,28 @@ std::vector<UnitCost> units_of(const contract::TrainingJobSpec& spec, std::int32
   return units;
 }
 
+/// Bytes of a part's element that an exchange takes: what goes and what comes. Whoever adds up itself, Gloo too, gets all parts; alone
+/// there is only what would go. Offloaded, what it is added to comes too.
+std::int64_t exchange_bytes(const contract::TrainingJobSpec& spec) {
+  const std::int64_t dp = shard_ranks(spec);
+  const bool is_canonical = spec.training.reduction == contract::Reduction::kCanonical;
+  const bool adds =
+      spec.parallelism.zero.offload.optimizer && reduces_every_micro_batch(spec) && micro_batches_per_step(spec) > 1;
+  const std::int64_t comes = dp == 1 ? 0 : is_canonical ? dp : 1 + (spec.workers.gpusPerWorker == 0 ? dp : 0);
+  return kFloatBytes * (dp + comes + (adds ? 1 : 0));
+}
+
+/// The most that exchanges take, and a sum on its way to the host beside them, while backward comes from unit to unit.
+std::int64_t most_exchanges(const contract::TrainingJobSpec& spec, const std::vector<const ShardUnit*>& backward) {
+  const std::int64_t exchange = exchange_bytes(spec), down = spec.parallelism.zero.offload.optimizer ? kFloatBytes : 0;
+  std::int64_t most = 0, last = 0, before_last = 0;  // elements of parts
+  for (const auto* unit : backward) {
+    most = std::max(most, exchange * (unit->part_elements + last) + down * before_last);
+    before_last = std::exchange(last, unit->part_elements);
+  }
+  return most;
+}
+
 }  // namespace
 
 std::int64_t weight_bytes(const contract::TrainingJobSpec& spec) {
@@ -74,7 +97,7 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
   const auto& size = spec.model.size.value();
   const std::int32_t dp = shard_ranks(spec), zero = zero_stage(spec);
   const auto units = units_of(spec, stage, 0);
-  std::int64_t all = 0, parts = 0, largest_part = 0, largest_unit = 0, two_units = 0, before = 0, two_parts = 0, part_before = 0;
+  std::int64_t all = 0, parts = 0, largest_part = 0, largest_unit = 0, two_units = 0, before = 0;
   std::vector<std::int64_t> kept(static_cast<std::size_t>(dp), 0), moments = kept;
   for (const auto& cost : units) {
     const auto& [unit, count, gradients, gathers, row_moments] = cost;
@@ -84,8 +107,6 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
     largest_unit = std::max(largest_unit, unit.elements());
     two_units = std::max({two_units, before + unit.elements(), count > 1 ? 2 * unit.elements() : 0});
     before = unit.elements();
-    two_parts = std::max({two_parts, part_before + unit.part_elements, count > 1 ? 2 * unit.part_elements : 0});
-    part_before = unit.part_elements;
     for (std::int32_t rank = 0; rank < dp; ++rank) {
       kept[static_cast<std::size_t>(rank)] += count * unit.kept(rank);
       moments[static_cast<std::size_t>(rank)] += count * cost.moments(rank);
@@ -93,26 +114,32 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
   }
   const std::int64_t most = *std::max_element(kept.begin(), kept.end()), each = weight_bytes(spec);
   const std::int64_t gathering = each * largest_part;  // what a rank gives; the second of the two units is what comes
-  std::vector<const ShardUnit*> backward;              // of two units, or more; a tied head is the embedding's
+  std::vector<const ShardUnit*> backward;              // of more than three layers three; a tied head is the embedding's
   if (size.tieEmbeddings && stage + 1 == spec.parallelism.pipeline) backward.push_back(&units.front().unit);
   for (auto cost = units.rbegin(); cost != units.rend(); ++cost) {
-    backward.insert(backward.end(), static_cast<std::size_t>(std::min<std::int64_t>(2, cost->count)), &cost->unit);
+    backward.insert(backward.end(), static_cast<std::size_t>(std::min<std::int64_t>(3, cost->count)), &cost->unit);
   }
-  // Of one element of a part: what goes and what comes. Whoever adds up itself, Gloo too, gets all parts.
-  const bool is_canonical = spec.training.reduction == contract::Reduction::kCanonical;
-  const std::int64_t exchange = kFloatBytes * (dp + (is_canonical ? dp : 1 + (spec.workers.gpusPerWorker == 0 ? dp : 0)));
+  const bool on_host = spec.parallelism.zero.offload.optimizer;
+  const std::int64_t exchange = exchange_bytes(spec);
   ZeroMemory memory{.weights = each * all,
                     .master = kFloatBytes * most,
                     .moments = *std::max_element(moments.begin(), moments.end()),
                     .changed = most,
-                    .shard_sums = kFloatBytes * parts,
+                    .shard_sums = on_host ? 0 : kFloatBytes * parts,
+                    .host_sums = on_host ? kFloatBytes * parts : 0,
+                    .last_down = on_host ? kFloatBytes * units.front().unit.part_elements : 0,
                     .unit = largest_unit,
                     .first_unit = backward[0]->elements(),
                     .first_exchange = exchange * backward[0]->part_elements,
-                    .exchanges = exchange * two_parts};
+                    .exchanges = most_exchanges(spec, backward)};
   if (backward.size() > 1) {
     memory.second_unit = backward[1]->elements();
     memory.second_exchange = exchange * backward[1]->part_elements;
+  }
+  for (std::size_t i = 2; on_host && i < backward.size() && i - 2 < memory.later.size(); ++i) {
+    const std::int64_t two = backward[i]->part_elements + backward[i - 1]->part_elements;
+    memory.later[i - 2] = {.unit = backward[i]->elements(),
+                           .exchanges = exchange * two + kFloatBytes * backward[i - 2]->part_elements};
   }
   if (zero == 3) memory.weights = each * two_units + gathering;
   if (zero < 3 && each == kFloatBytes) memory.master = 0;

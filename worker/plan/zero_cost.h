@@ -14,9 +14,10 @@
 // Where shards are cut within a worker, dp is the data ranks of one, and each of R workers adds its shards up to those of the others: Fast
 // sends 2(R − 1)/R·4·ΣS of it, Canonical (R − 1)·4·ΣS.
 //
-// Offload (offload_cost.h) moves masters and moments to the host. In FP32 masters and weights of stages 1 and 2 are one memory. Canonical exchanges the sum over micro-batches at every stage: with it
+// Offload (offload_cost.h) moves masters, moments and the gradients' sums to the host. In FP32 masters and weights of stages 1 and 2 are one memory. Canonical exchanges the sum over micro-batches at every stage: with it
 // 4·ΣS are sent. Source: Rajbhandari et al., arXiv:1910.02054, sections 5 and 7.
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -30,6 +31,12 @@ std::int64_t weight_bytes(const contract::TrainingJobSpec& spec);
 /// Whether each micro-batch's gradients are exchanged, so that nobody keeps whole ones, instead of their sum.
 bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec);
 
+/// A unit whose gradients have come, numbers, and what is exchanged beside them, bytes.
+struct UnitUnderWay {
+  std::int64_t unit = 0;
+  std::int64_t exchanges = 0;
+};
+
 /// Of a job at zero_stage() 1 to 3: what a rank of pipeline stage `stage` keeps at the most.
 struct ZeroMemory {
   std::int64_t weights = 0;  // what forward and backward read, at stage 3 while they do
@@ -37,12 +44,17 @@ struct ZeroMemory {
   std::int64_t moments = 0;
   std::int64_t changed = 0;  // K, numbers
   // For gradient_cost.h:
-  std::int64_t shard_sums = 0;                        // 4·ΣS
+  std::int64_t shard_sums = 0;                        // 4·ΣS; 0 where they lie on the host
+  std::int64_t host_sums = 0;                         // the same there
+  std::int64_t last_down = 0;                         // then the sum that is on its way there as the next backward begins
   std::int64_t unit = 0;                              // U of the largest, numbers
   std::int64_t first_unit = 0;                        // U of that which backward comes to first, numbers
   std::int64_t first_exchange = 0;                    // its buffers
   std::int64_t second_unit = 0, second_exchange = 0;  // of that which it comes to next; 0 where there is none
-  std::int64_t exchanges = 0;                         // those of the two largest that follow each other
+  /// Those of the two largest that follow each other, and the sum on its way to the host then.
+  std::int64_t exchanges = 0;
+  /// Offloaded: the third and the fourth that backward comes to, where there are so many. What was exchanged before them is gone.
+  std::array<UnitUnderWay, 2> later = {};
 };
 ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage);
 

@@ -27,13 +27,14 @@ struct ShardedGradients::Bucket {
   std::size_t present = 0;
   GradientSum sum;
   std::int32_t micro_batches = 0;  // done
-  at::Tensor shard;                // flat, FP32
+  at::Tensor shard;                // flat, FP32; undefined where it is on the host
 };
 
 struct ShardedGradients::Flight {
-  Bucket* bucket = nullptr;
+  std::size_t bucket = 0;
   at::Tensor in, out;
-  std::unique_ptr<mesh::Pending> pending;
+  std::unique_ptr<mesh::Pending> pending;  // null where there is nobody to exchange with
+  OffloadedSums::Up before;                // of the micro-batches before, where these are on the host
 };
 
 class ShardedGradients::Hook final : public torch::autograd::PostAccumulateGradHook {
@@ -83,6 +84,11 @@ ShardedGradients::ShardedGradients(const contract::TrainingJobSpec& spec, model:
           Bucket{.unit = &unit, .leaves = found, .gradients = Summand(found.size()), .sum = GradientSum(reduction_)});
     }
   }
+  if (spec.parallelism.zero.offload.optimizer) {
+    std::vector<std::int64_t> elements;
+    for (const auto& bucket : buckets_) elements.push_back(bucket.unit->part_elements);
+    on_host_ = std::make_unique<OffloadedSums>(mesh.host(), elements);
+  }
   for (std::size_t leaf = 0; early && leaf < leaves.size(); ++leaf) {
     torch::autograd::impl::set_post_acc_grad_hooks(leaves[leaf].variable, std::make_unique<Hook>(*this, leaf));
   }
@@ -98,12 +104,15 @@ void ShardedGradients::begin(std::int32_t micro_batches) {
     bucket.micro_batches = 0;
     bucket.shard.reset();
   }
+  if (on_host_) on_host_->begin();
 }
 
 void ShardedGradients::add(const std::vector<std::size_t>& leaves, Summand gradients) {
   for (std::size_t i = 0; i < leaves.size(); ++i) {
     if (gradients[i].defined()) arrived(leaves[i], std::move(gradients[i]));
   }
+  // Their buffers would stay until the next backward, beside its activations: whoever offloads has no room for that.
+  if (on_host_) finish_all();
 }
 
 void ShardedGradients::arrived(std::size_t leaf, at::Tensor gradient) {
@@ -116,18 +125,22 @@ void ShardedGradients::arrived(std::size_t leaf, at::Tensor gradient) {
   bucket.present = 0;
   Summand wholes = std::exchange(bucket.gradients, Summand(bucket.leaves.size()));
   const bool is_last = ++bucket.micro_batches == micro_batches_;
-  if (every_) return start(bucket, wholes);
+  if (every_) return start(index, wholes);
   for (auto& whole : wholes) whole = whole.to(at::kFloat);
   bucket.sum.add(std::move(wholes));
-  if (is_last) start(bucket, bucket.sum.take());
+  if (is_last) start(index, bucket.sum.take());
 }
 
-void ShardedGradients::start(Bucket& bucket, const Summand& wholes) {
-  while (flights_.size() >= kMostFlights) finish_oldest();
-  const auto& unit = *bucket.unit;
+void ShardedGradients::start(std::size_t index, const Summand& wholes) {
+  // On the host the sum of a bucket's last micro-batch has to be there before this one is added to it.
+  const auto is_under_way = [&] {
+    return std::any_of(flights_.begin(), flights_.end(), [&](const Flight& flight) { return flight.bucket == index; });
+  };
+  while (flights_.size() >= kMostFlights || (on_host_ && is_under_way())) finish_oldest();
+  const auto& unit = *buckets_[index].unit;
   const auto options = wholes.front().options().dtype(at::kFloat);
-  auto& [of, in, out, pending] = flights_.emplace_back();
-  of = &bucket;
+  auto& [of, in, out, pending, before] = flights_.emplace_back();
+  of = index;
   in = at::empty({unit.part_elements * shards_.size()}, options);
   std::vector<std::int64_t> next_row(wholes.size(), 0);
   for (std::int32_t rank = 0; rank < unit.data_ranks(); ++rank) {
@@ -144,23 +157,33 @@ void ShardedGradients::start(Bucket& bucket, const Summand& wholes) {
     const std::int64_t end = (rank + 1) * unit.part_elements;
     if (end > first) in.narrow(0, first, end - first).zero_();
   }
-  if (reduction_ == contract::Reduction::kCanonical) {
+  if (shards_.size() == 1) {
+    out = std::move(in);
+  } else if (reduction_ == contract::Reduction::kCanonical) {
     out = at::empty_like(in);
     pending = shards_.start_all_to_all(out, in);
   } else {
     out = at::empty({unit.part_elements}, options);
     pending = shards_.start_reduce_scatter(out, in);
   }
+  if (on_host_) before = on_host_->bring_up(index, mesh_.device());
 }
 
 void ShardedGradients::finish_oldest() {
   Flight flight = std::move(flights_.front());
   flights_.erase(flights_.begin());
-  flight.pending->wait();
-  at::Tensor sum = flight.out;
+  if (flight.pending) flight.pending->wait();
+  at::Tensor sum = std::move(flight.out);
   // The tree adds in the first part; a copy, so that the others go.
-  if (reduction_ == contract::Reduction::kCanonical) sum = tree_sum(flight.out.chunk(shards_.size())).clone();
-  auto& shard = flight.bucket->shard;
+  if (reduction_ == contract::Reduction::kCanonical && shards_.size() > 1) sum = tree_sum(sum.chunk(shards_.size())).clone();
+  if (on_host_) {
+    if (auto& [before, crossing] = flight.before; before.defined()) {
+      crossing->wait_on_device();
+      sum = before.add_(sum);
+    }
+    return on_host_->send_down(flight.bucket, std::move(sum));
+  }
+  auto& shard = buckets_[flight.bucket].shard;
   if (shard.defined()) {
     shard.add_(sum);
   } else {
@@ -168,21 +191,48 @@ void ShardedGradients::finish_oldest() {
   }
 }
 
-Summand ShardedGradients::take() {
+void ShardedGradients::finish_all() {
   const at::NoGradGuard no_grad;
   while (!flights_.empty()) finish_oldest();
-  Summand sums(places_.size());
-  for (auto& bucket : buckets_) {
-    if (auto* const replicas = mesh_.replicas()) {
-      Summand shard{std::move(bucket.shard)};
-      reduce_over(*replicas, reduction_, shard);
-      bucket.shard = std::move(shard.front());
+}
+
+/// The sums over the micro-batches, with those of the ranks that keep the same shards. What lies on the host comes up for it.
+void ShardedGradients::add_replicas(mesh::Comm& replicas) {
+  OffloadedSums::Up next;
+  if (on_host_) next = on_host_->bring_up(0, mesh_.device());
+  for (std::size_t i = 0; i < buckets_.size(); ++i) {
+    Summand shard;
+    if (on_host_) {
+      const auto up = std::exchange(next, {});
+      if (i + 1 < buckets_.size()) next = on_host_->bring_up(i + 1, mesh_.device());
+      up.crossing->wait_on_device();
+      shard.push_back(up.sum);
+    } else {
+      shard.push_back(std::move(buckets_[i].shard));
     }
+    reduce_over(replicas, reduction_, shard);
+    if (on_host_) {
+      on_host_->send_down(i, std::move(shard.front()));
+    } else {
+      buckets_[i].shard = std::move(shard.front());
+    }
+  }
+}
+
+Summand ShardedGradients::take() {
+  const at::NoGradGuard no_grad;
+  finish_all();
+  if (auto* const replicas = mesh_.replicas()) add_replicas(*replicas);
+  if (on_host_) on_host_->settle();
+  Summand sums(places_.size());
+  for (std::size_t index = 0; index < buckets_.size(); ++index) {
+    const auto& bucket = buckets_[index];
+    const at::Tensor& shard = on_host_ ? on_host_->sum(index) : bucket.shard;
     const auto boxes = bucket.unit->boxes(shards_.rank());
     std::int64_t first = 0;
     for (std::size_t i = 0; i < boxes.size(); ++i) {
       const std::int64_t count = plan::num_elements(boxes[i].sizes);
-      sums[bucket.leaves[i]] = bucket.shard.narrow(0, first, count).view(boxes[i].sizes);
+      sums[bucket.leaves[i]] = shard.narrow(0, first, count).view(boxes[i].sizes);
       first += count;
     }
   }

@@ -5,7 +5,8 @@
 //   backward ─ a leaf's gradient is there (hook) ─ all of a unit's are ─> added up, or ─> exchanged among the data ranks ─> shard
 //
 // A rank's micro-batches are added up first, and the sum is exchanged during the last one's backward. But with Fast at stages 2 and 3
-// each micro-batch is exchanged, so that no rank keeps whole gradients.
+// each micro-batch is exchanged, so that no rank keeps whole gradients. With zero.offload.optimizer shards are summed up in the host's
+// memory (offloaded_sums.h), where the optimizer wants them.
 
 #include <cstdint>
 #include <memory>
@@ -17,6 +18,7 @@
 #include "worker/mesh/mesh.h"
 #include "worker/model/parameters.h"
 #include "worker/schedule/gradient_sum.h"
+#include "worker/schedule/offloaded_sums.h"
 
 namespace trainyard::schedule {
 
@@ -38,7 +40,8 @@ class ShardedGradients {
   /// After the same, once a micro-batch.
   void add_loss(const at::Tensor& loss) { losses_.add({loss}); }
   /// After the last: the sums over micro-batches and data ranks of this rank's shards, one a leaf, in the order of the leaves and the shape
-  /// of Parameters::all()'s boxes; last the loss.
+  /// of Parameters::all()'s boxes; last the loss. On the device; with zero.offload.optimizer all but the loss on the host, where they stay
+  /// until the next begin().
   Summand take();
 
  private:
@@ -46,8 +49,10 @@ class ShardedGradients {
   struct Flight;
   class Hook;
   void arrived(std::size_t leaf, at::Tensor gradient);
-  void start(Bucket& bucket, const Summand& wholes);
+  void start(std::size_t index, const Summand& wholes);
   void finish_oldest();
+  void finish_all();
+  void add_replicas(mesh::Comm& replicas);
 
   contract::Reduction reduction_;
   bool every_;
@@ -57,6 +62,7 @@ class ShardedGradients {
   std::vector<Bucket> buckets_;
   std::vector<std::pair<std::size_t, std::size_t>> places_;  // by leaf: bucket, and place in it
   std::vector<Flight> flights_;
+  std::unique_ptr<OffloadedSums> on_host_;  // by bucket; null where shards are on the device
   GradientSum losses_;
   std::int32_t micro_batches_ = 0;
 };

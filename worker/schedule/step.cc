@@ -254,17 +254,18 @@ std::vector<at::Tensor> StepRunner::by_parameter(Summand& sum) {
 }
 
 /// What tensor parallelism does not cut, norms, every tensor rank has the gradient of for its own tokens: their sum, by leaf.
+/// Offloaded ones go by the device, where groups want them.
 void StepRunner::add_shards_of_tokens(Summand& sum) {
   std::vector<std::size_t> places;
   Summand parts;
   for (std::size_t i = 0; i < parameters_.leaves().size(); ++i) {
     if (parameters_.all()[parameters_.leaves()[i].parameter].global.split_dim || sum[i].numel() == 0) continue;
     places.push_back(i);
-    parts.push_back(sum[i]);
+    parts.push_back(sum[i].to(mesh_.device()));
   }
   if (parts.empty()) return;
   reduce_over(mesh_.tensor(), contract::Reduction::kFast, parts);
-  for (std::size_t i = 0; i < places.size(); ++i) sum[places[i]] = parts[i];
+  for (std::size_t i = 0; i < places.size(); ++i) sum[places[i]] = parts[i].to(sum[places[i]].device());
 }
 
 /// A tied embedding that two stages hold: both add the last stage's gradient to the first's, and so stay equal.
@@ -273,17 +274,19 @@ void StepRunner::add_tied(std::vector<at::Tensor>& gradients) {
   constexpr std::int32_t kTag = std::numeric_limits<std::int32_t>::max() - 1;  // no micro-batch's
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     if (parameters_.all()[i].global.stages.size() < 2) continue;
-    at::Tensor other = at::empty_like(gradients[i]);
+    const at::Device home = gradients[i].device();
+    at::Tensor mine = gradients[i].to(mesh_.device()), other = at::empty_like(mine);
     // Both use the two groups in one order: a backend may hold a send up until the other end comes to the same group.
     if (mesh_.is_first_stage()) {
-      mesh_.activations().send(gradients[i].clone(), last, kTag);
+      mesh_.activations().send(mine.clone(), last, kTag);
       mesh_.gradients().receive(other, last, kTag);
-      gradients[i].add_(other);
+      mine.add_(other);
     } else {
       mesh_.activations().receive(other, 0, kTag);
-      mesh_.gradients().send(gradients[i], 0, kTag);
-      gradients[i] = other.add_(gradients[i]);
+      mesh_.gradients().send(mine, 0, kTag);
+      mine = other.add_(mine);
     }
+    gradients[i] = mine.to(home);
   }
 }
 

@@ -46,8 +46,10 @@ struct StepInput {
 };
 
 struct StepResult {
-  at::Tensor loss;                    // FP32 scalar: the mean over all tokens of the step on last stages, 0 on the others
-  std::vector<at::Tensor> gradients;  // FP32, of Parameters::all() and their boxes, summed over micro-batches and data ranks
+  at::Tensor loss;  // FP32 scalar: the mean over all tokens of the step on last stages, 0 on the others
+  /// FP32, of Parameters::all() and their boxes, summed over micro-batches and data ranks. On the device; with zero.offload.optimizer on
+  /// the host, until the next run().
+  std::vector<at::Tensor> gradients;
 };
 
 /// Lives on the training thread; the constructor's arguments must outlive it.

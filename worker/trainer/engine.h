@@ -49,7 +49,8 @@ class Engine {
   std::int64_t steps_done() const { return state_.steps; }
   const EngineState& state() const { return state_; }
   const model::Parameters& parameters() const { return parameters_; }
-  /// The last step's gradients, in the order of parameters().all(): on a CPU after clipping, on a GPU and with offload before.
+  /// The last step's gradients, in the order of parameters().all(), until the next step: on a CPU after clipping, on a GPU and with offload,
+  /// which leaves them on the host, before.
   const std::vector<at::Tensor>& gradients() const { return gradients_; }
 
  private:

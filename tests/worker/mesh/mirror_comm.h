@@ -3,6 +3,7 @@
 // BackendComm does over Gloo.
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -54,8 +55,8 @@ class MirrorComm final : public Comm {
   std::int32_t size_;
 };
 
-/// Data rank 0 of stage `stage`.
-inline Mesh mirrored(const contract::Layout& layout, std::int32_t stage = 0) {
+/// Data rank 0 of stage `stage`; to the host by `link`, else by that of a CPU.
+inline Mesh mirrored(const contract::Layout& layout, std::int32_t stage = 0, std::unique_ptr<HostLink> link = nullptr) {
   const auto& degrees = layout.degrees();
   const std::int32_t rank = stage * (layout.world_size() / degrees.pp);
   const auto group = [](std::int32_t size) -> std::unique_ptr<Comm> {
@@ -69,7 +70,8 @@ inline Mesh mirrored(const contract::Layout& layout, std::int32_t stage = 0) {
                .activations = group(degrees.pp),
                .gradients = group(degrees.pp),
                .activations_around = group(degrees.pp),
-               .gradients_around = group(degrees.pp)});
+               .gradients_around = group(degrees.pp)},
+              {}, std::make_shared<Timeline>(), std::move(link));
 }
 
 }  // namespace trainyard::mesh

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "tests/worker/mesh/ranks.h"
@@ -77,6 +78,18 @@ TEST(HalvingSum, AddsTheSecondHalfToTheFirst) {
 }
 
 contract::ModelSize small_model(bool tied) {
+TEST(BlockSums, AreTheSameBitsWhereCoresShareThem) {
+  const auto p = parameter({300, 333});
+  const at::Tensor gradient = wave(p.shape);
+  const at::Tensor alone = block_sums(gradient, p, whole(p));
+  for (const int count : {1, 3}) {
+    at::set_num_threads(count);
+    Cores cores;
+    at::set_num_threads(1);
+    EXPECT_TRUE(at::equal(block_sums(gradient, p, whole(p), &cores), alone)) << count;
+  }
+}
+
   return {.layers = 4,
           .hiddenSize = 32,
           .heads = 4,

@@ -139,7 +139,14 @@ TEST(OffloadedAdamW, StagesABlockAtATimeHoweverLargeTheModel) {
   std::vector<at::Tensor> masters;
   for (int i = 0; i < 20; ++i) masters.push_back(at::zeros({kAdamWPiece + 1}));
   const OffloadedAdamW offloaded(link, masters, std::vector<std::int64_t>(20, 0), at::kBFloat16, false);
-  EXPECT_EQ(bytes, 3 * kAdamWPiece * (4 + 2));
+  EXPECT_EQ(bytes, 3 * kAdamWPiece * 2);
+}
+
+TEST(OffloadedAdamW, StagesNothingWhereTheWeightsStayOnTheHost) {
+  std::atomic<std::int64_t> bytes = 0;
+  mesh::LateLink link(kAdamWPiece, &bytes);
+  const OffloadedAdamW offloaded(link, {at::zeros({3 * kAdamWPiece})}, {0}, at::kBFloat16, true);
+  EXPECT_EQ(bytes, 0);
 }
 
 TEST(Cores, DoEachTaskOnce) {

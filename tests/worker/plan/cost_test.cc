@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "worker/plan/activations.h"
+#include "worker/plan/zero_cost.h"
 
 namespace trainyard::plan {
 namespace {
@@ -201,12 +202,26 @@ TEST(BytesPerRank, OffloadTheOptimizersStateToTheHost) {
       const auto offloaded = bytes_per_rank(spec, 0);
       const std::int64_t changed = plain.optimizer / 8;
       EXPECT_EQ(plain.host, 0);
-      EXPECT_EQ(offloaded.host, 12 * changed + 3 * (std::int64_t{1} << 22) * (4 + each));
+      const std::int64_t sums = zero_memory(spec, 0).host_sums;
+      EXPECT_NEAR(static_cast<double>(sums), 4 * static_cast<double>(changed), 1e-3 * static_cast<double>(sums));
+      EXPECT_EQ(offloaded.host, 12 * changed + sums + 3 * (std::int64_t{1} << 22) * each);
       EXPECT_EQ(offloaded.master + offloaded.optimizer, 0);
       EXPECT_EQ(offloaded.parameters, plain.parameters + (stage == 3 ? each * changed : 0)) << stage;
-      EXPECT_EQ(offloaded.gradients, plain.gradients);
     }
   }
+}
+
+TEST(BytesPerRank, OffloadTheSumsOfGradientsToTheHostWhereEachMicroBatchIsExchanged) {
+  auto spec = on_gpus(contract::ComputePrecision::kBF16, 2);
+  spec.workers.count = 1;
+  spec.training.globalBatchSize = 4;
+  spec.data.sequenceLength = 16;  // so that gradients are most
+  const std::int64_t parameters = num_parameters(llama3_8b());
+  EXPECT_EQ(bytes_per_rank(spec, 0).gradients, 6 * parameters) << "the sum, and a micro-batch's own";
+  spec.parallelism.zero.offload.optimizer = true;
+  EXPECT_LT(bytes_per_rank(spec, 0).gradients, 2 * parameters) << "a few units: the embedding is a fifteenth";
+  spec.parallelism.zero.stage = 1;
+  EXPECT_GE(bytes_per_rank(spec, 0).gradients, 4 * parameters) << "their sum stays until the last micro-batch";
 }
 
 TEST(BytesPerRank, OffloadTheParametersToTheHostAlsoOfOneDataRank) {
@@ -215,14 +230,13 @@ TEST(BytesPerRank, OffloadTheParametersToTheHostAlsoOfOneDataRank) {
   spec.parallelism.zero.offload = {.parameters = true, .optimizer = true};
   const auto offloaded = bytes_per_rank(spec, 0);
   EXPECT_EQ(offloaded.parameters, plain.parameters);
-  EXPECT_EQ(offloaded.host, plain.optimizer / 8 * (12 + 2) + 3 * (std::int64_t{1} << 22) * 4);
+  EXPECT_EQ(offloaded.host, plain.optimizer / 8 * (12 + 2) + zero_memory(spec, 0).host_sums);
   spec.workers.count = 1;
   const auto alone = bytes_per_rank(spec, 0);
   EXPECT_LT(alone.parameters, num_parameters(llama3_8b())) << "two units, and what they are gathered in";
-  EXPECT_GT(alone.host, 14 * num_parameters(llama3_8b()));
+  EXPECT_EQ(alone.host, 18 * num_parameters(llama3_8b()));
   spec.training.precision.compute = contract::ComputePrecision::kFP32;
-  EXPECT_LT(bytes_per_rank(spec, 0).host, 12 * num_parameters(llama3_8b()) + (std::int64_t{1} << 26))
-      << "masters are the weights";
+  EXPECT_EQ(bytes_per_rank(spec, 0).host, 16 * num_parameters(llama3_8b())) << "masters are the weights";
 }
 
 TEST(BytesPerRank, OffloadedWithoutAGpuAreAllInOneMemory) {
@@ -231,7 +245,8 @@ TEST(BytesPerRank, OffloadedWithoutAGpuAreAllInOneMemory) {
   const auto bytes = bytes_per_rank(spec, 0);
   EXPECT_EQ(bytes.host, 0);
   EXPECT_EQ(bytes.master, 4 * num_parameters(llama3_8b())) << "apart from the weights";
-  EXPECT_EQ(bytes.optimizer, 8 * num_parameters(llama3_8b()) + 3 * (std::int64_t{1} << 22) * 8);
+  EXPECT_EQ(bytes.optimizer, 8 * num_parameters(llama3_8b()) + 3 * (std::int64_t{1} << 22) * 4);
+  EXPECT_GT(bytes.gradients, 4 * num_parameters(llama3_8b()));
 }
 
 TEST(BytesPerRank, OffloadActivationsButThoseOfTwoLayers) {

@@ -98,10 +98,15 @@ TEST(ShardUnits, GiveTheRanksOfALargeModelEqualSharesWithinAThousandth) {
   }
 }
 
-TEST(ZeroStage, IsNoneWithOneDataRank) {
+TEST(ZeroStage, IsNoneWithOneDataRankThatOffloadsNothing) {
   contract::TrainingJobSpec spec;
   spec.parallelism.zero.stage = 3;
   EXPECT_EQ(zero_stage(spec), 0);
+  spec.parallelism.zero.offload.optimizer = true;
+  EXPECT_EQ(zero_stage(spec), 2) << "gradients leave unit by unit; weights need not come so";
+  spec.parallelism.zero.offload.parameters = true;
+  EXPECT_EQ(zero_stage(spec), 3);
+  spec.parallelism.zero.offload = {};
   spec.workers.count = 2;
   EXPECT_EQ(zero_stage(spec), 3);
 }

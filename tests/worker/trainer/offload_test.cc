@@ -1,5 +1,6 @@
 // What lies in the host's memory computes the same numbers, whatever it is combined with (docs/numerics.md).
 #include <atomic>
+#include <mutex>
 
 #include <gtest/gtest.h>
 
@@ -26,8 +27,9 @@ TrainingJobSpec offloading(TrainingJobSpec spec, What what, std::int32_t stage) 
 }
 
 /// Wide enough that shards cut matrices in the middle, and that the optimizer's step has several blocks of LateLink's.
-TrainingJobSpec wide_job(std::int64_t steps = 4, ComputePrecision precision = ComputePrecision::kFP32) {
-  auto spec = small_job(contract::Reduction::kCanonical);
+TrainingJobSpec wide_job(std::int64_t steps = 4, ComputePrecision precision = ComputePrecision::kFP32,
+                         contract::Reduction reduction = contract::Reduction::kCanonical) {
+  auto spec = small_job(reduction);
   spec.model.size = contract::ModelSize{
       .layers = 2, .hiddenSize = 96, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 200, .vocabularySize = 160};
   spec.training.steps = steps;
@@ -121,6 +123,53 @@ TEST(Offload, EqualsNoneBitForBitWithEveryPipelineSchedule) {
   }
 }
 
+/// The same stage, so that sums are taken in the same order.
+TEST(Offload, UnderFastEqualsNoneBitForBitAtEveryStage) {
+  for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16, ComputePrecision::kFP16}) {
+    const auto spec = wide_job(3, precision, contract::Reduction::kFast);
+    for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2, .dp = 2}, {.pp = 2, .dp = 2, .tp = 2}, {.dp = 4, .shard = 2}}) {
+      for (const std::int32_t stage : {1, 2, 3}) {
+        SCOPED_TRACE(std::string(contract::name_of(precision)) + ", " + text_of(degrees, stage));
+        const auto plain = train(offloading(spec, What::kNothing, stage), degrees);
+        expect_equal_bits(train(offloading(spec, What::kOptimizer, stage), degrees), plain);
+        expect_equal_bits(train(offloading(spec, What::kOptimizer, stage), degrees, {}, mesh::late), plain);
+        if (stage < 3) continue;
+        expect_equal_bits(train(offloading(spec, What::kParameters, stage), degrees, {}, mesh::late), plain);
+      }
+    }
+  }
+}
+
+TEST(Offload, UnderFastKeepsATiedEmbeddingOneWeightWithEverySchedule) {
+  auto spec = wide_job(3, ComputePrecision::kBF16, contract::Reduction::kFast);
+  spec.model.size->tieEmbeddings = true;
+  spec.model.size->layers = 4;
+  for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2, .dp = 2}}) {
+    for (const auto name : {contract::PipelineScheduleName::kGPipe, contract::PipelineScheduleName::kInterleaved,
+                            contract::PipelineScheduleName::kZeroBubble}) {
+      if (degrees.pp == 1 && name != contract::PipelineScheduleName::kGPipe) continue;
+      SCOPED_TRACE(std::string(contract::name_of(name)) + ", " + text_of(degrees, 2));
+      spec.parallelism.pipelineSchedule = {.name = name,
+                                           .virtualStages = name == contract::PipelineScheduleName::kInterleaved ? 2 : 1};
+      const auto plain = train(offloading(spec, What::kNothing, 2), degrees);
+      expect_equal_bits(train(offloading(spec, What::kOptimizer, 2), degrees, {}, mesh::late), plain);
+    }
+  }
+}
+
+TEST(Offload, LeavesTheGradientsOnTheHostAsTheyAreWithout) {
+  auto spec = wide_job(1, ComputePrecision::kBF16, contract::Reduction::kFast);
+  spec.training.gradientClipping.reset();  // gradients() have it in them only where nothing is offloaded
+  for (const std::int32_t stage : {1, 2, 3}) {
+    SCOPED_TRACE(text_of({.dp = 2}, stage));
+    const auto plain = train(offloading(spec, What::kNothing, stage), {.dp = 2});
+    const auto offloaded = train(offloading(spec, What::kOptimizer, stage), {.dp = 2}, {}, mesh::late);
+    for (const auto& [name, gradient] : plain.first_gradients) {
+      EXPECT_TRUE(at::equal(offloaded.first_gradients.at(name), gradient)) << name;
+    }
+  }
+}
+
 TEST(Offload, UnderFastStaysCloseToOneProcessOverAHundredSteps) {
   auto spec = longer_job(100);
   spec.training.gradientClipping.reset();  // gradients() have it in them only where nothing is offloaded
@@ -147,6 +196,35 @@ TEST(Offload, DoesNotDependOnHowManyCoresUpdate) {
   };
   const auto one = updated_by(1), three = updated_by(3);
   for (const auto& [name, weight] : one) EXPECT_TRUE(at::equal(weight, three.at(name))) << name;
+}
+
+/// The loss scale is too high at first, and so the first steps are skipped; by the norm, which is of gradients on the host.
+TEST(Offload, InFp16SkipsTheStepsThatOverflowAndNoOther) {
+  const auto spec = wide_job(1, ComputePrecision::kFP16, contract::Reduction::kFast);
+  const auto skipped = [&](What what) {
+    auto mine = offloading(spec, what, 2);
+    std::vector<bool> steps;
+    std::mutex mutex;
+    mesh::run_ranks(layout_of(mine, {.dp = 2}), [&](mesh::Mesh& plain) {
+      at::set_num_threads(1);
+      auto mesh = mesh::late(plain);
+      Engine engine(mine, mesh, 8);
+      engine.initialize();
+      auto state = engine.state();
+      state.loss_scale->scale = 0x1p24F;
+      engine.resume(state);
+      for (std::int64_t step = 0; step < 8; ++step) {
+        const bool is_skipped = engine.step(made_up_input(mine, mesh, step)).skipped;
+        const std::lock_guard lock(mutex);
+        if (mesh.rank() == 0) steps.push_back(is_skipped);
+      }
+    });
+    return steps;
+  };
+  const auto plain = skipped(What::kNothing);
+  EXPECT_TRUE(plain.front());
+  EXPECT_FALSE(plain.back());
+  EXPECT_EQ(skipped(What::kOptimizer), plain);
 }
 
 TEST(Offload, OfASkippedStepChangesNothing) {
@@ -277,6 +355,7 @@ TEST(Offload, TakesOfTheHostWhatThePlanForetells) {
           if (what == What::kParameters && stage != 3) continue;
           SCOPED_TRACE(text_of(degrees, stage));
           auto spec = offloading(wide_job(1, precision), what, stage);
+          spec.model.size->tieEmbeddings = stage == 1;
           layout_of(spec, degrees);
           spec.workers.gpusPerWorker = 1;
           EXPECT_EQ(host_bytes(spec, degrees), plan::bytes_per_rank(spec, 0).host);

@@ -1,5 +1,9 @@
 // The most memory that a whole step takes is what the plan foretells (worker/plan/cost.h).
+#include <functional>
+#include <memory>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -41,11 +45,12 @@ std::string text_of(const contract::TrainingJobSpec& spec) {
 }
 
 /// Of the second step of a rank.
-std::int64_t measured(const contract::TrainingJobSpec& spec, const contract::Layout& layout, std::int32_t stage) {
+std::int64_t measured(const contract::TrainingJobSpec& spec, const contract::Layout& layout, std::int32_t stage,
+                      std::unique_ptr<mesh::HostLink> link = nullptr) {
   at::set_num_threads(1);
   const test::LiveBytes live;
   const std::int64_t before = test::LiveBytes::now();
-  auto mesh = mesh::mirrored(layout, stage);
+  auto mesh = mesh::mirrored(layout, stage, std::move(link));
   Engine engine(spec, mesh, 2);
   engine.initialize();
   engine.step(made_up_input(spec, mesh, 0));
@@ -53,6 +58,26 @@ std::int64_t measured(const contract::TrainingJobSpec& spec, const contract::Lay
   engine.step(made_up_input(spec, mesh, 1));
   return test::LiveBytes::take_peak() - before;
 }
+
+/// The host's memory, apart from what LiveBytes counts, so that this is what the device takes.
+class ApartLink final : public mesh::HostLink {
+ public:
+  at::Tensor memory(at::IntArrayRef sizes, at::ScalarType type) override { return apart(sizes, type); }
+  at::Tensor passing_memory(at::IntArrayRef sizes, at::ScalarType type) override { return apart(sizes, type); }
+  std::unique_ptr<mesh::Crossing> start(mesh::Way way, std::function<void()> work) override {
+    return inner_->start(way, std::move(work));
+  }
+  std::int64_t block_elements() const override { return inner_->block_elements(); }
+
+ private:
+  static at::Tensor apart(at::IntArrayRef sizes, at::ScalarType type) {
+    const auto bytes = static_cast<std::size_t>(c10::multiply_integers(sizes)) * c10::elementSize(type);
+    const auto memory = std::make_shared<std::vector<std::uint8_t>>(bytes);
+    return at::from_blob(
+        memory->data(), sizes, [memory](void* /*address*/) {}, at::TensorOptions(type));
+  }
+  std::unique_ptr<mesh::HostLink> inner_ = mesh::host_link(at::kCPU);
+};
 
 void expect_foretold(contract::TrainingJobSpec spec, contract::Degrees degrees, std::int32_t stage = 0) {
   const auto layout = layout_of(spec, degrees);
@@ -89,6 +114,58 @@ TEST(StepMemory, OfADataRankIsForetoldAtEveryStageOfZero) {
       }
     }
   }
+}
+
+TEST(StepMemory, IsForetoldWithTheOptimizerOffloaded) {
+  for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
+    for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
+      for (const std::int64_t micro_batches : {1, 3}) {
+        for (const std::int32_t stage : {1, 2, 3}) {
+          for (const std::int32_t data : {1, 4}) {
+            auto spec = job(precision, reduction, micro_batches, data);
+            spec.parallelism.zero = {.stage = stage, .offload = {.optimizer = true}};
+            expect_foretold(spec, {.dp = data});
+          }
+        }
+      }
+    }
+  }
+}
+
+/// That of the plan's one memory less what it says of a host.
+TEST(StepMemory, OfTheDeviceIsForetoldWithTheOptimizerOffloaded) {
+  for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
+    for (const std::int64_t micro_batches : {1, 3}) {
+      for (const std::int32_t stage : {1, 2, 3}) {
+        for (const std::int32_t data : {1, 4}) {
+          auto spec = job(precision, Reduction::kFast, micro_batches, data);
+          spec.data.sequenceLength = 16;
+          spec.parallelism.zero = {.stage = stage, .offload = {.optimizer = true}};
+          const auto layout = layout_of(spec, {.dp = data});
+          const std::int64_t found = measured(spec, layout, 0, std::make_unique<ApartLink>());
+          const std::int64_t all = plan::bytes_per_rank(spec, 0).total();
+          spec.workers.gpusPerWorker = 1;
+          const std::int64_t foretold = all - plan::bytes_per_rank(spec, 0).host;
+          EXPECT_NEAR(static_cast<double>(foretold) / static_cast<double>(found), 1, kBound)
+              << text_of(spec) << ": " << found << ", foretold " << foretold;
+        }
+      }
+    }
+  }
+}
+
+/// Of a rank alone the gradients were 4 bytes a parameter: the largest memory that a step had beside the weights.
+TEST(StepMemory, OfTheDeviceHasNoSumsOfGradientsBetweenMicroBatchesThatAreOffloaded) {
+  auto spec = job(ComputePrecision::kBF16, Reduction::kFast, 3, 1);
+  spec.data.sequenceLength = 16;
+  spec.model.size->layers = 32;
+  const auto on_device = [&](std::int32_t stage) {
+    spec.parallelism.zero = {.stage = stage, .offload = {.optimizer = true}};
+    return measured(spec, layout_of(spec, {}), 0, std::make_unique<ApartLink>());
+  };
+  const std::int64_t parameters = plan::num_parameters(*spec.model.size);
+  EXPECT_GT(on_device(1), (2 + 4) * parameters) << "stage 1 adds up whole gradients";
+  EXPECT_LT(on_device(2), (2 + 2) * parameters);
 }
 
 TEST(StepMemory, OfATiedEmbeddingIsForetoldAlsoWithItsStatesCut) {
