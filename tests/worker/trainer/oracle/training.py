@@ -129,7 +129,7 @@ class Training:
         return self.sum(losses).item(), summed
 
     def step(self):
-        """Loss, gradient norm before clipping (of the design, and PyTorch's own) and learning rate of one optimizer step."""
+        """Loss, gradient norm before clipping (of the design, and PyTorch's own in FP32 and FP64) and learning rate of one optimizer step."""
         self.steps_done += 1
         loss, gradients = self.gradients()
         for name, gradient in gradients.items():
@@ -137,6 +137,7 @@ class Training:
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(gradients)
         stock_norm = torch.nn.utils.get_total_norm(gradients.values()).item()
+        stock_norm_in_fp64 = torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients.values()]).item()
         clipping = self.training.get("gradientClipping")
         if clipping:
             coefficient = min(1.0, clipping["maxNorm"] / (norm + 1.0e-6))
@@ -153,5 +154,5 @@ class Training:
             with torch.no_grad():
                 for name, tensor in self.parameters.items():
                     self.model.parameters[name].copy_(tensor)
-        return {"loss": loss, "gradientNorm": norm, "stockNorm": stock_norm, "learningRate": rate,
+        return {"loss": loss, "gradientNorm": norm, "stockNorm": stock_norm, "stockNormInFp64": stock_norm_in_fp64, "learningRate": rate,
                 "lossScale": self.scaler.get_scale(), "skipped": self.skipped}
