@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 
 #include <ATen/Parallel.h>
@@ -32,14 +33,24 @@ void fill_with_squares(std::array<double, kNormBlock>& squares, const float* pac
   }
 }
 
-/// The halving sum of one block, by a plain loop: on a CPU several times faster than tensor operations.
-double block_sum(const float* packed, const NormCut& cut, std::int64_t block) {
-  std::array<double, kNormBlock> squares{};
-  fill_with_squares(squares, packed, cut, block);
-  for (std::size_t half = kNormBlock / 2; half >= 1; half /= 2) {
-    for (std::size_t i = 0; i < half; ++i) squares[i] += squares[i + half];
+/// Adds the second half to the first until one number is left of `size`, a power of two. By a plain loop: on a CPU several times faster
+/// than tensor operations.
+double halved(double* values, std::size_t size) {
+  for (std::size_t half = size / 2; half >= 1; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) values[i] += values[i + half];
   }
-  return squares[0];
+  return values[0];
+}
+
+/// The halving sum of one block. What lies beyond the tensor is zero, which changes no sum of squares: a small tensor's block is halved from
+/// the power of two on that holds it.
+double block_sum(const float* packed, const NormCut& cut, std::int64_t block) {
+  std::array<double, kNormBlock> squares;
+  const auto inside = static_cast<std::size_t>(std::min<std::int64_t>(kNormBlock, cut.elements - block * kNormBlock));
+  const std::size_t size = std::bit_ceil(inside);
+  std::fill_n(squares.begin(), size, 0.0);
+  fill_with_squares(squares, packed, cut, block);
+  return halved(squares.data(), size);
 }
 
 at::Tensor block_sums_on_cpu(const at::Tensor& packed, const NormCut& cut, Cores* cores) {
@@ -59,13 +70,12 @@ at::Tensor block_sums_on_cpu(const at::Tensor& packed, const NormCut& cut, Cores
   return sums;
 }
 
-/// Halves the last dimension, a power of two, until one number is left.
-at::Tensor halved(at::Tensor values) {
-  while (values.size(-1) > 1) {
-    const std::int64_t half = values.size(-1) / 2;
-    values = values.narrow(-1, 0, half) + values.narrow(-1, half, half);
-  }
-  return values.squeeze(-1);
+double halving_sum_on_cpu(const at::Tensor& values) {
+  const auto count = static_cast<std::size_t>(values.numel());
+  std::vector<double> filled(std::bit_ceil(count), 0.0);
+  const at::Tensor packed = values.contiguous();
+  std::copy_n(packed.const_data_ptr<double>(), count, filled.begin());
+  return halved(filled.data(), filled.size());
 }
 
 }  // namespace
@@ -112,9 +122,7 @@ at::Tensor halving_sum(const at::Tensor& values) {
 #ifdef TRAINYARD_CUDA
   if (values.is_cuda()) return halving_sum_on_gpu(values);
 #endif
-  std::int64_t size = 1;
-  while (size < values.numel()) size *= 2;
-  return halved(at::constant_pad_nd(values, {0, size - values.numel()}));
+  return at::scalar_tensor(halving_sum_on_cpu(values), values.options());
 }
 
 GradientNorm::GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh, bool sharded,
@@ -149,7 +157,11 @@ GradientNorm::Measured GradientNorm::measure(const std::vector<at::Tensor>& grad
   at::Tensor sums = at::zeros({num_tensors + 1}, at::TensorOptions().dtype(at::kDouble).device(mesh_.device()));
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     if (all_[parts_[i].index].owner() != mesh_.at().pp) continue;
-    sums[static_cast<std::int64_t>(parts_[i].index)].copy_(halving_sum(blocks[i]));
+    if (sums.is_cpu()) {
+      sums.data_ptr<double>()[parts_[i].index] = halving_sum_on_cpu(blocks[i]);
+    } else {
+      sums[static_cast<std::int64_t>(parts_[i].index)].copy_(halving_sum(blocks[i]));
+    }
   }
   sums[num_tensors].copy_(loss);
   if (mesh_.pipeline().size() > 1) mesh_.pipeline().all_reduce(sums, mesh::ReduceOp::kSum);  // adds zeros: exact

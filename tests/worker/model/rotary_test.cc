@@ -28,6 +28,20 @@ TEST(Rotate, AndItsGradientAreHuggingFacesBitForBit) {
   EXPECT_TRUE(at::equal(one.grad(), other.grad()));
 }
 
+TEST(Rotate, IsTheSameBitsInAnyOrderOfMemoryWhichItKeeps) {
+  const auto table = rotary_table(10, 8, 10'000, kFull);
+  const at::Tensor data = at::arange(2 * 3 * 10 * 8, kFull).mul(0.31).sin().view({2, 3, 10, 8});
+  const at::Tensor book = by_the_book(data, table);
+  // As projections leave heads; as nothing does; with room between rows.
+  const at::Tensor roomy = at::zeros({2, 3, 10, 12}).narrow(-1, 2, 8).copy_(data);
+  for (const auto& x : {data.transpose(1, 2).contiguous().transpose(1, 2),
+                        data.permute({3, 2, 1, 0}).contiguous().permute({3, 2, 1, 0}), roomy}) {
+    const at::Tensor mine = rotate(x, table);
+    EXPECT_TRUE(at::equal(mine, book));
+    EXPECT_EQ(mine.strides(), (x * table.cosine_TH).strides());
+  }
+}
+
 TEST(Rotate, LeavesPositionZeroAndLengthsAlone) {
   const auto table = rotary_table(6, 4, 10'000, kFull);
   const at::Tensor x = at::arange(24, kFull).add(1).view({1, 1, 6, 4}), y = rotate(x, table);

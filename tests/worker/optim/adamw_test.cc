@@ -52,6 +52,29 @@ TEST(AdamW, MovesByTheLearningRateInTheFirstStepWhateverTheGradientsSize) {
   }
 }
 
+TEST(AdamW, IsTheOperationsOfPyTorchBitForBitOfFewNumbersAndOfMany) {
+  for (const std::int64_t count : {1, 7, 31, 64, 1000, 4097, 16'384, 16'385}) {
+    const at::Tensor master = at::arange(count, at::kFloat).mul(0.37).sin(), book = master.clone();
+    const at::Tensor average = at::zeros({count}), square = at::zeros({count});
+    AdamW optimizer(options(), {{master, true}});
+    for (int t = 1; t <= 5; ++t) {
+      const at::Tensor gradient = at::arange(count, at::kFloat).mul(0.11).add(static_cast<double>(t)).cos();
+      const double rate = 0.01 / t, clipping = t == 3 ? 1.0 : 0.3;
+      optimizer.step({gradient.clone()}, rate, clipping);
+      // torch/optim/adam.py, _single_tensor_adam
+      gradient.mul_(clipping);
+      book.mul_(1 - rate * 0.1);
+      average.lerp_(gradient, 1 - 0.9);
+      square.mul_(0.999).addcmul_(gradient, gradient, 1 - 0.999);
+      const at::Tensor denominator = (square.sqrt() / std::pow(1 - std::pow(0.999, t), 0.5)).add_(1e-8);
+      book.addcdiv_(average, denominator, -rate / (1 - std::pow(0.9, t)));
+    }
+    EXPECT_TRUE(at::equal(master, book)) << count;
+    EXPECT_TRUE(at::equal(optimizer.averages()[0], average)) << count;
+    EXPECT_TRUE(at::equal(optimizer.squares()[0], square)) << count;
+  }
+}
+
 TEST(AdamW, GoesOnFromItsMomentsAndItsStep) {
   const at::Tensor through = at::ones({4});
   AdamW one(options(), {{through, true}});

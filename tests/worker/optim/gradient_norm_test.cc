@@ -18,10 +18,19 @@ at::Tensor wave(const std::vector<std::int64_t>& shape) {
   return at::arange(plan::num_elements(shape), at::kFloat).mul(0.37).sin().view(shape);
 }
 
+/// Tensor operations, a second way to the definition of a halving sum of a power of two of numbers.
+double halved_by_operations(at::Tensor values) {
+  while (values.numel() > 1) {
+    const std::int64_t half = values.numel() / 2;
+    values = values.narrow(0, 0, half) + values.narrow(0, half, half);
+  }
+  return values.item<double>();
+}
+
 plan::Box whole(const plan::Parameter& p) { return plan::box_of(p, 1, 0); }
 
 TEST(BlockSums, AreTheHalvingSumsOfFourThousandNinetySixSquaresEach) {
-  for (const std::int64_t elements : {1, 5, 4095, 4096, 4097, 10'000}) {
+  for (const std::int64_t elements : {1, 5, 64, 100, 4095, 4096, 4097, 10'000}) {
     const auto p = parameter({elements});
     const at::Tensor gradient = wave(p.shape);
     const at::Tensor sums = block_sums(gradient, p, whole(p));
@@ -29,9 +38,8 @@ TEST(BlockSums, AreTheHalvingSumsOfFourThousandNinetySixSquaresEach) {
     for (std::int64_t i = 0; i < sums.numel(); ++i) {
       const std::int64_t count = std::min<std::int64_t>(4096, elements - i * 4096);
       const at::Tensor squares = gradient.narrow(0, i * 4096, count).to(at::kDouble).square();
-      // Tensor operations are a second way to the same definition: they must agree to the last bit.
       const at::Tensor padded = at::constant_pad_nd(squares, {0, 4096 - count});
-      EXPECT_EQ(sums[i].item<double>(), halving_sum(padded).item<double>()) << elements << ", block " << i;
+      EXPECT_EQ(sums[i].item<double>(), halved_by_operations(padded)) << elements << ", block " << i;
       EXPECT_NEAR(sums[i].item<double>(), squares.sum().item<double>(), 1e-9);
     }
   }
@@ -70,14 +78,6 @@ TEST(BlockSums, OfPartsAddUpToThoseOfTheWhole) {
   }
 }
 
-TEST(HalvingSum, AddsTheSecondHalfToTheFirst) {
-  const double huge = 0x1p60;
-  EXPECT_EQ(halving_sum(at::tensor({huge, 1.0, -huge, 1.0}, at::kDouble)).item<double>(), 2.0);  // (huge − huge) + (1 + 1)
-  EXPECT_EQ(halving_sum(at::tensor({1.0, 2.0, 4.0}, at::kDouble)).item<double>(), 7.0);
-  EXPECT_EQ(halving_sum(at::tensor({3.0}, at::kDouble)).item<double>(), 3.0);
-}
-
-contract::ModelSize small_model(bool tied) {
 TEST(BlockSums, AreTheSameBitsWhereCoresShareThem) {
   const auto p = parameter({300, 333});
   const at::Tensor gradient = wave(p.shape);
@@ -90,6 +90,18 @@ TEST(BlockSums, AreTheSameBitsWhereCoresShareThem) {
   }
 }
 
+TEST(HalvingSum, AddsTheSecondHalfToTheFirst) {
+  const double huge = 0x1p60;
+  EXPECT_EQ(halving_sum(at::tensor({huge, 1.0, -huge, 1.0}, at::kDouble)).item<double>(), 2.0);  // (huge − huge) + (1 + 1)
+  EXPECT_EQ(halving_sum(at::tensor({1.0, 2.0, 4.0}, at::kDouble)).item<double>(), 7.0);
+  EXPECT_EQ(halving_sum(at::tensor({3.0}, at::kDouble)).item<double>(), 3.0);
+  for (const std::int64_t count : {2, 7, 16, 100}) {
+    const at::Tensor values = wave({count}).to(at::kDouble);
+    EXPECT_EQ(halving_sum(values).item<double>(), halved_by_operations(at::constant_pad_nd(values, {0, 128 - count}))) << count;
+  }
+}
+
+contract::ModelSize small_model(bool tied) {
   return {.layers = 4,
           .hiddenSize = 32,
           .heads = 4,
