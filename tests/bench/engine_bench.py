@@ -1,16 +1,24 @@
-"""Tokens a second of trainyard-rank and of eager PyTorch: the same model, initial values, data and threads, in turns within one run,
-so that what else the machine does meets both. Each round gives a ratio by the clock and one by CPU seconds, which other load on the
-machine hardly changes; what counts is the median over the rounds. docs/performance.md reads it.
+"""The engine and eager PyTorch, in turns within one run, so that what else the machine does meets both; what counts is the median over the
+rounds. docs/performance.md reads it. It ends with 1 when a part is below its bar.
 
-    .tools/torch/bin/python3 tests/bench/engine_bench.py [--rounds 5] [--steps 40] [--threads 1] [--bar 1.0]
+    .tools/torch/bin/python3 tests/bench/engine_bench.py [--rounds 5] [--steps 40] [--threads 1] [tokens|launches|start]...
+
+tokens: tokens a second with the demo's model, the same initial values and data on both sides. By the clock, and by CPU seconds, which
+other load on the machine hardly changes.
+launches: the same where nearly all of a step is calling operations and hardly any of it arithmetic: many narrow layers, few tokens.
+start: seconds from the start of the process until its first step is told, of trainyard-rank, of `trainyard-worker run` with its rank, and
+of eager_first_step.py. A round before those that count has read all files into memory.
 """
 
 import argparse
+import json
 import operator
 import os
 import pathlib
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -25,6 +33,8 @@ from eager_llama import Llama  # noqa: E402
 from sample_order import SampleOrder  # noqa: E402
 
 DICTIONARY_TINY = {"layers": 4, "hiddenSize": 128, "heads": 4, "keyValueHeads": 2, "feedForwardSize": 384, "vocabularySize": 256}
+NARROW = {"layers": 24, "hiddenSize": 32, "heads": 2, "keyValueHeads": 2, "feedForwardSize": 64, "vocabularySize": 256}
+BARS = {"tokens": 1.0, "launches": 1.2, "start": 2.0}
 WARM_UP = 5  # steps that are not measured: allocations, the first use of each kernel
 
 
@@ -50,7 +60,7 @@ def of_the_rank(spec, threads):
 
 
 def of_pytorch(spec, threads):
-    """The loop that a person would write. Batches are read before the clock runs."""
+    """The loop that a person would write. Batches are read, and rotary tables computed, before the clock runs."""
     torch.set_num_threads(threads)
     size, training = spec["model"]["size"], spec["training"]
     order = SampleOrder(spec["data"], training["seed"])
@@ -58,6 +68,8 @@ def of_pytorch(spec, threads):
     steps = [torch.tensor([order.tokens(order.next()) for _ in range(batch)]) for _ in range(training["steps"])]
     parameters = {name: tensor.requires_grad_() for name, tensor in initial_values.of_model(size, training["seed"]).items()}
     model = Llama(size, parameters)
+    tables = model.tables(spec["data"]["sequenceLength"])
+    model.tables = lambda _: tables
     optimizer = torch.optim.AdamW(parameters.values(), lr=training["optimizer"]["learningRate"])
     for number, step in enumerate(steps):
         if number == WARM_UP:
@@ -74,32 +86,98 @@ def of_pytorch(spec, threads):
     return rates((len(steps) - WARM_UP) * batch * spec["data"]["sequenceLength"], start, now(os.getpid()))
 
 
+def in_turns(runs, rounds):
+    """What each of `runs` (name: function) gave in each round; every second round is in the opposite order."""
+    out = []
+    for number in range(rounds):
+        names = list(runs) if number % 2 == 0 else list(reversed(runs))
+        found = {name: runs[name]() for name in names}
+        out.append({name: found[name] for name in runs})
+    return out
+
+
+def told(what, ratios, bar=None):
+    print(f"  {what}: ratio {statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
+          + (f"; bar: at least {bar} x" if bar else ""), flush=True)
+    return bar is None or statistics.median(ratios) >= bar
+
+
+def compare_rates(spec, options, bar):
+    rounds = in_turns({"trainyard-rank": lambda: of_the_rank(spec, options.threads), "eager PyTorch": lambda: of_pytorch(spec, options.threads)},
+                      options.rounds)
+    met = True
+    for measure in ("by the clock", "by CPU seconds"):
+        engine, pytorch = ([found[name][measure] for found in rounds] for name in ("trainyard-rank", "eager PyTorch"))
+        print(f"  {measure}: medians {statistics.median(engine):.0f} and {statistics.median(pytorch):.0f} tokens/s")
+        met = told(measure, list(map(operator.truediv, engine, pytorch)), bar if measure == "by CPU seconds" else None) and met
+    return met
+
+
+def tokens(options):
+    print(f"tokens: {options.threads} thread(s), dictionary-tiny, 2 x 8 sequences of 64, FP32")
+    spec = ranks.job(options.corpus, options.steps + WARM_UP, size=DICTIONARY_TINY, sequence_length=64, batch=16, micro_batch=8, reduction="Fast")
+    return compare_rates(spec, options, BARS["tokens"])
+
+
+def launches(options):
+    print(f"launches: {options.threads} thread(s), 24 layers of width 32, 2 sequences of 16, FP32")
+    spec = ranks.job(options.corpus, 5 * options.steps + WARM_UP, size=NARROW, sequence_length=16, batch=2, micro_batch=2, reduction="Fast")
+    return compare_rates(spec, options, BARS["launches"])
+
+
+def start_of_the_rank(spec, threads):
+    began = time.monotonic()
+    with ranks.Gang(spec, threads, meter=now) as gang:
+        rank = gang.ranks[0]
+        rank.wait_for(lambda it: it.of_kind("Progress"))
+        return next(reading[0] for report, reading in zip(rank.reports, rank.readings) if report["kind"] == "Progress") - began
+
+
+def seconds_until_a_line(command, text):
+    """From the start of `command` until it has written a line with `text`."""
+    began = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if text in line:
+                seconds = time.monotonic() - began
+                process.stdout.read()
+                return seconds
+    raise AssertionError(f"{command[0]} did not come to its first step:\n" + "".join(lines))
+
+
+def start(options):
+    print(f"start: seconds until the first step is told, {options.threads} thread(s), dictionary-tiny, 2 x 8 sequences of 64, FP32")
+    spec = ranks.job(options.corpus, 1, size=DICTIONARY_TINY, sequence_length=64, batch=16, micro_batch=8, reduction="Fast")
+    spec["workers"]["threadsPerProcess"] = options.threads
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = pathlib.Path(folder) / "job.yaml"
+        manifest.write_text(json.dumps({"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "start"}, "spec": spec}))
+        worker = [ranks.PROGRAM.with_name("trainyard-worker"), "run", manifest, "--every", "1"]
+        eager = [sys.executable, "-W", "ignore", ROOT / "tests/bench/eager_first_step.py", json.dumps(spec), str(options.threads)]
+        runs = {"trainyard-rank": lambda: start_of_the_rank(spec, options.threads), "trainyard-worker run": lambda: seconds_until_a_line(worker, "step 1/1"),
+                "eager PyTorch": lambda: seconds_until_a_line(eager, "step 1/1")}
+        rounds = in_turns(runs, 1 + options.rounds)[1:]
+    for name in runs:
+        print(f"  {name}: median {statistics.median(found[name] for found in rounds):.2f} s")
+    return all([told(f"eager PyTorch against {name}", [found["eager PyTorch"] / found[name] for found in rounds], BARS["start"])
+                for name in runs if name != "eager PyTorch"])
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = {"tokens": tokens, "launches": launches, "start": start}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--corpus", default=str(ROOT / "LICENSE"))
-    parser.add_argument("--bar", type=float, default=1.0, help="exit with 1 when the ratio is below")
+    parser.add_argument("parts", nargs="*", metavar="part", help="tokens, launches, start; all of them by default")
     options = parser.parse_args()
-    spec = ranks.job(options.corpus, options.steps + WARM_UP, size=DICTIONARY_TINY, sequence_length=64, batch=16, micro_batch=8,
-                     reduction="Fast")
-    rounds = []
-    for number in range(options.rounds):
-        runs = [("trainyard-rank", of_the_rank), ("eager PyTorch", of_pytorch)]
-        found = dict((name, run(spec, options.threads)) for name, run in (runs if number % 2 == 0 else reversed(runs)))
-        rounds.append(found)
-        print(f"round {number + 1}: " + ", ".join(f"{name} {rate['by the clock']:.0f} tokens/s" for name, rate in sorted(found.items())),
-              flush=True)
-    ratios = {}
-    for measure in ("by the clock", "by CPU seconds"):
-        engine, pytorch = ([found[name][measure] for found in rounds] for name in ("trainyard-rank", "eager PyTorch"))
-        ratios[measure] = statistics.median(one / other for one, other in zip(engine, pytorch))
-        print(f"{measure}: medians {statistics.median(engine):.0f} and {statistics.median(pytorch):.0f} tokens/s; "
-              f"ratio {ratios[measure]:.2f} x ({min(map(operator.truediv, engine, pytorch)):.2f} to "
-              f"{max(map(operator.truediv, engine, pytorch)):.2f})")
-    print(f"bar: at least {options.bar:.1f} x by CPU seconds; {options.threads} thread(s), dictionary-tiny, FP32")
-    return 0 if ratios["by CPU seconds"] >= options.bar else 1
+    unknown = [part for part in options.parts if part not in parts]
+    if unknown:
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(parts)}")
+    return 0 if all([parts[part](options) for part in options.parts or parts]) else 1
 
 
 if __name__ == "__main__":
