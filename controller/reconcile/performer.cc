@@ -267,12 +267,14 @@ void Performer::send(const ActionPointer& sent, Then then) {
     executor_.brain([this, started, kind, then, answer = std::move(answer)] {
       --num_requests_;
       --num_sent_;
+      events_.give_way(num_sent_ >= kMany);
       observer_.requested(kind, answer.response.status, executor_.uptime() - started);
       then(answer);
       send_waiting();
     });
   });
   ++num_sent_;
+  events_.give_way(num_sent_ >= kMany);
   if (const auto* status = std::get_if<decide::WriteStatus>(&action)) cache_.expect_status(status->key, status->status);
 }
 

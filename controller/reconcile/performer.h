@@ -41,6 +41,8 @@ class Performer {
   /// Of all plans together, requests whose bodies are made: enough for all hands. Where a thousand jobs have something to write, the others
   /// are an action each, which is small.
   static constexpr std::size_t kAtOnce = 128;
+  /// While so many are sent, events give way.
+  static constexpr std::size_t kMany = 8;
   using Done = std::function<void(PlanEnded)>;
   using PodsBegin = std::function<void()>;
 

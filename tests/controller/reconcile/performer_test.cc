@@ -1,5 +1,6 @@
 #include "controller/reconcile/performer.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include <gtest/gtest.h>
@@ -71,6 +72,28 @@ TEST_F(PerformerTest, BeginsAPhaseWhenTheOneBeforeItHasSucceeded) {
   EXPECT_NE(written[0].find("/status"), std::string::npos);
   EXPECT_EQ(cache.cluster().job(kJob)->status.generation, 1);
   EXPECT_NE(cache.cluster().pod({"default", "a-0-1"}), nullptr);  // assumed: no watch runs here
+}
+
+TEST_F(PerformerTest, EventsGiveWayToManyOtherRequests) {
+  for (const std::size_t pods : {std::size_t{2}, Performer::kMany}) {
+    test::VirtualExecutor slow{time, {.low = seconds(1), .high = seconds(1)}};
+    Performer patient{slow, api, cache, {"the key", "me"}, [] { return true; }, observer};
+    std::vector<decide::Action> phase;
+    for (std::size_t i = 0; i < pods; ++i) phase.emplace_back(pod("a-" + std::to_string(i) + "-" + std::to_string(pods)));
+    patient.perform(kJob, {.phases = {phase}}, [](PlanEnded) {});
+    time.run_for(std::chrono::milliseconds(1));
+    for (int i = 0; i < 4; ++i) {
+      auto told = event();
+      told.name = std::to_string(pods) + "." + std::to_string(i);
+      patient.tell(told);
+    }
+    written.clear();
+    time.run_for(std::chrono::milliseconds(1'500));
+    const auto events = std::count_if(written.begin(), written.end(), [](const auto& path) { return path.ends_with("/events"); });
+    EXPECT_EQ(events, pods == Performer::kMany ? 1 : 4);
+    time.run_for(seconds(10));
+    EXPECT_EQ(api.size(test::kEvents), pods == Performer::kMany ? 8u : 4u) << "later";
+  }
 }
 
 TEST_F(PerformerTest, PodsCountAsSoonAsTheyBeginAndNotAnyMoreWhereTheyFail) {

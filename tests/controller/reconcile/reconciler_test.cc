@@ -336,6 +336,22 @@ TEST_F(SlowServer, ManyThatWaitAreToldAFewAtATime) {
   EXPECT_GE(told(), 10);
 }
 
+TEST_F(SlowServer, WhileAGangGetsItsPodsThoseThatWaitAreToldOneAtATime) {
+  add("large", 8);
+  time.run_for(seconds(10));
+  add("first", 0);
+  time.run_for(std::chrono::milliseconds(2'500));  // its status is written until 4 s, its pod until 6
+  for (int i = 0; i < 5; ++i) add("large-" + std::to_string(i), 8);
+  const auto told = [this] {
+    return std::count_if(writes.begin(), writes.end(),
+                         [](const auto& path) { return path.find("/large-") != std::string::npos; });
+  };
+  time.run_for(std::chrono::milliseconds(3'000));
+  EXPECT_EQ(told(), 1);
+  time.run_for(seconds(12));
+  EXPECT_GE(told(), 5);
+}
+
 TEST_F(SlowServer, WhosePodsAreOnTheirWayKeepsNobodyFromItsPlace) {
   add("first", 0);
   time.run_for(std::chrono::milliseconds(2'500));
