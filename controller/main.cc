@@ -273,8 +273,10 @@ class Controller {
     metrics_.add("trainyard_watch_events_total", {{"collection", collection(batch.target)}},
                  static_cast<double>(batch.events.size()));
     if (batch.relisted) {
+    // No more is read before this page was taken. It is freed here, not among what the brain keeps.
+    if (batch.has_more) return threads_.brain_and_wait([&] { reconciler_.apply(batch); });
       metrics_.set("trainyard_watch_working", {{"collection", collection(batch.target)}}, 1);
-      log_.info("listed", {{"collection", collection(batch.target)}, {"objects", batch.events.size()}});
+      log_.info("listed", {{"collection", collection(batch.target)}, {"objects", batch.earlier.size() + batch.events.size()}});
     }
     threads_.brain([this, batch = std::move(batch)] { reconciler_.apply(batch); });
   }

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "controller/decide/conditions.h"
-#include "controller/kube/listing.h"
 #include "crds/contract/signature.h"
 
 namespace trainyard::reconcile {
@@ -45,13 +44,6 @@ bool makes_pods(const decide::Plan& plan) {
     return std::any_of(phase.begin(), phase.end(),
                        [](const decide::Action& action) { return std::holds_alternative<decide::CreatePod>(action); });
   });
-}
-
-kube::WatchBatch to_batch(std::size_t target, kube::Listing listing) {
-  kube::WatchBatch batch{
-      .target = target, .relisted = true, .events = {}, .resource_version = std::move(listing.resource_version)};
-  for (auto& item : listing.items) batch.events.push_back({kube::EventType::kAdded, std::move(item)});
-  return batch;
 }
 
 /// Of a target that lies in one; else empty.
@@ -135,10 +127,17 @@ void Reconciler::read_everything(std::int64_t term, int tries) {
     std::map<std::string, std::string> unreadable;  // namespaces, and why
     bool is_all = true;
     for (std::size_t target = 0; target < targets.size() && is_all; ++target) {
-      auto list = kube::list_all(api_, targets[target], options_.page_limit);
+      const kube::TakePage take = [this, term, target](kube::Listing page) {
+        executor_.brain([this, term, batch = kube::to_batch(target, std::move(page), true)] {
+          if (term == term_) cache_.apply_list(batch, executor_.now());
+        });
+      };
+      // Of one namespace everything is taken, or nothing.
+      const bool by_page = targets[target].by_page && namespace_of(targets[target]).empty();
+      auto list = kube::list_all(api_, targets[target], options_.page_limit, by_page ? take : nullptr);
       failure = std::move(list.failure);
       if (list.ok()) {
-        batches.push_back(to_batch(target, std::move(list.listing)));
+        batches.push_back(kube::to_batch(target, std::move(list.listing), false));
       } else if (const auto ns = namespace_of(targets[target]); failure.status == 403 && !ns.empty()) {
         unreadable.emplace(ns, failure.message);
       } else {

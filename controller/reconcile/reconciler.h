@@ -14,6 +14,7 @@
 #include "controller/cache/cache.h"
 #include "controller/decide/plan.h"
 #include "controller/kube/kube_api.h"
+#include "controller/kube/listing.h"
 #include "controller/reconcile/agent_targets.h"
 #include "controller/reconcile/executor.h"
 #include "controller/reconcile/observer.h"
@@ -33,7 +34,7 @@ struct ReconcilerOptions {
   decide::Settings settings;  // all but key_id, which follows from the writer's key
   Writer writer;
   Pace pace;
-  std::size_t page_limit = 500;  // of a new leader's lists
+  std::size_t page_limit = kube::kPageLimit;  // of a new leader's lists
   /// Asked on a hand right before each write: whether the lease is still held, by the clock. A process that was frozen wakes up in the
   /// middle of what it did, before it hears that somebody else leads.
   std::function<bool()> may_write = [] { return true; };

@@ -127,7 +127,7 @@ class FakeKubeApi : public kube::KubeApi {
 };
 
 /// One controller's watches over the fake: each collection's events come after a delay of their own, so that collections overtake
-/// each other.
+/// each other; and so do the pages of a list that is handed on by page, of two objects each, after which others act.
 class FakeWatcher {
  public:
   struct Delay {
@@ -146,14 +146,18 @@ class FakeWatcher {
     std::string collection, ns;
     bool listed = false;
     bool posted = false;
+    bool by_page = false;
     bool server_was_away = false;
     std::int64_t revision = 0;
   };
   void wake(std::size_t target);
+    int lists = 0;
   void deliver(std::size_t target);
   kube::WatchBatch whole(std::size_t target);
 
   VirtualTime& time_;
+  /// What is left of the ear's list of that number, page by page.
+  void hand_on(std::size_t target, kube::WatchBatch rest, int list);
   FakeKubeApi& api_;
   kube::WatchSink sink_;
   Delay delay_;

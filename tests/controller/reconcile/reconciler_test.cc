@@ -144,6 +144,45 @@ TEST_F(ReconcilerTest, WritesThemBeforeThePodsWhereItHas) {
   EXPECT_LT(first("/podgroups"), first("/pods"));
 }
 
+struct ManyPages : ReconcilerTest {
+  void SetUp() override {
+    ReconcilerTest::SetUp();
+    const auto spec = contract::encode(test::make_job("a").spec);
+    for (const char* name : {"b", "c", "d", "e"}) {
+      api.create(test::kJobs, {{"metadata", {{"name", name}, {"namespace", "default"}}}, {"spec", spec}});
+    }
+  }
+};
+
+TEST_F(ManyPages, OfANewLeadersListAreAllTakenBeforeItsFirstWrite) {
+  watch_everything();
+  api.erase(test::kJobs, {"default", "a"});  // what the watch has not told yet
+  std::size_t known = 0;
+  api.written = [&, first = true](const kube::Request&) mutable {
+    if (std::exchange(first, false)) known = reconciler.cluster().jobs().size();
+  };
+  reconciler.start_leading();
+  time.run_for(seconds(5));
+  EXPECT_EQ(known, 4u);
+  EXPECT_EQ(reconciler.cluster().job({"default", "a"}), nullptr);
+}
+
+TEST_F(ManyPages, OfANamespaceWhosePodsCannotBeReadAreLeftAlone) {
+  ReconcilerOptions one = options();
+  one.settings.namespaces = {"default"};
+  one.settings.sees_cluster = false;
+  Reconciler of_one(executor, api, agents, std::move(one), observer);
+  api.fault_of = [](const kube::Request& request) {
+    return request.path == "/api/v1/namespaces/default/pods" ? test::Fault::kForbidden : test::Fault::kNone;
+  };
+  of_one.start_leading();
+  time.run_for(seconds(5));
+  EXPECT_TRUE(of_one.is_acting());
+  EXPECT_TRUE(of_one.cluster().jobs().empty()) << "their pods would look as if they had been lost";
+  EXPECT_TRUE(writes.empty());
+  executor.stop();
+}
+
 TEST_F(ReconcilerTest, WhoCannotReadEverythingTriesAgainAndWritesNothingMeanwhile) {
   api.outage(seconds(20));
   reconciler.start_leading();
