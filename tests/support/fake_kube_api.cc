@@ -121,7 +121,12 @@ Response FakeKubeApi::perform(const Request& request) {
   } else if (fault_of) {
     fault = fault_of(request);
   }
-  if (is_away() || fault == Fault::kLost) return failure(0, "", "connect to the API server: connection refused");
+  if (is_away() || fault == Fault::kRefused) {
+    Response response = failure(0, "", "connect to the API server: connection refused");
+    response.not_sent = true;
+    return response;
+  }
+  if (fault == Fault::kLost) return failure(0, "", "write the request: connection reset");
   if (fault == Fault::kConflict) return failure(409, "Conflict", "the object has been modified");
   if (fault == Fault::kForbidden) return failure(403, "Forbidden", "User \"trainyard\" cannot do that");
   if (fault == Fault::kBroken) return failure(500, "InternalError", "etcdserver: request timed out");
@@ -132,14 +137,19 @@ Response FakeKubeApi::perform(const Request& request) {
   }
   if (fault == Fault::kLate) {
     time_.after(time_.random_time(milliseconds(1), kLatest), [this, request] {
-      if (!is_away()) dispatch(request);
+      if (!is_away()) carry_out(request);
     });
     return failure(0, "", "read the answer: timed out");
   }
+  Response response = carry_out(request);
+  if (fault == Fault::kAnswerLost) return failure(0, "", "read the answer: timed out");
+  return response;
+}
+
+Response FakeKubeApi::carry_out(const Request& request) {
   Response response = dispatch(request);
   const bool wrote = request.method != Method::kGet && response.ok() && !request.query.contains("dryRun");
   if (wrote && written) written(request);
-  if (fault == Fault::kAnswerLost) return failure(0, "", "read the answer: timed out");
   return response;
 }
 
@@ -390,6 +400,7 @@ void FakeWatcher::relist(std::size_t target, milliseconds away) {
   Ear& ear = ears_[target];
   ear.listed = false;
   ear.posted = true;
+  ++ear.lists;  // one that is being handed on has no end
   time_.after(away, [this, target, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired()) return;
     ears_[target].posted = false;
@@ -400,7 +411,6 @@ void FakeWatcher::relist(std::size_t target, milliseconds away) {
 void FakeWatcher::wake(std::size_t target) {
   if (std::exchange(ears_[target].posted, true)) return;
   time_.after(time_.random_time(delay_.low, delay_.high), [this, target, alive = std::weak_ptr<bool>(alive_)] {
-  ++ear.lists;  // one that is being handed on has no end
     if (!alive.expired()) deliver(target);
   });
 }
