@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <type_traits>
 
 #include <gtest/gtest.h>
 
@@ -55,6 +56,13 @@ TEST(WorkerPods, AreEachAsIfItWereTheOnlyOne) {
       EXPECT_EQ(all.pod(place), worker_pod(of, known, place));
     }
   }
+}
+
+TEST(WorkerPods, AreNotMadeOfWhatIsGoneBeforeThey) {
+  EXPECT_TRUE((std::is_constructible_v<WorkerPods, const Job&, const Settings&>));
+  EXPECT_FALSE((std::is_constructible_v<WorkerPods, const Job&, Settings>));
+  EXPECT_FALSE((std::is_constructible_v<WorkerPods, Job, const Settings&>));
+  EXPECT_FALSE((std::is_constructible_v<WorkerPods, Job, Settings>));
 }
 
 TEST(WorkerPod, IsWholeWhereTheTemplateIsEmpty) {
