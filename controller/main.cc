@@ -24,6 +24,7 @@
 
 #include "controller/agents/polling_agents.h"
 #include "controller/cache/cache.h"
+#include "controller/decide/decisions.h"
 #include "controller/decide/snapshot.h"
 #include "controller/flags.h"
 #include "controller/kube/brain.h"
@@ -272,9 +273,11 @@ class Controller {
   void heard(kube::WatchBatch batch) {
     metrics_.add("trainyard_watch_events_total", {{"collection", collection(batch.target)}},
                  static_cast<double>(batch.events.size()));
+    // No more is read before this page was taken. It is freed here, not among what the brain keeps.
+    if (batch.has_more) return threads_.brain_and_wait([&] { reconciler_.apply(batch); });
     if (batch.relisted) {
       metrics_.set("trainyard_watch_working", {{"collection", collection(batch.target)}}, 1);
-      log_.info("listed", {{"collection", collection(batch.target)}, {"objects", batch.events.size()}});
+      log_.info("listed", {{"collection", collection(batch.target)}, {"objects", batch.earlier.size() + batch.events.size()}});
     }
     threads_.brain([this, batch = std::move(batch)] { reconciler_.apply(batch); });
   }

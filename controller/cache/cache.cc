@@ -38,9 +38,10 @@ struct Source {
   const char* resource;
   bool is_namespaced;
   void (*shrink)(Json&);
+  bool by_page = false;
 };
 constexpr std::array<Source, kNumWatched> kSources{{
-    {Watched::kJobs, "/apis/trainyard.dev/v1alpha1", "trainingjobs", true, drop_managed_fields},
+    {Watched::kJobs, "/apis/trainyard.dev/v1alpha1", "trainingjobs", true, drop_managed_fields, /*by_page=*/true},
     {Watched::kPods, "/api/v1", "pods", true, shrink_pod},
     {Watched::kNodes, "/api/v1", "nodes", false, shrink_node},
     {Watched::kClaims, "/api/v1", "persistentvolumeclaims", true, drop_managed_fields},
@@ -65,7 +66,10 @@ std::vector<kube::WatchTarget> watch_targets(const decide::Settings& settings) {
   for (const auto& source : kSources) {
     for (const auto& ns : places_of(source, settings)) {
       const std::string place = ns.empty() ? "/" : "/namespaces/" + ns + "/";
-      out.push_back({.path = source.group + place + source.resource, .label_selector = {}, .shrink = source.shrink});
+      out.push_back({.path = source.group + place + source.resource,
+                     .label_selector = {},
+                     .shrink = source.shrink,
+                     .by_page = source.by_page});
     }
   }
   return out;
@@ -137,10 +141,11 @@ void Cache::replace(const kube::WatchBatch& batch) {
   Progress& at = progress_[batch.target];
   const std::int64_t revision = to_revision(batch.resource_version);
   const bool outdated = at.listed && revision < at.seen;  // whoever told of later changes told of all before them
-  at.listed = true;
+  if (!batch.has_more) at.listed = true;
   if (outdated) return;
-  erase_missing(at, batch, revision);
+  if (!batch.has_more) erase_missing(at, batch, revision);
   for (const auto& event : batch.events) put(at.kind, *event.object);
+  if (batch.has_more) return;  // what the rest of the list tells may also be told first by somebody else
   at.seen = std::max(at.seen, revision);
   if (at.kind != Watched::kPods) return;
   std::erase_if(assumed_pods_, [&](const auto& item) { return item.second <= revision && at.covers(item.first.ns); });
@@ -153,6 +158,10 @@ void Cache::erase_missing(const Progress& at, const kube::WatchBatch& batch, std
   for (const auto& event : batch.events) {
     keys.insert(key_of(*event.object));
     uids.insert(uid_of(*event.object));
+  }
+  for (const auto& item : batch.earlier) {
+    keys.insert({item.ns, item.name});
+    uids.insert(item.uid);
   }
   std::vector<std::pair<ObjectKey, std::string>> missing;
   if (kind == Watched::kJobs) {
@@ -352,8 +361,10 @@ void Cache::put_job(const Json& object, std::optional<Time> written) {
   const auto* old = cluster_.job(key_of(object));
   const std::int64_t revision = revision_of(object);
   const bool same = old != nullptr && old->uid == uid_of(object);
-  if (same && revision != 0 && revision <= to_revision(old->resource_version)) {
-    if (written) {  // the watch was faster than the answer to the write
+  // Also one that had the name before.
+  const bool is_older = old != nullptr && revision != 0 && revision <= to_revision(old->resource_version);
+  if (is_older) {
+    if (same && written) {  // the watch was faster than the answer to the write
       decide::Job known = *old;
       known.status_written = *written;
       cluster_.put(std::move(known));

@@ -23,12 +23,15 @@ using contract::Problem;
 
 constexpr const char* kCanRun = "the spec and its template can be run";
 // Creation times are in whole seconds, and of the API server's clock.
-constexpr std::chrono::seconds kNew{2};
+constexpr std::chrono::seconds kClocksDiffer{2};
+/// The answer to a dry run is waited for as long as that; and the turn of a job that was accepted, to be told where in the line it is, where
+/// very many were created at once. Each word before that one is a write more of each of them.
+constexpr std::chrono::seconds kForDryRun{2}, kForItsTurn{15};
 
 /// A new job's status is first written when it is known how it goes on, which takes milliseconds; where it takes longer, before that.
-void hold_first_word(Review& review) {
-  const Time over = review.job.created + kNew;
-  const bool is_new = review.now >= review.job.created - kNew && review.now < over;
+void hold_first_word(Review& review, std::chrono::seconds longest) {
+  const Time over = review.job.created + longest;
+  const bool is_new = review.now >= review.job.created - kClocksDiffer && review.now < over;
   if (review.job.status.observedGeneration != 0 || !is_new) return;
   review.holds_status = true;
   review.look_again(over);
@@ -99,7 +102,7 @@ bool check_template(Review& review) {
     review.writes.push_back(dry_run_of(review.cluster, job));
   }
   if (check == nullptr) {
-    hold_first_word(review);
+    hold_first_word(review, kForDryRun);
     return false;
   }
   if (!check->accepted || check->over_quota) review.look_again(retry);
@@ -210,7 +213,7 @@ void accept(Review& review, bool finds_layout) {
   review.set(condition::kAccepted, true, "Accepted", can_run(review));
   // Of one that has a queue schedule() says whether its quota has room.
   if (queue_name(review.cluster, job).empty()) review.set(condition::kAdmitted, true, "NoQueue", "");
-  hold_first_word(review);
+  hold_first_word(review, job.spec.dryRun ? kForDryRun : kForItsTurn);
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
 #include "controller/decide/expected_end.h"
-#include "controller/decide/kept_pods.h"
 #include "controller/decide/quantity.h"
 #include "controller/decide/review.h"
 
@@ -188,12 +187,15 @@ void Admission::move(Queues& ledger, const Charge& charge, bool adds) const {
 /// What others of its queue are to have before it.
 Resources Admission::kept_from(const Demand& demand, const Labels& labels, bool later) const {
   Resources out;
-  if (const auto* kept = find_in(kept_, demand.queue, labels)) out += *kept;
+  const auto add = [&](const WaitedFor& before, bool may_be_over_by_then) {
+    const bool is_over_by_then = may_be_over_by_then && demand.ends && before.expected && *demand.ends <= *before.expected;
+    if (!is_over_by_then) out += before.amounts;
+  };
+  if (const auto* kept = find_in(kept_, demand.queue, labels)) {
+    for (const auto& before : *kept) add(before, !later);  // who starts later is over later
+  }
   if (const auto* promised = later ? find_in(promised_, demand.queue, labels) : nullptr) out -= *promised;
-  const auto* waited_for = find_in(waited_for_, demand.queue, labels);
-  const bool is_over_by_then =
-      waited_for != nullptr && demand.ends && waited_for->expected && *demand.ends <= *waited_for->expected;
-  if (waited_for != nullptr && !is_over_by_then) out += waited_for->amounts;
+  if (const auto* waited_for = find_in(waited_for_, demand.queue, labels)) add(*waited_for, true);
   return out;
 }
 
@@ -233,31 +235,6 @@ bool Admission::leaves_others_theirs_now(const Demand& demand, const Labels& lab
   const bool out = claimed_.has_room(demand.queue, labels, demand.amounts);
   each_that_is_not_left([&](Index queue, const Resources& amounts) { claimed_.add(queue, labels, amounts); });
   if (!out && !demand.ends) known.push_back(demand.amounts);
-  return out;
-}
-
-bool Admission::leaves_others_theirs_later(Queues& ledger, const Demand& demand, const Labels& labels) const {
-  const Index root = queues_.root(demand.queue);
-  const auto is_of_another = [&](const Place& place) {
-    return place.first != demand.queue && place.second == labels && queues_.root(place.first) == root;
-  };
-  const auto for_others = [&](auto change) {
-    for (const auto& [place, amounts] : entitled_) {
-      if (is_of_another(place)) change(place.first, amounts);
-    }
-    for (const auto& [place, head] : heads_) {
-      if (is_of_another(place)) change(place.first, head.amounts);
-    }
-    for (const auto& [place, claim] : ahead_) {
-      if (!is_of_another(place)) continue;
-      Resources amounts = claim.amounts;  // what was promised of them counts as used
-      if (const auto* promised = find_in(promised_, place.first, labels)) amounts -= *promised;
-      change(place.first, amounts);
-    }
-  };
-  for_others([&](Index queue, const Resources& amounts) { ledger.add(queue, labels, amounts); });
-  const bool out = ledger.has_room(demand.queue, labels, demand.amounts);
-  for_others([&](Index queue, const Resources& amounts) { ledger.remove(queue, labels, amounts); });
   return out;
 }
 
@@ -351,7 +328,7 @@ void Admission::add_more(Index queue, const Labels& labels, const Resources& amo
 void Admission::keep(const Demand& demand, const Labels& labels, std::optional<Time> expected) {
   if (!demand.takes_quota()) return;
   const Resources amounts = uncounted(demand, labels);
-  kept_[{demand.queue, labels}] += amounts;
+  kept_[{demand.queue, labels}].push_back({.amounts = amounts, .expected = expected});
   if (demand.is_entitled) return;  // nobody may borrow that
   const auto [found, is_first] = ahead_.try_emplace(Place(demand.queue, labels), WaitedFor{.amounts = {}, .expected = expected});
   WaitedFor& claim = found->second;
@@ -377,64 +354,6 @@ void Admission::expect(const Demand& demand, const Labels& labels, Time at) {
   const std::pair<Index, const Labels&> place(demand.queue, labels);
   if (const auto found = waited_for_.find(place); found != waited_for_.end()) found->second.expected = at;
   if (const auto found = heads_.find(place); found != heads_.end()) found->second.expected = at;
-}
-
-Queues& Admission::later() const {
-  if (later_) return *later_;
-  later_ = queues_;
-  for (const auto& [key, job] : cluster_.jobs()) {
-    const Charge* charge = queues_.charge(job);
-    if (charge == nullptr) continue;
-    const bool leaves = is_vacating(job.status) || (is_finished(job.status) && !keeps_pods_at_end(job)) || job.deleting;
-    if (leaves) later_->remove(later_->find(charge->queue), charge->labels, charge->amounts);
-  }
-  return *later_;
-}
-
-bool Admission::has_room_later(const Demand& demand, const Labels& labels) {
-  return !demand.takes_quota() || has_room(later(), demand, labels);
-}
-
-void Admission::promise(const Demand& demand, const Labels& labels) {
-  if (!demand.takes_quota()) return;
-  keep(demand, labels, std::nullopt);
-  promised_[{demand.queue, labels}] += uncounted(demand, labels);
-  if (demand.left) move(later(), *demand.left, false);
-  later().add(demand.queue, labels, demand.amounts);
-}
-
-void Admission::remove(const Charge& charge) { move(later(), charge, false); }
-void Admission::put_back(const Charge& charge) { move(later(), charge, true); }
-
-Queues::Claim Admission::claim(const Demand& demand, const Labels& labels, const Charge& charge) {
-  const Index other = queues_.find(charge.queue);
-  const bool is_of_tree = other >= 0 && other != demand.queue && queues_.root(other) == queues_.root(demand.queue);
-  if (!is_of_tree) return {.is_within = true};
-  if (demand.left) move(later(), *demand.left, false);
-  const Queues::Claim out = later().claim(demand.queue, labels, demand.amounts, other);
-  if (demand.left) move(later(), *demand.left, true);
-  return out;
-}
-
-bool Admission::has_right(const Demand& demand, const Labels& labels) {
-  if (!demand.takes_quota()) return false;
-  if (demand.left) move(later(), *demand.left, false);
-  const bool out = later().may_be_within(demand.queue, labels, demand.amounts);
-  if (demand.left) move(later(), *demand.left, true);
-  return out;
-}
-
-bool Admission::may_reclaim(const Demand& demand, const Labels& labels, const Charge* charge) {
-  if (!demand.takes_quota() || charge == nullptr || charge->labels != labels) return false;
-  const auto found = claim(demand, labels, *charge);
-  return found.is_within && found.other_borrows;
-}
-
-bool Admission::may_stop(const Demand& demand, const Labels& labels, const Charge* charge, bool is_lower) {
-  if (!is_lower) return may_reclaim(demand, labels, charge);
-  if (!demand.takes_quota() || charge == nullptr) return true;
-  const auto found = claim(demand, labels, *charge);
-  return found.is_within || found.other_borrows;
 }
 
 void admit(Review& review, const Queues& queues, const Admission::Demand& demand, const Labels& flavor) {

@@ -2,7 +2,7 @@
 // What the quotas of queues let a gang take, in one look at the line: which flavors it may have, and why none.
 //
 // - Who waits keeps the quota that he needs from later jobs of his queue, so that small ones don't starve him; but not from those that will
-//   be over when he is expected to have it.
+//   be over when he is expected to have it, or the nodes for which he waits.
 // - The first job of a tree that waits for quota, and would have it once nobody else borrows any more, keeps it from those of other queues
 //   that would borrow, too, with the same exception: else jobs of several queues would borrow in turns what they leave each other, and he
 //   would wait for ever. What others use of their own is no matter of his: where they leave too little, he keeps nobody waiting.
@@ -127,8 +127,8 @@ class Admission {
   mutable Queues queues_;   // what-ifs change it and change it back
   mutable Queues claimed_;  // the same, and as if what entitled_, heads_ and ahead_ say were used
   mutable std::optional<Queues> later_;
-  ByPlace<Resources> kept_;      // for who waits before
-  ByPlace<Resources> promised_;  // of that, what later_ counts as used
+  ByPlace<std::vector<WaitedFor>> kept_;  // for who waits before
+  ByPlace<Resources> promised_;           // of that, what later_ counts as used
   ByPlace<WaitedFor> waited_for_;
   ByPlace<Resources> entitled_;  // to who waits within his own quota
   std::map<ObjectKey, std::pair<Place, Resources>> entitlements_;

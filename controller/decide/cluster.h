@@ -127,6 +127,8 @@ class DeviceNeeds {
     const auto found = by_size_.find(workers);
     return found == by_size_.end() || !found->second ? nullptr : &*found->second;
   }
+  /// As if nobody had asked.
+  void forget() const { by_size_.clear(); }
   bool operator==(const DeviceNeeds&) const { return true; }
 
  private:
@@ -289,7 +291,8 @@ struct PairBefore {
   using is_transparent = void;
   template <class A, class B>
   bool operator()(const A& a, const B& b) const {
-    return std::tie(a.first, a.second) < std::tie(b.first, b.second);
+    // Not by std::tie(): clang finds no order of tuples of other types.
+    return a.first == b.first ? a.second < b.second : a.first < b.first;
   }
 };
 

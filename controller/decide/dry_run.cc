@@ -37,7 +37,7 @@ const contract::TrainingJobStatus* written_status(const Plan& plan) {
 
 /// "4 workers on 4 nodes of rack-3, with 1 of 2 spares".
 std::string place_text(const Job& job, const contract::PlacementStatus& place,
-                       const std::optional<contract::SparesStatus>& spares) {
+                       const contract::Rare<contract::SparesStatus>& spares) {
   const auto count = place.workers.value_or(job.spec.workers.count);
   std::string out = std::to_string(count) + (count == 1 ? " worker on " : " workers on ") + std::to_string(place.nodes) +
                     (place.nodes == 1 ? " node" : " nodes");

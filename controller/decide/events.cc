@@ -66,10 +66,18 @@ std::vector<Action> transition_events(const Job& job, const contract::TrainingJo
                                  std::to_string(job.spec.lifecycle.maxRestarts) + ": " + next.failure->message,
                              "restart/" + std::to_string(next.restarts)));
   }
-  for (const auto& item : next.conditions) {
+  const auto is_new = [&last](const Condition& item) {
     const auto* before = find_condition(last, item.type);
-    const bool is_new = before == nullptr || before->status != item.status || before->reason != item.reason;
-    if (!is_new || !is_told(item)) continue;
+    return before == nullptr || before->status != item.status || before->reason != item.reason;
+  };
+  const auto* placed = find_condition(next, condition::kPlaced);
+  const bool tells_of_place = placed != nullptr && is_new(*placed) && is_told(*placed);
+  for (const auto& item : next.conditions) {
+    if (!is_new(item) || !is_told(item)) continue;
+    // Of a new job: who has a place, or waits for one, was accepted.
+    const bool goes_without_saying = item.type == condition::kAccepted && item.status == ConditionStatus::kTrue &&
+                                     find_condition(last, condition::kAccepted) == nullptr;
+    if (goes_without_saying && tells_of_place) continue;
     const std::string name = item.reason == reason::kCreatingWorkers ? reason::kGangPlaced : item.reason;
     out.push_back(make_event(job, is_warning(item) ? EventType::kWarning : EventType::kNormal, name, item.message,
                              item.type + "/" + item.reason + "/" + job.resource_version));

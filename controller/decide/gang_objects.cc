@@ -9,10 +9,10 @@
 
 namespace trainyard::decide {
 
-std::vector<Action> gang_objects(const Job& job, const Settings& settings, bool needs_group) {
+std::vector<Action> gang_objects(const Job& job, const Settings& settings, std::int32_t workers, bool needs_group) {
   std::vector<Action> out;
   if (has_agent(job.spec)) out.push_back(CreateSecret{key_secret(job, settings), job.key.name, job.uid});
-  if (job.spec.engine == contract::Engine::kCustom) out.push_back(CreateService{workers_service(job), job.key.name, job.uid});
+  if (needs_service(job, workers)) out.push_back(CreateService{workers_service(job), job.key.name, job.uid});
   if (needs_group) {
     out.push_back(CreateWorkload{gang_group(job)});
     out.push_back(CreatePodGroup{gang_group(job)});

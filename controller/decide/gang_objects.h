@@ -4,6 +4,7 @@
 // Where the API server has Workload and PodGroup (scheduling.k8s.io/v1beta1, Kubernetes 1.37 with the feature gate GenericWorkload), a gang is
 // one of these too: other tools see it as a whole, and a kube-scheduler with that gate binds its pods together or not at all (KEP-4671).
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -12,9 +13,10 @@
 
 namespace trainyard::decide {
 
-/// The Secret with the job's key, where its pods have an agent; with the engine Custom the headless Service; and where the pods are of a
-/// PodGroup that has yet to be made, that with its Workload. To be created before the pods; all of it may exist already.
-std::vector<Action> gang_objects(const Job& job, const Settings& settings, bool needs_group);
+/// The Secret with the job's key, where its pods have an agent; with the engine Custom and several workers the headless Service; and where
+/// the pods are of a PodGroup that has yet to be made, that with its Workload. To be created before the pods; all of it may exist already.
+/// `workers`: how many the gang has.
+std::vector<Action> gang_objects(const Job& job, const Settings& settings, std::int32_t workers, bool needs_group);
 
 /// The Workload and PodGroup of a gang that is made whole. They are named by the job's UID, since those of a deleted job of the same name may
 /// still be there, and by the least number of workers, which an edit of the job may change: minCount, or count. A smaller gang

@@ -124,7 +124,7 @@ Plan start_gang(const Cluster& cluster, Time now, const Room& room, const Candid
   }
   // They are the job's, and of no generation: they need not wait until that is in the status.
   if (plan.phases.empty()) plan.phases.emplace_back();
-  for (auto& object : gang_objects(job, cluster.settings, !group.empty() && !keeps_some)) {
+  for (auto& object : gang_objects(job, cluster.settings, candidate.size, !group.empty() && !keeps_some)) {
     plan.phases.front().push_back(std::move(object));
   }
   plan.phases.push_back(std::move(pods));

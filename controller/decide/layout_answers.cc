@@ -4,6 +4,11 @@
 #include <utility>
 
 namespace trainyard::decide {
+namespace {
+
+constexpr std::chrono::seconds kKept{60};  // after its turn: who has not come by then is gone, or has found another answer
+
+}  // namespace
 
 const std::string* LayoutAnswers::find(const std::string& question) const {
   const auto found = answers_.find(question);
@@ -12,12 +17,15 @@ const std::string* LayoutAnswers::find(const std::string& question) const {
 
 Time LayoutAnswers::turn(const std::string& question, Time now) {
   if (now >= next_ || next_ > now + kBetween) return now;  // or the clock was set back
-  const auto known = turns_.find(question);
-  if (known != turns_.end() && known->second > now) return known->second;
-  std::erase_if(turns_, [now](const auto& item) { return item.second <= now; });
+  if (const auto known = turns_.find(question); known != turns_.end()) {
+    known->second = std::max(known->second, next_);  // its turn has come, and the one before it was late
+    return known->second;
+  }
+  std::erase_if(turns_, [now](const auto& item) { return item.second + kKept <= now; });
   if (turns_.empty()) last_turn_ = now;
+  last_turn_ = std::max(last_turn_, now);
   if (turns_.size() >= kMostTurns) return last_turn_ + kBetween;
-  last_turn_ = std::max(last_turn_, now) + kBetween;
+  last_turn_ += kBetween;
   turns_[question] = last_turn_;
   return last_turn_;
 }

@@ -15,7 +15,7 @@ namespace trainyard::decide {
 using contract::Time;
 
 /// A question is all that the answer follows from. Of equal ones the first is searched for; of different ones one a kBetween, and the others are
-/// told their turn, the same one as often as they ask before it.
+/// told their turn, the same one as often as they ask before it. Who comes at his turn, right after another that was late, is next.
 class LayoutAnswers {
  public:
   static constexpr std::chrono::seconds kBetween{1};

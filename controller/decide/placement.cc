@@ -203,7 +203,9 @@ std::int64_t fit_into(const Resources& room, const Resources& requests) {
 }
 
 std::optional<Obstacle> obstacle_for(const Gang& gang, const Node& node) {
-  if (const auto found = obstacle(node, gang.rules)) return found;
+  const auto found = obstacle(node, gang.rules);
+  const bool is_soon_back = found == Obstacle::kNotReady && gang.back_since && node.ready_since > *gang.back_since;
+  if (found && !is_soon_back) return found;
   if (gang.avoid.contains(node.name)) return Obstacle::kRejected;
   return std::nullopt;
 }

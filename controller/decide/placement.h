@@ -26,6 +26,7 @@ struct Gang {
   std::set<std::string> avoid;             // nodes that rejected a pod a moment ago
   std::int32_t room_beside = 0;            // so many more like them are to find room in the same domain
   std::vector<const NodeAmounts*> limits;  // no more than this may be taken of these nodes: what reservations leave
+  std::optional<Time> back_since{};  // nodes that stopped being ready after that are taken for ready: most are again in a moment
 };
 
 /// The node of each pod, in the order of the workers; consecutive workers are near each other.

@@ -114,7 +114,7 @@ void run_custom(Json& pod_spec, Json& container, const Job& job, const WorkerPla
     if (declares_agent(one)) add_agent(one);
   });
   pod_spec["hostname"] = contract::pod_name(job.key.name, place.worker, place.generation);
-  pod_spec["subdomain"] = workers_service(job).name;
+  if (needs_service(job, place.num_workers.value_or(job.spec.workers.count))) pod_spec["subdomain"] = workers_service(job).name;
 }
 
 void add_key(Json& pod_spec, const Job& job, const Settings& settings) {

@@ -45,6 +45,8 @@ struct WorkerPlace {
 class WorkerPods {
  public:
   WorkerPods(const Job& job, const Settings& settings);
+  WorkerPods(const Job&&, const Settings&) = delete;
+  WorkerPods(const Job&, const Settings&&) = delete;
   /// The whole Pod.
   Json pod(const WorkerPlace& place) const;
 

@@ -25,7 +25,7 @@ TrainingJobStatus in_kind(TrainingJobStatus status) {
   return status;
 }
 
-void leave_line(std::optional<contract::QueueStatus>& queue) {
+void leave_line(contract::Rare<contract::QueueStatus>& queue) {
   if (!queue) return;
   if (queue->startDelaySeconds) {
     contract::QueueStatus left;

@@ -217,9 +217,12 @@ bool Room::may_stop_some(const Candidate& candidate, bool has_right) {
   return *lowest_priority_ < candidate.priority.value;
 }
 
+/// A node that is not ready for a moment keeps its part: else others would have the rest when it is back.
 std::optional<Reservation> Room::reserve_for(const Candidate& candidate, const Gang& gang) {
   if (hopeless_.find(gang, 0) != nullptr) return std::nullopt;
-  auto reservation = reserve(topology_, held(), reservations_, gang, *candidate.job);
+  Gang later = gang;
+  later.back_since = now_ - cluster_.settings.node_lost;
+  auto reservation = reserve(topology_, held(), reservations_, later, *candidate.job);
   if (!reservation) hopeless_.add(gang, 0, gang.count - 1, {});
   return reservation;
 }

@@ -3,10 +3,7 @@
 // `trainyard-controller replay` reads it. The JSON is of this version alone, and holds all that the jobs' templates hold, environment
 // variables too.
 
-#include <string>
-
 #include "controller/decide/cluster.h"
-#include "controller/decide/plan.h"
 
 namespace trainyard::decide {
 
@@ -19,10 +16,5 @@ struct Snapshot {
 Json to_json(const Cluster& cluster, Time now);
 /// Throws std::invalid_argument that names every field which is not as to_json() writes it.
 Snapshot read_snapshot(const Json& json);
-
-/// What would be done about all of it at this moment: {"room": {job: plan}, "jobs": {job: plan}, "queues": plan}, without what has nothing to do.
-Json decisions(const Cluster& cluster, Time now);
-/// The same decisions have the same one, on every machine.
-std::string hash_of(const Json& decisions);
 
 }  // namespace trainyard::decide

@@ -8,6 +8,7 @@
 
 #include "controller/decide/accept.h"
 #include "controller/decide/avoided_nodes.h"
+#include "controller/decide/elastic.h"
 #include "controller/decide/gang_objects.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/review.h"
@@ -139,7 +140,9 @@ class Making {
     spares->message = number < lacking ? std::optional<std::string>(kNoMore) : std::nullopt;
     raise_admission(review.status, more);
     Plan plan = review.plan();
-    for (auto& object : gang_objects(job, cluster_.settings, false)) plan.phases.front().push_back(std::move(object));
+    for (auto& object : gang_objects(job, cluster_.settings, gang_size(job), false)) {
+      plan.phases.front().push_back(std::move(object));
+    }
     plan.phases.push_back(spare_pods(job, cluster_.settings, review.status, nodes,
                                      group_of_new_pods(job, candidate.gang, true, cluster_.settings)));
     return plan;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "controller/decide/creation.h"
+#include "controller/decide/pod_template.h"
 #include "controller/decide/progress.h"
 #include "controller/decide/unseen_nodes.h"
 #include "crds/contract/names.h"
@@ -24,6 +25,8 @@ bool is_stuck(const WorkerPod& pod) {
 
 /// An image takes its time; a volume or a Secret that is missing is waited for without a word in the pod.
 constexpr std::chrono::seconds kCreationTold{30};
+/// A program whose image is there is up by then.
+constexpr std::chrono::seconds kProgramAwaited{1};
 
 struct Trouble {
   std::string reason, message;
@@ -123,12 +126,30 @@ void tell_of_start(Review& review, const std::optional<Trouble>& unreachable) {
   if (!restarting) review.set(condition::kProgressing, false, "Starting", "no step was done yet");
 }
 
+/// That the pod is made, and that its program runs, are told in one word where the one follows the other soon: of many short jobs the API
+/// server has a write less of each. Only of a gang of one pod: of several, a next leader has to know that all of them were there, since one of
+/// the same generation that was made a second time would meet peers that it never knew.
+void wait_for_its_program(Review& review) {
+  const Job& job = review.job;
+  const auto& workers = review.gang.workers;
+  if (workers.size() != 1 || has_agent(job.spec) || reason_of(job.status, condition::kPlaced) != reason::kCreatingWorkers) return;
+  const bool comes = workers.front().state == WorkerState::kComing && !workers.front().pod->deletion_time &&
+                     reason_of(review.status, condition::kRunning) == reason::kWorkersStarting;
+  const Time due = job.status_written + kProgramAwaited;
+  if (!comes || review.now >= due) return;
+  review.holds_status = true;
+  review.look_again(due);
+}
+
 /// Programs that tell nothing run once all their containers do.
 void tell_how_programs_run(Review& review, const std::optional<Trouble>& unreachable) {
   const auto& workers = review.gang.workers;
   const bool all_run = is_true(review.status, condition::kRunning) ||
                        std::all_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.ready; });
-  if (!all_run) return tell_of_start(review, std::nullopt);
+  if (!all_run) {
+    tell_of_start(review, std::nullopt);
+    return wait_for_its_program(review);
+  }
   const auto done =
       std::count_if(workers.begin(), workers.end(), [](const Worker& worker) { return worker.state == WorkerState::kSucceeded; });
   const std::string number = std::to_string(workers.size());

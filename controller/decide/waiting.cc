@@ -17,15 +17,22 @@ namespace {
 constexpr std::chrono::seconds kWaitToldAgain{15};
 /// Those of many that began to wait together are told at about this rate, not all at once.
 constexpr std::size_t kToldASecond = 10;
-/// So many are told in one look, about as many as an API server takes in a second; the others in the next.
-constexpr std::int32_t kToldALook = 1'000;
+/// So many are told in one look for the first time, and so many anew; the others in the next, which comes as soon as some of these were
+/// told. What has to be placed meanwhile does not wait until words are found for all.
+constexpr std::int32_t kToldALook = 64;
 
 }  // namespace
 
 Plan Waiting::wait(const Candidate& candidate, Wait why) {
+  std::int32_t& number = is_news(candidate, why.is_within_quota) ? num_told_ : num_told_anew_;
+  Plan plan = tell(candidate, std::move(why));
+  if (!plan.is_empty()) ++number;
+  return plan;
+}
+
+Plan Waiting::tell(const Candidate& candidate, Wait why) {
   const Job& job = *candidate.job;
   Review review = review_in_line(cluster_, job, now_, candidate.gang);
-  ++num_told_;
   if (why.again) review.look_again(*why.again);
   review.status.dryRun.reset();
   if (candidate.has_others()) return wait_for_the_rest(review, why.message);
@@ -63,21 +70,28 @@ Plan Waiting::wait_for_the_rest(Review& review, const std::string& why) const {
   return review.plan();
 }
 
-std::optional<Time> Waiting::explained_until(const Candidate& candidate, bool is_within_quota) const {
+/// Whether it was not told yet that it waits, or that it waits for something else.
+bool Waiting::is_news(const Candidate& candidate, bool is_within_quota) {
   const Job& job = *candidate.job;
   const std::string& told = reason_of(job.status, condition::kPlaced);
   static constexpr std::array<std::string_view, 7> kTold{reason::kUnschedulable, reason::kNeverFits,     reason::kReserved,
                                                          reason::kMakingRoom,    reason::kQuotaExceeded, reason::kQuotaTooSmall,
                                                          reason::kQueueStopped};
+  return std::find(kTold.begin(), kTold.end(), told) == kTold.end() ||
+         is_false(job.status, condition::kAdmitted) == is_within_quota;
+}
+
+std::optional<Time> Waiting::explained_until(const Candidate& candidate, bool is_within_quota) const {
   if (candidate.has_others()) return std::nullopt;
-  const bool is_news =
-      std::find(kTold.begin(), kTold.end(), told) == kTold.end() || is_false(job.status, condition::kAdmitted) == is_within_quota;
-  if (!is_news) {
+  const Job& job = *candidate.job;
+  const bool tells_news = is_news(candidate, is_within_quota);
+  if (!tells_news) {
     const std::chrono::seconds turn(text_number(job.uid) % (in_line_ / kToldASecond + 1));
     const Time due = std::max(numbers_due(cluster_, job), job.status_written + kWaitToldAgain + turn);
     if (now_ < due) return due;
   }
-  return num_told_ < kToldALook ? std::nullopt : std::optional(now_ + std::chrono::seconds(1));
+  const std::int32_t told = tells_news ? num_told_ : num_told_anew_;
+  return told < kToldALook ? std::nullopt : std::optional(now_ + std::chrono::seconds(1));
 }
 
 /// How far first estimates were off: the median over the jobs that have started since.

@@ -31,17 +31,19 @@ class Waiting {
   /// Says why the gang, or what is missing of it, has no place.
   Plan wait(const Candidate& candidate, Wait why);
   /// A job that was told why there is no room is told so anew when it is its turn: to find the words takes longer than to find room. So there
-  /// is a bound also on how many are told at once that were not told yet. Until when it has to wait; nothing where it is its turn.
+  /// is a bound also on how many are told in one look. Until when it has to wait; nothing where it is its turn.
   std::optional<Time> explained_until(const Candidate& candidate, bool is_within_quota) const;
 
  private:
+  Plan tell(const Candidate& candidate, Wait why);
+  static bool is_news(const Candidate& candidate, bool is_within_quota);
   Plan wait_for_the_rest(Review& review, const std::string& why) const;
   std::optional<std::int64_t> estimate_error();
 
   const Cluster& cluster_;
   const Time now_;
   const std::size_t in_line_;
-  std::int32_t num_told_ = 0;
+  std::int32_t num_told_ = 0, num_told_anew_ = 0;
   std::optional<std::vector<std::int64_t>> errors_;  // of estimates, sorted, in seconds
 };
 

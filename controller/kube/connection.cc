@@ -147,7 +147,7 @@ struct Connection::Impl {
   }
 
   /// What to say of a request that got no answer.
-  Attempt failure(const Request& request, const std::exception& error, bool timed_out, std::chrono::milliseconds timeout) const {
+  Response failure(const Request& request, const std::exception& error, bool timed_out, std::chrono::milliseconds timeout) const {
     const std::string what = error.what();
     const bool not_sent = what.find("Failed to connect") != std::string::npos || what.find("resolv") != std::string::npos;
     std::string why = what;
@@ -160,10 +160,10 @@ struct Connection::Impl {
     } else if (what.find("SSL") != std::string::npos) {
       why = what + ": check certificate-authority, the server's name and the client certificate";
     }
-    Attempt attempt;
-    attempt.not_sent = not_sent && !flights.stopped();
-    attempt.response.message = std::string(name_of(request.method)) + " " + credentials.server + request.path + ": " + why;
-    return attempt;
+    Response response;
+    response.not_sent = not_sent && !flights.stopped();
+    response.message = std::string(name_of(request.method)) + " " + credentials.server + request.path + ": " + why;
+    return response;
   }
 };
 
@@ -235,13 +235,13 @@ Connection::~Connection() { stop(); }
 
 void Connection::stop() { impl_->flights.stop(); }
 
-Attempt Connection::send(const Request& request, std::chrono::milliseconds timeout) {
+Response Connection::send(const Request& request, std::chrono::milliseconds timeout) {
   const Flight flight(impl_->flights, timeout);
   try {
     const http::http_response answer = impl_->client.request(impl_->encode(request), flight.token()).get();
     const auto bytes = answer.extract_vector().get();
-    return {.response = decode_answer(answer.status_code(), {reinterpret_cast<const char*>(bytes.data()), bytes.size()},
-                                      retry_after_of(answer.headers()))};
+    return decode_answer(answer.status_code(), {reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                         retry_after_of(answer.headers()));
   } catch (const std::exception& error) {
     return impl_->failure(request, error, flight.timed_out(), timeout);
   }
@@ -252,7 +252,7 @@ std::unique_ptr<Stream> Connection::open(const Request& request) {
   try {
     stream->arrived(impl_->client.request(impl_->encode(request), stream->token()).get());
   } catch (const std::exception& error) {
-    stream->failed(impl_->failure(request, error, stream->timed_out(), request.timeout).response);
+    stream->failed(impl_->failure(request, error, stream->timed_out(), request.timeout));
   }
   return stream;
 }

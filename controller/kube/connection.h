@@ -10,12 +10,6 @@
 
 namespace trainyard::kube {
 
-/// One try of a request. `not_sent`: no connection came about, so that nothing can have happened on the server.
-struct Attempt {
-  Response response;
-  bool not_sent = false;
-};
-
 /// The body of an answer while it arrives. One thread.
 class Stream {
  public:
@@ -39,7 +33,7 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
 
   /// Ends, with an answer of status 0, after `timeout`, whatever the server does.
-  Attempt send(const Request& request, std::chrono::milliseconds timeout);
+  Response send(const Request& request, std::chrono::milliseconds timeout);
   /// A GET whose body is read as it comes; `request.timeout` is for the headers alone.
   std::unique_ptr<Stream> open(const Request& request);
   /// Ends everything under way, and everything that comes after, at once with status 0. For good.

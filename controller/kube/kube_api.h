@@ -40,6 +40,7 @@ struct Response {
   std::string reason;
   std::string message;
   std::optional<std::chrono::seconds> retry_after;
+  bool not_sent = false;  // of status 0: no connection came about, so that nothing can have happened on the server
 
   bool ok() const { return status >= 200 && status < 300; }
   bool is_not_found() const { return status == 404; }
@@ -63,6 +64,13 @@ struct WatchTarget {
   std::string label_selector;
   /// Takes out of a listed object what its receiver has no use for, so that a whole collection can be held at once. Any thread.
   std::function<void(Json&)> shrink;
+  /// Its list is handed on page by page, so that it is never in memory as a whole, which takes many times what its receiver keeps of it.
+  bool by_page = false;
+};
+
+/// Which object it is.
+struct Identity {
+  std::string ns, name, uid;
 };
 
 enum class EventType { kAdded, kModified, kDeleted };
@@ -77,10 +85,14 @@ struct WatchEvent {
 /// What one list or one read of a watch's stream brought. `relisted`: the events (all kAdded) are the whole collection: what the
 /// receiver holds and does not find there is gone. After a start, a 410, or when the server was away, the first batch is relisted; a
 /// stream that ended or broke otherwise goes on where it was. No events and not relisted: a bookmark, all before its version was told.
+/// A list that is handed on by page comes as several: what is not in any of them is gone once the last is there, which names what the
+/// others held. A list that could not be read to its end begins anew, and its pages until then were of one that has no last.
 struct WatchBatch {
   std::size_t target = 0;  // index of the WatchTarget
   bool relisted = false;
-  bool server_was_away = false;  // relisted, since nothing was heard of the server for a while
+  bool has_more = false;            // relisted: the collection goes on in the next batch of this target
+  bool server_was_away = false;     // relisted, since nothing was heard of the server for a while
+  std::vector<Identity> earlier{};  // relisted: what is in the list's pages before this one, of the last of them
   std::vector<WatchEvent> events;
   std::string resource_version;
 };

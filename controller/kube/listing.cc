@@ -1,11 +1,25 @@
 #include "controller/kube/listing.h"
 
+#include <utility>
+
 namespace trainyard::kube {
 namespace {
 
 std::string string_at(const Json& object, const char* key) {
   const auto at = object.find(key);
   return at != object.end() && at->is_string() ? at->get<std::string>() : "";
+}
+
+Identity identity_of(const Json& object) {
+  const auto metadata = object.find("metadata");
+  if (metadata == object.end() || !metadata->is_object()) return {};
+  return {string_at(*metadata, "namespace"), string_at(*metadata, "name"), string_at(*metadata, "uid")};
+}
+
+/// Hands on what was read so far.
+void hand_on(Listing& listing, const TakePage& take) {
+  for (const auto& item : listing.items) listing.earlier.push_back(identity_of(item));
+  take({.items = std::exchange(listing.items, {}), .resource_version = listing.resource_version, .earlier = {}});
 }
 
 /// Moves a page's items over. False when the answer is no list.
@@ -30,7 +44,7 @@ bool take_page(Json page, const WatchTarget& target, Listing& listing, std::stri
 
 }  // namespace
 
-ListResult list_all(KubeApi& api, const WatchTarget& target, std::size_t page_limit) {
+ListResult list_all(KubeApi& api, const WatchTarget& target, std::size_t page_limit, const TakePage& take) {
   Request request{.path = target.path};
   if (!target.label_selector.empty()) request.query["labelSelector"] = target.label_selector;
   request.query["limit"] = std::to_string(page_limit);
@@ -54,8 +68,21 @@ ListResult list_all(KubeApi& api, const WatchTarget& target, std::size_t page_li
     }
     result.failure.status = page.status;
     if (continue_token.empty()) return result;
+    if (take) hand_on(result.listing, take);
     request.query["continue"] = continue_token;
   }
+}
+
+WatchBatch to_batch(std::size_t target, Listing listing, bool has_more) {
+  WatchBatch batch{.target = target,
+                   .relisted = true,
+                   .has_more = has_more,
+                   .events = {},
+                   .resource_version = std::move(listing.resource_version)};
+  batch.earlier = std::move(listing.earlier);
+  batch.events.reserve(listing.items.size());
+  for (auto& item : listing.items) batch.events.push_back({EventType::kAdded, std::move(item)});
+  return batch;
 }
 
 }  // namespace trainyard::kube

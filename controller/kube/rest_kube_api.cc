@@ -19,17 +19,17 @@ RestKubeApi::RestKubeApi(const Credentials& credentials, RetryLimits limits)
 Response RestKubeApi::perform(const Request& request) {
   const auto end = Clock::now() + request.timeout;
   for (int tries = 1;; ++tries) {
-    Attempt attempt = connection_.send(request, until(end));
-    const auto pause = request.patient ? wait_before_retry(attempt, tries) : std::nullopt;
-    if (!pause || *pause >= until(end) || !wait(*pause)) return std::move(attempt.response);
+    Response response = connection_.send(request, until(end));
+    const auto pause = request.patient ? wait_before_retry(response, tries) : std::nullopt;
+    if (!pause || *pause >= until(end) || !wait(*pause)) return response;
   }
 }
 
-std::optional<std::chrono::milliseconds> RestKubeApi::wait_before_retry(const Attempt& attempt, int tries) const {
+std::optional<std::chrono::milliseconds> RestKubeApi::wait_before_retry(const Response& response, int tries) const {
   if (tries > limits_.retries) return std::nullopt;
-  if (attempt.not_sent) return limits_.first_wait * (1 << (tries - 1));
-  if (attempt.response.status == 429) {
-    const std::chrono::milliseconds asked = attempt.response.retry_after.value_or(std::chrono::seconds(1));
+  if (response.not_sent) return limits_.first_wait * (1 << (tries - 1));
+  if (response.status == 429) {
+    const std::chrono::milliseconds asked = response.retry_after.value_or(std::chrono::seconds(1));
     if (asked <= limits_.longest_wait) return asked;
   }
   return std::nullopt;

@@ -31,7 +31,7 @@ class RestKubeApi : public KubeApi {
 
  private:
   /// How long to wait before another try; nothing: it is the caller's.
-  std::optional<std::chrono::milliseconds> wait_before_retry(const Attempt& attempt, int tries) const;
+  std::optional<std::chrono::milliseconds> wait_before_retry(const Response& response, int tries) const;
   /// False when stopped meanwhile.
   bool wait(std::chrono::milliseconds time);
 

@@ -60,18 +60,21 @@ class Watcher::Ear {
   }
 
   bool list(const std::stop_token& stop) {
-    ListResult result = list_all(lists_, target_, options_.page_limit);
+    const auto batch_of = [this](Listing listing, bool has_more) {
+      WatchBatch batch = to_batch(index_, std::move(listing), has_more);
+      batch.server_was_away = std::exchange(server_was_away_, false);
+      return batch;
+    };
+    const TakePage take = [&](Listing page) {
+      if (!stop.stop_requested()) sink_(batch_of(std::move(page), true));
+    };
+    ListResult result = list_all(lists_, target_, options_.page_limit, target_.by_page ? take : nullptr);
     if (stop.stop_requested()) return true;
     if (!result.ok()) {
       failed(result.failure);
       return false;
     }
-    WatchBatch batch{.target = index_,
-                     .relisted = true,
-                     .server_was_away = std::exchange(server_was_away_, false),
-                     .resource_version = result.listing.resource_version};
-    batch.events.reserve(result.listing.items.size());
-    for (auto& item : result.listing.items) batch.events.push_back({EventType::kAdded, std::move(item)});
+    WatchBatch batch = batch_of(std::move(result.listing), false);
     resource_version_ = batch.resource_version;
     synced_ = true;
     sink_(std::move(batch));

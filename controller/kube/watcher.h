@@ -9,11 +9,12 @@
 #include "controller/kube/backoff.h"
 #include "controller/kube/credentials.h"
 #include "controller/kube/kube_api.h"
+#include "controller/kube/listing.h"
 
 namespace trainyard::kube {
 
 struct WatchOptions {
-  std::size_t page_limit = 500;
+  std::size_t page_limit = kPageLimit;
   /// The server ends a watch after this time, and it is opened again where it ended. A stream from which nothing came for this time
   /// and `slack` is dead (its server went away without a word).
   std::chrono::milliseconds length{60'000};
@@ -25,7 +26,7 @@ struct WatchOptions {
   std::function<void(std::size_t target, const std::string& what)> trouble;
 };
 
-/// Lists each target by a consistent read, then watches it from there with bookmarks. Batches hold whatever had arrived, in the order of
+/// Lists each target by a consistent read, as one batch or by page, then watches it from there with bookmarks. Batches hold whatever had arrived, in the order of
 /// the server; a bookmark alone, which comes about once a minute, is a batch without events. A watch that ends goes on where it ended; a target is listed again after a
 /// 410, and when the server was away (a watch could not be opened again), so that the receiver hears of an outage. Any thread may
 /// construct, stop and destroy it; the sink is called on the ears' threads, one batch at a time for each target.

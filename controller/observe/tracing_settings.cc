@@ -63,6 +63,13 @@ bool has_controls(std::string_view text) {
   return std::any_of(text.begin(), text.end(), [](char c) { return (c >= 0 && c < 32 && c != '\t') || c == 127; });
 }
 
+/// Of HOST:PORT: none, or one pair around the host.
+bool has_brackets_in_place(std::string_view text) {
+  const auto open = std::count(text.begin(), text.end(), '['), closed = std::count(text.begin(), text.end(), ']');
+  const bool are_around_the_host = open == 1 && text.starts_with('[') && text.find(']') != std::string_view::npos;
+  return open == closed && (open == 0 || are_around_the_host);
+}
+
 class Reading {
  public:
   Reading(const Environment& environment, std::vector<std::string>& problems) : environment_(environment), problems_(problems) {}
@@ -135,17 +142,20 @@ void read_endpoint(Reading& reading, const Reading::Found& from, TracingSettings
     return reading.complain(from.name,
                             std::string("has a query or a fragment; credentials go into OTEL_EXPORTER_OTLP_HEADERS") + kWrite);
   }
+  // Not shown either: they would do to a terminal what they say.
+  if (has_controls(from.value)) return reading.complain(from.name, std::string("has control characters") + kWrite);
   const auto scheme_end = from.value.find("://");
   const std::string scheme = lower(from.value.substr(0, scheme_end == std::string::npos ? 0 : scheme_end));
   if (scheme != "http" && scheme != "https") return bad("is no URL of http or https");
   settings.tls = scheme == "https";
   const std::string rest = from.value.substr(scheme_end + 3);
-  if (rest.find(' ') != std::string::npos || has_controls(rest)) return bad("has spaces");
+  if (rest.find_first_of(" \t") != std::string::npos) return bad("has spaces");
   const auto slash = rest.find('/');
   const std::string authority = rest.substr(0, slash);
   std::string path = slash == std::string::npos ? "" : rest.substr(slash);
   settings.url = scheme + "://" + authority;
   const auto at = contract::read_host_port(authority);
+  if (!at && !has_brackets_in_place(authority)) return bad("has brackets that are not a pair around an address of IPv6");
   if (!at || at->port == 0) return bad("has no port from 1 to 65535");
   if (at->host.empty()) return bad("names no host");
   constexpr std::uint16_t kHttps = 443, kHttp = 80;

@@ -43,6 +43,12 @@ void EventTeller::tell(const decide::Event& event) {
   advance();
 }
 
+void EventTeller::give_way(bool gives_way) {
+  if (gives_way == gives_way_) return;
+  gives_way_ = gives_way;
+  advance();
+}
+
 bool EventTeller::is_allowed(const std::string& job_uid) {
   const milliseconds now = executor_.uptime();
   const auto events_left = [now](const Allowance& allowance) {
@@ -62,7 +68,7 @@ bool EventTeller::is_allowed(const std::string& job_uid) {
 }
 
 void EventTeller::advance() {
-  while (num_requests_ < kParallel && !waiting_.empty()) {
+  while (num_requests_ < (gives_way_ ? 1 : kParallel) && !waiting_.empty()) {
     Telling next = std::move(waiting_.front());
     waiting_.pop_front();
     send(std::move(next));

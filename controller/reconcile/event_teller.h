@@ -19,12 +19,13 @@ namespace trainyard::reconcile {
 
 /// Events are news, no state: they never hold up or fail anything else, and are lost rather than heaped up. A few requests at a time,
 /// each tried again a few times; at most kMostWaiting wait, and a job has at most kBurst events at once and one each kRefill after that,
-/// since agents, which run users' code, can ask for any number. An event that is on its way already is not sent again. Lives on the brain.
+/// since agents, which run users' code, can ask for any number. An event that is on its way already is not sent again. While the API server
+/// has much else to do for this controller, one at a time is sent. Lives on the brain.
 class EventTeller {
  public:
   static constexpr std::size_t kParallel = 4;
   static constexpr int kTries = 6;
-  static constexpr std::size_t kMostWaiting = 1'000;
+  static constexpr std::size_t kMostWaiting = 4'000;
   static constexpr int kBurst = 40;
   static constexpr std::chrono::seconds kRefill{10};
   /// The event was made, or never will be: it is not to be told any more.
@@ -35,6 +36,8 @@ class EventTeller {
               Settled settled);
 
   void tell(const decide::Event& event);
+  /// Whether other requests are many now.
+  void give_way(bool gives_way);
   /// Drops what waits, and begins no more requests.
   void stop();
 
@@ -65,6 +68,7 @@ class EventTeller {
   std::set<std::string> known_;                  // by name: those that wait, for the first or another try, or are under way
   std::map<std::string, Allowance> allowances_;  // by job UID
   std::size_t num_requests_ = 0;
+  bool gives_way_ = false;
 };
 
 }  // namespace trainyard::reconcile

@@ -85,6 +85,8 @@ void Performer::stop() {
   questions_.clear();
   answers_.clear();
   cache_.give_up_pods();
+  num_requests_ -= to_send_.size();
+  to_send_.clear();
   events_.stop();
 }
 
@@ -183,14 +185,11 @@ void Performer::look_for_pod(const RunPointer& run, const Sent& sent, const Answ
   const milliseconds wait = std::min(kLookAgainLimit, kLookAgain * (1 << std::min(looks, 8)));
   executor_.brain_after(wait, [this, run, sent, answer, looks] {
     if (run->term != term_) return;
-    ++num_requests_;
-    executor_.hand([this, run, sent, answer = answer, looks, request = read_after(*sent.action)->request]() mutable {
-      answer.read = api_.perform(request);
-      executor_.brain([this, run, sent, answer = std::move(answer), looks] {
-        --num_requests_;
-        end(run, sent, answer, looks + 1);
-      });
-    });
+    Then then = [this, run, sent, answer = answer, looks](const Answer& found) mutable {
+      answer.read = found.read;
+      end(run, sent, answer, looks + 1);
+    };
+    request(sent.action, std::move(then), What::kLook);
   });
 }
 
@@ -217,8 +216,13 @@ void Performer::share(const std::string& like, const decide::DryRunPod& about, c
   questions_.erase(asked);
   Answer shared = answer;
   if (answer.response.ok()) {
-    shared = answer_of(template_check(about, answer.response, executor_.now()));
-    answers_.put(like, *shared.check, executor_.uptime());
+    try {
+      shared = answer_of(template_check(about, answer.response, executor_.now()));
+      answers_.put(like, *shared.check, executor_.uptime());
+    } catch (const std::exception& error) {  // each of them takes the answer as it is, and meets the same by himself
+      observer_.warned("a bug: an answer of the API server can't be shared",
+                       {{"request", to_text(decide::Action(about))}, {"error", error.what()}});
+    }
   }
   const bool is_for_all = answer.response.ok() || answer.response.is_temporary();  // who asks again waits first
   for (const auto& [other, then] : others) {
@@ -230,18 +234,18 @@ void Performer::share(const std::string& like, const decide::DryRunPod& about, c
   }
 }
 
-void Performer::request(const ActionPointer& action, Then then) {
+void Performer::request(const ActionPointer& action, Then then, What what) {
   ++num_requests_;
-  to_send_.emplace_back(action, std::move(then));
+  to_send_.push_back({action, std::move(then), what});
   send_waiting();
 }
 
 void Performer::send_waiting() {
   while (num_sent_ < kAtOnce && !to_send_.empty()) {
-    auto [action, then] = std::move(to_send_.front());
+    auto [action, then, what] = std::move(to_send_.front());
     to_send_.pop_front();
     try {
-      send(action, then);
+      send(action, then, what);
     } catch (const std::exception& error) {
       executor_.brain([this, then = std::move(then), answer = never_asked(error)] {
         --num_requests_;
@@ -251,7 +255,8 @@ void Performer::send_waiting() {
   }
 }
 
-void Performer::send(const ActionPointer& sent, Then then) {
+void Performer::send(const ActionPointer& sent, Then then, What what) {
+  if (what == What::kLook) return look(sent, std::move(then));
   const Action& action = *sent;
   auto request = request_for(action, writer_, executor_.now());
   request.patient = false;  // each try is to ask may_write_ first, and this controller's queue waits without a hand
@@ -263,17 +268,36 @@ void Performer::send(const ActionPointer& sent, Then then) {
       if (read && read->is_due(answer.response)) answer.read = api_.perform(read->request);
     } else {
       answer.response.message = "not sent: this controller's lease is over";
+      answer.response.not_sent = true;
     }
     executor_.brain([this, started, kind, then, answer = std::move(answer)] {
       --num_requests_;
       --num_sent_;
+      events_.give_way(num_sent_ >= kMany);
       observer_.requested(kind, answer.response.status, executor_.uptime() - started);
       then(answer);
       send_waiting();
     });
   });
   ++num_sent_;
+  events_.give_way(num_sent_ >= kMany);
   if (const auto* status = std::get_if<decide::WriteStatus>(&action)) cache_.expect_status(status->key, status->status);
+}
+
+void Performer::look(const ActionPointer& action, Then then) {
+  executor_.hand([this, then = std::move(then), request = read_after(*action)->request] {
+    Answer answer;
+    answer.read = api_.perform(request);
+    executor_.brain([this, then, answer = std::move(answer)] {
+      --num_requests_;
+      --num_sent_;
+      events_.give_way(num_sent_ >= kMany);
+      then(answer);
+      send_waiting();
+    });
+  });
+  ++num_sent_;
+  events_.give_way(num_sent_ >= kMany);
 }
 
 void Performer::answered(const RunPointer& run, const Sent& sent, const Answer& answer) {

@@ -41,6 +41,8 @@ class Performer {
   /// Of all plans together, requests whose bodies are made: enough for all hands. Where a thousand jobs have something to write, the others
   /// are an action each, which is small.
   static constexpr std::size_t kAtOnce = 128;
+  /// While so many are sent, events give way.
+  static constexpr std::size_t kMany = 8;
   using Done = std::function<void(PlanEnded)>;
   using PodsBegin = std::function<void()>;
 
@@ -53,11 +55,11 @@ class Performer {
   void perform(const decide::ObjectKey& job, decide::Plan plan, Done done, PodsBegin pods_begin = nullptr);
   /// What no plan tells.
   void tell(const decide::Event& event) { events_.tell(event); }
-  /// Begins no more requests; those under way end, and what they did is assumed as ever.
+  /// Begins no more requests, nor those that wait for others to end; those that the hands have end, and what they did is assumed as ever.
   void stop();
   /// Requests under way, those for events apart.
   std::size_t num_requests() const { return num_requests_; }
-  /// Of those the ones that are with the hands or the server; at most kAtOnce, but for pods that are looked for.
+  /// Of those the ones that are with the hands or the server; at most kAtOnce.
   std::size_t num_sent() const { return num_sent_; }
 
  private:
@@ -87,10 +89,12 @@ class Performer {
   void answered(const RunPointer& run, const Sent& sent, const Answer& answer);
   void assume(const Sent& sent, const kube::Response& response);
   void refuse(const RunPointer& run, const decide::Action& action, const std::string& why);
+  enum class What { kPerform, kLook };  // a look reads what is there, as read_after() says
   /// Performs on a hand, once fewer than kAtOnce are under way, and answers on the brain.
-  void request(const ActionPointer& action, Then then);
+  void request(const ActionPointer& action, Then then, What what = What::kPerform);
   void send_waiting();
-  void send(const ActionPointer& action, Then then);
+  void send(const ActionPointer& action, Then then, What what);
+  void look(const ActionPointer& action, Then then);
   bool is_first_dry_run(const decide::Action& action) const;
   /// As request(), of a DryRunPod; or takes the answer to one that is like it.
   void ask(const ActionPointer& action, const Then& then);
@@ -110,7 +114,12 @@ class Performer {
   DryRunAnswers answers_;
   std::map<std::string, Waiting> questions_;  // dry runs under way by likeness(), and who waits for their answers
   std::int64_t term_ = 0;                     // grows with stop(): who began before it does not go on
-  std::deque<std::pair<ActionPointer, Then>> to_send_;
+  struct ToSend {
+    ActionPointer action;
+    Then then;
+    What what;
+  };
+  std::deque<ToSend> to_send_;
   std::size_t num_requests_ = 0;  // to be sent, or under way
   std::size_t num_sent_ = 0;      // of request()
 };

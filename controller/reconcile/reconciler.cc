@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "controller/decide/conditions.h"
-#include "controller/kube/listing.h"
 #include "crds/contract/signature.h"
 
 namespace trainyard::reconcile {
@@ -28,6 +27,7 @@ constexpr milliseconds kLeastRestAfterRoom{5};
 constexpr int kRestAfterRoom = 9;  // times what it took
 // Of jobs that wait on: so that many that were created at once take no time of the API server from those that have their place.
 constexpr std::size_t kTellsAtOnce = 2;
+constexpr milliseconds kTellsApart{100};  // while pods are made
 constexpr milliseconds kReread{1'000}, kRereadLimit{60'000};
 constexpr milliseconds kQuiet{60'000};  // without a foreign status for so long, the next one counts as the first
 
@@ -39,11 +39,11 @@ std::size_t num_actions(const decide::Plan& plan) {
   return count;
 }
 
-kube::WatchBatch to_batch(std::size_t target, kube::Listing listing) {
-  kube::WatchBatch batch{
-      .target = target, .relisted = true, .events = {}, .resource_version = std::move(listing.resource_version)};
-  for (auto& item : listing.items) batch.events.push_back({kube::EventType::kAdded, std::move(item)});
-  return batch;
+bool makes_pods(const decide::Plan& plan) {
+  return std::any_of(plan.phases.begin(), plan.phases.end(), [](const auto& phase) {
+    return std::any_of(phase.begin(), phase.end(),
+                       [](const decide::Action& action) { return std::holds_alternative<decide::CreatePod>(action); });
+  });
 }
 
 /// Of a target that lies in one; else empty.
@@ -108,6 +108,7 @@ void Reconciler::drop_work() {
   refused_.clear();
   room_waits_for_.clear();
   room_plans_ = 0;
+  placing_ = 0;
   tells_ = 0;
   untold_.clear();
   room_rest_ = milliseconds(0);
@@ -126,10 +127,17 @@ void Reconciler::read_everything(std::int64_t term, int tries) {
     std::map<std::string, std::string> unreadable;  // namespaces, and why
     bool is_all = true;
     for (std::size_t target = 0; target < targets.size() && is_all; ++target) {
-      auto list = kube::list_all(api_, targets[target], options_.page_limit);
+      const kube::TakePage take = [this, term, target](kube::Listing page) {
+        executor_.brain([this, term, batch = kube::to_batch(target, std::move(page), true)] {
+          if (term == term_) cache_.apply_list(batch, executor_.now());
+        });
+      };
+      // Of one namespace everything is taken, or nothing.
+      const bool by_page = targets[target].by_page && namespace_of(targets[target]).empty();
+      auto list = kube::list_all(api_, targets[target], options_.page_limit, by_page ? take : nullptr);
       failure = std::move(list.failure);
       if (list.ok()) {
-        batches.push_back(to_batch(target, std::move(list.listing)));
+        batches.push_back(kube::to_batch(target, std::move(list.listing), false));
       } else if (const auto ns = namespace_of(targets[target]); failure.status == 403 && !ns.empty()) {
         unreadable.emplace(ns, failure.message);
       } else {
@@ -238,15 +246,18 @@ void Reconciler::run_room() {
       }
       queue_.claim(key_for(job));
       const auto holds_up = std::make_shared<bool>(true);
+      const bool places = makes_pods(plan);
       ++room_plans_;
+      placing_ += places ? 1 : 0;
       const auto goes_on = [this, holds_up] {
         if (std::exchange(*holds_up, false) && --room_plans_ == 0) finish(kRoomKey, Ended::kWell, room_rest_);
       };
       performer_.perform(
           job, std::move(plan),
-          [this, job = job, goes_on](const PlanEnded& ended) {
+          [this, job = job, goes_on, places](const PlanEnded& ended) {
             goes_on();
             placed(job, ended);
+            if (places && --placing_ == 0) tell();
           },
           goes_on);
     }
@@ -262,8 +273,13 @@ void Reconciler::run_room() {
   if (room_plans_ == 0) finish(kRoomKey, Ended::kWell, room_rest_);
 }
 
+bool Reconciler::may_tell() const {
+  if (placing_ == 0) return tells_ < kTellsAtOnce;
+  return tells_ == 0 && executor_.uptime() >= told_at_ + kTellsApart;
+}
+
 void Reconciler::tell() {
-  while (tells_ < kTellsAtOnce && !untold_.empty()) {
+  while (!untold_.empty() && may_tell()) {
     auto [job, plan] = std::move(untold_.back());
     untold_.pop_back();
     const auto wait = placeable_in(job);
@@ -273,10 +289,17 @@ void Reconciler::tell() {
     ++tells_;
     performer_.perform(job, std::move(plan), [this, job = job](const PlanEnded& ended) {
       --tells_;
+      told_at_ = executor_.uptime();
       placed(job, ended);
       tell();
     });
   }
+  if (untold_.empty() || tells_ > 0 || tells_later_) return;
+  tells_later_ = true;
+  executor_.brain_after(kTellsApart, [this] {
+    tells_later_ = false;
+    tell();
+  });
 }
 
 void Reconciler::run_queues() {

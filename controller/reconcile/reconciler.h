@@ -14,6 +14,7 @@
 #include "controller/cache/cache.h"
 #include "controller/decide/plan.h"
 #include "controller/kube/kube_api.h"
+#include "controller/kube/listing.h"
 #include "controller/reconcile/agent_targets.h"
 #include "controller/reconcile/executor.h"
 #include "controller/reconcile/observer.h"
@@ -33,7 +34,7 @@ struct ReconcilerOptions {
   decide::Settings settings;  // all but key_id, which follows from the writer's key
   Writer writer;
   Pace pace;
-  std::size_t page_limit = 500;  // of a new leader's lists
+  std::size_t page_limit = kube::kPageLimit;  // of a new leader's lists
   /// Asked on a hand right before each write: whether the lease is still held, by the clock. A process that was frozen wakes up in the
   /// middle of what it did, before it hears that somebody else leads.
   std::function<bool()> may_write = [] { return true; };
@@ -83,8 +84,9 @@ class Reconciler {
   /// Whether a plan of schedule() takes and gives no room, but tells a job why it waits: then schedule() need not wait for its end.
   bool only_tells(const decide::ObjectKey& job, const decide::Plan& plan) const;
   /// Begins plans of `untold_`, as many at a time as may be under way: dry runs, then jobs that were told nothing yet, then those that were
-  /// told longest ago.
+  /// told longest ago. While gangs that have their place get their pods, one now and then.
   void tell();
+  bool may_tell() const;
   /// How long until the job's plan of schedule() may be carried out; nothing: another plan of that job is under way.
   std::optional<std::chrono::milliseconds> placeable_in(const decide::ObjectKey& job) const;
   void placed(const decide::ObjectKey& job, const PlanEnded& ended);
@@ -110,7 +112,10 @@ class Reconciler {
   std::map<decide::ObjectKey, Refused> refused_;
   std::set<decide::ObjectKey> room_waits_for_;  // jobs that schedule() has plans for, which were busy
   std::size_t room_plans_ = 0;                  // plans of schedule() under way that it has to wait for
+  std::size_t placing_ = 0;                     // of all of them, also of earlier looks, those that make pods
   std::size_t tells_ = 0;                       // and those that only tell
+  std::chrono::milliseconds told_at_{0};        // when one of these last ended, by uptime()
+  bool tells_later_ = false;                    // a timer is set
   std::vector<std::pair<decide::ObjectKey, decide::Plan>>
       untold_;                              // of the last look, whose turn comes when one of these has ended; last first
   std::chrono::milliseconds room_rest_{0};  // after them

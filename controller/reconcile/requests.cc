@@ -109,7 +109,8 @@ Request request_for(const decide::CreatePod& action) {
 }
 
 bool ReadAfter::is_due(const kube::Response& response) const {
-  return response.status == 409 || (if_unanswered && (response.status == 0 || response.status >= 500));
+  const bool is_unanswered = (response.status == 0 && !response.not_sent) || response.status >= 500;
+  return response.status == 409 || (if_unanswered && is_unanswered);
 }
 
 std::optional<ReadAfter> read_after(const decide::Action& action) {

@@ -37,8 +37,13 @@ std::optional<milliseconds> WorkQueue::ready_in(const Key& key) const {
 
 void WorkQueue::claim(const Key& key) {
   Item& item = items_[key];
-  item.running = true;
+  begin(key, item);
   item.cause_at = executor_.uptime();
+}
+
+void WorkQueue::begin(const Key& key, Item& item) {
+  item.running = true;
+  if (key.kind == Kind::kTrainingJob) ++running_;
 }
 
 milliseconds WorkQueue::cause_at(const Key& key) const {
@@ -48,7 +53,10 @@ milliseconds WorkQueue::cause_at(const Key& key) const {
 
 void WorkQueue::done(const Key& key, Ended ended, milliseconds at_least) {
   Item& item = items_[key];
-  item.running = false;
+  if (std::exchange(item.running, false) && key.kind == Kind::kTrainingJob) {
+    --running_;
+    advance_soon();
+  }
   item.failures = ended == Ended::kWell ? 0 : item.failures + 1;
   const Moment now = executor_.uptime();
   const bool asks_for_rest = ended == Ended::kWell && at_least > milliseconds(0);
@@ -66,7 +74,25 @@ void WorkQueue::done(const Key& key, Ended ended, milliseconds at_least) {
   set_timer(key, item, item.wanted ? item.not_before : std::max(item.look_at.value_or(forgettable), item.not_before));
 }
 
-void WorkQueue::clear() { items_.clear(); }
+void WorkQueue::advance_soon() {
+  if (advance_posted_ || line_.empty()) return;
+  advance_posted_ = true;
+  executor_.brain([this] {  // a run may end before it returns, and begin the next, and so on
+    advance_posted_ = false;
+    while (running_ < kAtOnce && !line_.empty()) {
+      const Key next = std::move(line_.front());
+      line_.pop_front();
+      items_[next].in_line = false;
+      look(next);
+    }
+  });
+}
+
+void WorkQueue::clear() {
+  items_.clear();
+  line_.clear();
+  running_ = 0;
+}
 
 void WorkQueue::post(const Key& key, Item& item) {
   if (item.posted || item.running) return;
@@ -79,7 +105,7 @@ void WorkQueue::post(const Key& key, Item& item) {
 
 void WorkQueue::look(const Key& key) {
   Item& item = items_[key];
-  if (item.running) return;
+  if (item.running || item.in_line) return;
   const Moment now = executor_.uptime();
   if (!item.wanted && item.look_at && *item.look_at <= now) {
     item.wanted = true;
@@ -94,9 +120,13 @@ void WorkQueue::look(const Key& key) {
     return;
   }
   if (now < item.not_before) return set_timer(key, item, item.not_before);
+  if (key.kind == Kind::kTrainingJob && running_ >= kAtOnce) {
+    item.in_line = true;
+    return line_.push_back(key);
+  }
   item.wanted = false;
   item.look_at.reset();
-  item.running = true;
+  begin(key, item);
   item.cause_at = item.wanted_at;
   run_(key);
 }

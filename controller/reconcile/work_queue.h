@@ -2,6 +2,8 @@
 // What is to be looked at next, and no sooner than makes sense.
 
 #include <chrono>
+#include <cstddef>
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -39,9 +41,12 @@ enum class Ended {
 };
 
 /// Runs each key that was added once; a key is never run twice at the same time, and what is added while it runs or waits is run
-/// once more. Lives on the brain; `run` is called from its loop and answered by done(), then or later.
+/// once more. Of jobs no more than kAtOnce run at a time, since what a run wants done is held until it ends: a new leader looks at all
+/// jobs, of which there may be tens of thousands; who comes later waits for the end of one of them. Lives on the brain; `run` is called
+/// from its loop and answered by done(), then or later.
 class WorkQueue {
  public:
+  static constexpr std::size_t kAtOnce = 1'000;
   using Run = std::function<void(const Key&)>;
   WorkQueue(Executor& executor, Run run, Pace pace = {});
 
@@ -66,6 +71,7 @@ class WorkQueue {
     bool wanted = false;
     bool posted = false;  // a look at it is on its way
     bool running = false;
+    bool in_line = false;  // it is ready, and kAtOnce others run
     int failures = 0;
     Moment wanted_at{0};
     Moment cause_at{0};  // of the run that has begun
@@ -76,12 +82,17 @@ class WorkQueue {
   };
   void post(const Key& key, Item& item);
   void look(const Key& key);
+  void begin(const Key& key, Item& item);
+  void advance_soon();
   void set_timer(const Key& key, Item& item, Moment at);
 
   Executor& executor_;
   const Run run_;
   const Pace pace_;
   std::map<Key, Item> items_;
+  std::size_t running_ = 0;  // of jobs
+  std::deque<Key> line_;
+  bool advance_posted_ = false;
 };
 
 }  // namespace trainyard::reconcile

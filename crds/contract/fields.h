@@ -11,7 +11,7 @@
 //     }
 //   };
 //
-// A std::optional member may be left out; every other member has the C++ default when it is left out.
+// A std::optional (or Rare) member may be left out; every other member has the C++ default when it is left out.
 // Enums offer `constexpr auto enum_names(TheEnum)`, their spellings in the order of their values.
 
 #include <algorithm>
@@ -25,6 +25,8 @@
 #include <vector>
 
 #include <nlohmann/json.hpp>
+
+#include "crds/contract/rare.h"
 
 namespace trainyard::contract {
 
@@ -56,6 +58,8 @@ template <class T>
 struct IsOptional : std::false_type {};
 template <class T>
 struct IsOptional<std::optional<T>> : std::true_type {};
+template <class T>
+struct IsOptional<Rare<T>> : std::true_type {};
 template <class T>
 struct IsVector : std::false_type {};
 template <class T>

@@ -12,6 +12,7 @@
 
 #include "crds/contract/fields.h"
 #include "crds/contract/lifecycle.h"
+#include "crds/contract/rare.h"
 
 namespace trainyard::contract {
 
@@ -212,8 +213,7 @@ struct ResizeStatus {
 struct DryRunStatus {
   std::optional<bool> admitted;             // accepted, and within its queue's quota; nothing where nobody has looked at it yet
   std::optional<RankMemory> memoryPerRank;  // as far as it is known without a place; nothing with the engine Custom
-  std::optional<PlacementStatus>
-      placement;  // now, or once those that it preempts are gone; nothing where there is no room for it
+  Rare<PlacementStatus> placement;          // now, or once those that it preempts are gone; nothing where there is no room for it
   std::optional<std::string> estimatedStartTime;  // where there is none now
   std::vector<std::string> preempts;              // jobs that would stop for it, namespace/name
 
@@ -379,19 +379,19 @@ struct TrainingJobStatus {
   std::string templateHash;
   std::string specHash;
   WorkersStatus workers;
-  std::optional<SparesStatus> spares;
-  std::optional<PlacementStatus> placement;
-  std::optional<ResizeStatus> resize;
-  std::optional<AdmissionStatus> admission;
-  std::optional<QueueStatus> queue;
-  std::optional<DryRunStatus> dryRun;
+  Rare<SparesStatus> spares;
+  Rare<PlacementStatus> placement;
+  Rare<ResizeStatus> resize;
+  Rare<AdmissionStatus> admission;
+  Rare<QueueStatus> queue;
+  Rare<DryRunStatus> dryRun;
   std::int32_t preemptions = 0;
-  std::optional<Progress> progress;
-  std::optional<CheckpointStatus> checkpoint;
+  Rare<Progress> progress;
+  Rare<CheckpointStatus> checkpoint;
   std::int32_t restarts = 0;
   std::int32_t uncountedRestarts = 0;
   std::int32_t failuresInARow = 0;
-  std::optional<Failure> failure;
+  Rare<Failure> failure;
   std::vector<AvoidedNode> avoidedNodes;
 
   template <class Self, class Visitor>

@@ -96,11 +96,19 @@ class Comparison {
       expect(described.contains(name), detail::join(path, name), "is required and not in the type");
   }
 
-  /// A field of the spec is required (by a rule, where another engine does without it), or has the type's default, or may be left out and is empty then. Exactly one of these.
+  /// A field of the spec is required (by a rule, where another engine does without it), or has the type's default, or may be left out and is
+  /// empty then. Exactly one of these.
   template <class Field>
   void compare_presence(const Field& field, const Json& property, bool is_required, const std::string& path) {
     const bool may_be_absent = Optional<Field> || Vector<Field> || StringMap<Field> || std::is_same_v<Field, Json>;
     const auto found = property.find("default");
+    // kubectl apply compares lists as a whole, and would take what the server adds to an item for a change. So the prose has it.
+    if (path.find("[]") != std::string::npos) {
+      expect(found == property.end(), path, "is below the items of a list, where the server gives no defaults");
+      if constexpr (!may_be_absent)
+        expect(is_required || says_default(property, encode(field)), path, "its prose does not say its default");
+      return;
+    }
     if (found == property.end()) {
       expect(is_required || may_be_absent, path, "is neither required, nor optional, nor has it a default");
       expect(!is_required || !Optional<Field>, path, "is required in the schema and optional in the type");
@@ -116,6 +124,11 @@ class Comparison {
     }
   }
 
+  static bool says_default(const Json& property, const Json& value) {
+    const std::string prose = property.value("description", "");
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    return prose.find(text + " by default") != std::string::npos || prose.find(text + " (default)") != std::string::npos;
+  }
   void expect_type(const Json& schema, const std::string& path, const std::string& type, const std::string& format) {
     expect(schema.value("type", "") == type, path, "is no " + type);
     expect(schema.value("format", "") == format, path, "has not the format '" + format + "'");
@@ -216,6 +229,19 @@ TEST(Schema, HasProseOnEveryField) {
 
 TEST(Schema, NamesItsDefaultsInTheProse) {
   for (const char* path : {kJobSchema, kQueueSchema}) check_defaults(load_schema(path));
+}
+
+TEST(Schema, NamesEachFieldOfTheDataThatMayNotChange) {
+  const Json data = load_schema().at("properties").at("spec").at("properties").at("data");
+  std::string rule;
+  for (const auto& one : data.at("x-kubernetes-validations")) {
+    if (one.at("message").get<std::string>().starts_with("may not change")) rule = one.at("rule");
+  }
+  for (const auto& field : data.at("properties").items()) {
+    const bool is_named =
+        rule.find("oldSelf." + field.key()) != std::string::npos || rule.find("oldSelf.?" + field.key()) != std::string::npos;
+    EXPECT_TRUE(is_named) << field.key();
+  }
 }
 
 TEST(Schema, BoundsEveryStringAndListOfTheSpecForTheCostOfRules) {

@@ -37,7 +37,7 @@ squeezed() { "$@" | tr -s ' \n' ' '; }
 test_kubectl_applies_and_diffs_a_job_and_several_managers_share_it() {
   local file=build/e2e-shared.yaml
   manifest shared 's/suspend: false/suspend: true/' > $file && has created kubectl apply -f $file && within 20 phase_is shared Suspended &&
-    is "" kubectl diff -f $file && kubectl apply -f $file && is 1 kubectl get tj shared -o 'jsonpath={.metadata.generation}' || return 1
+    is "" kubectl diff -f $file && has unchanged kubectl apply -f $file && is 1 kubectl get tj shared -o 'jsonpath={.metadata.generation}' || return 1
   sed -i 's/everySteps: 50/everySteps: 60/' $file
   fails_with '+    everySteps: 60' kubectl diff -f $file && has configured kubectl apply -f $file && is 60 every_steps || return 1
   # From here on by server-side apply. What the schema's defaults and the controller wrote is no difference, and no conflict.

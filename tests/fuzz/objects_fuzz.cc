@@ -7,6 +7,7 @@
 
 #include "controller/cache/cache.h"
 #include "controller/cache/decode.h"
+#include "controller/decide/decisions.h"
 #include "controller/decide/elastic.h"
 #include "controller/decide/json_lookup.h"
 #include "controller/decide/snapshot.h"

@@ -104,6 +104,9 @@ TEST(EveryWrite, MayBeDoneLongAfterItWasGivenUp) {
 TEST(EveryWrite, MayNeverArrive) {
   EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kLost); }), 20);
 }
+TEST(EveryWrite, MayFindNoConnection) {
+  EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kRefused); }), 20);
+}
 TEST(EveryWrite, MayMeetAConflict) {
   EXPECT_GE(tell_all([](StandardStory& story, int n) { fail_request(story, n, test::Fault::kConflict); }), 20);
 }

@@ -121,7 +121,12 @@ Response FakeKubeApi::perform(const Request& request) {
   } else if (fault_of) {
     fault = fault_of(request);
   }
-  if (is_away() || fault == Fault::kLost) return failure(0, "", "connect to the API server: connection refused");
+  if (is_away() || fault == Fault::kRefused) {
+    Response response = failure(0, "", "connect to the API server: connection refused");
+    response.not_sent = true;
+    return response;
+  }
+  if (fault == Fault::kLost) return failure(0, "", "write the request: connection reset");
   if (fault == Fault::kConflict) return failure(409, "Conflict", "the object has been modified");
   if (fault == Fault::kForbidden) return failure(403, "Forbidden", "User \"trainyard\" cannot do that");
   if (fault == Fault::kBroken) return failure(500, "InternalError", "etcdserver: request timed out");
@@ -132,14 +137,19 @@ Response FakeKubeApi::perform(const Request& request) {
   }
   if (fault == Fault::kLate) {
     time_.after(time_.random_time(milliseconds(1), kLatest), [this, request] {
-      if (!is_away()) dispatch(request);
+      if (!is_away()) carry_out(request);
     });
     return failure(0, "", "read the answer: timed out");
   }
+  Response response = carry_out(request);
+  if (fault == Fault::kAnswerLost) return failure(0, "", "read the answer: timed out");
+  return response;
+}
+
+Response FakeKubeApi::carry_out(const Request& request) {
   Response response = dispatch(request);
   const bool wrote = request.method != Method::kGet && response.ok() && !request.query.contains("dryRun");
   if (wrote && written) written(request);
-  if (fault == Fault::kAnswerLost) return failure(0, "", "read the answer: timed out");
   return response;
 }
 
@@ -378,7 +388,7 @@ FakeWatcher::FakeWatcher(VirtualTime& time, FakeKubeApi& api, std::vector<kube::
     : time_(time), api_(api), sink_(std::move(sink)) {
   for (std::size_t i = 0; i < targets.size(); ++i) {
     const auto path = FakeKubeApi::parse(targets[i].path);
-    ears_.push_back({.collection = path.collection, .ns = path.ns});
+    ears_.push_back({.collection = path.collection, .ns = path.ns, .by_page = targets[i].by_page});
     api_.on_change(path.collection, [this, i, alive = std::weak_ptr<bool>(alive_)](const FakeKubeApi::Change&) {
       if (!alive.expired()) wake(i);
     });
@@ -390,6 +400,7 @@ void FakeWatcher::relist(std::size_t target, milliseconds away) {
   Ear& ear = ears_[target];
   ear.listed = false;
   ear.posted = true;
+  ++ear.lists;  // one that is being handed on has no end
   time_.after(away, [this, target, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired()) return;
     ears_[target].posted = false;
@@ -432,7 +443,35 @@ void FakeWatcher::deliver(std::size_t target) {
   if (batch.relisted) batch.server_was_away = std::exchange(ear.server_was_away, false);
   ear.revision = std::stoll(batch.resource_version);
   ear.listed = true;
-  sink_(std::move(batch));
+  if (!batch.relisted || !ear.by_page) return sink_(std::move(batch));
+  ear.posted = true;
+  hand_on(target, std::move(batch), ++ear.lists);
+}
+
+void FakeWatcher::hand_on(std::size_t target, kube::WatchBatch rest, int list) {
+  constexpr std::size_t kPage = 2;
+  Ear& ear = ears_[target];
+  if (ear.lists != list) return;
+  if (rest.events.size() <= kPage) {
+    ear.posted = false;
+    sink_(std::move(rest));
+    return wake(target);  // what happened meanwhile
+  }
+  kube::WatchBatch page = rest;
+  page.has_more = true;
+  page.earlier.clear();
+  page.events.erase(page.events.begin() + kPage, page.events.end());
+  rest.events.erase(rest.events.begin(), rest.events.begin() + kPage);
+  rest.server_was_away = false;
+  for (const auto& event : page.events) {
+    const ObjectKey key = cache::key_of(*event.object);
+    rest.earlier.push_back({key.ns, key.name, cache::uid_of(*event.object)});
+  }
+  sink_(std::move(page));
+  time_.after(time_.random_time(delay_.low, delay_.high),
+              [this, target, list, rest = std::move(rest), alive = std::weak_ptr<bool>(alive_)] {
+                if (!alive.expired()) hand_on(target, rest, list);
+              });
 }
 
 kube::WatchBatch FakeWatcher::whole(std::size_t target) {

@@ -40,6 +40,7 @@ inline constexpr const char* kLeases = "/apis/coordination.k8s.io/v1/leases";
 enum class Fault {
   kNone,
   kLost,        // never arrives; no answer
+  kRefused,     // never arrives, since no connection comes about: who sent it knows
   kAnswerLost,  // is performed; no answer
   kLate,        // is performed up to half a minute later; no answer
   kConflict,    // 409
@@ -107,6 +108,7 @@ class FakeKubeApi : public kube::KubeApi {
     std::deque<Change> changes;
     std::vector<std::function<void(const Change&)>> listeners;
   };
+  kube::Response carry_out(const kube::Request& request);
   kube::Response dispatch(const kube::Request& request);
   kube::Response list_page(const Path& path, const kube::Request& request) const;
   kube::Response post(const Path& path, const kube::Request& request);
@@ -127,7 +129,7 @@ class FakeKubeApi : public kube::KubeApi {
 };
 
 /// One controller's watches over the fake: each collection's events come after a delay of their own, so that collections overtake
-/// each other.
+/// each other; and so do the pages of a list that is handed on by page, of two objects each, after which others act.
 class FakeWatcher {
  public:
   struct Delay {
@@ -144,14 +146,18 @@ class FakeWatcher {
  private:
   struct Ear {
     std::string collection, ns;
+    bool by_page = false;
     bool listed = false;
     bool posted = false;
     bool server_was_away = false;
     std::int64_t revision = 0;
+    int lists = 0;
   };
   void wake(std::size_t target);
   void deliver(std::size_t target);
   kube::WatchBatch whole(std::size_t target);
+  /// What is left of the ear's list of that number, page by page.
+  void hand_on(std::size_t target, kube::WatchBatch rest, int list);
 
   VirtualTime& time_;
   FakeKubeApi& api_;

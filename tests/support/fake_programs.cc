@@ -30,6 +30,7 @@ std::optional<FakePrograms::Program> FakePrograms::of_pod(const Json& pod, const
               .job_uid = pod.at("metadata").at("ownerReferences").at(0).at("uid"),
               .node = node,
               .master = variable(container, "MASTER_ADDR")};
+  if (out.master == "localhost") out.master += " in " + out.pod_uid;  // each pod has its own
   out.master += " of " + out.job_uid;
   out.rank = std::stoi(variable(container, "NODE_RANK"));
   out.nodes = std::stoi(variable(container, "PET_NNODES"));

@@ -55,7 +55,8 @@ std::int64_t VirtualTime::random(std::int64_t low, std::int64_t high) {
 }
 
 void VirtualExecutor::brain(std::function<void()> task) {
-  later(on_hand_ ? time_.random_time(latency_.low, latency_.high) : milliseconds(0), std::move(task), false);
+  if (on_hand_) since_hand_ += time_.random_time(latency_.low, latency_.high);
+  later(on_hand_ ? since_hand_ : milliseconds(0), std::move(task), false);
 }
 
 void VirtualExecutor::brain_after(milliseconds delay, std::function<void()> task) { later(delay, std::move(task), false); }
@@ -77,6 +78,7 @@ void VirtualExecutor::run(std::function<void()> task, bool on_hand) {
     return;
   }
   on_hand_ = on_hand;
+  since_hand_ = milliseconds(0);
   const std::weak_ptr<bool> alive(alive_);
   task();
   if (!alive.expired()) on_hand_ = false;

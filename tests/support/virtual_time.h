@@ -95,6 +95,7 @@ class VirtualExecutor : public reconcile::Executor {
   milliseconds frozen_until_{0};
   std::deque<std::pair<std::function<void()>, bool>> put_off_;  // what came while it was frozen, and whether it is a hand's
   bool on_hand_ = false;
+  milliseconds since_hand_{0};  // of what the hand has last given the brain: it keeps its order
 };
 
 }  // namespace trainyard::test

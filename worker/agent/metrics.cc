@@ -47,7 +47,7 @@ void write_times(Text& text, const Measured& measured) {
     if (std::exchange(is_first, false)) {
       text.head(name, "gauge", "Where the time of a rank's last step went; the parts add up to the step.");
     }
-    const auto part = [&](const std::string& what, double seconds) {
+    const auto part = [&, rank = rank](const std::string& what, double seconds) {  // clang captures no structured binding
       text.out() << name << "{rank=\"" << rank << "\",part=\"" << what << "\"} " << seconds << '\n';
     };
     part("compute", measures.times->compute);

@@ -297,9 +297,14 @@ class Bench {
     Count suspended(cluster_, kJobs, R"("phase":"Suspended")");
     cluster_.start_controller();
     suspended.reached(static_cast<std::size_t>(number));
-    std::printf("%d jobs: controller's memory: %s (bars: 40 MB with 1,000, 150 MB with 50,000)\n", number,
-                bench::memory_of(cluster_.controller().pid()).c_str());
-    std::fflush(stdout);
+    const auto print = [&](const char* when) {
+      std::printf("%d jobs, %s: controller's memory: %s (bars: 40 MB with 1,000, 150 MB with 50,000)\n", number, when,
+                  bench::memory_of(cluster_.controller().pid()).c_str());
+      std::fflush(stdout);
+    };
+    print("told of all");
+    std::this_thread::sleep_for(seconds(15));  // every ten it gives back what it does not need
+    print("at rest");
     cluster_.stop_controller();
   }
 

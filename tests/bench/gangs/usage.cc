@@ -18,7 +18,7 @@ std::string load() {
 
 std::string memory_of(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/status");
-  double now = 0, most = 0;
+  double now = 0, most = 0, files = 0;
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);
     std::string name;
@@ -26,9 +26,10 @@ std::string memory_of(pid_t pid) {
     words >> name >> kilobytes;
     if (name == "VmRSS:") now = kilobytes / 1024;
     if (name == "VmHWM:") most = kilobytes / 1024;
+    if (name == "RssFile:") files = kilobytes / 1024;
   }
-  char text[64];
-  std::snprintf(text, sizeof text, "now %.1f MB, at most %.1f MB", now, most);
+  char text[96];
+  std::snprintf(text, sizeof text, "now %.1f MB, of which %.1f MB programs and libraries, at most %.1f MB", now, files, most);
   return text;
 }
 

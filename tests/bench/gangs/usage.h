@@ -10,7 +10,7 @@ namespace trainyard::bench {
 
 /// How many want to run, on the average of the last minute.
 std::string load();
-/// "now 21.3 MB, at most 22.0 MB"
+/// "now 21.3 MB, of which 10.2 MB programs and libraries, at most 22.0 MB"
 std::string memory_of(pid_t pid);
 /// What the process and its threads have used of all cores.
 double cpu_seconds(pid_t pid);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "controller/decide/conditions.h"
+#include "controller/decide/pod_template.h"
 #include "tests/controller/decide/a_world.h"
 
 namespace trainyard::decide {
@@ -54,7 +56,20 @@ TEST(AJob, ThatIsNewHasItsStatusWrittenOnceItIsKnownWhetherThereIsRoom) {
   EXPECT_TRUE(is(world, "Accepted", ConditionStatus::kTrue));
   EXPECT_TRUE(is(world, "Admitted", ConditionStatus::kTrue));
   EXPECT_TRUE(is(world, "Placed", ConditionStatus::kTrue));
-  EXPECT_TRUE(world.has_event("Accepted"));
+  EXPECT_TRUE(world.has_event("Placed"));
+}
+
+TEST(AJob, ThatWaitsLongToBeToldOfTheLineHasAStatusMeanwhile) {
+  World world = a_world();
+  const Job job = world.job();
+  const Json pod = worker_pod(job, world.cluster.settings, {.worker = 0, .generation = 1, .node = {}});
+  world.cluster.put_template_check(job.uid, template_hash(job.spec, world.cluster.settings),
+                                   {.accepted = true, .needs = read_pod_needs(pod.at("spec"))});
+  EXPECT_TRUE(plan_job(world.cluster, job.key, job.created + std::chrono::seconds(14)).is_empty())
+      << "one write is enough to tell that it is accepted and that it waits";
+  const Plan later = plan_job(world.cluster, job.key, job.created + std::chrono::seconds(15));
+  ASSERT_FALSE(later.is_empty());
+  EXPECT_TRUE(is_true(std::get<WriteStatus>(later.phases[0].at(0)).status, condition::kAccepted));
 }
 
 TEST(AJob, WhoseDryRunTakesLongHasAStatusMeanwhile) {

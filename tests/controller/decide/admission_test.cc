@@ -105,6 +105,27 @@ TEST(ABorrowerThatWaitsForNodes, KeepsItsQuotaFromThoseOfOtherQueuesThatWouldBor
   EXPECT_EQ(world.pods("large").size(), 2u);
 }
 
+TEST(AJobThatWaitsForNodes, LeavesItsQuotaMeanwhileToAJobOfItsQueueThatIsOverInTime) {
+  World world = a_world_of(3, {make_queue("research", {gpus(16)})});
+  start(world, test::make_job("x", 2, 8));  // in no queue
+  tell_time_left(world, 1000, "x");
+  start(world, job_in("research", "large", 2));
+  ASSERT_EQ(world.condition("Placed", "large").reason, "Unschedulable") << "there is quota, and one node";
+  start(world, job_with_deadline("research", "long", 2000));
+  EXPECT_TRUE(world.pods("long").empty());
+  start(world, job_with_deadline("research", "short", 500));
+  EXPECT_TRUE(runs(world, "short")) << "its node and its quota are free again before the large one can have all of it";
+  EXPECT_TRUE(world.pods("long").empty());
+}
+
+TEST(AJobThatWaitsForNodes, KeepsItsQuotaWhereNobodyKnowsWhenThereWillBeNodes) {
+  World world = a_world_of(3, {make_queue("research", {gpus(16)})});
+  start(world, test::make_job("x", 2, 8));
+  start(world, job_in("research", "large", 2));
+  start(world, job_with_deadline("research", "short", 500));
+  EXPECT_TRUE(world.pods("short").empty());
+}
+
 TEST(AJobThatWaitsForQuota, IsToldWhenToExpectItByTheTimeThatOthersHaveLeft) {
   World world = a_world_of(4, {make_queue("research", {gpus(16)})});
   start(world, job_in("research", "a"));

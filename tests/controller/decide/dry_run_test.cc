@@ -33,7 +33,8 @@ class ADryRun : public ::testing::Test {
     return message.substr(std::min(message.size(), std::string("At 2026-01-01T00:00:00Z ").size()));
   }
   contract::DryRunStatus details(const std::string& name = "q") const {
-    return world.status(name).dryRun.value_or(contract::DryRunStatus{});
+    const auto& told = world.status(name).dryRun;
+    return told ? *told : contract::DryRunStatus{};
   }
   World world{ClusterBuilder{}.racks(2).nodes_per_rack(2).gpus_per_node(8).gpu_model("NVIDIA-H100-80GB-HBM3", 81559).build()};
 };

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/decisions.h"
 #include "controller/decide/snapshot.h"
 #include "crds/contract/validate.h"
 #include "tests/crds/yaml.h"

@@ -22,7 +22,7 @@ TEST(PodGroups, AGangIsOneWhereTheServerHasThem) {
   EXPECT_EQ(group.least, 2);
   EXPECT_EQ(group_of(world, 0), group.key.name);
   EXPECT_EQ(group_of(world, 1), group.key.name);
-  const auto objects = gang_objects(world.job(), world.cluster.settings, true);
+  const auto objects = gang_objects(world.job(), world.cluster.settings, 2, true);
   ASSERT_EQ(objects.size(), 3u);
   EXPECT_EQ(std::get<CreateWorkload>(objects[1]).group, group);
   EXPECT_EQ(std::get<CreatePodGroup>(objects[2]).group, group);
@@ -32,7 +32,7 @@ TEST(PodGroups, AreNotWrittenWhereItHasNone) {
   test::World world = a_world();
   world.settle();
   EXPECT_EQ(group_of(world, 0), "");
-  EXPECT_EQ(gang_objects(world.job(), world.cluster.settings, false).size(), 1u);
+  EXPECT_EQ(gang_objects(world.job(), world.cluster.settings, 2, false).size(), 1u);
 }
 
 TEST(PodGroups, AReplacementIsOfTheGroupOfThoseThatStay) {

@@ -38,6 +38,26 @@ TEST(LayoutAnswers, AreSearchedForOneASecondAndEachHasItsTurn) {
   EXPECT_EQ(answers.turn(question(1), at(1.5)), at(2));
 }
 
+TEST(LayoutAnswers, OfOneThatComesAtItsTurnAMomentAfterAnothersComeNextAndNotLast) {
+  LayoutAnswers answers;
+  answers.put("a", "", at(0));
+  for (int i = 0; i < 100; ++i) answers.turn(question(i), at(0));
+  answers.put(question(0), "", at(1.3));  // looked for a little late, as the brain had other things to do
+  EXPECT_EQ(answers.turn(question(1), at(2)), at(2.3)) << "its turn was 2, and between two there is a second";
+  EXPECT_EQ(answers.turn("new", at(2)), at(101)) << "who comes to the line meanwhile takes nobody's turn away";
+  EXPECT_EQ(answers.turn(question(1), at(2.3)), at(2.3));
+  answers.put(question(1), "", at(2.3));
+  EXPECT_EQ(answers.turn(question(2), at(3)), at(3.3));
+}
+
+TEST(LayoutAnswers, OfThoseThatNeverComeAtTheirTurnAreForgotten) {
+  LayoutAnswers answers;
+  answers.put("a", "", at(0));
+  for (std::size_t i = 0; i < LayoutAnswers::kMostTurns; ++i) answers.turn(question(static_cast<int>(i)), at(0));
+  answers.put("b", "", at(5'000));
+  EXPECT_EQ(answers.turn("c", at(5'000)), at(5'001));
+}
+
 TEST(LayoutAnswers, OfVeryManyDifferentQuestionsTakeNoMoreThanTheirTurns) {
   LayoutAnswers answers;
   answers.put("a", "", at(0));

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <type_traits>
 
 #include <gtest/gtest.h>
 
@@ -55,6 +56,13 @@ TEST(WorkerPods, AreEachAsIfItWereTheOnlyOne) {
       EXPECT_EQ(all.pod(place), worker_pod(of, known, place));
     }
   }
+}
+
+TEST(WorkerPods, AreNotMadeOfWhatIsGoneBeforeThey) {
+  EXPECT_TRUE((std::is_constructible_v<WorkerPods, const Job&, const Settings&>));
+  EXPECT_FALSE((std::is_constructible_v<WorkerPods, const Job&, Settings>));
+  EXPECT_FALSE((std::is_constructible_v<WorkerPods, Job, const Settings&>));
+  EXPECT_FALSE((std::is_constructible_v<WorkerPods, Job, Settings>));
 }
 
 TEST(WorkerPod, IsWholeWhereTheTemplateIsEmpty) {
@@ -407,6 +415,9 @@ TEST(ACustomPod, RunsWhatItsImageSaysAsWhomItSays) {
   EXPECT_EQ(made["spec"]["nodeName"], "node-7");
   EXPECT_EQ(made["spec"]["hostname"], "a-1-3");
   EXPECT_EQ(made["spec"]["subdomain"], "tj-a-uid-a");
+  Job alone = custom(R"({"spec": {"containers": [{"image": "trainer:1"}]}})");
+  alone.spec.workers.count = 1;
+  EXPECT_FALSE(pod(alone)["spec"].contains("subdomain")) << "there is no Service of that name";
   EXPECT_EQ(first(made)["volumeMounts"], Json::parse(R"([{"name": "trainyard-shm", "mountPath": "/dev/shm"}])"));
   ASSERT_EQ(made["spec"]["volumes"].size(), 1u) << "no key";
   EXPECT_TRUE(has_all_labels(made));

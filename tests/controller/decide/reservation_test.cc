@@ -218,6 +218,26 @@ TEST(AReservation, IsForTheFewestGangsThatMustEndAndGoesToTheirNodes) {
   EXPECT_FALSE(reserve(topology, held, {*found, *next}, one, job));
 }
 
+TEST(AReservation, OutlastsAMomentInWhichANodeIsNotReadyAndNoMore) {
+  World world = a_rack_of(3);
+  submit(world, make_job("first", 1, 8));
+  submit(world, make_job("large", 3, 8));
+  const auto not_ready = [&world](const std::string& name) {
+    world.change_node(name, [&](Node& node) {
+      node.ready = false;
+      node.ready_since = test::at(world.now);
+    });
+  };
+  const std::string busy = world.pod(0, "first").node;
+  const std::string away = busy == "node-0" ? "node-1" : "node-0";
+  not_ready(away);
+  world.now += 2;
+  submit(world, make_job("small", 1, 8));
+  EXPECT_TRUE(world.pods("small").empty()) << "what is left of the large one's room is still its own";
+  world.pass(20);
+  EXPECT_EQ(world.pods("small").size(), 1u) << "the node is lost, and without it there is never room for the large one";
+}
+
 TEST(Holdings, OfAnUnknownEndComeLastTheOldestFirst) {
   World world = a_rack_of(3);
   submit(world, make_job("z", 1, 8));

@@ -129,23 +129,5 @@ TEST(Snapshot, NamesEveryFieldThatItCannotRead) {
   }
 }
 
-TEST(Decisions, AreTheSameOnASnapshotThatWasWrittenAndRead) {
-  Cluster cluster = ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).build();
-  for (const char* name : {"a", "b"}) {
-    Job job = make_job(name, 2, 8);
-    cluster.put(job);
-  }
-  const Json ours = decisions(cluster, at(1));
-  ASSERT_FALSE(ours["jobs"].empty());
-  const Snapshot read = read_snapshot(to_json(cluster, at(1)));
-  EXPECT_EQ(decisions(read.cluster, read.now), ours);
-  cluster.erase_node("node-0");
-  EXPECT_EQ(hash_of(decisions(read.cluster, read.now)), hash_of(ours));
-  Job longer = make_job("b", 1, 8);
-  longer.spec.suspend = true;
-  cluster.put(longer);
-  EXPECT_NE(hash_of(decisions(cluster, at(1))), hash_of(ours));
-}
-
 }  // namespace
 }  // namespace trainyard::decide

@@ -35,6 +35,17 @@ TEST(TorchEnvironment, CountsProcessesAsTorchrunDoesAndNodesAsItsOptionsDo) {
                             {"PET_MASTER_PORT", "29500"}}));
 }
 
+TEST(TorchEnvironment, OfTheOnlyWorkerMeetsAtItsOwnHost) {
+  const Job one = test::make_custom_job("a", 1, 8), four = test::make_custom_job("a", 4, 8);
+  for (const char* name : {"MASTER_ADDR", "PET_MASTER_ADDR"}) {
+    EXPECT_EQ(variables(torch_environment(one, {.worker = 0, .generation = 5, .node = {}})).at(name), "localhost");
+    const WorkerPlace smaller{.worker = 0, .generation = 5, .node = {}, .num_workers = 1};
+    EXPECT_EQ(variables(torch_environment(four, smaller)).at(name), "localhost");
+    const WorkerPlace of_more{.worker = 0, .generation = 5, .node = {}, .num_workers = 2};
+    EXPECT_EQ(variables(torch_environment(one, of_more)).at(name), "a-0-5.tj-a-uid-a") << "workers.count was edited meanwhile";
+  }
+}
+
 TEST(TorchEnvironment, GivesAProcessAWorkerItsIndexAsItsRank) {
   Job job = test::make_custom_job("a", 4, 8);
   job.spec.workers.processesPerWorker = 1;

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "controller/decide/conditions.h"
 #include "controller/decide/pod_template.h"
 #include "tests/support/builders.h"
 
@@ -46,14 +47,30 @@ int tell(Cluster& cluster, double seconds) {
   return told;
 }
 
-TEST(JobsThatBeginToWait, AreToldWhyAtOnceButOfVeryManySomeInEachLook) {
-  Cluster few = a_cluster_where_so_many_wait(300);
-  EXPECT_EQ(tell(few, 100), 300);
+TEST(JobsThatBeginToWait, AreToldWhyAtOnceButOfManySomeInEachLook) {
+  Cluster few = a_cluster_where_so_many_wait(50);
+  EXPECT_EQ(tell(few, 100), 50);
   EXPECT_EQ(tell(few, 101), 0);
-  Cluster many = a_cluster_where_so_many_wait(1'300);
-  EXPECT_EQ(tell(many, 100), 1'000);
-  EXPECT_EQ(tell(many, 101), 300);
-  EXPECT_EQ(tell(many, 102), 0);
+  Cluster many = a_cluster_where_so_many_wait(150);
+  EXPECT_EQ(tell(many, 100), 64);
+  EXPECT_EQ(tell(many, 100), 64) << "the next look comes once these are told";
+  EXPECT_EQ(tell(many, 100), 22);
+  EXPECT_EQ(tell(many, 101), 0);
+}
+
+TEST(JobsThatBeginToWait, DoNotWaitForWordsToManyThatWaitOn) {
+  Cluster cluster = a_cluster_where_so_many_wait(300);
+  for (int look = 0; look < 5; ++look) tell(cluster, 100);
+  Job job = *cluster.job({"default", "waits-0"});
+  job.key.name = job.uid = "zz-new";
+  job.created = test::at(9'000);                                                                // behind all others
+  job.status.conditions.erase(job.status.conditions.begin() + 1, job.status.conditions.end());  // accepted
+  const Json pod = worker_pod(job, cluster.settings, {.worker = 0, .generation = 1, .node = {}});
+  cluster.put_template_check(job.uid, template_hash(job.spec, cluster.settings),
+                             {.accepted = true, .needs = read_pod_needs(pod.at("spec"))});
+  cluster.put(std::move(job));
+  tell(cluster, 10'000);  // when it is the turn of all others too
+  EXPECT_EQ(reason_of(cluster.job({"default", "zz-new"})->status, condition::kPlaced), reason::kUnschedulable);
 }
 
 }  // namespace

@@ -109,6 +109,7 @@ TEST(RestKubeApi, SaysWhoCouldNotBeReached) {
   const Response response = RestKubeApi(reaching(server), kQuick).perform({.path = "/api/v1/pods"});
   EXPECT_EQ(response.status, 0);
   EXPECT_TRUE(response.is_temporary());
+  EXPECT_TRUE(response.not_sent);
   EXPECT_NE(response.message.find("GET " + server + "/api/v1/pods: could not connect"), std::string::npos) << response.message;
 }
 
@@ -125,6 +126,7 @@ TEST(RestKubeApi, DoesNotRepeatARequestThatMayHaveHappened) {
   const Response response =
       RestKubeApi(reaching(server.url()), kQuick).perform({.method = Method::kPost, .path = "/x", .body = {{"a", 1}}});
   EXPECT_EQ(response.status, 0);
+  EXPECT_FALSE(response.not_sent);
   EXPECT_NE(response.message, "");
   EXPECT_EQ(server.seen().size(), 1u);
 }

@@ -37,7 +37,7 @@ class Listening {
  public:
   /// `lists` and `watches` answer the first, second, … list and watch (counted from 1).
   using Script = std::function<void(int count, const HttpSeen&, HttpReply&)>;
-  Listening(Script lists, Script watches, WatchOptions options = {})
+  Listening(Script lists, Script watches, WatchOptions options = {}, bool by_page = false)
       : lists_(std::move(lists)), watches_(std::move(watches)), server_([this](const HttpSeen& seen, HttpReply& reply) {
           if (is_watch(seen)) {
             watches_(++num_watches_, seen, reply);
@@ -50,7 +50,8 @@ class Listening {
     Credentials credentials;
     credentials.server = server_.url();
     watcher_.emplace(
-        credentials, std::vector<WatchTarget>{{.path = "/api/v1/pods", .label_selector = "a=b"}},
+        credentials,
+        std::vector<WatchTarget>{{.path = "/api/v1/pods", .label_selector = "a=b", .shrink = {}, .by_page = by_page}},
         [this](WatchBatch batch) { batches_.put(std::move(batch)); }, options);
   }
   WatchBatch next() {
@@ -101,7 +102,7 @@ TEST(Watcher, ListsFirstAndWatchesFromThere) {
 
   const HttpSeen listing = pods.next_request(), watching = pods.next_request();
   EXPECT_FALSE(has(listing, "resourceVersion")) << "the first list is a consistent read";
-  EXPECT_TRUE(has(listing, "limit=500") && has(listing, "labelSelector=a%3Db")) << listing.target;
+  EXPECT_TRUE(has(listing, "limit=" + std::to_string(kPageLimit)) && has(listing, "labelSelector=a%3Db")) << listing.target;
   EXPECT_TRUE(has(watching, "resourceVersion=7") && has(watching, "allowWatchBookmarks=true") &&
               has(watching, "timeoutSeconds=") && has(watching, "labelSelector=a%3Db"))
       << watching.target;
@@ -114,6 +115,22 @@ TEST(Watcher, ReadsAllPagesAsOneBatch) {
       },
       silence);
   EXPECT_EQ(pods.next().events.size(), 2u);
+}
+
+TEST(Watcher, HandsOnPageByPageWhatIsWantedSo) {
+  Listening pods(
+      [](int, const HttpSeen& seen, HttpReply& reply) {
+        reply.send(200, has(seen, "continue=next") ? list(object("b", 4), 7) : list(object("a", 3), 7, "next"));
+      },
+      silence, {}, /*by_page=*/true);
+  const WatchBatch first = pods.next(), last = pods.next();
+  EXPECT_TRUE(first.relisted && first.has_more);
+  EXPECT_EQ(first.events.size(), 1u);
+  EXPECT_EQ(first.resource_version, "7");
+  EXPECT_TRUE(last.relisted && !last.has_more);
+  EXPECT_EQ(last.events.size(), 1u);
+  ASSERT_EQ(last.earlier.size(), 1u);
+  EXPECT_EQ(last.earlier[0].name, "a");
 }
 
 TEST(Watcher, ListsInOnePieceWhenThePagesExpire) {

@@ -109,7 +109,7 @@ TEST(TracingSettings, NameAllThatCannotBeUsedAtOnceAndNoSecrets) {
 
 TEST(TracingSettings, RefuseEndpointsThatLeadNowhere) {
   for (const char* endpoint : {"ftp://a", "http://", "http://:4318", "http://a:0", "http://a:65536", "http://a:b", "http://a?b",
-                               "http://a#b", "http://[::1", "http://a b", "http:/a"}) {
+                               "http://a#b", "http://[::1", "http://a b", "http://a\tb", "http:/a"}) {
     EXPECT_EQ(read({{"OTEL_EXPORTER_OTLP_ENDPOINT", endpoint}}).problems.size(), 1u) << endpoint;
   }
   for (const char* endpoint : {"https://me:secret@a", "me:secret@a", "grpc://me:secret@a"}) {
@@ -117,6 +117,26 @@ TEST(TracingSettings, RefuseEndpointsThatLeadNowhere) {
     ASSERT_EQ(with_user.problems.size(), 1u);
     EXPECT_EQ(with_user.problems[0].find("secret"), std::string::npos) << with_user.problems[0];
   }
+}
+
+TEST(TracingSettings, TellBracketsControlCharactersAndSpacesApart) {
+  const auto problem = [](const std::string& endpoint) {
+    const auto problems = read({{"OTEL_EXPORTER_OTLP_ENDPOINT", endpoint}}).problems;
+    return problems.size() == 1 ? problems.front() : std::to_string(problems.size()) + " problems";
+  };
+  for (const char* endpoint :
+       {"http://[::1", "http://::1]", "http://[::1:4318/v1", "http://[[::1]]:4318", "http://a[::1]:4318"}) {
+    EXPECT_EQ(problem(endpoint), "OTEL_EXPORTER_OTLP_ENDPOINT: `" + std::string(endpoint) +
+                                     "` has brackets that are not a pair around an address of IPv6; write http://HOST:PORT or "
+                                     "https://HOST:PORT");
+  }
+  EXPECT_NE(problem("http://[::1]:b").find("has no port"), std::string::npos) << problem("http://[::1]:b");
+  for (const char* endpoint : {"http://a\nb", "http://a\x7f", "ht\x1btp://a", "\x1b[2Ja"}) {
+    EXPECT_EQ(problem(endpoint),
+              "OTEL_EXPORTER_OTLP_ENDPOINT: has control characters; write http://HOST:PORT or https://HOST:PORT");
+  }
+  EXPECT_NE(problem("http://a b").find("has spaces"), std::string::npos);
+  EXPECT_NE(problem("http://a\tb").find("has spaces"), std::string::npos);
 }
 
 TEST(TracingSettings, RepeatNoQueryOfAnEndpointSinceItMayHoldAKey) {

@@ -77,6 +77,20 @@ TEST_F(EventTellerTest, GivesAJobThatAsksForEventsWithoutEndAFewOfThemAndLeavesO
   EXPECT_EQ(api.size(test::kEvents), static_cast<std::size_t>(EventTeller::kBurst) + 2);
 }
 
+TEST_F(EventTellerTest, SendsOneAtATimeWhileItGivesWayAndLosesNone) {
+  test::VirtualExecutor slow{time, {.low = seconds(1), .high = seconds(1)}};
+  EventTeller polite{slow, api, writer, [] { return true; }, observer, [](const decide::Event&) {}};
+  polite.give_way(true);
+  for (int i = 0; i < 10; ++i) polite.tell(event("a." + std::to_string(i)));
+  time.run_for(std::chrono::milliseconds(1'500));
+  EXPECT_EQ(requests, 1);
+  polite.give_way(false);
+  time.run_for(std::chrono::milliseconds(1'100));
+  EXPECT_EQ(requests, 4) << "at once, beside the one";
+  time.run_for(seconds(60));
+  EXPECT_EQ(api.size(test::kEvents), 10u);
+}
+
 TEST_F(EventTellerTest, SendsNothingAfterItWasStopped) {
   away = true;
   for (int i = 0; i < 10; ++i) teller.tell(event("a." + std::to_string(i)));

@@ -1,5 +1,6 @@
 #include "controller/reconcile/performer.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include <gtest/gtest.h>
@@ -71,6 +72,28 @@ TEST_F(PerformerTest, BeginsAPhaseWhenTheOneBeforeItHasSucceeded) {
   EXPECT_NE(written[0].find("/status"), std::string::npos);
   EXPECT_EQ(cache.cluster().job(kJob)->status.generation, 1);
   EXPECT_NE(cache.cluster().pod({"default", "a-0-1"}), nullptr);  // assumed: no watch runs here
+}
+
+TEST_F(PerformerTest, EventsGiveWayToManyOtherRequests) {
+  for (const std::size_t pods : {std::size_t{2}, Performer::kMany}) {
+    test::VirtualExecutor slow{time, {.low = seconds(1), .high = seconds(1)}};
+    Performer patient{slow, api, cache, {"the key", "me"}, [] { return true; }, observer};
+    std::vector<decide::Action> phase;
+    for (std::size_t i = 0; i < pods; ++i) phase.emplace_back(pod("a-" + std::to_string(i) + "-" + std::to_string(pods)));
+    patient.perform(kJob, {.phases = {phase}}, [](PlanEnded) {});
+    time.run_for(std::chrono::milliseconds(1));
+    for (int i = 0; i < 4; ++i) {
+      auto told = event();
+      told.name = std::to_string(pods) + "." + std::to_string(i);
+      patient.tell(told);
+    }
+    written.clear();
+    time.run_for(std::chrono::milliseconds(1'500));
+    const auto events = std::count_if(written.begin(), written.end(), [](const auto& path) { return path.ends_with("/events"); });
+    EXPECT_EQ(events, pods == Performer::kMany ? 1 : 4);
+    time.run_for(seconds(10));
+    EXPECT_EQ(api.size(test::kEvents), pods == Performer::kMany ? 8u : 4u) << "later";
+  }
 }
 
 TEST_F(PerformerTest, PodsCountAsSoonAsTheyBeginAndNotAnyMoreWhereTheyFail) {
@@ -166,6 +189,65 @@ TEST_F(PerformerTest, OfAThousandPlansSendsABoundedNumberAndTheRestAsAnswersCome
   EXPECT_EQ(performer.num_requests(), 0u);
 }
 
+/// So many requests that no hand has begun.
+struct CountingExecutor : test::VirtualExecutor {
+  using VirtualExecutor::VirtualExecutor;
+  void hand(std::function<void()> task) override {
+    most = std::max(most, ++waiting);
+    VirtualExecutor::hand([this, task = std::move(task)] {
+      --waiting;
+      task();
+    });
+  }
+  std::size_t waiting = 0, most = 0;
+};
+
+TEST_F(PerformerTest, LooksForAThousandPodsInDoubtAFewAtATimeToo) {
+  CountingExecutor counting(time);
+  Performer many(
+      counting, api, cache, {"the key", "me"}, [] { return true; }, observer);
+  constexpr int kPods = 1'000;
+  int looked = 0;
+  api.fault_of = [&](const kube::Request& request) {
+    looked += request.method == kube::Method::kGet;
+    return Fault::kLost;
+  };
+  for (int i = 0; i < kPods; ++i) {
+    many.perform(kJob, {.phases = {{pod("a-" + std::to_string(i) + "-1")}}}, [](PlanEnded) {});
+  }
+  time.run_for(std::chrono::milliseconds(500));
+  EXPECT_GT(looked, kPods + 500) << "each once with the request, and most of them again";
+  EXPECT_LE(counting.most, Performer::kAtOnce);
+  time.run_for(seconds(60));
+  EXPECT_GT(looked, 10 * kPods) << "none waits for ever";
+  EXPECT_LE(counting.most, Performer::kAtOnce);
+  many.stop();
+  time.run_for(seconds(60));
+  EXPECT_EQ(many.num_requests(), 0u);
+  EXPECT_EQ(many.num_sent(), 0u);
+}
+
+TEST_F(PerformerTest, SendsNothingAfterStopOfWhatWaitsForOthersToEnd) {
+  constexpr int kPlans = 1'000;
+  int ended = 0;
+  std::size_t sent = 0;
+  api.fault_of = [&](const kube::Request& request) {
+    sent += request.method == kube::Method::kPut;
+    return Fault::kNone;
+  };
+  for (int i = 0; i < kPlans; ++i) performer.perform(kJob, {.phases = {{status(1)}}}, [&](PlanEnded) { ++ended; });
+  time.run_for(std::chrono::microseconds(1));
+  performer.stop();
+  EXPECT_EQ(performer.num_requests(), Performer::kAtOnce) << "these are on their way";
+  time.run_for(seconds(5));
+  EXPECT_EQ(sent, Performer::kAtOnce);
+  EXPECT_EQ(performer.num_requests(), 0u);
+  EXPECT_EQ(ended, 0);
+  performer.perform(kJob, {.phases = {{status(1)}}}, [&](PlanEnded) { ++ended; });
+  time.run_for(seconds(5));
+  EXPECT_EQ(ended, 1) << "the next term begins as ever";
+}
+
 TEST_F(PerformerTest, TakesAPodThatExistsAlreadyForItsOwnWhereTheOwnerIsTheSame) {
   ASSERT_TRUE(api.create(test::kPodsPath, pod("a-0-1").body));
   EXPECT_EQ(perform({{pod("a-0-1")}})->ended, Ended::kWell);
@@ -177,8 +259,10 @@ struct APodInDoubt : PerformerTest {
   const ObjectKey key{"default", "a-0-1"};
   std::optional<PlanEnded> ended;
   int looked = 0;
+  std::chrono::milliseconds asked_at{};
 
   void ask(Fault fault, Fault look, int looks) {
+    asked_at = time.uptime();
     api.fault_of = [this, fault, look, looks](const kube::Request& request) {
       if (request.method == kube::Method::kPost) return request.path.ends_with("/pods") ? fault : Fault::kNone;
       return ++looked <= looks ? look : Fault::kNone;
@@ -186,19 +270,20 @@ struct APodInDoubt : PerformerTest {
     performer.perform(kJob, {.phases = {{pod("a-0-1")}}}, [this](PlanEnded how) { ended = how; });
     time.run_for(std::chrono::microseconds(1));
   }
-  /// Whether it counted until its plan ended, which it does within that time.
-  bool counts_until_the_end(seconds within) {
+  /// Whether it counted until its plan ended, which it does within that time, and not before `at_least` since it was asked for.
+  bool counts_until_the_end(std::chrono::milliseconds at_least, seconds within) {
     const auto end = time.uptime() + within;
     for (; !ended && time.uptime() < end; time.run_for(std::chrono::milliseconds(1))) {
       if (cache.cluster().pod(key) == nullptr) return false;
     }
-    return ended.has_value();
+    return ended.has_value() && time.uptime() >= asked_at + at_least;
   }
 };
 
 TEST_F(APodInDoubt, KeepsItsRoomUntilTheServerSaysThatItMadeIt) {
   ask(Fault::kAnswerLost, Fault::kBroken, 3);
-  ASSERT_TRUE(counts_until_the_end(seconds(10)));
+  ASSERT_TRUE(counts_until_the_end(std::chrono::milliseconds(1'750), seconds(10)))
+      << "it is looked for at once, and after 250, 500, 1000 ms";
   EXPECT_EQ(ended->ended, Ended::kWell);
   ASSERT_NE(cache.cluster().pod(key), nullptr);
   EXPECT_EQ(cache.cluster().pod(key)->uid, cache::uid_of(*api.get(test::kPodsPath, key)));
@@ -209,7 +294,7 @@ TEST_F(APodInDoubt, GivesItsRoomBackOnceTheServerSaysThatItIsNotThere) {
     ended.reset();
     looked = 0;
     ask(fault, Fault::kBroken, 2);
-    ASSERT_TRUE(counts_until_the_end(seconds(10)));
+    ASSERT_TRUE(counts_until_the_end(std::chrono::milliseconds(750), seconds(10)));
     EXPECT_EQ(ended->ended, Ended::kFailed) << "it is asked for again later";
     EXPECT_EQ(looked, 3);
     EXPECT_EQ(cache.cluster().pod(key), nullptr);
@@ -218,8 +303,10 @@ TEST_F(APodInDoubt, GivesItsRoomBackOnceTheServerSaysThatItIsNotThere) {
 
 TEST_F(APodInDoubt, IsLookedForForAsLongAsTheServerIsAwayAndNotOften) {
   ask(Fault::kLost, Fault::kLost, 1'000'000);
-  EXPECT_FALSE(counts_until_the_end(seconds(300)));
+  EXPECT_FALSE(counts_until_the_end(seconds(300), seconds(300)));
+  EXPECT_FALSE(ended);
   EXPECT_NE(cache.cluster().pod(key), nullptr);
+  EXPECT_GE(looked, 50);
   EXPECT_LE(looked, 70) << "each 5 s";
   performer.stop();
   EXPECT_EQ(cache.cluster().pod(key), nullptr) << "who leads anew reads everything first";
@@ -230,8 +317,36 @@ TEST_F(APodInDoubt, IsLookedForForAsLongAsTheServerIsAwayAndNotOften) {
 
 TEST_F(APodInDoubt, IsGivenUpWhereTheServerWillNotHaveItLookedFor) {
   ask(Fault::kAnswerLost, Fault::kForbidden, 1'000'000);
-  ASSERT_TRUE(counts_until_the_end(seconds(60)));
+  ASSERT_TRUE(counts_until_the_end(seconds(30), seconds(60)));
   EXPECT_EQ(ended->ended, Ended::kFailed);
+  EXPECT_EQ(looked, 11);
+}
+
+TEST_F(APodInDoubt, IsNoneForWhichNoConnectionCameAbout) {
+  ask(Fault::kRefused, Fault::kBroken, 1'000'000);
+  time.run_for(seconds(1));
+  ASSERT_TRUE(ended) << "nothing can have been made";
+  EXPECT_EQ(ended->ended, Ended::kFailed);
+  EXPECT_EQ(looked, 0);
+  EXPECT_EQ(cache.cluster().pod(key), nullptr);
+}
+
+TEST_F(APodInDoubt, ThatIsMadeOnlyAfterItWasLookedForIsTakenWhenItIsAskedForAgain) {
+  ask(Fault::kLate, Fault::kNone, 0);
+  time.run_for(std::chrono::milliseconds(20));
+  ASSERT_TRUE(ended) << "the server says that it is not there";
+  EXPECT_EQ(ended->ended, Ended::kFailed);
+  EXPECT_EQ(cache.cluster().pod(key), nullptr);
+  time.run_for(seconds(30));
+  ASSERT_NE(api.get(test::kPodsPath, key), nullptr) << "that is what the fault says";
+  ended.reset();
+  ask(Fault::kNone, Fault::kNone, 0);
+  time.run_for(seconds(1));
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->ended, Ended::kWell);
+  EXPECT_EQ(api.size(test::kPodsPath), 1u);
+  ASSERT_NE(cache.cluster().pod(key), nullptr);
+  EXPECT_EQ(cache.cluster().pod(key)->uid, cache::uid_of(*api.get(test::kPodsPath, key)));
 }
 
 TEST_F(APodInDoubt, IsNoneThatTheServerRefused) {
@@ -407,7 +522,12 @@ struct BrokenExecutor : test::VirtualExecutor {
     if (breaks_down-- > 0) throw std::runtime_error("out of hands");
     VirtualExecutor::hand(std::move(task));
   }
+  contract::Time now() const override {
+    if (clock_stops > 0 && clock_stops-- == 1) throw std::runtime_error("out of time");
+    return VirtualExecutor::now();
+  }
   int breaks_down = 0;
+  mutable int clock_stops = 0;  // so many looks at it from now
 };
 
 struct ABug : PerformerTest {
@@ -442,6 +562,28 @@ TEST_F(ABug, InADryRunIsToldAsTheRefusalOfTheTemplate) {
   EXPECT_NE(cache.cluster().template_check(uid(), "hash")->message.find("out of hands"), std::string::npos);
   EXPECT_EQ(perform({{decide::DryRunPod{kJob, uid(), "other", pod("a-0-1").body}}})->ended, Ended::kWell);
   EXPECT_TRUE(cache.cluster().template_check(uid(), "other")->accepted) << "nobody waits for what was never asked";
+}
+
+TEST_F(AlikePods, WhoseAnswerBringsABugToLightTakeItEachAsItIs) {
+  BrokenExecutor broken(time);
+  Performer brittle(
+      broken, api, cache, {"the key", "me"}, [] { return true; }, observer);
+  api.fault_of = [&](const kube::Request& request) {
+    dry_runs += request.query.contains("dryRun");
+    broken.clock_stops = 2;  // the first of them has taken the answer, and it is to be shared
+    return Fault::kNone;
+  };
+  for (const char* job : {"a", "b", "c"}) {
+    brittle.perform({"default", job}, {.phases = {{dry_run(job)}}}, [this](PlanEnded how) { ends.emplace_back(how); });
+  }
+  time.run_for(seconds(5));
+  EXPECT_EQ(broken.clock_stops, 0);
+  EXPECT_EQ(dry_runs, 1);
+  ASSERT_EQ(ends.size(), 3u);
+  for (const char* job : {"a", "b", "c"}) {
+    ASSERT_NE(check(job), nullptr) << job;
+    EXPECT_TRUE(check(job)->accepted);
+  }
 }
 
 TEST_F(PerformerTest, ADryRunTellsWhatAdmissionMakesOfThePod) {

@@ -144,6 +144,45 @@ TEST_F(ReconcilerTest, WritesThemBeforeThePodsWhereItHas) {
   EXPECT_LT(first("/podgroups"), first("/pods"));
 }
 
+struct ManyPages : ReconcilerTest {
+  void SetUp() override {
+    ReconcilerTest::SetUp();
+    const auto spec = contract::encode(test::make_job("a").spec);
+    for (const char* name : {"b", "c", "d", "e"}) {
+      api.create(test::kJobs, {{"metadata", {{"name", name}, {"namespace", "default"}}}, {"spec", spec}});
+    }
+  }
+};
+
+TEST_F(ManyPages, OfANewLeadersListAreAllTakenBeforeItsFirstWrite) {
+  watch_everything();
+  api.erase(test::kJobs, {"default", "a"});  // what the watch has not told yet
+  std::size_t known = 0;
+  api.written = [&, first = true](const kube::Request&) mutable {
+    if (std::exchange(first, false)) known = reconciler.cluster().jobs().size();
+  };
+  reconciler.start_leading();
+  time.run_for(seconds(5));
+  EXPECT_EQ(known, 4u);
+  EXPECT_EQ(reconciler.cluster().job({"default", "a"}), nullptr);
+}
+
+TEST_F(ManyPages, OfANamespaceWhosePodsCannotBeReadAreLeftAlone) {
+  ReconcilerOptions one = options();
+  one.settings.namespaces = {"default"};
+  one.settings.sees_cluster = false;
+  Reconciler of_one(executor, api, agents, std::move(one), observer);
+  api.fault_of = [](const kube::Request& request) {
+    return request.path == "/api/v1/namespaces/default/pods" ? test::Fault::kForbidden : test::Fault::kNone;
+  };
+  of_one.start_leading();
+  time.run_for(seconds(5));
+  EXPECT_TRUE(of_one.is_acting());
+  EXPECT_TRUE(of_one.cluster().jobs().empty()) << "their pods would look as if they had been lost";
+  EXPECT_TRUE(writes.empty());
+  executor.stop();
+}
+
 TEST_F(ReconcilerTest, WhoCannotReadEverythingTriesAgainAndWritesNothingMeanwhile) {
   api.outage(seconds(20));
   reconciler.start_leading();
@@ -334,6 +373,22 @@ TEST_F(SlowServer, ManyThatWaitAreToldAFewAtATime) {
   EXPECT_GE(told(), 4);
   time.run_for(seconds(10));
   EXPECT_GE(told(), 10);
+}
+
+TEST_F(SlowServer, WhileAGangGetsItsPodsThoseThatWaitAreToldOneAtATime) {
+  add("large", 8);
+  time.run_for(seconds(10));
+  add("first", 0);
+  time.run_for(std::chrono::milliseconds(2'500));  // its status is written until 4 s, its pod until 6
+  for (int i = 0; i < 5; ++i) add("large-" + std::to_string(i), 8);
+  const auto told = [this] {
+    return std::count_if(writes.begin(), writes.end(),
+                         [](const auto& path) { return path.find("/large-") != std::string::npos; });
+  };
+  time.run_for(std::chrono::milliseconds(3'000));
+  EXPECT_EQ(told(), 1);
+  time.run_for(seconds(12));
+  EXPECT_GE(told(), 5);
 }
 
 TEST_F(SlowServer, WhosePodsAreOnTheirWayKeepsNobodyFromItsPlace) {

@@ -156,6 +156,9 @@ TEST(ReadAfter, IsDueWhereTheAnswerDoesNotSayWhatIsThere) {
   EXPECT_EQ(pod->request.path, "/api/v1/namespaces/default/pods/a-0-1");
   for (const int status : {0, 409, 500, 504}) EXPECT_TRUE(pod->is_due(error(status, ""))) << status;
   for (const int status : {201, 403, 422, 429}) EXPECT_FALSE(pod->is_due(error(status, ""))) << status;
+  kube::Response refused = error(0, "");
+  refused.not_sent = true;
+  EXPECT_FALSE(pod->is_due(refused)) << "no server heard of it";
   const auto job = read_after(decide::WriteStatus{{"default", "a"}, "uid", "1", {}});
   ASSERT_TRUE(job);
   EXPECT_TRUE(job->is_due(error(409, "Conflict")));

@@ -56,6 +56,50 @@ TEST(WorkQueue, RunsAKeyAgainThatWasAddedWhileItRanButNeverTwiceAtATime) {
   EXPECT_EQ(f.num_runs(kJob), 2u);
 }
 
+Key numbered(std::size_t number) { return {.kind = Kind::kTrainingJob, .object = {"default", "job-" + std::to_string(number)}}; }
+
+TEST(WorkQueue, OfManyJobsRunsSoManyAtATimeAndTheOthersInTheirOrderAsTheseEnd) {
+  Fixture f;
+  f.then = [](const Key&) {};
+  for (std::size_t i = 0; i < WorkQueue::kAtOnce + 3; ++i) f.queue.add(numbered(i));
+  f.queue.add({.kind = Kind::kRoom, .object = {}});
+  f.time.run_for(std::chrono::seconds(100));
+  EXPECT_EQ(f.runs.size(), WorkQueue::kAtOnce + 1) << "the jobs, and the look at the room, which waits for none of them";
+  f.queue.add(numbered(WorkQueue::kAtOnce + 1));  // again, while it waits
+  for (const std::size_t i : {3U, 4U}) {
+    f.queue.done(numbered(i), Ended::kWell);
+    f.time.run_for(std::chrono::seconds(1));
+    EXPECT_EQ(f.runs.back().second, numbered(WorkQueue::kAtOnce + i - 3)) << i;
+  }
+  EXPECT_EQ(f.runs.size(), WorkQueue::kAtOnce + 3);
+}
+
+TEST(WorkQueue, AJobThatWasClaimedBeforeItsTurnKeepsNobodyBehindItWaiting) {
+  Fixture f;
+  f.then = [](const Key&) {};
+  for (std::size_t i = 0; i < WorkQueue::kAtOnce + 2; ++i) f.queue.add(numbered(i));
+  f.time.run_for(std::chrono::seconds(1));
+  f.queue.claim(numbered(WorkQueue::kAtOnce));
+  for (const std::size_t i : {0U, 1U}) f.queue.done(numbered(i), Ended::kWell);
+  f.time.run_for(std::chrono::seconds(1));
+  EXPECT_EQ(f.runs.back().second, numbered(WorkQueue::kAtOnce + 1));
+}
+
+TEST(WorkQueue, ThatWasClearedWaitsForNoRunThatHadBegun) {
+  Fixture f;
+  f.then = [](const Key&) {};
+  for (std::size_t i = 0; i < WorkQueue::kAtOnce + 3; ++i) f.queue.add(numbered(i));
+  f.time.run_for(std::chrono::seconds(1));
+  f.queue.clear();
+  f.queue.add(kJob);
+  f.time.run_for(std::chrono::seconds(1));
+  EXPECT_EQ(f.runs.back().second, kJob);
+  f.queue.done(numbered(0), Ended::kWell);  // of before
+  for (std::size_t i = 0; i < WorkQueue::kAtOnce; ++i) f.queue.add(numbered(i));
+  f.time.run_for(std::chrono::seconds(1));
+  EXPECT_EQ(f.runs.size(), 2 * WorkQueue::kAtOnce) << "one of them has to wait";
+}
+
 TEST(WorkQueue, KnowsSinceWhenThereWasACauseForTheRunThatHasBegun) {
   Fixture f;
   std::vector<milliseconds> causes;

@@ -1,0 +1,94 @@
+// The quota as it will be when all gangs are gone that vacate: whom it is promised to, and who may be stopped for it.
+
+#include <optional>
+
+#include "controller/decide/admission.h"
+#include "controller/decide/conditions.h"
+#include "controller/decide/kept_pods.h"
+
+namespace trainyard::decide {
+
+Queues& Admission::later() const {
+  if (later_) return *later_;
+  later_ = queues_;
+  for (const auto& [key, job] : cluster_.jobs()) {
+    const Charge* charge = queues_.charge(job);
+    if (charge == nullptr) continue;
+    const bool leaves = is_vacating(job.status) || (is_finished(job.status) && !keeps_pods_at_end(job)) || job.deleting;
+    if (leaves) later_->remove(later_->find(charge->queue), charge->labels, charge->amounts);
+  }
+  return *later_;
+}
+
+bool Admission::has_room_later(const Demand& demand, const Labels& labels) {
+  return !demand.takes_quota() || has_room(later(), demand, labels);
+}
+
+void Admission::promise(const Demand& demand, const Labels& labels) {
+  if (!demand.takes_quota()) return;
+  keep(demand, labels, std::nullopt);
+  promised_[{demand.queue, labels}] += uncounted(demand, labels);
+  if (demand.left) move(later(), *demand.left, false);
+  later().add(demand.queue, labels, demand.amounts);
+}
+
+void Admission::remove(const Charge& charge) { move(later(), charge, false); }
+void Admission::put_back(const Charge& charge) { move(later(), charge, true); }
+
+Queues::Claim Admission::claim(const Demand& demand, const Labels& labels, const Charge& charge) {
+  const Index other = queues_.find(charge.queue);
+  const bool is_of_tree = other >= 0 && other != demand.queue && queues_.root(other) == queues_.root(demand.queue);
+  if (!is_of_tree) return {.is_within = true};
+  if (demand.left) move(later(), *demand.left, false);
+  const Queues::Claim out = later().claim(demand.queue, labels, demand.amounts, other);
+  if (demand.left) move(later(), *demand.left, true);
+  return out;
+}
+
+bool Admission::has_right(const Demand& demand, const Labels& labels) {
+  if (!demand.takes_quota()) return false;
+  if (demand.left) move(later(), *demand.left, false);
+  const bool out = later().may_be_within(demand.queue, labels, demand.amounts);
+  if (demand.left) move(later(), *demand.left, true);
+  return out;
+}
+
+bool Admission::may_reclaim(const Demand& demand, const Labels& labels, const Charge* charge) {
+  if (!demand.takes_quota() || charge == nullptr || charge->labels != labels) return false;
+  const auto found = claim(demand, labels, *charge);
+  return found.is_within && found.other_borrows;
+}
+
+bool Admission::may_stop(const Demand& demand, const Labels& labels, const Charge* charge, bool is_lower) {
+  if (!is_lower) return may_reclaim(demand, labels, charge);
+  if (!demand.takes_quota() || charge == nullptr) return true;
+  const auto found = claim(demand, labels, *charge);
+  return found.is_within || found.other_borrows;
+}
+
+bool Admission::leaves_others_theirs_later(Queues& ledger, const Demand& demand, const Labels& labels) const {
+  const Index root = queues_.root(demand.queue);
+  const auto is_of_another = [&](const Place& place) {
+    return place.first != demand.queue && place.second == labels && queues_.root(place.first) == root;
+  };
+  const auto for_others = [&](auto change) {
+    for (const auto& [place, amounts] : entitled_) {
+      if (is_of_another(place)) change(place.first, amounts);
+    }
+    for (const auto& [place, head] : heads_) {
+      if (is_of_another(place)) change(place.first, head.amounts);
+    }
+    for (const auto& [place, claim] : ahead_) {
+      if (!is_of_another(place)) continue;
+      Resources amounts = claim.amounts;  // what was promised of them counts as used
+      if (const auto* promised = find_in(promised_, place.first, labels)) amounts -= *promised;
+      change(place.first, amounts);
+    }
+  };
+  for_others([&](Index queue, const Resources& amounts) { ledger.add(queue, labels, amounts); });
+  const bool out = ledger.has_room(demand.queue, labels, demand.amounts);
+  for_others([&](Index queue, const Resources& amounts) { ledger.remove(queue, labels, amounts); });
+  return out;
+}
+
+}  // namespace trainyard::decide
