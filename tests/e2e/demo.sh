@@ -89,8 +89,8 @@ watch_job() {
 
 case $cluster in
   local)
-    step "Installing what is missing (cold: about 8 minutes)" .ci/setup packages torch kubernetes cluster
-    step "Building the programs (cold: about 6 minutes)" make --no-print-directory build
+    step "Installing what is missing (cold: 8 to 10 minutes)" .ci/setup packages torch kubernetes cluster
+    step "Building the programs (cold: 6 to 14 minutes)" make --no-print-directory build
     step "Making the images" .ci/images
     step "Unpacking the corpus" .ci/corpus
     step "Starting a cluster of two nodes" tests/cluster/up.sh
