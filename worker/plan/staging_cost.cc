@@ -13,7 +13,7 @@ namespace {
 std::int64_t saved_bytes(const contract::TrainingJobSpec& spec, std::int32_t stage) {
   if (zero_stage(spec) > 0) {
     const auto zero = zero_memory(spec, stage);
-    return zero.master + zero.moments;
+    return 4 * zero.changed + zero.moments;  // masters are saved also where they are the weights
   }
   std::int64_t bytes = 0;
   const auto mine = stage_parameters(spec, stage);
