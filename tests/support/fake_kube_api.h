@@ -152,6 +152,7 @@ class FakeWatcher {
     bool server_was_away = false;
     std::int64_t revision = 0;
     int lists = 0;
+    bool hands_on = false;  // pages of its last list; no event comes between them
   };
   void wake(std::size_t target);
   void deliver(std::size_t target);
