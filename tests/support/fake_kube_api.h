@@ -147,12 +147,12 @@ class FakeWatcher {
   struct Ear {
     std::string collection, ns;
     bool by_page = false;
+    bool is_handing_on = false;  // pages of a list, one by one
     bool listed = false;
     bool posted = false;
     bool server_was_away = false;
     std::int64_t revision = 0;
     int lists = 0;
-    bool hands_on = false;  // pages of its last list; no event comes between them
   };
   void wake(std::size_t target);
   void deliver(std::size_t target);
