@@ -401,6 +401,7 @@ void FakeWatcher::relist(std::size_t target, milliseconds away) {
   ear.listed = false;
   ear.posted = true;
   ++ear.lists;  // one that is being handed on has no end
+  ear.is_handing_on = false;
   time_.after(away, [this, target, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired()) return;
     ears_[target].posted = false;
@@ -417,6 +418,7 @@ void FakeWatcher::wake(std::size_t target) {
 
 void FakeWatcher::deliver(std::size_t target) {
   Ear& ear = ears_[target];
+  if (ear.is_handing_on) return;  // nothing is told in the middle of a list; its end looks for what happened meanwhile
   ear.posted = false;
   if (api_.is_away()) {
     ear.listed = false;  // the stream broke; look again until the server is back
@@ -445,6 +447,7 @@ void FakeWatcher::deliver(std::size_t target) {
   ear.listed = true;
   if (!batch.relisted || !ear.by_page) return sink_(std::move(batch));
   ear.posted = true;
+  ear.is_handing_on = true;
   hand_on(target, std::move(batch), ++ear.lists);
 }
 
@@ -454,6 +457,7 @@ void FakeWatcher::hand_on(std::size_t target, kube::WatchBatch rest, int list) {
   if (ear.lists != list) return;
   if (rest.events.size() <= kPage) {
     ear.posted = false;
+    ear.is_handing_on = false;
     sink_(std::move(rest));
     return wake(target);  // what happened meanwhile
   }

@@ -147,6 +147,7 @@ class FakeWatcher {
   struct Ear {
     std::string collection, ns;
     bool by_page = false;
+    bool is_handing_on = false;  // pages of a list, one by one
     bool listed = false;
     bool posted = false;
     bool server_was_away = false;
