@@ -90,6 +90,8 @@ TEST(GradientCost, OfShardsOfASumIsTheSumUntilTheLastMicroBatchWhoseUnitsGoOneBy
   EXPECT_EQ(cost.as_it_begins(7), 1600);
   EXPECT_EQ(cost.as_its_first_unit_goes(3), 1600);
   EXPECT_EQ(cost.as_its_second_unit_goes(3), 0) << "nothing goes yet";
+  EXPECT_EQ(cost.as_its_first_unit_goes(6), 1600) << "nor of the last but one";
+  EXPECT_EQ(cost.as_its_second_unit_goes(6), 0);
   EXPECT_EQ(cost.as_its_first_unit_goes(7), 1600 + 7);
   EXPECT_EQ(cost.as_its_second_unit_goes(7), 1600 - 4 * 30 + 7 + 5) << "the first one's sum went with its exchange";
   EXPECT_EQ(cost.as_it_ends(0), 1600) << "the sum";

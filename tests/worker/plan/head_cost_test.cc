@@ -89,6 +89,9 @@ TEST(HeadBytes, OfATensorRankAreOfItsClassesAndOfItsTokensWithShards) {
   EXPECT_EQ(bytes.late, 2 * logits);
   spec.parallelism.sequence = true;
   EXPECT_EQ(head_bytes(spec, 8192).kept, 4 * logits + 8192 / 4 * (4 * kWidth + 4));
+  spec.model.size->vocabularySize = kClasses + 1;
+  EXPECT_EQ(head_bytes(spec, 8192).work, 4 * (logits + 8192)) << "of the rank that has a class more";
+  spec.model.size->vocabularySize = kClasses;
   const std::int64_t few = 100 * (kClasses / 4);
   EXPECT_EQ(head_bytes(spec, 100).work, 2 * (few + kClasses / 4 * kWidth) - 4 * few);
 }
