@@ -127,7 +127,8 @@ std::string device_shortage(const Cluster& cluster, const Job& job, const PodNee
 }
 
 std::string offloaded_text(const TrainingJobSpec& spec, std::int64_t bytes) {
-  return ranks_text(spec) + bytes_text(bytes) + " of what is offloaded in the host's memory, pinned, and spec.workers.template ";
+  return ranks_text(spec) + bytes_text(bytes) + " in the host's memory, of what is offloaded, pinned" +
+         (spec.checkpoint ? ", and to write checkpoints from" : "") + ", and spec.workers.template ";
 }
 
 /// More than its request a pod may find; more than its limit never.
@@ -148,6 +149,7 @@ TrainingJobSpec what_layouts_follow_from(const TrainingJobSpec& spec) {
   out.model = spec.model;
   out.data.sequenceLength = spec.data.sequenceLength;
   out.data.curriculum = spec.data.curriculum;
+  if (spec.checkpoint) out.checkpoint.emplace();
   out.training = spec.training;
   out.training.seed = {};
   out.training.learningRateSchedule = {};

@@ -33,7 +33,7 @@ void settle(Review& review, const std::string& how) {
 /// Of a gang that was to grow: its quota is that of the workers that it has again.
 void give_back_quota(Review& review) {
   for (const auto& worker : review.gang.workers) {
-    if (worker.pod == nullptr) continue;
+    if (worker.pod == nullptr || !is_live(*worker.pod)) continue;  // one that has ended asks for nothing any more
     const auto pods = std::int64_t{gang_size(review.job)} + spares_placed(review.status);
     return lower_admission(review.status, times(worker.pod->requests, pods));
   }

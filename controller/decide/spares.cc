@@ -236,8 +236,9 @@ void tend_spares(Review& review) {
       number < known->placed && reason_of(review.status, condition::kPlaced) == reason::kGangPlaced &&
       !is_stopping(review.status)) {
     const auto& workers = review.gang.workers;
-    const auto with_pod =
-        std::find_if(workers.begin(), workers.end(), [](const Worker& worker) { return worker.pod != nullptr; });
+    const auto with_pod = std::find_if(workers.begin(), workers.end(), [](const Worker& worker) {
+      return worker.pod != nullptr && is_live(*worker.pod);  // of one that has ended nobody knows any more what it asked for
+    });
     if (with_pod != workers.end()) {
       known->placed = number;
       keep_quota_of(review, *with_pod->pod);

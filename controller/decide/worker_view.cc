@@ -254,9 +254,10 @@ void lose_the_silent(GangView& gang, const Settings& settings, Time now) {
   }
 }
 
-/// It failed an earlier gang, and stays for a look at it (kept_pods.h): it ended before this gang was placed.
-bool failed_before(const Job& job, const Pod& pod) {
-  return pod.phase == PodPhase::kFailed && pod.worker->generation < job.status.generation && pod.worker->exited_at &&
+/// It was of an earlier gang, and ended before this one was placed: it stays for a look at it (kept_pods.h), or is about to be gone. Its place
+/// is the new pod's, even while the API server can't be asked for that.
+bool ended_before(const Job& job, const Pod& pod) {
+  return pod.is_finished() && pod.worker->generation < job.status.generation && pod.worker->exited_at &&
          is_true(job.status, condition::kPlaced) && *pod.worker->exited_at <= since_of(job.status, condition::kPlaced);
 }
 
@@ -329,7 +330,7 @@ GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
     const auto generation = stand_in != nullptr ? stand_in->generation : pod->worker->generation;
     // A program runs once: what is left of an earlier gang has no place in this one.
     const bool is_spent = job.spec.engine == contract::Engine::kCustom && pod->worker->generation < job.status.generation;
-    if (is_spent || index < 0 || index >= size || failed_before(job, *pod)) {
+    if (is_spent || index < 0 || index >= size || ended_before(job, *pod)) {
       // Another controller may have raised the generation, and its workers with it, without our having seen it.
       if (index >= size && pod->worker->generation > job.status.generation) continue;
       gang.superseded.push_back(pod);

@@ -6,6 +6,7 @@
 
 #include "crds/contract/validate.h"
 #include "worker/plan/shards.h"
+#include "worker/plan/staging_cost.h"
 #include "worker/plan/zero_cost.h"
 
 namespace trainyard::plan {
@@ -261,7 +262,8 @@ class Search {
 }  // namespace
 
 std::int64_t host_bytes_per_worker(const contract::TrainingJobSpec& spec, const RankBytes& bytes) {
-  return bytes.host * contract::processes_per_worker(spec);
+  if (bytes.host == 0) return 0;
+  return (bytes.host + staging_bytes(spec)) * contract::processes_per_worker(spec);
 }
 
 std::optional<FittingLayout> nearest_layout(const TrainingJobSpec& spec, const MemoryRoom& room) {

@@ -20,7 +20,8 @@ struct MemoryRoom {
   std::int64_t host_most = 0;                    // the same, if it asked for as much as it may
 };
 
-/// What a worker's ranks keep in the host's memory.
+/// What a worker's ranks keep in the host's memory of what is offloaded, and to save through (staging_cost.h). 0 where nothing is offloaded: what
+/// programs take of their host's memory is not foretold.
 std::int64_t host_bytes_per_worker(const contract::TrainingJobSpec& spec, const RankBytes& bytes);
 
 struct Change {

@@ -48,6 +48,29 @@ TEST(AGangThatIsHalfMade, GivesItsNodesBackAfterTheStartTimeoutAndMakesRoomForAW
   EXPECT_EQ(world.condition("Placed").message, "2 workers on 2 nodes");
 }
 
+TEST(AGangThatIsHalfMade, DoesNotTakeAPodThatEndedBeforeItForTheOneThatIsRefused) {
+  World world = a_running_world();
+  world.kubelets_work = false;  // the old pod stays for a while
+  world.refuse_pod = [](const CreatePod&) { return std::optional<std::string>("exceeded quota: gpus"); };
+  world.change_pod("a-0-1", [&world](Pod& pod) {
+    pod.phase = PodPhase::kSucceeded;
+    pod.deletion_time = test::at(world.now + 30);
+    pod.requests = {};
+    pod.worker->container_running = false;
+    pod.worker->exit_code = 0;
+    pod.worker->exited_at = test::at(world.now);
+  });
+  world.settle();
+  world.pass(5);
+  EXPECT_EQ(world.condition("Placed").reason, "CreatingWorkers");
+  EXPECT_EQ(world.status().generation, 2);
+  EXPECT_EQ(world.status().restarts + world.status().uncountedRestarts, 1) << "a worker that was not made was not lost";
+  world.refuse_pod = nullptr;
+  world.pass(1);
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-1"}));
+  EXPECT_EQ(world.status().generation, 2);
+}
+
 TEST(AGangThatIsHalfMade, IsMadeAnewAtOnceWhereItsTemplateIsEdited) {
   World world = a_half_made_world();
   world.refuse_pod = nullptr;
