@@ -1,7 +1,6 @@
 #include "controller/cache/cache.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <limits>
 #include <utility>
@@ -31,54 +30,10 @@ bool is_as_expected(const decide::Pod& expected, decide::Pod pod) {
   return !decide::matters_to_schedule(expected, pod);
 }
 
-/// A kind's place in the API, and whether its objects lie in namespaces.
-struct Source {
-  Watched kind;
-  const char* group;
-  const char* resource;
-  bool is_namespaced;
-  void (*shrink)(Json&);
-  bool by_page = false;
-};
-constexpr std::array<Source, kNumWatched> kSources{{
-    {Watched::kJobs, "/apis/trainyard.dev/v1alpha1", "trainingjobs", true, drop_managed_fields, /*by_page=*/true},
-    {Watched::kPods, "/api/v1", "pods", true, shrink_pod},
-    {Watched::kNodes, "/api/v1", "nodes", false, shrink_node},
-    {Watched::kClaims, "/api/v1", "persistentvolumeclaims", true, drop_managed_fields},
-    {Watched::kVolumes, "/api/v1", "persistentvolumes", false, shrink_volume},
-    {Watched::kPriorityClasses, "/apis/scheduling.k8s.io/v1", "priorityclasses", false, drop_managed_fields},
-    {Watched::kQueues, "/apis/trainyard.dev/v1alpha1", "trainingqueues", false, drop_managed_fields},
-    {Watched::kNamespaces, "/api/v1", "namespaces", false, shrink_namespace},
-}};
-
-/// Where objects of the kind are read; {""}: everywhere; none: nowhere.
-std::vector<std::string> places_of(const Source& source, const decide::Settings& settings) {
-  if (!source.is_namespaced && !settings.sees_cluster) return {};
-  const bool of_the_cluster = source.kind == Watched::kPods && settings.sees_cluster;  // everybody's pods take up room
-  if (!source.is_namespaced || settings.namespaces.empty() || of_the_cluster) return {""};
-  return settings.namespaces;
-}
-
 }  // namespace
 
-std::vector<kube::WatchTarget> watch_targets(const decide::Settings& settings) {
-  std::vector<kube::WatchTarget> out;
-  for (const auto& source : kSources) {
-    for (const auto& ns : places_of(source, settings)) {
-      const std::string place = ns.empty() ? "/" : "/namespaces/" + ns + "/";
-      out.push_back({.path = source.group + place + source.resource,
-                     .label_selector = {},
-                     .shrink = source.shrink,
-                     .by_page = source.by_page});
-    }
-  }
-  return out;
-}
-
 Cache::Cache(decide::Settings settings) {
-  for (const auto& source : kSources) {
-    for (auto& ns : places_of(source, settings)) progress_.push_back({.kind = source.kind, .ns = std::move(ns)});
-  }
+  for (auto& source : sources(settings)) progress_.push_back({.kind = source.kind, .ns = std::move(source.ns)});
   cluster_.settings = std::move(settings);
 }
 
