@@ -148,7 +148,7 @@ struct CountingExecutor : test::VirtualExecutor {
 };
 
 TEST_F(PerformerTest, LooksForAThousandPodsInDoubtAFewAtATimeToo) {
-  CountingExecutor counting(time);
+  CountingExecutor counting(time, {.low = std::chrono::milliseconds(200), .high = std::chrono::milliseconds(200)});
   Performer many(
       counting, api, cache, {"the key", "me"}, [] { return true; }, observer);
   constexpr int kPods = 1'000;
@@ -160,7 +160,7 @@ TEST_F(PerformerTest, LooksForAThousandPodsInDoubtAFewAtATimeToo) {
   for (int i = 0; i < kPods; ++i) {
     many.perform(kJob, {.phases = {{pod("a-" + std::to_string(i) + "-1")}}}, [](PlanEnded) {});
   }
-  time.run_for(std::chrono::milliseconds(500));
+  time.run_for(seconds(5));
   EXPECT_GT(looked, kPods + 500) << "each once with the request, and most of them again";
   EXPECT_LE(counting.most, Performer::kAtOnce);
   time.run_for(seconds(60));
