@@ -63,13 +63,18 @@ void check_mappings(const std::vector<std::string*>& paths, const std::vector<Pa
   }
 }
 
+/// Of paths as the manifest has them.
 void check_sources(const std::vector<contract::Source>& sources, const std::string& field,
-                   const std::function<bool(const std::string&)>& exists, std::vector<contract::Problem>& problems) {
+                   const std::vector<PathMapping>& mappings, const std::function<bool(const std::string&)>& exists,
+                   std::vector<contract::Problem>& problems) {
   for (std::size_t i = 0; i < sources.size(); ++i) {
-    if (exists(sources[i].path)) continue;
-    problems.push_back(
-        {field + "[" + std::to_string(i) + "].path",
-         sources[i].path + " is not on this machine; say where it lies with --path FROM=TO, as in --path /data=corpus"});
+    const std::string& path = sources[i].path;
+    const std::string here = map_path(path, mappings);
+    if (exists(here)) continue;
+    const std::string why =
+        here == path ? path + " is not on this machine; say where it lies with --path FROM=TO, as in --path /data=corpus"
+                     : path + " is " + here + " by --path, which is not on this machine";
+    problems.push_back({field + "[" + std::to_string(i) + "].path", why});
   }
 }
 
@@ -113,9 +118,9 @@ Manifest read_local_manifest(const std::string& yaml, const std::vector<PathMapp
   if (!manifest.problems.empty()) return manifest;
   const auto paths = paths_of(manifest.spec);
   check_mappings(paths, mappings, manifest.problems);
+  check_sources(manifest.spec.data.train, "spec.data.train", mappings, exists, manifest.problems);
+  check_sources(manifest.spec.data.validation, "spec.data.validation", mappings, exists, manifest.problems);
   for (auto* path : paths) *path = map_path(*path, mappings);
-  check_sources(manifest.spec.data.train, "spec.data.train", exists, manifest.problems);
-  check_sources(manifest.spec.data.validation, "spec.data.validation", exists, manifest.problems);
   return manifest;
 }
 

@@ -88,6 +88,10 @@ int main(int argc, char** argv) {
   int exit_code = 0;
   add_agent(app, agent_command, exit_code);
   add_run(app, run_command, exit_code);
+  if (argc == 1) {
+    std::cerr << app.help();
+    return 2;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -21,6 +21,7 @@
 
 #include "crds/contract/user_error.h"
 #include "worker/mesh/backend_comm.h"
+#include "worker/mesh/farewell.h"
 #include "worker/mesh/local_comm.h"
 #include "worker/mesh/meeting.h"
 #include "worker/mesh/watched_comm.h"
@@ -74,17 +75,6 @@ c10::intrusive_ptr<c10d::Store> open_store(const RankConfig& config) {
   }
 }
 
-/// Waits until all ranks have come here, but not for long: what had to be done together is done.
-void leave_together(c10d::Store& store, std::int32_t world_size) {
-  constexpr std::chrono::seconds kMost{30};
-  try {
-    if (store.add("leaving", 1) == world_size) store.set("all leave", std::vector<std::uint8_t>{1});
-    store.wait({"all leave"}, kMost);
-  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
-    // Rank 0, which has the store, may be gone already: then all had come. Or one never came, and its agent says why.
-  }
-}
-
 class Connector {
  public:
   Connector(const RankConfig& config, const contract::Layout& layout, at::Device device, Timeline& timeline)
@@ -111,7 +101,7 @@ class Connector {
     return group(name, layout_.group(axis, config_.rank), use);
   }
   std::function<void()> farewell() const {
-    return [store = store_, size = layout_.world_size()] { leave_together(*store, size); };
+    return [store = store_, rank = config_.rank, size = layout_.world_size()] { leave_together(*store, rank, size); };
   }
 
  private:

@@ -92,6 +92,11 @@ TEST_F(RunCommandTest, RefusesAManifestWithProblems) {
   WorkerProgram program({"run", kExample, "--rank-program", kFakeRank}, {});
   EXPECT_EQ(program.wait(), kRunRefused);
   EXPECT_NE(program.errors().find("spec.data.train[0].path: /data/train is not on this machine"), std::string::npos);
+  WorkerProgram elsewhere({"run", kExample, "--rank-program", kFakeRank, "--path", "/data=/nowhere"}, {});
+  EXPECT_EQ(elsewhere.wait(), kRunRefused);
+  EXPECT_NE(
+      elsewhere.errors().find("spec.data.train[0].path: /data/train is /nowhere/train by --path, which is not on this machine"),
+      std::string::npos);
   WorkerProgram no_file({"run", "/nowhere.yaml"}, {});
   EXPECT_EQ(no_file.wait(), kRunRefused);
   WorkerProgram no_pair({"run", kExample, "--path", "/data"}, {});
