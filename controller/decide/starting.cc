@@ -26,7 +26,7 @@ bool is_stuck(const WorkerPod& pod) {
 /// An image takes its time; a volume or a Secret that is missing is waited for without a word in the pod.
 constexpr std::chrono::seconds kCreationTold{30};
 /// A program whose image is there is up by then.
-constexpr std::chrono::seconds kProgramAwaited{1};
+constexpr std::chrono::milliseconds kProgramAwaited{1'000}, kProgramsAwaited{200};
 
 struct Trouble {
   std::string reason, message;
@@ -127,16 +127,17 @@ void tell_of_start(Review& review, const std::optional<Trouble>& unreachable) {
 }
 
 /// That the pod is made, and that its program runs, are told in one word where the one follows the other soon: of many short jobs the API
-/// server has a write less of each. Only of a gang of one pod: of several, a next leader has to know that all of them were there, since one of
-/// the same generation that was made a second time would meet peers that it never knew.
-void wait_for_its_program(Review& review) {
+/// server has a write less of each, and none while the pods of a gang begin. Of several pods not for long: a next leader has to know that all
+/// of them were there, since one of the same generation that was made a second time would meet peers that it never knew.
+void wait_for_programs(Review& review) {
   const Job& job = review.job;
   const auto& workers = review.gang.workers;
-  if (workers.size() != 1 || has_agent(job.spec) || reason_of(job.status, condition::kPlaced) != reason::kCreatingWorkers) return;
-  const bool comes = workers.front().state == WorkerState::kComing && !workers.front().pod->deletion_time &&
-                     reason_of(review.status, condition::kRunning) == reason::kWorkersStarting;
-  const Time due = job.status_written + kProgramAwaited;
-  if (!comes || review.now >= due) return;
+  if (has_agent(job.spec) || reason_of(job.status, condition::kPlaced) != reason::kCreatingWorkers) return;
+  const bool come =
+      reason_of(review.status, condition::kRunning) == reason::kWorkersStarting &&
+      std::none_of(workers.begin(), workers.end(), [](const Worker& w) { return w.pod == nullptr || w.pod->deletion_time; });
+  const Time due = job.status_written + (workers.size() == 1 ? kProgramAwaited : kProgramsAwaited);
+  if (!come || review.now >= due) return;
   review.holds_status = true;
   review.look_again(due);
 }
@@ -148,7 +149,7 @@ void tell_how_programs_run(Review& review, const std::optional<Trouble>& unreach
                        std::all_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.ready; });
   if (!all_run) {
     tell_of_start(review, std::nullopt);
-    return wait_for_its_program(review);
+    return wait_for_programs(review);
   }
   const auto done =
       std::count_if(workers.begin(), workers.end(), [](const Worker& worker) { return worker.state == WorkerState::kSucceeded; });

@@ -36,6 +36,13 @@ bool is_in_doubt(const std::optional<kube::Response>& look, int looks) {
 
 }  // namespace
 
+bool makes_pods(const decide::Plan& plan) {
+  return std::any_of(plan.phases.begin(), plan.phases.end(), [](const auto& phase) {
+    return std::any_of(phase.begin(), phase.end(),
+                       [](const decide::Action& action) { return std::holds_alternative<decide::CreatePod>(action); });
+  });
+}
+
 struct Performer::Run {
   decide::ObjectKey job;
   std::string job_uid;
@@ -45,6 +52,7 @@ struct Performer::Run {
   Done done;
   PodsBegin pods_begin;
   bool expects_pods = false;
+  bool makes_pods = false;
   std::int64_t term = 0;
 };
 
@@ -74,6 +82,8 @@ void Performer::perform(const decide::ObjectKey& job, decide::Plan plan, Done do
   run->done = std::move(done);
   run->pods_begin = std::move(pods_begin);
   run->term = term_;
+  run->makes_pods = makes_pods(plan);
+  num_placing_ += run->makes_pods ? 1 : 0;
   for (auto& phase : plan.phases) {
     run->phases.emplace_back(std::make_move_iterator(phase.begin()), std::make_move_iterator(phase.end()));
   }
@@ -85,8 +95,10 @@ void Performer::stop() {
   questions_.clear();
   answers_.clear();
   cache_.give_up_pods();
-  num_requests_ -= to_send_.size();
+  num_requests_ -= to_send_.size() + words_.size();
   to_send_.clear();
+  words_.clear();
+  num_placing_ = 0;
   events_.stop();
 }
 
@@ -106,7 +118,9 @@ void Performer::advance(const RunPointer& run) {
     // The next phase may begin at once where this one held only events.
     while (!run->phases.empty() && run->phases.front().empty() && run->under_way == 0) run->phases.pop_front();
   }
-  if (run->under_way == 0 && run->phases.empty() && run->done) std::exchange(run->done, nullptr)(run->ended);
+  if (run->under_way > 0 || !run->phases.empty() || !run->done) return;
+  if (run->makes_pods) pods_are_made();
+  std::exchange(run->done, nullptr)(run->ended);
 }
 
 /// All of the plan, also those of later phases: spares come after the workers.
@@ -143,6 +157,8 @@ void Performer::begin(const RunPointer& run, const ActionPointer& action) {
   try {
     if (is_first_dry_run(*action)) {
       ask(action, then);
+    } else if (!run->makes_pods && num_placing_ > 0 && std::holds_alternative<decide::WriteStatus>(*action)) {
+      request_word(action, then);
     } else {
       request(action, then);
     }
@@ -237,6 +253,30 @@ void Performer::share(const std::string& like, const decide::DryRunPod& about, c
 void Performer::request(const ActionPointer& action, Then then, What what) {
   ++num_requests_;
   to_send_.push_back({action, std::move(then), what});
+  send_waiting();
+}
+
+void Performer::request_word(const ActionPointer& action, const Then& then) {
+  ++num_requests_;
+  words_.push_back({action, then, executor_.uptime() + kYield});
+  executor_.brain_after(kYield, [this, term = term_] {
+    if (term == term_) send_words();
+  });
+}
+
+void Performer::pods_are_made() {
+  executor_.brain_after(kStart, [this, term = term_] {
+    if (term != term_) return;
+    --num_placing_;
+    send_words();
+  });
+}
+
+void Performer::send_words() {
+  while (!words_.empty() && (num_placing_ == 0 || words_.front().due <= executor_.uptime())) {
+    to_send_.push_back({words_.front().action, std::move(words_.front().then), What::kPerform});
+    words_.pop_front();
+  }
   send_waiting();
 }
 

@@ -30,8 +30,11 @@ struct PlanEnded {
   std::chrono::milliseconds at_least{0};
 };
 
+bool makes_pods(const decide::Plan& plan);
+
 /// The phases of a plan one after the other; a phase's actions in parallel, kParallel at a time; nothing more is begun after a
-/// failure. Each answer goes into the cache as an assumed write before the plan counts as done. A pod of which no answer says whether it was
+/// failure. While pods are being made, and for a moment after, statuses of other plans are held back for kYield at most: they are words about
+/// what has happened, and who waits for its pods would wait for the server's time that they take. Each answer goes into the cache as an assumed write before the plan counts as done. A pod of which no answer says whether it was
 /// made is looked for until the server says so, and takes up its room meanwhile. Events go their own way: see EventTeller. Of jobs whose pods
 /// differ in names alone, as when many are created at once, one has its dry run, and the others take its answer for a while where that is a
 /// yes. Should the API server mean it otherwise, it says so when their pods are made. Lives on the brain.
@@ -43,6 +46,10 @@ class Performer {
   static constexpr std::size_t kAtOnce = 128;
   /// While so many are sent, events give way.
   static constexpr std::size_t kMany = 8;
+  /// A status waits no longer for pods of other jobs.
+  static constexpr std::chrono::milliseconds kYield{100};
+  /// Those who start the pods have the server's time then.
+  static constexpr std::chrono::milliseconds kStart{20};
   using Done = std::function<void(PlanEnded)>;
   using PodsBegin = std::function<void()>;
 
@@ -93,6 +100,10 @@ class Performer {
   /// Performs on a hand, once fewer than kAtOnce are under way, and answers on the brain.
   void request(const ActionPointer& action, Then then, What what = What::kPerform);
   void send_waiting();
+  /// Of a plan that makes no pods: once none are being made, or kYield is over.
+  void request_word(const ActionPointer& action, const Then& then);
+  void pods_are_made();
+  void send_words();
   void send(const ActionPointer& action, Then then, What what);
   void look(const ActionPointer& action, Then then);
   bool is_first_dry_run(const decide::Action& action) const;
@@ -120,7 +131,14 @@ class Performer {
     What what;
   };
   std::deque<ToSend> to_send_;
-  std::size_t num_requests_ = 0;  // to be sent, or under way
+  struct Word {
+    ActionPointer action;
+    Then then;
+    std::chrono::milliseconds due;  // of uptime()
+  };
+  std::deque<Word> words_;
+  std::size_t num_placing_ = 0;   // plans that make pods and have not ended, or did less than kStart ago
+  std::size_t num_requests_ = 0;  // to be sent, or under way; held back, too
   std::size_t num_sent_ = 0;      // of request()
 };
 

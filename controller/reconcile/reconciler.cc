@@ -39,13 +39,6 @@ std::size_t num_actions(const decide::Plan& plan) {
   return count;
 }
 
-bool makes_pods(const decide::Plan& plan) {
-  return std::any_of(plan.phases.begin(), plan.phases.end(), [](const auto& phase) {
-    return std::any_of(phase.begin(), phase.end(),
-                       [](const decide::Action& action) { return std::holds_alternative<decide::CreatePod>(action); });
-  });
-}
-
 /// Of a target that lies in one; else empty.
 std::string namespace_of(const kube::WatchTarget& target) {
   constexpr std::string_view kBefore = "/namespaces/";

@@ -63,12 +63,30 @@ TEST(ALoneWorker, WhoseProgramTakesItsTimeIsToldAfterASecondThatItsPodIsThere) {
   EXPECT_EQ(world.status().phase, Phase::kStarting);
 }
 
-TEST(SeveralWorkers, AreToldOfAtOnceWhenTheirPodsAreThere) {
+TEST(SeveralWorkers, WhoseProgramsAreUpAtOnceAreToldSoInOneWordWithTheirPlace) {
   World world(ClusterBuilder{}.racks(2).nodes_per_rack(2).gpus_per_node(8).build());
   world.kubelets_work = false;
   world.add(test::make_custom_job("a", 2, 8));
   world.settle();
+  EXPECT_EQ(world.condition("Placed").reason, reason::kCreatingWorkers);
+  world.kubelets_work = true;
+  world.settle();
+  EXPECT_EQ(world.status().phase, Phase::kRunning);
   EXPECT_EQ(world.condition("Placed").reason, reason::kGangPlaced);
+  EXPECT_EQ(world.status_writes, 2) << "its generation, and that it runs";
+}
+
+TEST(SeveralWorkers, WhoseProgramsTakeTheirTimeAreToldSoonThatTheirPodsAreThere) {
+  World world(ClusterBuilder{}.racks(2).nodes_per_rack(2).gpus_per_node(8).build());
+  world.kubelets_work = false;
+  world.add(test::make_custom_job("a", 2, 8));
+  world.settle();
+  const Plan plan = plan_job(world.cluster, {"default", "a"}, test::at(world.now));
+  ASSERT_TRUE(plan.look_again);
+  EXPECT_LE(*plan.look_again, std::chrono::milliseconds(200));
+  world.pass(1);
+  EXPECT_EQ(world.condition("Placed").reason, reason::kGangPlaced);
+  EXPECT_EQ(world.status().phase, Phase::kStarting);
 }
 
 TEST(ALoneWorker, WhosePodIsDeletedBeforeItIsUpIsToldSoAtOnce) {

@@ -1,0 +1,79 @@
+// Statuses that tell what has happened give way to pods that are being made.
+#include "tests/controller/reconcile/performer_fixture.h"
+
+namespace trainyard::reconcile {
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Requests take 40 ms, half of it there and half back.
+struct WordsTest : PerformerTest {
+  test::VirtualExecutor slow{time, {.low = milliseconds(20), .high = milliseconds(20)}};
+  Performer patient{slow, api, cache, {"the key", "me"}, [] { return true; }, observer};
+
+  void make_pods(int number) {
+    std::vector<std::vector<decide::Action>> phases;
+    for (int i = 0; i < number; ++i) phases.push_back({pod("a-" + std::to_string(i) + "-1")});
+    patient.perform({"default", "other"}, {.phases = phases}, [](PlanEnded) {});
+  }
+  void tell(bool& is_told) {
+    patient.perform(kJob, {.phases = {{status(1)}}}, [&is_told](PlanEnded) { is_told = true; });
+  }
+};
+
+TEST_F(WordsTest, WaitUntilThePodsAreMadeAndTheirStartHasBegun) {
+  bool is_told = false;
+  make_pods(1);
+  tell(is_told);
+  time.run_for(milliseconds(50));
+  EXPECT_EQ(written, std::vector<std::string>{"/api/v1/namespaces/default/pods"});
+  EXPECT_EQ(patient.num_requests(), 1u);
+  time.run_for(milliseconds(40) + Performer::kStart);
+  EXPECT_EQ(written.size(), 2u);
+  EXPECT_TRUE(is_told);
+  EXPECT_EQ(patient.num_requests(), 0u);
+}
+
+TEST_F(WordsTest, WaitNoLongerThanTheirTimeThoughMorePodsAreMade) {
+  bool is_told = false;
+  make_pods(10);
+  tell(is_told);
+  time.run_for(Performer::kYield - milliseconds(1));
+  EXPECT_EQ(cache.cluster().job(kJob)->status.generation, 0);
+  time.run_for(milliseconds(42));
+  EXPECT_TRUE(is_told);
+  EXPECT_LT(api.size(test::kPodsPath), 5u);
+}
+
+TEST_F(WordsTest, GoOutAtOnceWhereNoPodsAreMade) {
+  bool is_told = false;
+  tell(is_told);
+  time.run_for(milliseconds(41));
+  EXPECT_TRUE(is_told);
+}
+
+TEST_F(WordsTest, OfThePlanThatMakesThePodsGoOutAtOnce) {
+  make_pods(1);
+  bool is_told = false;
+  patient.perform(kJob, {.phases = {{status(1)}, {pod("a-7-1")}}}, [&is_told](PlanEnded) { is_told = true; });
+  time.run_for(milliseconds(81));
+  EXPECT_TRUE(is_told);
+}
+
+TEST_F(WordsTest, AreForgottenByWhoStops) {
+  bool is_told = false;
+  make_pods(1);
+  tell(is_told);
+  time.run_for(milliseconds(10));
+  patient.stop();
+  time.run_for(seconds(1));
+  EXPECT_EQ(patient.num_requests(), 0u);
+  EXPECT_FALSE(is_told);
+  EXPECT_EQ(cache.cluster().job(kJob)->status.generation, 0);
+  tell(is_told);
+  time.run_for(milliseconds(41));
+  EXPECT_TRUE(is_told) << "no pods of an earlier term are waited for";
+}
+
+}  // namespace
+}  // namespace trainyard::reconcile
