@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "controller/cache/decode.h"
+#include "controller/decide/conditions.h"
 #include "controller/decide/json_lookup.h"
 #include "crds/contract/names.h"
 
@@ -28,6 +29,16 @@ constexpr int kCreated = 201;
 constexpr int kNeverAsked = 400;  // as the server answers what it can't read
 constexpr milliseconds kLookAgain{250}, kLookAgainLimit{5'000};
 constexpr int kRefusedLooks = 10;  // half a minute
+
+/// That a gang comes up, runs or has succeeded, which nobody acts on: not that it is to stop, or to begin anew.
+bool is_word(const Action& action, const contract::TrainingJobStatus* before) {
+  const auto* write = std::get_if<decide::WriteStatus>(&action);
+  if (write == nullptr || before == nullptr) return false;
+  const auto& status = write->status;
+  const bool goes_well = status.phase == contract::Phase::kStarting || status.phase == contract::Phase::kRunning ||
+                         status.phase == contract::Phase::kSucceeded;
+  return goes_well && status.generation == before->generation && !decide::is_stopping(status) && !decide::is_stopping(*before);
+}
 
 /// A pod was asked for, and neither the answer nor a look says whether it is there. A server that will not have it looked for says no more.
 bool is_in_doubt(const std::optional<kube::Response>& look, int looks) {
@@ -153,11 +164,12 @@ void Performer::begin(const RunPointer& run, const ActionPointer& action) {
     const auto* job = cache_.cluster().job(write->key);
     if (job != nullptr && job->uid == write->uid) sent.before = std::make_shared<const contract::TrainingJobStatus>(job->status);
   }
+  const bool yields = !run->makes_pods && num_placing_ > 0 && is_word(*action, sent.before.get());
   const Then then = [this, run, sent = std::move(sent)](const Answer& answer) { end(run, sent, answer, 0); };
   try {
     if (is_first_dry_run(*action)) {
       ask(action, then);
-    } else if (!run->makes_pods && num_placing_ > 0 && std::holds_alternative<decide::WriteStatus>(*action)) {
+    } else if (yields) {
       request_word(action, then);
     } else {
       request(action, then);

@@ -33,8 +33,8 @@ struct PlanEnded {
 bool makes_pods(const decide::Plan& plan);
 
 /// The phases of a plan one after the other; a phase's actions in parallel, kParallel at a time; nothing more is begun after a
-/// failure. While pods are being made, and for a moment after, statuses of other plans are held back for kYield at most: they are words about
-/// what has happened, and who waits for its pods would wait for the server's time that they take. Each answer goes into the cache as an assumed write before the plan counts as done. A pod of which no answer says whether it was
+/// failure. While pods are being made, and for a moment after, statuses which say that other gangs come up, run or have succeeded are held back
+/// for kYield at most: who waits for its pods would wait for the server's time that they take. Each answer goes into the cache as an assumed write before the plan counts as done. A pod of which no answer says whether it was
 /// made is looked for until the server says so, and takes up its room meanwhile. Events go their own way: see EventTeller. Of jobs whose pods
 /// differ in names alone, as when many are created at once, one has its dry run, and the others take its answer for a while where that is a
 /// yes. Should the API server mean it otherwise, it says so when their pods are made. Lives on the brain.
@@ -100,7 +100,7 @@ class Performer {
   /// Performs on a hand, once fewer than kAtOnce are under way, and answers on the brain.
   void request(const ActionPointer& action, Then then, What what = What::kPerform);
   void send_waiting();
-  /// Of a plan that makes no pods: once none are being made, or kYield is over.
+  /// Of a plan that makes no pods, what nobody acts on: once none are being made, or kYield is over.
   void request_word(const ActionPointer& action, const Then& then);
   void pods_are_made();
   void send_words();

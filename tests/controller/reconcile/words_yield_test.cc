@@ -1,4 +1,5 @@
 // Statuses that tell what has happened give way to pods that are being made.
+#include "controller/decide/conditions.h"
 #include "tests/controller/reconcile/performer_fixture.h"
 
 namespace trainyard::reconcile {
@@ -16,9 +17,16 @@ struct WordsTest : PerformerTest {
     for (int i = 0; i < number; ++i) phases.push_back({pod("a-" + std::to_string(i) + "-1")});
     patient.perform({"default", "other"}, {.phases = phases}, [](PlanEnded) {});
   }
-  void tell(bool& is_told) {
-    patient.perform(kJob, {.phases = {{status(1)}}}, [&is_told](PlanEnded) { is_told = true; });
+  decide::WriteStatus word() {
+    auto out = status(0);
+    out.status.phase = contract::Phase::kRunning;
+    return out;
   }
+  void tell(bool& is_told) { tell(word(), is_told); }
+  void tell(const decide::WriteStatus& write, bool& is_told) {
+    patient.perform(kJob, {.phases = {{write}}}, [&is_told](PlanEnded) { is_told = true; });
+  }
+  contract::Phase phase() { return cache.cluster().job(kJob)->status.phase; }
 };
 
 TEST_F(WordsTest, WaitUntilThePodsAreMadeAndTheirStartHasBegun) {
@@ -39,7 +47,7 @@ TEST_F(WordsTest, WaitNoLongerThanTheirTimeThoughMorePodsAreMade) {
   make_pods(10);
   tell(is_told);
   time.run_for(Performer::kYield - milliseconds(1));
-  EXPECT_EQ(cache.cluster().job(kJob)->status.generation, 0);
+  EXPECT_EQ(phase(), contract::Phase::kPending);
   time.run_for(milliseconds(42));
   EXPECT_TRUE(is_told);
   EXPECT_LT(api.size(test::kPodsPath), 5u);
@@ -60,6 +68,17 @@ TEST_F(WordsTest, OfThePlanThatMakesThePodsGoOutAtOnce) {
   EXPECT_TRUE(is_told);
 }
 
+TEST_F(WordsTest, ThatSomebodyActsOnGoOutAtOnce) {
+  bool is_told = false;
+  make_pods(1);
+  auto stops = word();
+  stops.status.conditions.push_back(
+      {.type = "Running", .status = contract::ConditionStatus::kTrue, .reason = decide::reason::kPreempting});
+  tell(stops, is_told);
+  time.run_for(milliseconds(41));
+  EXPECT_TRUE(is_told);
+}
+
 TEST_F(WordsTest, AreForgottenByWhoStops) {
   bool is_told = false;
   make_pods(1);
@@ -69,7 +88,7 @@ TEST_F(WordsTest, AreForgottenByWhoStops) {
   time.run_for(seconds(1));
   EXPECT_EQ(patient.num_requests(), 0u);
   EXPECT_FALSE(is_told);
-  EXPECT_EQ(cache.cluster().job(kJob)->status.generation, 0);
+  EXPECT_EQ(phase(), contract::Phase::kPending);
   tell(is_told);
   time.run_for(milliseconds(41));
   EXPECT_TRUE(is_told) << "no pods of an earlier term are waited for";
