@@ -10,9 +10,10 @@
 
 namespace trainyard::decide {
 
-/// By name, with the reason, the nodes that are at fault for the gang's failure, of which `cause` is the first: of the workers whose failures are
-/// their nodes' (Worker::blames_node), of those that their nodes kept from coming up (start_timeout.h), and one whose connections break
-/// again and again (lost_connections.h). None where those would be most of the gang's nodes: what they share, as storage or a network, is none's fault.
+/// By name, with the reason, the nodes that are at fault for the gang's failure, of which `cause` is the first: of the workers whose
+/// failures are their nodes' (Worker::blames_node), of those that their nodes kept from coming up (start_timeout.h), and one whose
+/// connections break again and again (lost_connections.h). None where those would be most of the gang's nodes: what they share, as
+/// storage or a network, is none's fault.
 std::map<std::string, std::string> failing_nodes(const Review& review, const contract::Failure& cause);
 
 /// Notes those of the failure that is in the status.

@@ -449,8 +449,8 @@ std::optional<Verdict> by_words(const Failure& failure, const Circumstances& aro
 /// What words do not tell.
 Verdict by_circumstances(const Failure& failure, const Circumstances& around) {
   if (!around.pod_reason.empty()) return {.failure_class = kInfrastructure};  // the kubelet or the node controller ended it
-  // The kernel killed for the want of the container's memory where that has a limit and its node has enough, else of the node's. There it kills
-  // the largest process, which is a rank more often than the first one of the container, by whose end the kubelet tells.
+  // The kernel killed for the want of the container's memory where that has a limit and its node has enough, else of the node's. There it
+  // kills the largest process, which is a rank more often than the first one of the container, by whose end the kubelet tells.
   const bool is_out_of_memory = failure.reason == "OutOfMemory";
   const bool was_killed = is_out_of_memory || failure.signal == "SIGKILL";
   if ((is_out_of_memory && !around.memory_limited) || (was_killed && around.memory_pressure)) {

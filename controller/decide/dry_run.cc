@@ -64,8 +64,8 @@ Cluster with_real(const Cluster& cluster, const Job& job) {
   return what_if;
 }
 
-/// Once those have stopped that would stop for it, and those that do already: their pods and quota are gone, and they stand behind it in the
-/// line. Nothing where it would still wait, as for others that come before it.
+/// Once those have stopped that would stop for it, and those that do already: their pods and quota are gone, and they stand behind it in
+/// the line. Nothing where it would still wait, as for others that come before it.
 std::optional<contract::TrainingJobStatus> once_they_are_gone(const Cluster& cluster, const Job& job, Time now,
                                                               PlaceAll place_all, const std::vector<std::string>& stopping) {
   Cluster then = with_real(cluster, job);
