@@ -304,6 +304,7 @@ std::optional<decide::Node> decode_node(const Json& object, const std::vector<st
   const Json& ready = condition(status, "Ready");
   node.ready = text(ready, "status") == "True";
   node.ready_since = time(ready, "lastTransitionTime").value_or(Time{});
+  node.memory_pressure = text(condition(status, "MemoryPressure"), "status") == "True";
   for (const auto& type : unhealthy_conditions) {
     if (node.trouble.empty() && text(condition(status, type), "status") == "True") node.trouble = type;
   }

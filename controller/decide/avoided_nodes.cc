@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "controller/decide/lost_connections.h"
+#include "controller/decide/start_timeout.h"
 #include "crds/contract/hang.h"
 
 namespace trainyard::decide {
@@ -41,25 +43,31 @@ void note_failing_node(Review& review, const std::string& node, const std::strin
 namespace {
 
 /// Of a hang the whole gang's view decides (hang.h), not what each agent thought of its own ranks.
-bool is_blamed(const Review& review, const Worker& worker) {
-  const auto& cause = review.status.failure;
-  if (!cause || cause->reason != contract::kRankHung) return worker.blames_node;
-  return cause->failureClass == contract::FailureClass::kInfrastructure && cause->rank && cause->worker == worker.index;
+bool is_blamed(const Review& review, const Worker& worker, const contract::Failure& cause) {
+  if (cause.reason == kStartTimeout) return is_kept_by_its_node(review, worker);
+  if (cause.reason != contract::kRankHung) return worker.blames_node;
+  return cause.failureClass == contract::FailureClass::kInfrastructure && cause.rank && cause.worker == worker.index;
 }
 
 }  // namespace
 
-void note_failing_nodes(Review& review) {
+std::map<std::string, std::string> failing_nodes(const Review& review, const contract::Failure& cause) {
   std::set<std::string> all;
-  std::map<std::string, std::string> failing;  // with the reason
+  std::map<std::string, std::string> failing;
   for (const auto& worker : review.gang.workers) {
     if (worker.pod == nullptr || worker.pod->node.empty()) continue;
     all.insert(worker.pod->node);
-    if (!is_blamed(review, worker)) continue;
-    failing.emplace(worker.pod->node, worker.failure ? worker.failure->reason : review.status.failure->reason);
+    if (!is_blamed(review, worker, cause)) continue;
+    failing.emplace(worker.pod->node, worker.failure ? worker.failure->reason : cause.reason);
   }
-  if (failing.size() > 1 && 2 * failing.size() > all.size()) return;
-  for (const auto& [node, reason] : failing) note_failing_node(review, node, reason);
+  if (const auto node = node_that_loses_connections(review, cause)) failing.emplace(*node, cause.reason);
+  if (failing.size() > 1 && 2 * failing.size() > all.size()) failing.clear();
+  return failing;
+}
+
+void note_failing_nodes(Review& review) {
+  if (!review.status.failure) return;
+  for (const auto& [node, reason] : failing_nodes(review, *review.status.failure)) note_failing_node(review, node, reason);
 }
 
 std::set<std::string> avoided_nodes(const Job& job, Time now) {

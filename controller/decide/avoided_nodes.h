@@ -2,6 +2,7 @@
 // Nodes on which a job met failures of their own (status.avoidedNodes): it goes elsewhere, while there is room elsewhere, and the longer the
 // more often a node has failed it. The status is the only memory.
 
+#include <map>
 #include <set>
 #include <string>
 
@@ -9,8 +10,13 @@
 
 namespace trainyard::decide {
 
-/// Notes the nodes of the workers whose failures are their nodes' (Worker::blames_node). Not where most of the gang's nodes would be noted:
-/// what they share, as storage or a network, is none's fault.
+/// By name, with the reason, the nodes that are at fault for the gang's failure, of which `cause` is the first: of the workers whose
+/// failures are their nodes' (Worker::blames_node), of those that their nodes kept from coming up (start_timeout.h), and one whose
+/// connections break again and again (lost_connections.h). None where those would be most of the gang's nodes: what they share, as
+/// storage or a network, is none's fault.
+std::map<std::string, std::string> failing_nodes(const Review& review, const contract::Failure& cause);
+
+/// Notes those of the failure that is in the status.
 void note_failing_nodes(Review& review);
 
 /// One failure a node and generation.

@@ -449,11 +449,14 @@ std::optional<Verdict> by_words(const Failure& failure, const Circumstances& aro
 /// What words do not tell.
 Verdict by_circumstances(const Failure& failure, const Circumstances& around) {
   if (!around.pod_reason.empty()) return {.failure_class = kInfrastructure};  // the kubelet or the node controller ended it
-  if (failure.reason == "OutOfMemory") {
-    // The kernel killed for the want of the container's memory where that has a limit, else of the node's.
-    return around.memory_limited ? Verdict{.failure_class = kUser}
-                                 : Verdict{.failure_class = kInfrastructure, .reason = "NodeOutOfMemory"};
+  // The kernel killed for the want of the container's memory where that has a limit and its node has enough, else of the node's. There it
+  // kills the largest process, which is a rank more often than the first one of the container, by whose end the kubelet tells.
+  const bool is_out_of_memory = failure.reason == "OutOfMemory";
+  const bool was_killed = is_out_of_memory || failure.signal == "SIGKILL";
+  if ((is_out_of_memory && !around.memory_limited) || (was_killed && around.memory_pressure)) {
+    return {.failure_class = kInfrastructure, .reason = kNodeOutOfMemory};
   }
+  if (is_out_of_memory) return {.failure_class = kUser};
   switch (failure.exitCode.value_or(0)) {
     case kNotExecutable:
     case kNotFound: return {.failure_class = kUser, .reason = "ProgramError"};
@@ -481,7 +484,7 @@ Verdict classify(const Failure& failure, const Circumstances& around) {
                  .line = "its node has the condition " + around.node_trouble};
     }
   }
-  if (!is_bare(failure.reason) && verdict.reason != "NodeOutOfMemory") verdict.reason.clear();
+  if (!is_bare(failure.reason) && verdict.reason != kNodeOutOfMemory) verdict.reason.clear();
   const std::string& reason = verdict.reason.empty() ? failure.reason : verdict.reason;
   verdict.blames_node = verdict.failure_class == kInfrastructure && is_nodes(reason);
   return verdict;

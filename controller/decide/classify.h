@@ -12,11 +12,15 @@ struct Circumstances {
   std::string pod_reason;        // status.reason: Evicted, Terminated, …
   std::string container_reason;  // OOMKilled, StartError, ContainerCannotRun, Error
   bool memory_limited = false;   // the container has a memory limit
+  bool memory_pressure = false;  // its node says that it has too little memory left
   bool has_gpus = false;         // its job asks for GPUs
   bool peers_are_told =
       false;  // the program says by itself that it lost another one (the engine Trainyard): its log tells nothing of that
   std::string node_trouble;  // what the node says of itself: a condition that speaks of broken hardware
 };
+
+/// Verdict::reason where the kernel killed since the node, not the container, had no memory left.
+inline constexpr const char* kNodeOutOfMemory = "NodeOutOfMemory";
 
 struct Verdict {
   contract::FailureClass failure_class = contract::FailureClass::kUnknown;

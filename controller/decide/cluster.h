@@ -46,10 +46,11 @@ struct Node {
   std::map<std::string, std::string> labels;
   Resources allocatable;  // with "pods"
   std::vector<Taint> taints;
-  bool unschedulable = false;  // cordoned
-  bool ready = false;          // the condition Ready is True
-  Time ready_since{};          // lastTransitionTime of that condition
-  std::string trouble;         // a condition that is True and among Settings::unhealthy_conditions; empty: none is
+  bool unschedulable = false;    // cordoned
+  bool ready = false;            // the condition Ready is True
+  Time ready_since{};            // lastTransitionTime of that condition
+  bool memory_pressure = false;  // the condition MemoryPressure is True: its kubelet is about to evict
+  std::string trouble;           // a condition that is True and among Settings::unhealthy_conditions; empty: none is
   bool operator==(const Node&) const = default;
 };
 

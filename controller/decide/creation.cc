@@ -7,6 +7,7 @@
 #include "controller/decide/elastic.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/spares.h"
+#include "controller/decide/start_timeout.h"
 #include "controller/decide/unseen_nodes.h"
 
 namespace trainyard::decide {
@@ -114,9 +115,12 @@ bool watch_creation(Review& review) {
 
 Time makes_room_until(const Cluster& cluster, const Job& job) {
   if (reason_of(job.status, condition::kPlaced) == reason::kPartlyScheduled) return stands_back_until(cluster, job);
-  const bool was_refused = reason_of(job.status, condition::kPlaced) == reason::kGangRemoved && cluster.refusal(job) != nullptr &&
-                           template_change(job, cluster.settings).empty();
-  return was_refused ? since_of(job.status, condition::kPlaced) + cluster.settings.refused_wait : Time{};
+  if (reason_of(job.status, condition::kPlaced) != reason::kGangRemoved) return Time{};
+  Time until = starts_again_at(job.status);
+  if (cluster.refusal(job) != nullptr) {
+    until = std::max(until, since_of(job.status, condition::kPlaced) + cluster.settings.refused_wait);
+  }
+  return until == Time{} || template_change(job, cluster.settings).empty() ? until : Time{};
 }
 
 }  // namespace trainyard::decide

@@ -18,7 +18,7 @@ bool watch_creation(Review& review);
 /// lost, or could not be made in time: alone it would wait for the others for ever.
 bool programs_have_ended(const Job& job, const GangView& gang);
 
-/// Until when the gang makes room; the past where it does not.
+/// Until when the gang makes room, since its pods were refused, or did not come up (start_timeout.h); the past where it does not.
 Time makes_room_until(const Cluster& cluster, const Job& job);
 
 /// "4 workers on 2 nodes"; "4 of 8 workers on 2 nodes" of a gang that has not as many as were asked for; "4 workers on 2 nodes and 1 of 2 spares".

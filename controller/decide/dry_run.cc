@@ -47,25 +47,49 @@ std::string place_text(const Job& job, const contract::PlacementStatus& place,
          (spares->desired == 1 ? " spare" : " spares");
 }
 
-/// What schedule() would make of it, were it none; who would stop for it is added to `told`.
-std::optional<contract::TrainingJobStatus> what_would_be(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all,
-                                                         contract::DryRunStatus& told) {
+std::optional<contract::TrainingJobStatus> status_in(const std::map<ObjectKey, Plan>& plans, const Job& job) {
+  const auto found = plans.find(job.key);
+  const auto* status = found == plans.end() ? nullptr : written_status(found->second);
+  return status == nullptr ? std::nullopt : std::optional(*status);
+}
+
+/// The cluster in which it is none.
+Cluster with_real(const Cluster& cluster, const Job& job) {
   Cluster what_if = cluster;
   Job real = job;
   real.spec.dryRun = false;
   real.status.dryRun.reset();
   real.status.conditions = {};
   what_if.put(std::move(real));
-  const auto plans = place_all(what_if, now);
+  return what_if;
+}
+
+/// Once those have stopped that would stop for it, and those that do already: their pods and quota are gone, and they stand behind it in
+/// the line. Nothing where it would still wait, as for others that come before it.
+std::optional<contract::TrainingJobStatus> once_they_are_gone(const Cluster& cluster, const Job& job, Time now,
+                                                              PlaceAll place_all, const std::vector<std::string>& stopping) {
+  Cluster then = with_real(cluster, job);
+  for (const auto& [key, other] : cluster.jobs()) {
+    const bool stops = std::find(stopping.begin(), stopping.end(), to_text(key)) != stopping.end();
+    if (key == job.key || (!stops && !is_vacating(other.status))) continue;
+    for (const auto* pod : cluster.pods_of(other)) then.erase_pod(pod->key);
+    then.erase_job(key);
+  }
+  auto status = status_in(place_all(then, now), job);
+  return status && is_true(*status, condition::kPlaced) ? status : std::nullopt;
+}
+
+/// What schedule() would make of it, were it none; who would stop for it is added to `told`.
+std::optional<contract::TrainingJobStatus> what_would_be(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all,
+                                                         contract::DryRunStatus& told) {
+  const auto plans = place_all(with_real(cluster, job), now);
   for (const auto& [key, plan] : plans) {
     const auto* status = written_status(plan);
     const Job* other = cluster.job(key);
     const bool stops = status != nullptr && reason_of(*status, condition::kRunning) == reason::kPreempting;
     if (stops && reason_of(other->status, condition::kRunning) != reason::kPreempting) told.preempts.push_back(to_text(key));
   }
-  const auto found = plans.find(job.key);
-  const auto* status = found == plans.end() ? nullptr : written_status(found->second);
-  return status == nullptr ? std::nullopt : std::optional(*status);
+  return status_in(plans, job);
 }
 
 std::string waiting_text(const contract::TrainingJobStatus& status) {
@@ -73,6 +97,14 @@ std::string waiting_text(const contract::TrainingJobStatus& status) {
   const auto* placed = find_condition(status, condition::kPlaced);
   return "wait" + (has_position ? ", number " + std::to_string(*status.queue->position) + " in the line" : "") +
          (placed == nullptr ? "" : ": " + placed->message);
+}
+
+/// Where it would be placed; the words for it, after "be placed: ".
+std::string tell_of_place(const Job& job, const contract::TrainingJobStatus& status, contract::DryRunStatus& told) {
+  told.placement = status.placement;
+  told.memoryPerRank = told.placement->memoryPerRank;
+  const auto& unknown = told.placement->unknown;
+  return place_text(job, *told.placement, status.spares) + (unknown ? "; it is not known " + *unknown : "");
 }
 
 /// Tells what would be; the words for it, after "it would ".
@@ -91,12 +123,11 @@ std::string tell(Review& review, PlaceAll place_all, contract::DryRunStatus& tol
   }
   if (!is_true(*status, condition::kPlaced)) {
     if (status->queue) told.estimatedStartTime = status->queue->estimatedStartTime;
-    return waiting_text(*status);
+    if (told.preempts.empty()) return waiting_text(*status);
+    const auto then = once_they_are_gone(review.cluster, job, review.now, place_all, told.preempts);
+    return waiting_text(*status) + (then ? "; then it would be placed: " + tell_of_place(job, *then, told) : "");
   }
-  told.placement = status->placement;
-  told.memoryPerRank = told.placement->memoryPerRank;
-  const auto& unknown = told.placement->unknown;
-  return "be placed: " + place_text(job, *told.placement, status->spares) + (unknown ? "; it is not known " + *unknown : "");
+  return "be placed: " + tell_of_place(job, *status, told);
 }
 
 Plan answer(const Cluster& cluster, const Job& job, Time now, PlaceAll place_all) {

@@ -88,7 +88,10 @@ std::optional<Candidate> candidate(const Cluster& cluster, const Job& job, Time 
   const bool creating = is_true(job.status, condition::kPlaced) && !is_resizing(job);
   // Pods of two templates in one gang would be two images that talk to each other; plan_job() removes those of the old one.
   if (creating && hash != job.status.templateHash) return std::nullopt;
-  if (const Time until = makes_room_until(cluster, job); now < until) out.blocked_until = until;
+  if (const Time until = makes_room_until(cluster, job); now < until) {
+    out.blocked_until = until;
+    out.makes_room = true;
+  }
   if (is_resizing(job)) out.blocked_until = Time::max();
   for (const auto* pod : out.gang.surplus) out.blocked_until = std::max(out.blocked_until, may_run_until(cluster, *pod, now));
   for (const auto& worker : out.gang.workers) {

@@ -18,7 +18,8 @@ struct Candidate {
   Priority priority;
   GangView gang;                       // of a job that has pods; else empty, though all its workers are missing
   std::vector<std::int32_t> missing;   // workers without a pod that can be kept
-  std::optional<Time> blocked_until;   // their last pods may still run
+  std::optional<Time> blocked_until;   // their last pods may still run, or the job makes room
+  bool makes_room = false;             // for others (creation.h): nothing is kept for it meanwhile
   std::int32_t size = 0;               // how many workers the gang has
   std::vector<std::int32_t> sizes;     // how many it may have when it starts, the most first
   std::int32_t waits_for = 0;          // of these the one that room is kept for

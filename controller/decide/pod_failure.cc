@@ -134,6 +134,11 @@ std::string words_of_end(const Failure& failure, const std::string& telling_line
   return failure.lastLines.empty() ? "; its log says more" : ": " + failure.lastLines.back();
 }
 
+void tell_of_memory_pressure(Failure& failure, const Pod& pod) {
+  if (failure.reason == "OutOfMemory") failure.message = "pod " + to_text(pod.key) + " was killed";
+  failure.message += ", since its node " + pod.node + " had no memory left: it has the condition MemoryPressure";
+}
+
 Failure pod_lost(const Pod& pod, const char* reason, const std::string& how, Time since) {
   Failure failure = about(pod);
   failure.failureClass = FailureClass::kInfrastructure;

@@ -21,6 +21,9 @@ contract::Failure program_ended(const Pod& pod);
 /// ": " and the line that tells most, or the last one.
 std::string words_of_end(const contract::Failure& failure, const std::string& telling_line);
 
+/// Has its words say that its node had no memory left, whatever limit the container has.
+void tell_of_memory_pressure(contract::Failure& failure, const Pod& pod);
+
 /// Of a pod that lives, as far as the API server knows, and can't be had any more. `how`: "its node node-3 is not ready".
 contract::Failure pod_lost(const Pod& pod, const char* reason, const std::string& how, Time since);
 /// Of a pod that was deleted: by whoever it was, or since it has to leave its node.

@@ -14,7 +14,7 @@
 #include "controller/decide/pod_template.h"
 #include "controller/decide/progress.h"
 #include "controller/decide/spares.h"
-#include "controller/decide/starting.h"
+#include "controller/decide/start_timeout.h"
 #include "controller/decide/unseen_nodes.h"
 #include "crds/contract/sparse.h"
 
@@ -112,7 +112,8 @@ void restart(Review& review, Failure cause, Replace replace) {
   const Ruling ruling = ruling_on_cause(review, cause);
   cause.policyRule = ruling.rule;
   const bool is_last = ruling.outcome == Outcome::kCounted && review.status.restarts >= lifecycle.maxRestarts;
-  if (ruling.outcome != Outcome::kFail && !is_last) {
+  const bool is_late = cause.reason == kStartTimeout;  // it leaves its room to others at once, and waits after that
+  if (ruling.outcome != Outcome::kFail && !is_last && !is_late) {
     if (const Time due = restart_due(review, ruling.outcome); review.now < due) return back_off(review, due, cause.message);
     if (replace == Replace::kLostOnes && review.gang.awaits_silent) return;
   }
@@ -138,50 +139,18 @@ void restart(Review& review, Failure cause, Replace replace) {
   // Pods of two templates in one gang would be two images that talk to each other.
   const bool edited = !template_change(review.job, review.cluster.settings).empty();
   const bool all = replace == Replace::kAll || edited || review.job.spec.engine == contract::Engine::kCustom;
-  review.set(condition::kPlaced, false, all ? reason::kGangRemoved : reason::kWorkerLost, message);
+  const bool waits = is_late && !edited;  // creation.h
+  const std::string from =
+      waits ? "; the gang is placed anew from " + contract::to_rfc3339(starts_again_at(review.status)) + " on" : "";
+  review.set(condition::kPlaced, false, all ? reason::kGangRemoved : reason::kWorkerLost, message + from);
   take_over(review);
-}
-
-/// Since when it is waited for the worker; nothing where it is up, or a controller that begins to lead has yet to ask its agent.
-std::optional<Time> waited_for_since(const Review& review, const Worker& worker) {
-  if (has_refused(worker)) {
-    const auto failed = contract::parse_rfc3339(review.status.failure ? review.status.failure->at : "");
-    const Time restarted = std::min(failed.value_or(Time{}), review.now);
-    return std::max({worker.pod->created, since_of(review.status, condition::kPlaced), restarted});
-  }
-  if (worker.state != WorkerState::kComing) return std::nullopt;
-  Time begun = worker.pod->created;
-  if (!review.cluster.settings.sees_cluster) {
-    if (worker.pod->node.empty()) return std::nullopt;         // await_nodes()
-    begun = worker.pod->worker->scheduled_at.value_or(begun);  // it may have waited for hours before
-  }
-  if (worker.pod->worker->ip.empty() || review.job.spec.engine == contract::Engine::kCustom) return begun;
-  if (worker.agent == nullptr) return std::nullopt;
-  return std::max(begun, worker.agent->since);
 }
 
 /// True where the gang did not come up in time.
 bool enforce_start_timeout(Review& review) {
-  const auto limit = std::chrono::seconds(review.job.spec.lifecycle.startTimeoutSeconds);
-  const Worker* late = nullptr;
-  std::int64_t number = 0;
-  for (const auto& worker : review.gang.workers) {
-    const auto since = waited_for_since(review, worker);
-    if (!since) continue;
-    if (review.now < *since + limit) {
-      review.look_again(*since + limit);
-    } else {
-      if (late == nullptr) late = &worker;
-      ++number;
-    }
-  }
-  if (late == nullptr) return false;
-  Failure cause{.worker = late->index, .reason = "StartTimeout"};  // an image, a volume, a node: nobody knows
-  if (!late->pod->node.empty()) cause.node = late->pod->node;
-  cause.message = std::to_string(number) + " of " + std::to_string(review.gang.workers.size()) +
-                  " workers did not come up within lifecycle.startTimeoutSeconds, " + std::to_string(limit.count()) + " s; " +
-                  name_of_worker(*late) + " " + waits_for(*late);
-  restart(review, std::move(cause), Replace::kAll);
+  auto cause = start_timeout(review);
+  if (!cause) return false;
+  restart(review, std::move(*cause), Replace::kAll);
   return true;
 }
 

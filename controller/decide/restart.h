@@ -15,7 +15,7 @@ namespace trainyard::decide {
 ///   pods on nodes that they have to leave         -> are deleted; a failure follows once the gang has stopped
 ///       with the engine Custom                    -> Placed=False GangRemoved: a program that ended is not started again in its pod
 ///   not up within lifecycle.startTimeoutSeconds,
-///   or an agent that refuses its assignment       -> Placed=False GangRemoved: all of them are placed anew
+///   or an agent that refuses its assignment       -> Placed=False GangRemoved: all are placed anew a while later (start_timeout.h)
 ///   the spec was edited before all agents had it  -> the next generation, in the same pods; not counted
 ///   a kubelet rejected a pod                      -> Placed=False LostRace; not counted
 /// While only failures are known that follow from another, that one is waited for a little. True where the gang goes on.

@@ -70,7 +70,7 @@ class Scheduling {
  private:
   Plan place(const Candidate& candidate, std::int32_t position) {
     if (candidate.needs == nullptr || candidate.blocked_until) {
-      keep_room(candidate);
+      if (!candidate.makes_room) keep_room(candidate);
       return candidate.blocked_until ? look_again_at(*candidate.blocked_until) : Plan{};
     }
     const bool is_whole = candidate.missing.empty() && candidate.sizes.front() == candidate.size;

@@ -31,6 +31,7 @@ void fields(auto& visit, Is<Node> auto& it) {
   visit("unschedulable", it.unschedulable);
   visit("ready", it.ready);
   visit("readySince", it.ready_since);
+  visit("memoryPressure", it.memory_pressure);
   visit("trouble", it.trouble);
 }
 void fields(auto& visit, Is<WorkerPod> auto& it) {

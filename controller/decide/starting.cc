@@ -18,11 +18,6 @@ std::string waiting_reason(const WorkerPod& pod) {
   return pod.waiting_reason == "ErrImagePull" || pod.waiting_reason == "ImagePullBackOff" ? "ImageNotPulled" : pod.waiting_reason;
 }
 
-/// A container that waits for something that it may wait for in vain.
-bool is_stuck(const WorkerPod& pod) {
-  return !pod.waiting_reason.empty() && pod.waiting_reason != "ContainerCreating" && pod.waiting_reason != "PodInitializing";
-}
-
 /// An image takes its time; a volume or a Secret that is missing is waited for without a word in the pod.
 constexpr std::chrono::seconds kCreationTold{30};
 /// A program whose image is there is up by then.
@@ -165,6 +160,10 @@ void tell_how_programs_run(Review& review, const std::optional<Trouble>& unreach
 }
 
 }  // namespace
+
+bool is_stuck(const WorkerPod& pod) {
+  return !pod.waiting_reason.empty() && pod.waiting_reason != "ContainerCreating" && pod.waiting_reason != "PodInitializing";
+}
 
 std::string waits_for(const Worker& worker) {
   if (is_reachable(worker) && !worker.agent->error.empty()) return "does not take its assignment: " + worker.agent->error;

@@ -66,10 +66,12 @@ class Examination {
     const Verdict verdict = classify(failure, {.pod_reason = pod.worker->reason,
                                                .container_reason = pod.worker->exit_reason,
                                                .memory_limited = pod.worker->memory_limited,
+                                               .memory_pressure = node != nullptr && node->memory_pressure,
                                                .has_gpus = job_.spec.workers.gpusPerWorker > 0,
                                                .peers_are_told = !is_custom(),
                                                .node_trouble = node == nullptr ? "" : node->trouble});
     if (failure.reason == kProgramExited) failure.message += words_of_end(failure, verdict.line);
+    if (verdict.reason == kNodeOutOfMemory && node != nullptr && node->memory_pressure) tell_of_memory_pressure(failure, pod);
     failure.failureClass = verdict.failure_class;
     if (!verdict.reason.empty()) failure.reason = verdict.reason;
     worker.secondary = worker.secondary || verdict.is_secondary;

@@ -127,6 +127,15 @@ TEST(DecodeNode, NamesTheFirstOfItsConditionsThatSpeaksOfTrouble) {
   EXPECT_EQ(decode_node(object)->trouble, "");
 }
 
+TEST(DecodeNode, KnowsWhetherItHasTooLittleMemoryLeft) {
+  for (const char* status : {"True", "False", "Unknown"}) {
+    Json object = node_object("n1", 1);
+    object["status"]["conditions"].push_back({{"type", "MemoryPressure"}, {"status", status}});
+    EXPECT_EQ(decode_node(object)->memory_pressure, std::string(status) == "True") << status;
+  }
+  EXPECT_FALSE(decode_node(node_object("n1", 1))->memory_pressure);
+}
+
 TEST(DecodePod, KnowsWhetherTheContainerThatTrainsHasAMemoryLimitAndWhatThePodTolerates) {
   Json object = pod_object("a-0-1", 1, "p1");
   object["spec"]["containers"] = {{{"name", "side"}, {"resources", {{"limits", {{"memory", "1Gi"}}}}}}, {{"name", "worker"}}};

@@ -48,6 +48,21 @@ TEST(AGangThatIsHalfMade, GivesItsNodesBackAfterTheStartTimeoutAndMakesRoomForAW
   EXPECT_EQ(world.condition("Placed").message, "2 workers on 2 nodes");
 }
 
+TEST(AGangThatIsHalfMade, LeavesItsRoomToOthersWhileItMakesRoom) {
+  World world(test::ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).build());
+  world.add(test::make_job("a", 2, 8));
+  world.refuse_pod = [](const CreatePod& create) {
+    const bool is_refused = create.key.name.starts_with("a-1-");
+    return is_refused ? std::optional<std::string>("exceeded quota: gpus") : std::nullopt;
+  };
+  world.settle();
+  world.now += 1;
+  world.add(test::make_job("b", 2, 8));
+  world.pass(599);
+  EXPECT_TRUE(world.pods("a").empty());
+  EXPECT_EQ(world.pods("b").size(), 2u);
+}
+
 TEST(AGangThatIsHalfMade, DoesNotTakeAPodThatEndedBeforeItForTheOneThatIsRefused) {
   World world = a_running_world();
   world.kubelets_work = false;  // the old pod stays for a while

@@ -96,6 +96,48 @@ TEST_F(ADryRun, TellsWhoWouldStopAndStopsNobody) {
   EXPECT_EQ(world.status("low").preemptions, 0);
 }
 
+TEST_F(ADryRun, TellsWhereItWouldBePlacedOnceThoseHaveStoppedThatWouldStopForIt) {
+  start("other", 1);
+  start("low", 3);
+  world.cluster.put(PriorityClass{.name = "high", .value = 10});
+  world.cluster.put(PriorityClass{.name = "higher", .value = 20});
+  world.edit("other", [](auto& spec) { spec.priorityClassName = "higher"; });
+  Job urgent = question("q", 2);
+  urgent.spec.priorityClassName = "high";
+  world.add(urgent);
+  world.settle();
+  EXPECT_EQ(details().preempts, std::vector<std::string>{"default/low"});
+  EXPECT_EQ(answer(),
+            "it would wait, number 1 in the line: default/low stops at a checkpoint and will make room; then it would be placed: "
+            "2 workers on "
+            "2 nodes of rack-1");
+  ASSERT_TRUE(details().placement);
+  EXPECT_EQ(details().placement->nodes, 2);
+  EXPECT_EQ(details().placement->domains, std::vector<std::string>{"rack-1"});
+  EXPECT_EQ(details().placement->traffic.size(), 2u);
+  EXPECT_EQ(details().memoryPerRank, details().placement->memoryPerRank);
+  world.pass(60);
+  EXPECT_EQ(world.pods("low").size(), 3u);
+}
+
+TEST_F(ADryRun, TellsNoPlaceWhereOthersBeforeItInTheLineWouldHaveThatOfThoseThatStop) {
+  start("low", 4);
+  world.cluster.put(PriorityClass{.name = "high", .value = 10});
+  world.cluster.put(PriorityClass{.name = "higher", .value = 20});
+  world.change_node("node-0", [](Node& node) { node.unschedulable = true; });
+  Job first = make_job("first", 3, 8);
+  first.spec.priorityClassName = "higher";
+  world.add(first);
+  Job urgent = question("q", 2);
+  urgent.spec.priorityClassName = "high";
+  world.add(urgent);
+  world.decide_once();
+  world.decide_once();
+  world.decide_once();
+  EXPECT_EQ(answer().find("it would wait, number 2 in the line"), 0u) << answer();
+  EXPECT_FALSE(details().placement);
+}
+
 TEST_F(ADryRun, RunsOnceItIsNoneAnyMore) {
   world.add(question("q", 2));
   world.settle();

@@ -127,6 +127,43 @@ TEST(APod, ThatEndedWithoutALastWordIsReplacedWithItsEvidence) {
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-2"}));
 }
 
+TEST(AContainer, ThatIsKilledWhileItsNodeHasNoMemoryLeftHasNotUsedUpItsOwn) {
+  for (const bool has_pressure : {true, false}) {
+    World world = a_running_world();
+    const std::string node = world.pod(1).node;
+    world.change_node(node, [&](Node& changed) { changed.memory_pressure = has_pressure; });
+    world.change_pod("a-1-1", [](Pod& pod) {
+      pod.phase = PodPhase::kFailed;
+      pod.worker->exit_code = 137;
+      pod.worker->exit_reason = "OOMKilled";
+      pod.worker->memory_limited = true;
+    });
+    world.settle();
+    const auto& failure = *world.status().failure;
+    EXPECT_EQ(failure.reason, has_pressure ? "NodeOutOfMemory" : "OutOfMemory");
+    EXPECT_EQ(world.status().phase == contract::Phase::kFailed, !has_pressure);
+    if (!has_pressure) continue;
+    EXPECT_EQ(failure.failureClass, contract::FailureClass::kInfrastructure);
+    EXPECT_EQ(failure.message, "pod default/a-1-1 was killed, since its node " + node +
+                                   " had no memory left: it has the condition MemoryPressure");
+    EXPECT_EQ(world.status().uncountedRestarts, 1);
+    EXPECT_NE(world.pod(1).node, node);
+  }
+}
+
+TEST(ARank, ThatIsKilledWhileItsNodeHasNoMemoryLeftIsItsNodesFault) {
+  for (const bool has_pressure : {true, false}) {
+    World world = a_running_world();
+    const std::string node = world.pod(1).node;
+    world.change_node(node, [&](Node& changed) { changed.memory_pressure = has_pressure; });
+    world.fail_rank(1, {.exitCode = 137, .signal = "SIGKILL", .reason = "RankCrashed", .message = "rank 8 was ended by SIGKILL"});
+    world.settle();
+    EXPECT_EQ(world.status().failure->reason, has_pressure ? "NodeOutOfMemory" : "RankCrashed");
+    EXPECT_EQ(world.status().restarts, has_pressure ? 0 : 1);
+    EXPECT_EQ(world.status().avoidedNodes.size(), has_pressure ? 1u : 0u);
+  }
+}
+
 TEST(ATrainingContainer, ThatEndedInAPodOfSeveralIsSeenAtOnce) {
   World world = a_running_world();
   world.change_pod("a-1-1", [](Pod& pod) {  // a side container runs on

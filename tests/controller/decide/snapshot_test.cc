@@ -21,6 +21,7 @@ Cluster full_cluster() {
                    .unschedulable = true,
                    .ready = true,
                    .ready_since = at(1.000001),
+                   .memory_pressure = true,
                    .trouble = "XIDErrors"});
   Job job = make_job("a", 2, 8);
   job.deleting = true;

@@ -43,6 +43,8 @@ TEST(AGang, ThatDoesNotComeUpInTimeIsPlacedAnewAndThatCounts) {
   world.pass(1);
   EXPECT_EQ(world.status().restarts, 1);
   EXPECT_EQ(world.status().failure->reason, "StartTimeout");
+  EXPECT_TRUE(world.pods().empty());
+  world.pass(10);
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"}));
 }
 
