@@ -78,7 +78,8 @@ Admission::Admission(const Cluster& cluster, const std::vector<Candidate>& line,
   for (const auto& [place, amounts] : entitled_) claimed_.add(place.first, place.second, amounts);
 }
 
-/// In the order of the line, as long as they stay within their queue's own quota. A queue is done with at the first that does not.
+/// In the order of the line, as long as they stay within their queue's own quota. A queue is done with at the first that does not, but for one
+/// that could not have its place if nobody else used anything: it keeps nobody from his.
 void Admission::entitle(const std::vector<Candidate>& line) {
   Queues all = queues_;
   std::set<Index> done;
@@ -94,9 +95,10 @@ void Admission::entitle(const std::vector<Candidate>& line) {
     if (waits_for_something_else(*candidate.job)) continue;
     const Resources amounts = times(candidate.needs->requests, candidate.waits_for);
     if (left != nullptr) move(all, *left, false);
-    bool is_within = false;
+    bool is_within = false, may_ever_fit = false;
     for (const auto& flavor : queues_.flavors(queue)) {
       if (is_within || contradicts(flavor.labels, candidate.needs->rules)) continue;
+      may_ever_fit = may_ever_fit || all.may_ever_fit(queue, flavor.labels, amounts);
       is_within = !all.would_borrow(queue, flavor.labels, amounts);
       if (!is_within) continue;
       const Place place{queue, flavor.labels};
@@ -107,7 +109,7 @@ void Admission::entitle(const std::vector<Candidate>& line) {
     }
     if (is_within) continue;
     if (left != nullptr) move(all, *left, true);
-    done.insert(queue);
+    if (may_ever_fit) done.insert(queue);
   }
 }
 

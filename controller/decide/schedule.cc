@@ -239,7 +239,8 @@ class Scheduling {
     if (reservation->start) why.estimated_start = std::max(now_, *reservation->start);
     room_.keep(std::move(*reservation), has_right);
     why.reason = reason::kMakingRoom;
-    why.message = "quota that others leave is kept for it: " + stopping(making_.makers_of_room(flavor));
+    const auto makers = making_.makers_of_room(flavor);  // none where all that is left of them are pods that are about to go
+    why.message = "quota that others leave is kept for it" + (makers.empty() ? "" : ": " + stopping(makers));
     order_.count(demand.queue, admission_.uncounted(demand, flavor));
     return true;
   }

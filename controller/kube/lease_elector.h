@@ -19,7 +19,8 @@ struct LeaseOptions {
   std::string name_space;  // of the Lease
   std::string name = "trainyard-controller";
   std::string identity;  // who this is; unique among those that live
-  // A leader that dies is followed within duration + 1.25 retry_period, 8.25 s, and the time of a request.
+  // A leader that dies is followed within duration + 2.5 retry_period, 9.5 s, and the time of a request: others see its last renewal up to
+  // 1.25 retry_period after it, and look again as long after that has run out.
   std::chrono::seconds duration{7};                 // others may take the lease when it was not renewed for so long
   std::chrono::milliseconds renew_deadline{5'000};  // a leader that could not renew for so long stops leading; < duration
   std::chrono::milliseconds retry_period{1'000};    // between tries to acquire and to renew; < renew_deadline

@@ -1,6 +1,7 @@
 // What people complain of most in the systems that train on Kubernetes, each told as a story in which it does not happen. The numbers are
-// issues of those systems' trackers. Complaints about installation, rights and speed have their tests elsewhere: tests/chart (rights, the
-// CRD's size), tests/bench (memory, rates), tests/controller/decide/placement_test.cc (topology).
+// issues of those systems' trackers. Complaints about installation, rights, topology and speed have their tests elsewhere:
+// tests/integration/chart_test.cc (the CRD's size, webhooks, rights), tests/controller/decide/pack_test.cc (topology), tests/bench (memory,
+// rates); the loops into which queues fall, preemption_loops_test.cc.
 
 #include <csignal>
 #include <set>
@@ -120,7 +121,7 @@ TEST_F(Complaint, AJobThatCanNeverRunBlocksTheLine) {
   EXPECT_EQ(world.live_pods("doomed"), 0);
 }
 
-// kueue 13662, 6861: more than a hundred preemptions of one workload
+// kueue 6861, 7301: more than a hundred preemptions of one workload. With queues: preemption_loops_test.cc
 TEST_F(Complaint, TwoJobsStopEachOtherWithoutEnd) {
   world.add_priority_class("low", 1);
   world.add_priority_class("high", 100);

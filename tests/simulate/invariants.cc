@@ -8,6 +8,7 @@
 #include "controller/decide/spares.h"
 #include "controller/decide/worker_view.h"
 #include "crds/contract/validate.h"
+#include "tests/support/builders.h"
 
 namespace trainyard::simulate {
 namespace {
@@ -39,6 +40,10 @@ Invariants::Invariants(World& world) : world_(world) {
   world_.api.on_change(test::kJobs, [this](const test::FakeKubeApi::Change& change) { job_changed(change); });
   world_.api.on_change(test::kPodsPath, [this](const test::FakeKubeApi::Change& change) { pod_changed(change); });
   world_.api.on_change(test::kNodes, [this](const test::FakeKubeApi::Change&) { relieved(); });
+  world_.api.on_change(test::kQueues, [this](const test::FakeKubeApi::Change& change) {
+    const Json& spec = change.object->at("spec");  // its status changes with every job
+    if (std::exchange(queue_specs_[cache::key_of(*change.object).name], spec) != spec) relieved();
+  });
   watch_partial_gangs();
 }
 
@@ -70,7 +75,8 @@ void Invariants::job_changed(const test::FakeKubeApi::Change& change) {
   check_admission(after);
   check_stand_ins(uid, is_known ? &before->second : nullptr, after);
   if (is_known) {
-    if (after.job.generation != before->second.job.generation || after.job.deleting) relieved();
+    const bool has_ended = ended(after.job.status) && !ended(before->second.job.status);
+    if (after.job.generation != before->second.job.generation || after.job.deleting || has_ended) relieved();
     after.highest_priority = std::max(after.highest_priority, before->second.highest_priority);
     after.lowest_priority = std::min(after.lowest_priority, before->second.lowest_priority);
     after.partial_since = before->second.partial_since;
@@ -141,7 +147,7 @@ void Invariants::compare(const std::string& uid, const Seen& before, Seen& after
   if (is.avoidedNodes.size() > 32) fail("too many nodes are remembered");
   if (is.preemptions < was.preemptions || is.preemptions > was.preemptions + 1) fail("preemptions are miscounted");
   const auto is_preempted_by = [&](const auto& other) { return other.second.highest_priority > after.lowest_priority; };
-  const bool may_be_by_right = queues && spec.queue;
+  const bool may_be_by_right = spec.queue.has_value();
   if (is.preemptions > was.preemptions && !may_be_by_right && std::none_of(jobs_.begin(), jobs_.end(), is_preempted_by) &&
       !jobs_were_deleted_) {
     fail("a job was preempted, and no other is of higher priority");
@@ -221,62 +227,110 @@ void Invariants::check_new_pod(const decide::Pod& pod, const Json& spec) {
 
 /// Where nothing has changed for so long that every controller must know of it.
 void Invariants::check_victim(const std::string& uid, const Seen& victim) {
-  if (admission_changes || world_.time.uptime() - relieved_at_ < staleness) return;
+  const bool is_quota_known = queues || !victim.job.spec.queue;
+  if (admission_changes || !is_quota_known || world_.time.uptime() - relieved_at_ < staleness) return;
   ++num_victims_judged_;
   if (!is_needed(uid, victim)) fail("a job was told to make room that nobody needs: " + decide::to_text(victim.job.key));
 }
 
-/// Whether those that wait and are of higher priority need more than there is, all of them at their least. Each worker of a story asks
-/// for one cpu, and for no more than one GPU, so that no room is lost between them. Of GPUs and quotas this says nothing.
+/// Whether somebody who waits lacks what the victim holds, and may have it: for its higher priority, or since its queue would stay within
+/// its own quota and the victim's borrows. Each worker of a story asks for one cpu, and for no more than one GPU, so that no room is lost
+/// between them. Where one cannot say, as of what becomes of the room that a gang of which workers are missing waits for, it is needed.
 bool Invariants::is_needed(const std::string& uid, const Seen& victim) const {
-  if (queues && victim.job.spec.queue) return true;
-  std::int64_t needed = 0;
+  const auto& its = victim.job.spec;
+  const Held all = held(true), later = held(false);
+  Held wanted;
+  std::int64_t cpus = 0, gpus = 0, all_cpus = 0, all_gpus = 0;
+  bool by_priority = false, others_are_within = false;
   for (const auto& [other_uid, other] : jobs_) {
     const auto& spec = other.job.spec;
     const bool waits = !ended(other.job.status) && !spec.suspend &&
                        decide::reason_of(other.job.status, decide::condition::kPlaced) != decide::reason::kGangPlaced;
-    if (other_uid == uid || !waits || other.highest_priority <= victim.lowest_priority) continue;
-    if (spec.queue || spec.workers.gpusPerWorker > 0) return true;
-    needed += 1'000 * std::int64_t{spec.workers.minCount.value_or(spec.workers.count)};
+    if (other_uid == uid || !waits) continue;
+    const std::int64_t least = spec.workers.minCount.value_or(spec.workers.count);
+    const bool is_higher = other.highest_priority > victim.lowest_priority;
+    const bool has_pods =
+        std::any_of(pods_.begin(), pods_.end(), [&](const auto& pod) { return pod.second.job_uid == other_uid; });
+    by_priority = by_priority || is_higher;
+    if (spec.queue && !queues && is_higher) return true;
+    if (queues && spec.queue) {
+      const bool is_within = later.of(*spec.queue) + least <= (*spec.queue == "a" ? queues->a : queues->b);
+      others_are_within = others_are_within || (is_within && spec.queue != its.queue);
+      wanted.of(*spec.queue) += least;
+    }
+    (spec.workers.gpusPerWorker > 0 ? all_gpus : all_cpus) += least;
+    if (is_higher || has_pods) (spec.workers.gpusPerWorker > 0 ? gpus : cpus) += least;  // others come after it
   }
-  return needed > free_millicpus();
+  const bool borrows = queues && its.queue && all.of(*its.queue) > (*its.queue == "a" ? queues->a : queues->b);
+  const bool by_right = borrows && others_are_within;
+  const auto lacks_quota = [&](const Held& held) {
+    return queues && its.queue && !may_hold({.a = held.a + wanted.a, .b = held.b + wanted.b});
+  };
+  const Free now = free_without(""), then = free_without(uid);
+  const auto lacks_nodes = [&](std::int64_t without_gpu, std::int64_t with_gpu) {
+    const bool lacks_cpus = without_gpu + with_gpu > now.cpus && then.cpus > now.cpus;
+    // At worst those without GPUs take the cpus that GPUs need.
+    const bool gives_gpus = then.gpus > now.gpus || (without_gpu > 0 && then.cpus > now.cpus);
+    return lacks_cpus || (with_gpu > 0 && without_gpu + with_gpu > now.gpus && gives_gpus);
+  };
+  // Who takes quota back takes the nodes along; of several that it takes, some may be on their way.
+  return (by_right && (lacks_quota(later) || (lacks_quota(all) && lacks_nodes(all_cpus, all_gpus)))) ||
+         (by_priority && (lacks_quota(later) || lacks_nodes(cpus, gpus)));
 }
 
-/// Of nodes that are well, once those have gone that are about to go.
-std::int64_t Invariants::free_millicpus() const {
-  std::map<std::string, std::int64_t> used;
+Invariants::Free Invariants::free_without(const std::string& job_uid) const {
+  std::map<std::string, decide::Resources> used;
   for (const auto& [uid, pod] : pods_) {
     const auto job = jobs_.find(pod.job_uid);
-    const bool leaves = pod.dying || (job != jobs_.end() && decide::is_vacating(job->second.job.status));
-    if (!leaves) used[pod.node] += pod.requests["cpu"];
+    const bool leaves =
+        pod.dying || (job != jobs_.end() && (job->first == job_uid || decide::is_vacating(job->second.job.status)));
+    if (!leaves) used[pod.node] += pod.requests;
   }
-  std::int64_t sum = 0;
+  Free sum;
   for (const auto& object : world_.api.list(test::kNodes)) {
     const auto node = cache::decode_node(*object, world_.settings.unhealthy_conditions);
     const auto rejection = rejections_.find(node->name);
     const bool is_avoided = rejection != rejections_.end() &&
                             world_.time.uptime() - rejection->second < world_.settings.rejecting_node_avoided + staleness;
     if (!node->ready || !node->trouble.empty() || !node->taints.empty() || is_avoided) continue;
-    sum += std::max<std::int64_t>(0, node->allocatable["cpu"] - used[node->name]);
+    const auto& taken = used[node->name];
+    const std::int64_t cpus = std::max<std::int64_t>(0, node->allocatable["cpu"] - taken["cpu"]) / 1'000;
+    const std::int64_t gpus = std::max<std::int64_t>(0, node->allocatable[test::kGpu] - taken[test::kGpu]);
+    sum.cpus += cpus;
+    sum.gpus += std::min(cpus, gpus);
   }
   return sum;
 }
 
+/// `by_those_that_go_too`: also by gangs that were told to go.
+Invariants::Held Invariants::held(bool by_those_that_go_too) const {
+  Held out;
+  for (const auto& [uid, job] : jobs_) {
+    const auto& status = job.job.status;
+    if (!status.admission || (decide::is_vacating(status) && !by_those_that_go_too)) continue;
+    out.of(status.admission->queue) += std::stoll(status.admission->resources.at("cpu").text);
+  }
+  return out;
+}
+
+bool Invariants::may_hold(const Held& held) const {
+  const std::int64_t kept = queues->a_lends ? std::max<std::int64_t>(0, queues->a - *queues->a_lends) : 0;
+  const std::int64_t of_a = queues->a - kept;
+  return held.b <= queues->b + std::min(of_a, queues->b_borrows.value_or(of_a)) &&
+         std::max<std::int64_t>(0, held.a - kept) + held.b <= of_a + queues->b;
+}
+
 void Invariants::check_quota() {
-  std::map<std::string, std::int64_t> used;  // by queue
+  Held used;
   std::set<std::string> counted;
   for (const auto& [uid, pod] : pods_) {
     if (pod.job_uid.empty() || late_pods.contains(pod.name)) continue;
     const auto job = jobs_.find(pod.job_uid);
     if (job == jobs_.end() || !job->second.job.status.admission || !counted.insert(job->first).second) continue;
     const auto& admission = *job->second.job.status.admission;
-    used[admission.queue] += std::stoll(admission.resources.at("cpu").text);
+    used.of(admission.queue) += std::stoll(admission.resources.at("cpu").text);
   }
-  const std::int64_t kept = queues->a_lends ? std::max<std::int64_t>(0, queues->a - *queues->a_lends) : 0;
-  const std::int64_t of_a = queues->a - kept;
-  const bool holds = used["b"] <= queues->b + std::min(of_a, queues->b_borrows.value_or(of_a)) &&
-                     std::max<std::int64_t>(0, used["a"] - kept) + used["b"] <= of_a + queues->b;
-  if (!holds) fail("quota exceeded: a uses " + std::to_string(used["a"]) + ", b " + std::to_string(used["b"]));
+  if (!may_hold(used)) fail("quota exceeded: a uses " + std::to_string(used.a) + ", b " + std::to_string(used.b));
 }
 
 void Invariants::watch_partial_gangs() {

@@ -62,7 +62,20 @@ class Invariants {
   void check_new_pod(const decide::Pod& pod, const Json& spec);
   void check_victim(const std::string& uid, const Seen& victim);
   bool is_needed(const std::string& uid, const Seen& victim) const;
-  std::int64_t free_millicpus() const;
+  /// Of all nodes that are well: cpus that are free, and GPUs that have one beside them.
+  struct Free {
+    std::int64_t cpus = 0, gpus = 0;
+  };
+  /// Once those have gone that are about to go, and the job with that UID.
+  Free free_without(const std::string& job_uid) const;
+  /// What is held of the quotas.
+  struct Held {
+    std::int64_t a = 0, b = 0;
+    std::int64_t of(const std::string& queue) const { return queue == "a" ? a : b; }
+    std::int64_t& of(const std::string& queue) { return queue == "a" ? a : b; }
+  };
+  Held held(bool by_those_that_go_too) const;
+  bool may_hold(const Held& held) const;
   void relieved() { relieved_at_ = world_.time.uptime(); }
   void check_quota();
   void watch_partial_gangs();
@@ -73,6 +86,7 @@ class Invariants {
   std::map<std::tuple<std::string, int, std::int64_t>, std::set<std::string>> places_;  // job UID, worker, generation -> pods
   std::map<std::string, Live> pods_;                                                    // by UID
   std::map<std::string, milliseconds> rejections_;                                      // by node: the last one
+  std::map<std::string, Json> queue_specs_;                                             // by name
   milliseconds relieved_at_{0};  // when last something may have made more room, or made somebody need less
   std::map<std::string, std::map<std::string, int>> stand_ins_;  // job UID -> pod -> the one worker whose place it has
   bool jobs_were_deleted_ = false;

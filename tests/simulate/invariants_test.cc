@@ -7,6 +7,7 @@
 #include "crds/contract/names.h"
 #include "tests/simulate/invariants.h"
 #include "tests/simulate/world.h"
+#include "tests/support/builders.h"
 
 namespace trainyard::simulate {
 namespace {
@@ -35,7 +36,7 @@ struct AnInvariant : testing::Test {
     });
   }
   void add_pod(const std::string& name, const std::string& job, int worker, const std::string& node = "node-0",
-               const std::string& cpus = "1", int generation = 1) {
+               const std::string& cpus = "1", int generation = 1, int gpus = 0) {
     const Json owner = {{"apiVersion", contract::kApiVersion},
                         {"kind", contract::kKind},
                         {"name", job},
@@ -44,6 +45,8 @@ struct AnInvariant : testing::Test {
     const Json labels = {{contract::kJobLabel, job},
                          {contract::kWorkerLabel, std::to_string(worker)},
                          {contract::kGenerationLabel, std::to_string(generation)}};
+    Json requests = {{"cpu", cpus}};
+    if (gpus > 0) requests[test::kGpu] = std::to_string(gpus);
     world.api.create(
         test::kPodsPath,
         {{"metadata", {{"name", name}, {"namespace", "default"}, {"labels", labels}, {"ownerReferences", Json::array({owner})}}},
@@ -52,7 +55,7 @@ struct AnInvariant : testing::Test {
            {"containers",
             {{{"name", "worker"},
               {"ports", {{{"name", contract::kPortName}, {"containerPort", contract::kAgentPort}}}},
-              {"resources", {{"requests", {{"cpu", cpus}}}}}}}}}}});
+              {"resources", {{"requests", requests}}}}}}}}});
   }
   /// What the invariants say, without when.
   std::string complaint() {
@@ -211,6 +214,107 @@ TEST_F(AVictim, IsNotNeededByOneOfItsOwnPriority) {
   urge(7, "");
   stop();
   EXPECT_EQ(complaint(), "a job was told to make room that nobody needs: default/a");
+}
+
+struct AVictimOnGpus : AnInvariant {
+  void SetUp() override {
+    AnInvariant::SetUp();
+    world.add_nodes(2, 8, 2);
+    world.apply({.name = "g", .gpus = 1});
+    place("g", 2);
+    for (const int worker : {0, 1}) add_pod("g-" + std::to_string(worker) + "-1", "g", worker, "node-2", "1", 1, 1);
+  }
+  void urge(int workers, int gpus) {
+    world.apply({.name = "urgent", .workers = workers, .gpus = gpus, .priority_class = "high"});
+    world.time.run_for(seconds(60));
+    place("g", 2, Json::array({condition("Running", false, "Preempting")}));
+  }
+};
+
+TEST_F(AVictimOnGpus, IsNeededWhereThereAreTooFew) {
+  urge(3, 1);
+  EXPECT_EQ(complaint(), "");
+  EXPECT_EQ(invariants.num_victims_judged(), 1);
+}
+
+TEST_F(AVictimOnGpus, IsNotNeededWhereThereAreEnough) {
+  urge(2, 1);
+  EXPECT_EQ(complaint(), "a job was told to make room that nobody needs: default/g");
+}
+
+TEST_F(AVictimOnGpus, IsNotNeededByOneThatAsksForNone) {
+  urge(14, 0);
+  EXPECT_EQ(complaint(), "a job was told to make room that nobody needs: default/g");
+}
+
+TEST_F(AVictimOnGpus, IsNotNeededWhereItHasNoneOfThoseThatLack) {
+  world.apply({.name = "b"});
+  place("b", 2);
+  add_pod("b-0-1", "b", 0, "node-3");
+  add_pod("b-1-1", "b", 1, "node-3");
+  world.apply({.name = "urgent", .workers = 3, .gpus = 1, .priority_class = "high"});
+  world.time.run_for(seconds(60));
+  place("b", 2, Json::array({condition("Running", false, "Preempting")}));
+  EXPECT_EQ(complaint(), "a job was told to make room that nobody needs: default/b");
+}
+
+/// Queue a has 4 cpus and b has 2; job c of b has four workers, and so borrows two.
+struct AVictimOfQuota : AnInvariant {
+  void SetUp() override {
+    AnInvariant::SetUp();
+    invariants.queues = Invariants::TwoQueues{.a = 4, .b = 2, .a_lends = {}, .b_borrows = {}};
+    world.apply({.name = "c", .workers = 4, .queue = "b"});
+    hold("c", "b", 4);
+  }
+  void hold(const std::string& job, const std::string& queue, int workers, Json conditions = Json::array()) {
+    place(job, workers, std::move(conditions));
+    edit_status(job, [&](Json& status) {
+      status["admission"] = {{"queue", queue}, {"resources", {{"cpu", std::to_string(workers)}}}};
+    });
+  }
+  void claim(int workers, const std::string& queue, const std::string& priority_class = "") {
+    world.apply({.name = "claims", .workers = workers, .priority_class = priority_class, .queue = queue});
+    world.time.run_for(seconds(60));
+  }
+  void stop() { hold("c", "b", 4, Json::array({condition("Running", false, "Preempting")})); }
+};
+
+TEST_F(AVictimOfQuota, IsNeededWhereAnotherQueueTakesItsOwnBack) {
+  claim(3, "a");
+  stop();
+  EXPECT_EQ(complaint(), "");
+  EXPECT_EQ(invariants.num_victims_judged(), 1);
+}
+
+TEST_F(AVictimOfQuota, IsNotNeededWhereThereIsAsMuchLeft) {
+  claim(2, "a");
+  stop();
+  EXPECT_EQ(complaint(), "a job was told to make room that nobody needs: default/c");
+}
+
+TEST_F(AVictimOfQuota, IsNotNeededByOneThatWouldBorrowItself) {
+  claim(5, "a");
+  stop();
+  EXPECT_EQ(complaint(), "a job was told to make room that nobody needs: default/c");
+}
+
+TEST_F(AVictimOfQuota, IsNotNeededByOneOfItsOwnQueue) {
+  claim(3, "b");
+  stop();
+  EXPECT_EQ(complaint(), "a job was told to make room that nobody needs: default/c");
+}
+
+TEST_F(AVictimOfQuota, IsNotNeededByOneWithoutAQueue) {
+  claim(3, "");
+  stop();
+  EXPECT_EQ(complaint(), "a job was told to make room that nobody needs: default/c");
+}
+
+TEST_F(AVictimOfQuota, IsNeededByOneOfHigherPriorityThatLacksQuotaAlone) {
+  claim(3, "b", "high");
+  stop();
+  EXPECT_EQ(complaint(), "");
+  EXPECT_EQ(invariants.num_victims_judged(), 1);
 }
 
 TEST_F(AVictim, IsNotJudgedWhereThereWasNoRoomAMomentAgo) {

@@ -12,10 +12,10 @@ namespace {
 
 constexpr milliseconds kDeaf{300};  // until a process that woke up learns that its lease is gone
 
-reconcile::ReconcilerOptions options_for(const decide::Settings& settings, const std::string& key, int identity,
+reconcile::ReconcilerOptions options_for(const decide::Settings& settings, const std::string& key, const std::string& identity,
                                          std::function<bool()> may_write) {
   return {.settings = settings,
-          .writer = {.controller_key = key, .instance = "controller-" + std::to_string(identity)},
+          .writer = {.controller_key = key, .instance = identity},
           .pace = {},
           .page_limit = 7,
           .may_write = std::move(may_write)};
@@ -23,16 +23,16 @@ reconcile::ReconcilerOptions options_for(const decide::Settings& settings, const
 
 }  // namespace
 
-Controller::Controller(test::VirtualTime& time, test::FakeKubeApi& api, test::FakeWorkers& workers, Lease& lease, int identity,
-                       const decide::Settings& settings, const std::string& key)
+Controller::Controller(test::VirtualTime& time, test::FakeKubeApi& api, test::FakeWorkers& workers, kube::LeaseRecord& lease,
+                       int identity, const decide::Settings& settings, const std::string& key)
     : time_(time),
       api_(api),
       lease_(lease),
-      identity_(identity),
+      identity_("controller-" + std::to_string(identity)),
       executor_(time),
       agents_(time, workers,
               [this](agents::Observation seen) { executor_.brain([this, seen = std::move(seen)] { reconciler_.apply(seen); }); }),
-      reconciler_(executor_, api, agents_, options_for(settings, key, identity, [this] { return holds_lease(); }), observer_),
+      reconciler_(executor_, api, agents_, options_for(settings, key, identity_, [this] { return holds_lease(); }), observer_),
       watcher_(time, api, cache::watch_targets(settings), [this](kube::WatchBatch batch) {
         executor_.brain([this, batch = std::move(batch)] { reconciler_.apply(batch); });
       }) {
@@ -52,16 +52,20 @@ void Controller::freeze(milliseconds how_long) {
 }
 
 void Controller::elect() {
-  time_.after(leads_ ? kRetryPeriod : time_.random_time(kRetryPeriod * 3 / 4, kRetryPeriod * 5 / 4),
-              [this, alive = std::weak_ptr<bool>(alive_)] {
-                if (!alive.expired()) elect();
-              });
+  const milliseconds retry = kLeaseOptions.retry_period;
+  time_.after(leads_ ? retry : time_.random_time(retry * 3 / 4, retry * 5 / 4), [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) elect();
+  });
   const milliseconds now = time_.uptime();
   if (now < frozen_until_) return;
-  const bool ours = lease_.holder == identity_;
-  if (leads_ && (!ours || now - held_since_ >= kRenewDeadline)) return stop_leading();
-  if (api_.is_away() || (!ours && now - lease_.renewed < kLeaseDuration)) return;
-  lease_ = {.holder = identity_, .renewed = now};
+  if (leads_ && now - held_since_ >= kLeaseOptions.renew_deadline) return stop_leading();
+  if (api_.is_away()) return;
+  const std::chrono::steady_clock::time_point at{now};
+  if (!(lease_ == seen_.record)) seen_ = {lease_, at};
+  if (leads_ && seen_.record.holder != identity_) return stop_leading();
+  if (!kube::may_acquire(seen_, identity_, at)) return;
+  lease_ = kube::acquired_lease(lease_, identity_, kLeaseOptions.duration, time_.now());
+  seen_ = {lease_, at};
   held_since_ = now;
   if (std::exchange(leads_, true)) return;
   executor_.brain([this] { reconciler_.start_leading(); });

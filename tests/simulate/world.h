@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "controller/kube/lease.h"
+#include "controller/kube/lease_elector.h"
 #include "controller/reconcile/reconciler.h"
 #include "tests/support/fake_agents.h"
 #include "tests/support/fake_kube_api.h"
@@ -20,25 +22,21 @@ using decide::ObjectKey;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-inline constexpr milliseconds kLeaseDuration{15'000}, kRenewDeadline{10'000}, kRetryPeriod{2'000};
-
-/// The Lease that controllers compete for, by the times of controller/kube/lease_elector.h.
-struct Lease {
-  int holder = -1;
-  milliseconds renewed{-1'000'000};
-};
+/// The times of the Lease that controllers compete for are those of controller/kube/lease_elector.h, and who may take it when is what
+/// controller/kube/lease.h says; reads and writes of it take no time.
+inline const kube::LeaseOptions kLeaseOptions{};
 
 /// One controller's process, from its start to its death.
 class Controller {
  public:
-  Controller(test::VirtualTime& time, test::FakeKubeApi& api, test::FakeWorkers& workers, Lease& lease, int identity,
+  Controller(test::VirtualTime& time, test::FakeKubeApi& api, test::FakeWorkers& workers, kube::LeaseRecord& lease, int identity,
              const decide::Settings& settings, const std::string& key);
   ~Controller();
   reconcile::Reconciler& reconciler() { return reconciler_; }
   test::FakeWatcher& watcher() { return watcher_; }
   bool leads() const { return leads_; }
   /// By the clock, which a frozen process reads as soon as it wakes.
-  bool holds_lease() const { return leads_ && time_.uptime() - held_since_ < kRenewDeadline; }
+  bool holds_lease() const { return leads_ && time_.uptime() - held_since_ < kLeaseOptions.renew_deadline; }
   /// Everything in it waits, its lease is not renewed; then it goes on where it was, and hears a little later that it leads no more.
   void freeze(milliseconds how_long);
 
@@ -48,8 +46,9 @@ class Controller {
 
   test::VirtualTime& time_;
   test::FakeKubeApi& api_;
-  Lease& lease_;
-  const int identity_;
+  kube::LeaseRecord& lease_;
+  kube::LeaseObservation seen_;  // of it
+  const std::string identity_;
   bool leads_ = false;
   milliseconds held_since_{0};
   milliseconds frozen_until_{0};
@@ -124,7 +123,7 @@ class World {
 
  private:
   std::vector<std::string> nodes_;
-  Lease lease_;
+  kube::LeaseRecord lease_;
   std::vector<std::unique_ptr<Controller>> controllers_;
   int identities_ = 0;
 };

@@ -208,6 +208,20 @@ TEST(RoomForMore, IsAsManyPodsAsTheQuotaHasRoomFor) {
   EXPECT_EQ(admission.room_for_more(queue, {}, {{"cpu", 1'000}}, 1'000), 1'000) << "it has no quota of that";
 }
 
+// kubernetes-sigs/kueue issue 6947: the borrower was let in again each time, and stopped again.
+TEST(AJobThatCanNeverHaveItsQuota, DoesNotGiveBorrowersTheTurnOfThoseBehindItInItsQueue) {
+  World world = a_world_of(3, {make_queue("org", {}), make_queue("a", {gpus(16)}, "org"), make_queue("b", {gpus(0)}, "org")});
+  world.cluster.settings.preempted_min_run = std::chrono::seconds(0);
+  start(world, job_in("b", "borrower"));
+  start(world, job_in("a", "too-large", 3));
+  EXPECT_EQ(world.condition("Placed", "too-large").reason, "QuotaTooSmall");
+  start(world, job_in("a", "whole", 2));
+  EXPECT_TRUE(runs(world, "whole")) << why_it_waits(world, "whole");
+  EXPECT_EQ(world.status("borrower").preemptions, 1);
+  world.pass(100);
+  EXPECT_EQ(world.status("borrower").preemptions, 1);
+}
+
 TEST(RoomForMore, IsNoneInAQueueThatStopped) {
   World world = a_world_of(8, {make_queue("research", {gpus(20)})});
   change(world, "research", [](Queue& queue) { queue.stop = contract::Stop::kHold; });
