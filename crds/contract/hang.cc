@@ -12,6 +12,8 @@ namespace {
 
 using Ranks = std::set<std::int32_t>;
 
+constexpr double kLongSeconds = 30;  // in a call: nobody waits so long for a peer that has just died
+
 /// A process that was held up for a moment has been still for much longer than it has been silent.
 bool is_silent(const RankActivity& activity) {
   return activity.silentSeconds >= kSilentSeconds && 2 * activity.silentSeconds >= activity.stillSeconds;
@@ -206,6 +208,28 @@ class Hang {
 
 Blame blame_for_hang(const Layout& layout, const std::vector<RankActivity>& activities) {
   return Hang(layout, activities).judge();
+}
+
+std::optional<Failure> as_hang(const Failure& cause, const Layout& layout, const std::vector<RankActivity>& activities,
+                               std::optional<std::int64_t> hang_timeout) {
+  const bool hung = cause.reason == kRankHung;
+  const bool waited_long = std::any_of(activities.begin(), activities.end(), [](const auto& activity) {
+    return activity.call && activity.call->seconds >= kLongSeconds;
+  });
+  if (activities.empty() || !(hung || (cause.reason == "PeerLost" && waited_long))) return std::nullopt;
+  const auto blame = blame_for_hang(layout, activities);
+  if (blame.message.empty()) return std::nullopt;
+  Failure failure = cause;
+  failure.reason = kRankHung;
+  failure.failureClass = class_of(blame);
+  failure.message = (hung && hang_timeout
+                         ? "no sign of progress for the " + std::to_string(*hang_timeout) + " s of lifecycle.hangTimeoutSeconds: "
+                         : "a collective did not end: ") +
+                    blame.message;
+  if (blame.ranks.empty()) return failure;
+  if (failure.rank != blame.ranks.front()) failure.lastLines.clear();  // another rank's
+  failure.rank = blame.ranks.front();
+  return failure;
 }
 
 FailureClass class_of(const Blame& blame) {

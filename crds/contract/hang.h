@@ -3,6 +3,7 @@
 // a group make the same calls in the same order, so whoever has not come to the call that the others wait in is who they wait for.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,12 @@ struct Blame {
 /// Of those that a waiting rank waits for, directly or through others, the silent are at fault; where none is, those that wait for nobody;
 /// where there is none of these either, those of whom nothing is known.
 Blame blame_for_hang(const Layout& layout, const std::vector<RankActivity>& activities);
+
+/// `cause` told as the hang that it is of, where it is one: the word of an agent whose rank hangs, or a rank's that it lost another after it had
+/// waited in a call for longer than anybody waits for one that has just died. Nothing where it is none, or nobody can be named. `activities`: when
+/// the first rank ended; `hang_timeout`: lifecycle.hangTimeoutSeconds. Changes reason, class and message, and the rank where one is at fault.
+std::optional<Failure> as_hang(const Failure& cause, const Layout& layout, const std::vector<RankActivity>& activities,
+                               std::optional<std::int64_t> hang_timeout);
 
 /// Infrastructure, unless it may be the program's fault: then Unknown, so that a hang that comes again and again uses restarts up.
 FailureClass class_of(const Blame& blame);

@@ -8,6 +8,8 @@
 //   say:X        write the line X to the log, underscores as spaces
 //   child        start a grandchild that sleeps; its pid goes to the log as "child PID"
 //   report:X     report a failure of class User with the message X
+//   busy         tell that it computes, having made two calls of the data axis
+//   waits:N      tell that it has waited in the third one for N seconds
 //   wait         obey the agent from here on: answer checkpointRequest, end with kStoppedExitCode at stopAfter
 //   stubborn     read the agent's words but never obey
 //   crash:N      raise signal N        exit:N   end with exit code N
@@ -24,6 +26,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -64,6 +67,15 @@ void report_checkpoint(const RankConfig& config, std::int64_t request) {
   report(words);
 }
 
+void report_activity(const RankConfig& config, std::optional<double> waited) {
+  RankActivity activity{.rank = config.rank, .step = 4, .mark = 9, .warm = true, .doing = "forward", .started = {{"data", 2}}};
+  if (waited) {
+    activity.started["data"] = 3;
+    activity.call = GroupCall{.group = "data", .operation = "all_reduce", .number = 3, .elements = 64, .seconds = *waited};
+  }
+  report({.kind = ReportKind::kActivity, .activity = activity});
+}
+
 [[noreturn]] void listen(const RankConfig& config, bool obey) {
   std::int64_t answered = 0;
   for (std::string line; std::getline(std::cin, line);) {
@@ -100,6 +112,8 @@ void obey(const RankConfig& config, const std::string& command, std::string argu
     return report({.kind = ReportKind::kFailure,
                    .failure = Failure{.failureClass = FailureClass::kUser, .reason = "CorpusMissing", .message = argument}});
   }
+  if (command == "busy") return report_activity(config, {});
+  if (command == "waits") return report_activity(config, std::stod(argument));
   if (command == "child") return start_grandchild();
   if (command == "wait" || command == "stubborn") listen(config, command == "wait");
   if (command == "crash") {

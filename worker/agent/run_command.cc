@@ -16,6 +16,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "crds/contract/hang.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/cgroup.h"
 #include "worker/agent/local_manifest.h"
@@ -96,7 +97,8 @@ class LocalRun {
   }
 
   void generation_ended() {
-    const auto state = agent_->state();
+    auto state = agent_->state();
+    if (state.failure) state.failure = explained(*state.failure, state.activities);
     if (state.phase == AgentPhase::kSucceeded) {
       console_.line("Succeeded" + (state.progress ? ": " + progress_text(*state.progress) : std::string()));
       exit_code_ = kRunSucceeded;
@@ -114,6 +116,21 @@ class LocalRun {
       exit_code_ = kRunFailed;
     }
     io_.stop();
+  }
+
+  /// Without lifecycle.hangTimeoutSeconds a hang shows itself by ranks that gave up waiting: who they waited for is told, as a controller tells it.
+  contract::Failure explained(const contract::Failure& failure, const std::vector<contract::RankActivity>& activities) const {
+    const auto& spec = manifest_.spec;
+    const auto degrees = contract::degrees(spec);
+    const std::int32_t ranks = contract::world_size(spec);
+    if (std::int64_t{degrees.pp} * degrees.dp * degrees.cp * degrees.tp != ranks) return failure;
+    auto hang = contract::as_hang(failure, {degrees, ranks}, activities, spec.lifecycle.hangTimeoutSeconds);
+    if (!hang) return failure;
+    if (hang->rank != failure.rank) {  // of the rank that gave up
+      hang->exitCode.reset();
+      hang->signal.reset();
+    }
+    return *hang;
   }
 
   bool may_restart(const contract::State& state) const {

@@ -18,8 +18,22 @@ constexpr std::size_t kMostSends = plan::kSendsOnTheirWay;
 
 }  // namespace
 
-BackendComm::BackendComm(c10::intrusive_ptr<c10d::Backend> backend, std::string name, at::Device device)
-    : backend_(std::move(backend)), name_(std::move(name)), device_(device) {}
+std::string place_of(const BackendOptions& options) {
+  constexpr std::size_t kMost = 8;
+  const auto& ranks = options.ranks;
+  const bool whole = ranks.size() <= kMost;
+  std::string text = "of " + options.group + ", ranks ";
+  for (std::size_t i = 0; i < std::min(ranks.size(), kMost); ++i) {
+    if (i > 0) text += whole && i + 1 == ranks.size() ? " and " : ", ";
+    text += std::to_string(ranks[i]);
+  }
+  if (!whole) text += " and " + std::to_string(ranks.size() - kMost) + " others";
+  return text + ", as rank " + std::to_string(ranks.at(static_cast<std::size_t>(options.rank)));
+}
+
+BackendComm::BackendComm(c10::intrusive_ptr<c10d::Backend> backend, std::string name, at::Device device,
+                         const BackendOptions& options)
+    : backend_(std::move(backend)), name_(std::move(name)), device_(device), place_(place_of(options)), ranks_(options.ranks) {}
 
 BackendComm::~BackendComm() = default;
 
@@ -37,19 +51,23 @@ bool tells_of_this_device(const std::exception& error) {
   return text.find("cuda error") != std::string::npos;  // "unhandled cuda error" of NCCL, too
 }
 
-void BackendComm::lost(const char* call, const std::exception& error) const {
+std::string BackendComm::with_peer(const char* words, std::int32_t peer) const {
+  return std::string(words) + " rank " + std::to_string(ranks_.at(static_cast<std::size_t>(peer)));
+}
+
+void BackendComm::lost(const std::string& words, const std::exception& error) const {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-  throw PeerLost(name_ + " " + call + " among " + std::to_string(size()) + " ranks, as rank " + std::to_string(rank()) + ": " +
+  throw PeerLost(name_ + " " + words + " " + place_ + ": " +
                  (torch_error != nullptr ? torch_error->what_without_backtrace() : error.what()));
 }
 
 template <class Step>
-void BackendComm::guard(const char* call, Step&& step) const {
+void BackendComm::guard(const std::string& words, Step&& step) const {
   try {
     step();
   } catch (const std::exception& error) {
     if (tells_of_this_rank(error)) throw;
-    lost(call, error);
+    lost(words, error);
   }
 }
 
@@ -129,18 +147,22 @@ void BackendComm::broadcast(at::Tensor& tensor, std::int32_t root) {
 void BackendComm::send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) {
   // Not waited for: the receiver may be sending to us. With NCCL a finished send is seen by its event, with Gloo only by waiting.
   std::vector<at::Tensor> tensors{tensor.detach().contiguous()};
-  guard("send", [&] {
-    while (!sends_.empty() && (sends_.size() >= kMostSends || sends_.front().first->isCompleted())) {
-      sends_.front().first->wait();
-      sends_.pop_front();
-    }
-    sends_.emplace_back(backend_->send(tensors, to, tag), tensors.front());
-  });
+  while (!sends_.empty()) {
+    Send& oldest = sends_.front();
+    bool is_done = false;
+    guard(with_peer("send to", oldest.to), [&] {
+      is_done = sends_.size() >= kMostSends || oldest.work->isCompleted();
+      if (is_done) oldest.work->wait();
+    });
+    if (!is_done) break;
+    sends_.pop_front();
+  }
+  guard(with_peer("send to", to), [&] { sends_.push_back({backend_->send(tensors, to, tag), tensors.front(), to}); });
 }
 
 void BackendComm::receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) {
   std::vector<at::Tensor> tensors{tensor};
-  guard("receive", [&] { backend_->recv(tensors, from, tag)->wait(); });
+  guard(with_peer("receive from", from), [&] { backend_->recv(tensors, from, tag)->wait(); });
 }
 
 void BackendComm::barrier() {

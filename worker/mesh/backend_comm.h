@@ -5,7 +5,7 @@
 #include <deque>
 #include <memory>
 #include <string>
-#include <utility>
+#include <vector>
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
@@ -16,8 +16,10 @@ namespace trainyard::mesh {
 
 struct BackendOptions {
   c10::intrusive_ptr<c10d::Store> store;  // with this group's prefix
-  std::int32_t rank = 0;
+  std::int32_t rank = 0;                  // within the group
   std::int32_t size = 1;
+  std::string group;  // its name, and the world's numbers of its ranks in the order of the group's: for messages
+  std::vector<std::int32_t> ranks;
   std::string bind_address;                      // Gloo's: the address of this rank that the others connect to
   std::int32_t device_index = 0;                 // NCCL's
   std::chrono::milliseconds connect_timeout{0};  // until all ranks of the group are there
@@ -30,12 +32,16 @@ std::unique_ptr<Comm> gloo_comm(const BackendOptions& options);
 /// Only in builds with TRAINYARD_CUDA.
 std::unique_ptr<Comm> nccl_comm(const BackendOptions& options);
 
-/// Every failure of a call that was started is a PeerLost that says which call, over how many ranks, and the backend's own words; but those of
-/// this rank's own GPU or memory, and what the backend refuses to do, come as they are.
+/// "of tensor, ranks 2 and 3, as rank 2": the group and this rank, in the world's numbers; of many ranks the first ones.
+std::string place_of(const BackendOptions& options);
+
+/// Every failure of a call that was started is a PeerLost that says which call of which group, this rank and the group's in the world's numbers,
+/// the other end of a send or receive, and the backend's own words; but those of this rank's own GPU or memory, and what the backend refuses to
+/// do, come as they are. Who is lost in a collective no backend says: Gloo tells an address, which all ranks of a worker have.
 class BackendComm final : public Comm {
  public:
-  /// `name` as in "Gloo", for messages; `device` is where the backend needs its tensors.
-  BackendComm(c10::intrusive_ptr<c10d::Backend> backend, std::string name, at::Device device);
+  /// `name` as in "Gloo", for messages, as group and ranks of `options` are; `device` is where the backend needs its tensors.
+  BackendComm(c10::intrusive_ptr<c10d::Backend> backend, std::string name, at::Device device, const BackendOptions& options);
   ~BackendComm() override;
 
   std::int32_t rank() const override { return backend_->getRank(); }
@@ -53,17 +59,26 @@ class BackendComm final : public Comm {
  private:
   using Work = c10::intrusive_ptr<c10d::Work>;
   class Started;
-  /// Starts a call and waits for it: Gloo finds a closed connection at either.
+  struct Send {
+    Work work;
+    at::Tensor tensor;  // must live as long
+    std::int32_t to = 0;
+  };
+  /// Starts a call and waits for it: Gloo finds a closed connection at either. `words`: for messages.
   template <class Step>
-  void guard(const char* call, Step&& step) const;
+  void guard(const std::string& words, Step&& step) const;
+  /// "send to rank 3".
+  std::string with_peer(const char* words, std::int32_t peer) const;
   /// All parts are of one size.
   Work exchange(at::Tensor& out, at::Tensor& in);
-  [[noreturn]] void lost(const char* call, const std::exception& error) const;
+  [[noreturn]] void lost(const std::string& words, const std::exception& error) const;
 
   c10::intrusive_ptr<c10d::Backend> backend_;
   std::string name_;
   at::Device device_;
-  std::deque<std::pair<Work, at::Tensor>> sends_;  // on their way; the tensor must live as long
+  std::string place_;                // as place_of() has it
+  std::vector<std::int32_t> ranks_;  // the world's numbers
+  std::deque<Send> sends_;           // on their way
 };
 
 }  // namespace trainyard::mesh

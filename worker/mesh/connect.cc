@@ -87,6 +87,8 @@ class Connector {
     BackendOptions options;
     options.store = c10::make_intrusive<c10d::PrefixStore>(name + "-" + std::to_string(ranks.front()), store_);
     options.size = static_cast<std::int32_t>(ranks.size());
+    options.group = name;
+    options.ranks = ranks;
     for (std::size_t i = 0; i < ranks.size(); ++i) {
       if (ranks[i] == config_.rank) options.rank = static_cast<std::int32_t>(i);
     }

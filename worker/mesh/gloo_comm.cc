@@ -11,10 +11,9 @@ std::unique_ptr<Comm> gloo_comm(const BackendOptions& options) {
   try {
     auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(options.store, options.rank, options.size, gloo);
     backend->setTimeout(options.timeout);
-    return std::make_unique<BackendComm>(std::move(backend), "Gloo", at::Device(at::kCPU));
+    return std::make_unique<BackendComm>(std::move(backend), "Gloo", at::Device(at::kCPU), options);
   } catch (const std::exception& error) {
-    throw PeerLost("connect " + std::to_string(options.size) + " ranks by Gloo, as rank " + std::to_string(options.rank) +
-                   " at " + options.bind_address + ": " + error.what());
+    throw PeerLost("Gloo connect " + place_of(options) + " at " + options.bind_address + ": " + error.what());
   }
 }
 

@@ -40,7 +40,7 @@ std::unique_ptr<Comm> nccl_comm(const BackendOptions& options) {
   const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(options.device_index));
   try {
     auto process_group = c10::make_intrusive<c10d::ProcessGroupNCCL>(options.store, options.rank, options.size, nccl);
-    auto comm = std::make_unique<BackendComm>(process_group, "NCCL", device);
+    auto comm = std::make_unique<BackendComm>(process_group, "NCCL", device, options);
     // NCCL connects at its first call: here, so that a failure to connect shows at the start. Pairs: see meet_in_pairs().
     if (!options.point_to_point) comm->barrier();
     process_group->setTimeout(options.timeout);
@@ -49,8 +49,7 @@ std::unique_ptr<Comm> nccl_comm(const BackendOptions& options) {
     throw;
   } catch (const std::exception& error) {
     if (tells_of_this_device(error)) throw;
-    throw PeerLost("connect " + std::to_string(options.size) + " ranks by NCCL, as rank " + std::to_string(options.rank) + ": " +
-                   error.what());
+    throw PeerLost("NCCL connect " + place_of(options) + ": " + error.what());
   }
 }
 

@@ -125,9 +125,9 @@ at::Tensor halving_sum(const at::Tensor& values) {
   return at::scalar_tensor(halving_sum_on_cpu(values), values.options());
 }
 
-GradientNorm::GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh, bool sharded,
-                           bool on_host)
-    : all_(std::move(all)), parts_(std::move(parts)), mesh_(mesh), sharded_(sharded) {
+GradientNorm::GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh,
+                           contract::Reduction reduction, bool sharded, bool on_host)
+    : all_(std::move(all)), parts_(std::move(parts)), mesh_(mesh), reduction_(reduction), sharded_(sharded) {
   if (on_host) cores_ = std::make_unique<Cores>();
 }
 
@@ -146,7 +146,7 @@ GradientNorm::Measured GradientNorm::measure(const std::vector<at::Tensor>& grad
   if (sharded || cores_ || mesh_.tensor().size() > 1) {
     at::Tensor flat = at::cat(blocks).to(mesh_.device());
     if (sharded) mesh_.shards().all_reduce(flat, mesh::ReduceOp::kSum);  // adds zeros: exact
-    if (mesh_.tensor().size() > 1) mesh_.tensor().all_reduce(flat, mesh::ReduceOp::kSum);
+    if (mesh_.tensor().size() > 1) add_over_tensor_ranks(flat);
     for (std::int64_t first = 0; auto& sums : blocks) {
       sums = flat.narrow(0, first, sums.numel());
       first += sums.numel();
@@ -170,6 +170,22 @@ GradientNorm::Measured GradientNorm::measure(const std::vector<at::Tensor>& grad
   double squares = 0;
   for (std::int64_t i = 0; i < num_tensors; ++i) squares += values[i];
   return {.norm = std::sqrt(squares), .loss = values[num_tensors]};
+}
+
+/// A block has elements of as many tensor ranks as share it, all of them where a row is cut, and a ring adds three or more terms in an order
+/// that goes by a number's place in the vector; how long that is depends on the pipeline. So Canonical gathers, and adds in rank order.
+void GradientNorm::add_over_tensor_ranks(at::Tensor& flat) {
+  mesh::Comm& tensor = mesh_.tensor();
+  if (reduction_ == contract::Reduction::kFast) return tensor.all_reduce(flat, mesh::ReduceOp::kSum);
+  constexpr std::int64_t kAtATime = 1 << 20;  // blocks: 8 MiB a rank
+  for (std::int64_t first = 0; first < flat.numel(); first += kAtATime) {
+    at::Tensor sum = flat.narrow(0, first, std::min(kAtATime, flat.numel() - first));
+    std::vector<at::Tensor> parts;
+    for (std::int32_t rank = 0; rank < tensor.size(); ++rank) parts.push_back(at::empty_like(sum));
+    tensor.all_gather(parts, sum);
+    sum.copy_(parts.front());
+    for (std::size_t rank = 1; rank < parts.size(); ++rank) sum.add_(parts[rank]);
+  }
 }
 
 double clip_coefficient(double norm, double max_norm) {

@@ -12,6 +12,7 @@
 
 #include <ATen/ATen.h>
 
+#include "crds/contract/job.h"
 #include "worker/mesh/mesh.h"
 #include "worker/optim/adamw_on_cpu.h"
 #include "worker/optim/norm_cut.h"
@@ -44,10 +45,10 @@ struct NormPart {
 class GradientNorm {
  public:
   /// `all`: the parameters of the whole model in name order; `parts`: those of this rank.
-  /// `sharded`: data ranks have shards of the same parameters, not copies. `on_host`: gradients lie in the host's memory, whatever the
+  /// `reduction`: Canonical adds up the tensor ranks' blocks in rank order, Fast as the backend does. `sharded`: data ranks have shards of the same parameters, not copies. `on_host`: gradients lie in the host's memory, whatever the
   /// mesh's device; the CPU's cores share the blocks, and their sums alone go to the device.
-  GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh, bool sharded = false,
-               bool on_host = false);
+  GradientNorm(std::vector<plan::Parameter> all, std::vector<NormPart> parts, mesh::Mesh& mesh, contract::Reduction reduction,
+               bool sharded = false, bool on_host = false);
 
   struct Measured {
     double norm = 0.0;
@@ -60,9 +61,12 @@ class GradientNorm {
   Measured measure(const std::vector<at::Tensor>& gradients, const at::Tensor& loss);
 
  private:
+  void add_over_tensor_ranks(at::Tensor& flat);
+
   std::vector<plan::Parameter> all_;
   std::vector<NormPart> parts_;
   mesh::Mesh& mesh_;
+  contract::Reduction reduction_;
   bool sharded_;
   std::unique_ptr<Cores> cores_;  // null where gradients are on the device
 };

@@ -4,6 +4,7 @@
 
 #include "crds/contract/layout.h"
 #include "worker/plan/cost.h"
+#include "worker/plan/norm_block.h"
 #include "worker/plan/parameters.h"
 #include "worker/plan/shards.h"
 #include "worker/plan/stages.h"
@@ -19,6 +20,11 @@ constexpr std::int64_t kFloatBytes = 4;
 
 /// What a rank sends on in a ring of n, of an all-reduce of `bytes`.
 std::int64_t all_reduce(std::int64_t bytes, std::int64_t n) { return (2 * (n - 1) * bytes + n / 2) / n; }
+
+/// Of a sum of `bytes` over n ranks whose order Canonical decides, so that it gathers.
+std::int64_t reduced(const contract::TrainingJobSpec& spec, std::int64_t bytes, std::int64_t n) {
+  return spec.training.reduction == contract::Reduction::kCanonical ? (n - 1) * bytes : all_reduce(bytes, n);
+}
 
 /// The one after `rank` in a ring.
 std::int32_t next_of(std::int32_t rank, const std::vector<std::int32_t>& ring) {
@@ -133,7 +139,7 @@ class Traffic {
         if (!parameter.split_dim) elements[0] += mine.count_of(parameter) * num_elements(parameter.shape);
       }
     }
-    for (auto& number : elements) number = all_reduce(number * kFloatBytes, layout_.degrees().tp);
+    for (auto& number : elements) number = reduced(spec_, number * kFloatBytes, layout_.degrees().tp);
     return elements;
   }
 
@@ -153,18 +159,15 @@ class Traffic {
         }
       }
     }
-    const bool canonical = spec_.training.reduction == contract::Reduction::kCanonical;
-    const auto reduced = [&](std::int64_t number, std::int64_t ranks) {
-      return canonical ? (ranks - 1) * number * kFloatBytes : all_reduce(number * kFloatBytes, ranks);
-    };
+    const auto sum = [this](std::int64_t number, std::int64_t ranks) { return reduced(spec_, number * kFloatBytes, ranks); };
     const bool zero = zero_stage(spec_) > 0;
     for (std::int32_t stage = 0; stage < degrees.pp; ++stage) {
       for (std::int32_t tp = 0; tp < degrees.tp; ++tp) {
         if (!zero) {
-          data_.push_back(reduced(elements[data_.size()], degrees.dp));
+          data_.push_back(sum(elements[data_.size()], degrees.dp));
           continue;
         }
-        const std::int64_t sharded = zero_sent_per_step(spec_, stage, tp, micro_batches_), loss = reduced(1, degrees.dp);
+        const std::int64_t sharded = zero_sent_per_step(spec_, stage, tp, micro_batches_), loss = sum(1, degrees.dp);
         if (degrees.shard == degrees.dp) {
           data_.push_back(sharded + loss);
           continue;
@@ -172,7 +175,7 @@ class Traffic {
         data_.push_back(loss);
         shards_.push_back(sharded);
         std::int64_t replicated = 0;
-        for (const auto number : zero_replicated(spec_, stage, tp)) replicated += reduced(number, degrees.dp / degrees.shard);
+        for (const auto number : zero_replicated(spec_, stage, tp)) replicated += sum(number, degrees.dp / degrees.shard);
         replicas_.push_back(replicated);
       }
     }
@@ -207,5 +210,33 @@ std::int64_t tensor_bytes_beside_products(const contract::TrainingJobSpec& spec,
 }
 
 std::vector<Flow> traffic_per_step(const contract::TrainingJobSpec& spec) { return Traffic(spec).flows(); }
+
+Bookkeeping bookkeeping_per_step(const contract::TrainingJobSpec& spec) {
+  constexpr std::int64_t kSumBytes = 8, kWordBytes = 16;
+  const Layout layout(contract::degrees(spec), contract::world_size(spec));
+  std::vector<std::int64_t> blocks(static_cast<std::size_t>(layout.degrees().pp), 0);  // by stage
+  for (std::int32_t stage = 0; stage < layout.degrees().pp; ++stage) {
+    const auto mine = stage_parameters(spec, stage);
+    for (const auto& parameter : mine.parameters) {
+      blocks[static_cast<std::size_t>(stage)] +=
+          mine.count_of(parameter) * ((num_elements(parameter.shape) + kNormBlock - 1) / kNormBlock);
+    }
+  }
+  const auto by_tensor = static_cast<std::int64_t>(parameters_of(spec).size()) + 1;
+  Bookkeeping out;
+  const auto send = [](std::vector<Flow>& flows, std::int32_t rank, const std::vector<std::int32_t>& ring, std::int64_t bytes) {
+    if (ring.size() > 1) flows.push_back({rank, next_of(rank, ring), bytes});
+  };
+  const std::int32_t world = layout.world_size();
+  for (std::int32_t rank = 0; rank < world; ++rank) {
+    const std::int64_t sums = blocks[static_cast<std::size_t>(layout.coordinate_of(rank).pp)] * kSumBytes;
+    const auto& degrees = layout.degrees();
+    if (zero_stage(spec) > 0) send(out.data, rank, layout.shard_group(rank), all_reduce(sums, degrees.shard));
+    send(out.tensor, rank, layout.group(Axis::kTp, rank), reduced(spec, sums, degrees.tp));
+    send(out.pipeline, rank, layout.group(Axis::kPp, rank), all_reduce(by_tensor * kSumBytes, degrees.pp));
+    if (world > 1) out.world.push_back({rank, (rank + 1) % world, all_reduce(kWordBytes, world)});
+  }
+  return out;
+}
 
 }  // namespace trainyard::plan

@@ -39,7 +39,7 @@ class GradientSum {
 /// By a balanced tree over their index. May change all of them.
 at::Tensor tree_sum(std::vector<at::Tensor> summands);
 
-/// Over the ranks of `data`, in place. Fast is one all-reduce of everything, in the order that the backend chooses. Canonical gathers
+/// Over the ranks of `data`, or of another group, in place. Fast is one all-reduce of everything, in the order that the backend chooses. Canonical gathers
 /// `chunk_elements` at a time and adds the ranks' parts by the balanced tree: with GradientSum, the same bits as one rank that had all
 /// micro-batches, where both the ranks and the micro-batches a rank are powers of two.
 void reduce_over(mesh::Comm& data, contract::Reduction reduction, Summand& sum, std::int64_t chunk_elements = 1 << 22);

@@ -253,7 +253,8 @@ std::vector<at::Tensor> StepRunner::by_parameter(Summand& sum) {
   return gradients;
 }
 
-/// What tensor parallelism does not cut, norms, every tensor rank has the gradient of for its own tokens: their sum, by leaf.
+/// What tensor parallelism does not cut, norms, every tensor rank has the gradient of for its own tokens: their sum, by leaf. Which of them
+/// a rank has goes by stage and shard, so Canonical leaves the order of additions to no backend, whose ring goes by a number's place.
 /// Offloaded ones go by the device, where groups want them.
 void StepRunner::add_shards_of_tokens(Summand& sum) {
   std::vector<std::size_t> places;
@@ -264,7 +265,7 @@ void StepRunner::add_shards_of_tokens(Summand& sum) {
     parts.push_back(sum[i].to(mesh_.device()));
   }
   if (parts.empty()) return;
-  reduce_over(mesh_.tensor(), contract::Reduction::kFast, parts);
+  reduce_over(mesh_.tensor(), spec_.training.reduction, parts);
   for (std::size_t i = 0; i < places.size(); ++i) sum[places[i]] = parts[i].to(sum[places[i]].device());
 }
 

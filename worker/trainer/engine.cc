@@ -18,7 +18,12 @@ optim::GradientNorm norm_of(const contract::TrainingJobSpec& spec, const model::
     const auto at = std::find(all.begin(), all.end(), parameter.global);
     parts.push_back({.index = static_cast<std::size_t>(at - all.begin()), .box = parameter.box});
   }
-  return {all, std::move(parts), mesh, parameters.sharded() != nullptr, spec.parallelism.zero.offload.optimizer};
+  return {all,
+          std::move(parts),
+          mesh,
+          spec.training.reduction,
+          parameters.sharded() != nullptr,
+          spec.parallelism.zero.offload.optimizer};
 }
 
 at::ScalarType states_of(const contract::TrainingJobSpec& spec) {

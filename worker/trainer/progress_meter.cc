@@ -79,22 +79,28 @@ std::optional<double> ProgressMeter::hardware_flops() const {
 
 std::optional<double> ProgressMeter::mfu() const {
   const auto flops = model_flops();
-  if (!flops || !peak_flops_) return std::nullopt;
+  if (!flops || !peak_flops_ || is_impossible()) return std::nullopt;
   return *flops / *peak_flops_;
 }
 
 std::optional<double> ProgressMeter::hfu() const {
   const auto flops = hardware_flops();
-  if (!flops || !peak_flops_) return std::nullopt;
+  if (!flops || !peak_flops_ || is_impossible()) return std::nullopt;
   return *flops / *peak_flops_;
 }
 
+/// MFU is at most HFU: with the one the other is wrong.
+bool ProgressMeter::is_impossible() const {
+  const auto flops = hardware_flops();
+  return flops && peak_flops_ && *flops > *peak_flops_;
+}
+
 std::optional<std::string> ProgressMeter::impossible() const {
-  const auto share = hfu();
-  if (!share || *share <= 1) return std::nullopt;
+  if (!is_impossible()) return std::nullopt;
   const auto tera = [](double flops) { return std::to_string(std::llround(flops / 1e12)) + " TFLOP/s"; };
   return "each " + device_name_ + " would have done " + tera(*hardware_flops()) + ", but can do " + tera(*peak_flops_) +
-         ": its clock or the count of operations is wrong, and so are tokensPerSecond and mfu";
+         ": the peak that is known of it, the count of operations or the clock is wrong. mfu is left out while this is so, and "
+         "tokensPerSecond may be wrong";
 }
 
 }  // namespace trainyard::trainer

@@ -32,16 +32,18 @@ class ProgressMeter {
   std::optional<double> model_flops() const;
   std::optional<double> hardware_flops() const;
   /// The shares of the device's peak that these take, in the format that products are computed in (with FP8: of the peak of FP8, though not
-  /// all products are); only where the peak is known (plan::peak_flops).
+  /// all products are); only where the peak is known (plan::peak_flops), and not where impossible().
   std::optional<double> mfu() const;
   std::optional<double> hfu() const;
-  /// Where a device would have done more than it can: for people, what was measured. Then the clock, the device's name or the count is wrong.
+  /// Where a device would have done more than it can: for people, what was measured. Then the peak, the clock or the count is wrong, and no
+  /// share is told, since one that is wrong by less would look right.
   std::optional<std::string> impossible() const;
 
  private:
   /// Operations of a step, of all devices: the model's own, and those that are computed again.
   double model_work(std::int32_t sequence_length) const;
   double repeated_work(std::int32_t sequence_length) const;
+  bool is_impossible() const;
   double seconds_in_window() const { return ends_.back() - ends_.front(); }
 
   contract::ModelSize size_;

@@ -13,7 +13,6 @@
 #include "worker/data/partition.h"
 #include "worker/data/sample_stream.h"
 #include "worker/plan/curriculum.h"
-#include "worker/trainer/device_name.h"
 #include "worker/trainer/engine.h"
 #include "worker/trainer/evaluation.h"
 #include "worker/trainer/measurements.h"
@@ -64,7 +63,7 @@ class Training::Loop {
         cursor_(stream_.begin()),
         steps_(data::planned_steps(spec_.training, stream_.samples_per_epoch(), spec_.data.sequenceLength)),
         engine_(spec_, mesh, steps_),
-        meter_(spec_, mesh.layout().world_size(), device_name(mesh.device())),
+        meter_(spec_, mesh.layout().world_size(), around.name_of_device(mesh.device())),
         measurements_(mesh.timeline(), mesh.device()) {
     if (spec_.evaluation) {
       validation_.emplace("data.validation", spec_.data.validation, spec_.data.sequenceLength, spec_.model.size->vocabularySize);

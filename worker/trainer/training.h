@@ -10,6 +10,7 @@
 #include "worker/checkpoint/storage.h"
 #include "worker/mesh/mesh.h"
 #include "worker/report/reporter.h"
+#include "worker/trainer/device_name.h"
 
 namespace trainyard::trainer {
 
@@ -28,6 +29,7 @@ struct Surroundings {
   std::function<void(const contract::Measures&)> measured = [](const contract::Measures&) {
   };                                        // of a rank that does not report progress
   std::function<void()> warmed_up = [] {};  // the first step is done, so what follows takes no longer than a step
+  std::function<std::string(at::Device)> name_of_device = device_name;  // whose peak rates are shares of
 };
 
 /// One rank's training. Lives on the training thread; the constructor's arguments must outlive it. Its end may wait for the writer of a

@@ -70,6 +70,28 @@ TEST_F(RunCommandTest, DoesNotRestartAfterAnErrorOfTheUser) {
   EXPECT_EQ(program.out().find("Restarting"), std::string::npos);
 }
 
+/// The example sets no lifecycle.hangTimeoutSeconds.
+TEST_F(RunCommandTest, NamesTheRankThatHangsWhenAnotherGaveUpWaitingForIt) {
+  for (const int seconds : {1, 300}) {
+    const std::string told = folder.path() / ("told-" + std::to_string(seconds));
+    auto program = run("only:0 busy steps:1 stubborn only:1 waits:" + std::to_string(seconds) + " until:" + told +
+                       " exit:" + std::to_string(contract::kPeerLostExitCode));
+    program.wait_for("step 1/500");  // the agent has read what rank 0 does
+    std::ofstream(told) << "1";
+    program.wait_for("Restarting");
+    const std::string out = program.out();
+    for (const char* text :
+         {"RankHung: a collective did not end: rank 0 has done nothing for ",
+          " s: in forward, after step 4; rank 1 waits for it in all_reduce 3 of the data axis (64 elements), since ",
+          " s (rank 0)"}) {
+      EXPECT_EQ(out.find(text) != std::string::npos, seconds == 300) << text << " in\n" << out;
+    }
+    EXPECT_EQ(out.find("PeerLost: rank 1 lost the connection to another rank (rank 1, exit code 76)") != std::string::npos,
+              seconds == 1)
+        << out;
+  }
+}
+
 TEST_F(RunCommandTest, WritesACheckpointAndSaysHowToResumeOnCtrlC) {
   auto program = run("steps:5 wait");
   program.wait_for("step 1/500");

@@ -1,72 +1,18 @@
-// Real Gloo over loopback, the ranks as threads: each has its own store client, sockets and groups, as a process has. Only c10d's
-// flight recorder is one for the process, and enters the groups that it meets without a lock: it is off here.
 #include "worker/mesh/connect.h"
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
-#include <functional>
 #include <optional>
 #include <thread>
 
 #include <gtest/gtest.h>
 
 #include "crds/contract/user_error.h"
+#include "tests/worker/mesh/gloo_ranks.h"
+#include "worker/mesh/backend_comm.h"
 
 namespace trainyard::mesh {
 namespace {
-
-const int kNoFlightRecorder = setenv("TORCH_FR_BUFFER_SIZE", "0", 1);  // read at the first collective
-
-std::int32_t free_port() {
-  const int probe = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof at;
-  EXPECT_EQ(bind(probe, reinterpret_cast<sockaddr*>(&at), length), 0);
-  EXPECT_EQ(getsockname(probe, reinterpret_cast<sockaddr*>(&at), &length), 0);
-  close(probe);
-  return ntohs(at.sin_port);
-}
-
-contract::RankConfig config_of(std::int32_t rank, std::int32_t world_size, std::int32_t port) {
-  contract::RankConfig config;
-  config.jobUid = "uid";
-  config.generation = 1;
-  config.rank = rank;
-  config.worldSize = world_size;
-  config.rendezvous = {.host = "127.0.0.1", .port = port};
-  config.bindAddress = "127.0.0.1";
-  config.spec.workers.count = world_size;
-  config.spec.lifecycle.startTimeoutSeconds = 30;
-  config.spec.lifecycle.hangTimeoutSeconds = 30;
-  return config;
-}
-
-void connect_ranks(std::int32_t world_size, const std::function<void(contract::RankConfig&)>& edit,
-                   const std::function<void(Mesh&)>& body) {
-  const std::int32_t port = free_port();
-  std::vector<std::jthread> threads;
-  threads.reserve(static_cast<std::size_t>(world_size));
-  for (std::int32_t rank = 0; rank < world_size; ++rank) {
-    threads.emplace_back([&, rank] {
-      auto config = config_of(rank, world_size, port);
-      edit(config);
-      try {
-        const auto mesh = connect(config);
-        body(*mesh);
-      } catch (const std::exception& error) {
-        ADD_FAILURE() << "rank " << rank << ": " << error.what();
-      }
-    });
-  }
-}
 
 TEST(Connect, AWorldOfOneNeedsNoNetwork) {
   auto config = config_of(0, 1, 1);
@@ -141,7 +87,7 @@ TEST(Connect, AnswersACallThatWasStartedWithARankThatLeftWithPeerLost) {
         }
       });
   ASSERT_TRUE(message);
-  EXPECT_EQ(message->rfind("Gloo reduce_scatter among 2 ranks, as rank 0: ", 0), 0u) << *message;
+  EXPECT_EQ(message->rfind("Gloo reduce_scatter of data, ranks 0 and 1, as rank 0: ", 0), 0u) << *message;
 }
 
 TEST(Connect, ThreeStagesWithATiedEmbeddingMeetAndLeaveTogether) {
@@ -188,7 +134,7 @@ TEST(Connect, AnswersARankThatLeftWithPeerLost) {
         }
       });
   ASSERT_TRUE(message);
-  EXPECT_EQ(message->rfind("Gloo all_reduce among 2 ranks, as rank 0: ", 0), 0u) << *message;
+  EXPECT_EQ(message->rfind("Gloo all_reduce of data, ranks 0 and 1, as rank 0: ", 0), 0u) << *message;
 }
 
 TEST(Connect, AnswersASendToARankThatLeftWithPeerLost) {
@@ -205,7 +151,43 @@ TEST(Connect, AnswersASendToARankThatLeftWithPeerLost) {
         }
       });
   ASSERT_TRUE(message);
-  EXPECT_EQ(message->rfind("Gloo send among 2 ranks, as rank 0: ", 0), 0u) << *message;
+  EXPECT_EQ(message->rfind("Gloo send to rank 1 of activations, ranks 0 and 1, as rank 0: ", 0), 0u) << *message;
+}
+
+TEST(Connect, NamesTheRanksOfALostCallByTheWorldsNumbers) {
+  std::optional<std::string> of_all, of_one;
+  connect_ranks(
+      4,
+      [](auto& config) {
+        config.spec.parallelism.pipeline = 2;
+        config.spec.parallelism.tensor = 2;
+      },
+      [&](Mesh& mesh) {
+        mesh.world().barrier();
+        if (mesh.rank() == 3) return;
+        const auto words_of = [](const auto& call) -> std::optional<std::string> {
+          try {
+            call();
+          } catch (const PeerLost& error) {
+            return error.what();
+          }
+          return std::nullopt;
+        };
+        at::Tensor ones = at::ones({4});
+        if (mesh.rank() == 2) of_all = words_of([&] { mesh.tensor().all_reduce(ones, ReduceOp::kSum); });
+        if (mesh.rank() == 1) of_one = words_of([&] { mesh.gradients().receive(ones, 1, 0); });
+      });
+  ASSERT_TRUE(of_all && of_one);
+  EXPECT_EQ(of_all->rfind("Gloo all_reduce of tensor, ranks 2 and 3, as rank 2: ", 0), 0u) << *of_all;
+  EXPECT_EQ(of_one->rfind("Gloo receive from rank 3 of gradients, ranks 1 and 3, as rank 1: ", 0), 0u) << *of_one;
+}
+
+TEST(Connect, NamesOfManyRanksTheFirst) {
+  BackendOptions options;
+  options.group = "data";
+  options.rank = 9;
+  for (std::int32_t rank = 0; rank < 12; ++rank) options.ranks.push_back(2 * rank);
+  EXPECT_EQ(place_of(options), "of data, ranks 0, 2, 4, 6, 8, 10, 12, 14 and 4 others, as rank 18");
 }
 
 TEST(Connect, DoesNotTellABugOfOneRankAsALostPeer) {

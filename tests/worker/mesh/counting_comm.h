@@ -1,7 +1,7 @@
 #pragma once
-// A Comm that counts the bytes which its rank sends, as rings would: what worker/plan/traffic.h foretells.
+// A Comm that counts its rank's calls, and the bytes which it sends, as rings would: what worker/plan/traffic.h foretells.
 
-#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <utility>
 
@@ -9,59 +9,72 @@
 
 namespace trainyard::mesh {
 
+struct Count {
+  std::int64_t bytes = 0;
+  std::int64_t calls = 0;  // collectives and sends; the other end of a send is not counted
+  void add(std::int64_t sent) {
+    bytes += sent;
+    ++calls;
+  }
+  bool operator==(const Count&) const = default;
+};
+
 class CountingComm : public Comm {
  public:
-  /// `sent` is added to; both must outlive this object.
-  CountingComm(Comm& inner, std::atomic<std::int64_t>& sent) : inner_(inner), sent_(sent) {}
+  /// `sent` is added to, by the rank's own thread; both must outlive this object.
+  CountingComm(Comm& inner, Count& sent) : inner_(inner), sent_(sent) {}
   std::int32_t rank() const override { return inner_.rank(); }
   std::int32_t size() const override { return inner_.size(); }
   void all_reduce(at::Tensor& tensor, ReduceOp op) override {
     // Of a ring's 2(n - 1)/n parts; what does not divide by n is on this rank where it comes last.
     const std::int64_t all = 2 * (size() - 1) * bytes(tensor);
-    sent_ += all / size() + (rank() == size() - 1 ? all % size() : 0);
+    sent_.add(all / size() + (rank() == size() - 1 ? all % size() : 0));
     inner_.all_reduce(tensor, op);
   }
   void all_gather(std::vector<at::Tensor>& out, const at::Tensor& in) override {
-    sent_ += (size() - 1) * bytes(in);
+    sent_.add((size() - 1) * bytes(in));
     inner_.all_gather(out, in);
   }
   void broadcast(at::Tensor& tensor, std::int32_t root) override {
-    if (rank() != root) sent_ += bytes(tensor);
+    sent_.add(rank() != root ? bytes(tensor) : 0);
     inner_.broadcast(tensor, root);
   }
   void send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) override {
-    sent_ += bytes(tensor);
+    sent_.add(bytes(tensor));
     inner_.send(tensor, to, tag);
   }
   void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) override { inner_.receive(tensor, from, tag); }
-  void barrier() override { inner_.barrier(); }
+  void barrier() override {
+    sent_.add(0);
+    inner_.barrier();
+  }
   std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) override {
-    sent_ += (size() - 1) * bytes(part);
+    sent_.add((size() - 1) * bytes(part));
     return inner_.start_all_gather(whole, part);
   }
   std::unique_ptr<Pending> start_reduce_scatter(at::Tensor& part, const at::Tensor& whole) override {
-    sent_ += (size() - 1) * bytes(part);
+    sent_.add((size() - 1) * bytes(part));
     return inner_.start_reduce_scatter(part, whole);
   }
   std::unique_ptr<Pending> start_all_to_all(at::Tensor& out, const at::Tensor& whole) override {
-    sent_ += bytes(whole) / size() * (size() - 1);
+    sent_.add(bytes(whole) / size() * (size() - 1));
     return inner_.start_all_to_all(out, whole);
   }
 
  private:
   static std::int64_t bytes(const at::Tensor& tensor) { return static_cast<std::int64_t>(tensor.nbytes()); }
   Comm& inner_;
-  std::atomic<std::int64_t>& sent_;
+  Count& sent_;
 };
 
-/// What all ranks have sent, by axis.
+/// What a rank has sent, by axis.
 struct Sent {
-  std::atomic<std::int64_t> world = 0, data = 0, tensor = 0, pipeline = 0;
+  Count world, data, tensor, pipeline;
 };
 
 /// The same mesh, counted. Both must outlive it.
 inline Mesh counted(Mesh& mesh, Sent& sent) {
-  const auto over = [](Comm& comm, std::atomic<std::int64_t>& count) { return std::make_unique<CountingComm>(comm, count); };
+  const auto over = [](Comm& comm, Count& count) { return std::make_unique<CountingComm>(comm, count); };
   return Mesh(mesh.layout(), mesh.rank(), mesh.device(),
               {.world = over(mesh.world(), sent.world),
                .data = over(mesh.data(), sent.data),

@@ -15,6 +15,8 @@ TEST(NcclOnGpu, ConnectsAGroupOfOneAndRunsItsCollectives) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "there is no GPU here";
   BackendOptions options;
   options.store = c10::make_intrusive<c10d::HashStore>();
+  options.group = "world";
+  options.ranks = {0};
   options.bind_address = "127.0.0.1";
   options.connect_timeout = options.timeout = std::chrono::seconds(60);
   const auto comm = nccl_comm(options);

@@ -129,7 +129,7 @@ double norm_in(contract::Degrees degrees, bool tied) {
       gradients.push_back(gradient);
     }
     const at::Tensor loss = at::full({}, mesh.is_last_stage() ? 2.7F : 0.0F);
-    const auto measured = GradientNorm(all, parts, mesh).measure(gradients, loss);
+    const auto measured = GradientNorm(all, parts, mesh, contract::Reduction::kCanonical).measure(gradients, loss);
     EXPECT_EQ(measured.loss, 2.7F) << "of the last stage, on every stage";
     const double norm = measured.norm;
     at::Tensor most = at::full({1}, norm, at::kDouble);

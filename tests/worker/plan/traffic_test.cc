@@ -1,4 +1,4 @@
-// The volumes by hand; that the engine sends just these is proved in tests/worker/schedule/traffic_test.cc.
+// The volumes by hand; that the engine sends just these is proved in tests/worker/trainer/traffic_test.cc.
 
 #include "worker/plan/traffic.h"
 
@@ -69,6 +69,37 @@ TEST(TrafficPerStep, OfShardsOfTokensIsTenHalvesOfASumALayerOfWhichFourGoBesideP
   EXPECT_EQ(tensor_bytes_beside_products(spec, 0), 4 * (4 * 2 + 2) * 128 * 4);
   spec.parallelism.sequence = false;
   EXPECT_EQ(tensor_bytes_beside_products(spec, 0), 0);
+}
+
+TEST(TrafficPerStep, GathersTheGradientsOfNormsWhereTheSumIsCanonical) {
+  auto spec = job(4);
+  spec.model.size->heads = 4;
+  spec.parallelism.tensor = 4;
+  spec.parallelism.sequence = true;
+  const auto fast = bytes(traffic_per_step(spec), 0, 1);
+  spec.training.reduction = contract::Reduction::kCanonical;
+  EXPECT_EQ(bytes(traffic_per_step(spec), 0, 1) - fast, 5 * 16 * 4 * 3 / 2) << "3 parts of others instead of twice 3/4 of one";
+}
+
+TEST(BookkeepingPerStep, IsNothingOnOneRank) {
+  const auto beside = bookkeeping_per_step(job(1));
+  EXPECT_TRUE(beside.data.empty() && beside.tensor.empty() && beside.pipeline.empty() && beside.world.empty());
+}
+
+TEST(BookkeepingPerStep, AddsUpTheNormByBlocksAndByParameters) {
+  auto spec = job(8);
+  spec.model.size->vocabularySize = 300;  // 4,800 elements: two blocks
+  spec.parallelism.tensor = 2;
+  spec.parallelism.pipeline = 2;
+  const auto beside = bookkeeping_per_step(spec);
+  EXPECT_TRUE(beside.data.empty()) << "all data ranks have all of it";
+  ASSERT_EQ(beside.tensor.size(), 8u);
+  EXPECT_EQ(bytes(beside.tensor, 0, 1), (9 + 2) * 8) << "a layer, and the embedding";
+  EXPECT_EQ(bytes(beside.tensor, 2, 3), (9 + 2 + 1) * 8) << "a layer, the head, and the norm before it";
+  EXPECT_EQ(bytes(beside.pipeline, 0, 2), (2 * 9 + 3 + 1) * 8);
+  EXPECT_EQ(bytes(beside.world, 7, 0), 28) << "of a ring of 8, twice 7 parts of 16 bytes";
+  spec.parallelism.zero.stage = 1;
+  EXPECT_EQ(bytes(bookkeeping_per_step(spec).data, 0, 4), (9 + 2) * 8);
 }
 
 TEST(TrafficPerStep, SendsShardsOfTokensBetweenStages) {

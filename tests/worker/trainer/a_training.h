@@ -67,10 +67,16 @@ struct Run {
   std::vector<contract::Report> progress, checkpoints, notices;
 };
 
+/// What the ranks of a run take their speed from.
+struct Machine {
+  std::string device;                  // what its driver would call it
+  double seconds_between_looks = 0.5;  // at the clock
+};
+
 /// `control(steps)`: what the agent says after so many steps; `restoring`: what it says before the checkpoint is read.
 inline Run run(const Job& job, contract::Degrees degrees = {}, std::int64_t generation = 1,
                const std::function<contract::RankControl(std::int64_t)>& control = {}, checkpoint::Storage* storage = nullptr,
-               const contract::RankControl& restoring = {}) {
+               const contract::RankControl& restoring = {}, const Machine& machine = {}) {
   contract::RankConfig config;
   config.jobUid = "uid";
   config.job = "default/small";
@@ -95,8 +101,9 @@ inline Run run(const Job& job, contract::Degrees degrees = {}, std::int64_t gene
                                     if (steps < 0) return restoring;
                                     return control ? control(steps) : contract::RankControl{};
                                   },
-                              .seconds = [&] { return seconds += 0.5; },
-                              .wait = [](std::chrono::seconds) {}};
+                              .seconds = [&] { return seconds += machine.seconds_between_looks; },
+                              .wait = [](std::chrono::seconds) {},
+                              .name_of_device = [&](at::Device) { return machine.device; }};
     outcome = Training(config, mesh, around).run();
   });
   return {.outcome = outcome,

@@ -37,11 +37,10 @@ inline void collect(const Engine& engine, const std::vector<at::Tensor>& parts, 
   }
 }
 
-/// `over`: what each rank's mesh is wrapped in.
-inline Trained train(contract::TrainingJobSpec spec, contract::Degrees degrees, mesh::LocalWorld::Manners manners = {},
-                     const std::function<mesh::Mesh(mesh::Mesh&)>& over = {}) {
+/// By `run`, which calls what it is given on each rank of the layout.
+inline Trained train_by(const std::function<void(const contract::Layout&, const std::function<void(mesh::Mesh&)>&)>& run,
+                        const contract::TrainingJobSpec& spec, const contract::Layout& layout) {
   at::set_num_threads(1);
-  const auto layout = layout_of(spec, degrees);
   std::mutex mutex;
   Trained out;
   const auto train_on = [&](mesh::Mesh& mesh) {
@@ -62,13 +61,22 @@ inline Trained train(contract::TrainingJobSpec spec, contract::Degrees degrees, 
     const std::lock_guard lock(mutex);
     collect(engine, masters, out.weights);
   };
-  const auto body = [&](mesh::Mesh& plain) {
-    if (!over) return train_on(plain);
-    mesh::Mesh wrapped = over(plain);
-    train_on(wrapped);
-  };
-  mesh::run_ranks(layout, body, manners);
+  run(layout, train_on);
   return out;
+}
+
+/// `over`: what each rank's mesh is wrapped in.
+inline Trained train(contract::TrainingJobSpec spec, contract::Degrees degrees, mesh::LocalWorld::Manners manners = {},
+                     const std::function<mesh::Mesh(mesh::Mesh&)>& over = {}) {
+  const auto run = [&](const contract::Layout& layout, const std::function<void(mesh::Mesh&)>& train_on) {
+    const auto wrapped = [&](mesh::Mesh& plain) {
+      mesh::Mesh mesh = over(plain);
+      train_on(mesh);
+    };
+    mesh::run_ranks(layout, over ? wrapped : train_on, manners);
+  };
+  const auto layout = layout_of(spec, degrees);
+  return train_by(run, spec, layout);
 }
 
 inline void expect_equal_bits(const Trained& a, const Trained& b) {

@@ -131,5 +131,25 @@ TEST(ProgressMeter, SaysThatADeviceCannotHaveDoneMoreThanItCan) {
   EXPECT_NE(words->find("can do 312 TFLOP/s"), std::string::npos) << *words;
 }
 
+TEST(ProgressMeter, TellsNoShareOfThePeakWhileARateIsAboveIt) {
+  auto spec = small_job();
+  spec.training.precision.compute = contract::ComputePrecision::kBF16;
+  spec.training.activationCheckpointing.mode = contract::RecomputeMode::kFull;
+  const double model = 128 * plan::flops_per_token(*spec.model.size, 16);
+  ProgressMeter meter(spec, 1, "NVIDIA H200");
+  meter.start(0);
+  const double seconds = model / (0.9 * 989e12);  // 90 % by the model alone, above 100 % with what is done again
+  meter.step_done(seconds, 16);
+  EXPECT_TRUE(meter.impossible());
+  EXPECT_FALSE(meter.mfu());
+  EXPECT_FALSE(meter.hfu());
+  EXPECT_TRUE(meter.hardware_flops()) << "what was measured stays to be seen";
+  EXPECT_TRUE(meter.tokens_per_second());
+  meter.step_done(seconds + 1, 16);
+  EXPECT_FALSE(meter.impossible());
+  EXPECT_LT(meter.mfu().value(), 1);
+  EXPECT_LT(meter.hfu().value(), 1);
+}
+
 }  // namespace
 }  // namespace trainyard::trainer
