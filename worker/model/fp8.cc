@@ -1,5 +1,8 @@
 #include "worker/model/fp8.h"
 
+#include <limits>
+#include <utility>
+
 #include <ATen/BlasBackend.h>
 #include <torch/torch.h>
 #ifdef TRAINYARD_CUDA
@@ -77,34 +80,54 @@ at::Tensor product_in_blocks(const Fp8Matrix& a_MK, const Fp8Matrix& b_NK, at::S
 }
 
 struct Linear : torch::autograd::Function<Linear> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight_NK, std::int64_t number) {
+  static variable_list forward(AutogradContext* context, const at::Tensor& x, at::TensorList weights, std::int64_t number) {
     context->save_for_backward({x});
-    // Not as saved variable, of which a second run of a block would wait for the end of this product.
-    context->saved_data["weight"] = weight_NK;
+    // Not as saved variables, of which a second run of a block would wait for the end of these products.
+    context->saved_data["weights"] = weights.vec();
     context->saved_data["recipe"] = number;
-    return fp8_multiply(x, weight_NK, static_cast<contract::Fp8Recipe>(number));
+    return fp8_multiply(x, weights, static_cast<contract::Fp8Recipe>(number));
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const at::Tensor x = context->get_saved_variables()[0], weight_NK = context->saved_data["weight"].toTensor();
+    const at::Tensor x = context->get_saved_variables()[0];
+    const auto weights = context->saved_data["weights"].toTensorVector();
     const auto recipe = static_cast<contract::Fp8Recipe>(context->saved_data["recipe"].toInt());
-    const at::Tensor gradient_MN = gradients[0].reshape({-1, weight_NK.size(0)}), x_MK = x.reshape({-1, x.size(-1)});
-    const at::Tensor of_x = fp8_gradient_of_input(gradient_MN, weight_NK, recipe);
-    return {of_x.reshape(x.sizes()), fp8_gradient_of_weight(gradient_MN, x_MK, recipe), {}};
+    const Fp8Matrix x_KM = fp8_along_rows(x.reshape({-1, x.size(-1)}), recipe);
+    variable_list out(1 + weights.size() + 1);
+    at::Tensor of_x;
+    for (std::size_t i = weights.size(); i-- > 0;) {
+      const Fp8Factor gradient = fp8_gradient(gradients[i].reshape({-1, weights[i].size(0)}), recipe);
+      at::Tensor of_one = fp8_gradient_of_input(gradient, weights[i], recipe, gradients[i].scalar_type());
+      of_x = of_x.defined() ? of_x.add_(of_one) : std::move(of_one);
+      out[1 + i] = fp8_gradient_of_weight(gradient, x_KM, x.scalar_type());
+      gradients[i].reset();
+    }
+    out[0] = of_x.reshape(x.sizes());
+    return out;
   }
 };
 
 }  // namespace
 
+// Each operation is a pass over memory: the largest is found, and the quotient made, from the numbers as they come, without an FP32 copy of them.
+// Quotients need not be cut: at most an ulp or two beyond 448 they are rounded to it, and only 464 and more would become NaN.
 Fp8Matrix to_fp8(const at::Tensor& x_RK, Fp8Blocks blocks) {
   const at::NoGradGuard no_grad;
-  const at::Tensor parts = in_blocks(x_RK.to(at::kFloat), size_of(blocks, x_RK));
+  const at::Tensor parts = in_blocks(x_RK, size_of(blocks, x_RK));
+  const at::Tensor most =
+      at::linalg_vector_norm(parts, std::numeric_limits<double>::infinity(), at::IntArrayRef{1, 3}, /*keepdim=*/true);
   // By a tensor: GPUs multiply with the reciprocal of a plain number instead.
-  const at::Tensor largest = at::full({1}, kLargest, parts.options());
-  const at::Tensor scales = parts.abs().amax({1, 3}, /*keepdim=*/true).clamp_min(kSmallestScaled).div(largest);
-  const at::Tensor values = parts.div(scales).clamp(-kLargest, kLargest);  // the cast alone would make NaN of what is beyond
+  const at::Tensor largest = at::full({1}, kLargest, most.options().dtype(at::kFloat));
+  const at::Tensor scales = most.to(at::kFloat).clamp_min(kSmallestScaled).div(largest);
+  const at::Tensor values = at::div(parts, scales);
   return {.values_RK = out_of_blocks(values, x_RK.size(0), x_RK.size(1)).to(at::kFloat8_e4m3fn).contiguous(),
           .scales = scales.reshape({scales.size(0), scales.size(2)}),
           .blocks = blocks};
+}
+
+Fp8Matrix transposed(const Fp8Matrix& x_RK) {
+  TORCH_CHECK(x_RK.blocks == Fp8Blocks::kTensor || x_RK.blocks == Fp8Blocks::k128x128,
+              "FP8: rows have scales of their own, and the transpose has others");
+  return {.values_RK = x_RK.values_RK.t().contiguous(), .scales = x_RK.scales.t().contiguous(), .blocks = x_RK.blocks};
 }
 
 at::Tensor from_fp8(const Fp8Matrix& x) {
@@ -126,27 +149,42 @@ at::Tensor fp8_product(const Fp8Matrix& a_MK, const Fp8Matrix& b_NK, at::ScalarT
   return product_in_blocks(a_MK, b_NK, type);
 }
 
-at::Tensor fp8_multiply(const at::Tensor& x, const at::Tensor& weight_NK, contract::Fp8Recipe recipe) {
+std::vector<at::Tensor> fp8_multiply(const at::Tensor& x, at::TensorList weights, contract::Fp8Recipe recipe) {
   const Fp8Matrix x_MK = to_fp8(x.reshape({-1, x.size(-1)}), blocks_of_activations(recipe));
-  auto sizes = x.sizes().vec();
-  sizes.back() = weight_NK.size(0);
-  // Not a view of the product, which whoever sums it over ranks in place could not change.
-  return at::_unsafe_view(fp8_product(x_MK, to_fp8(weight_NK, blocks_of_weights(recipe)), x.scalar_type()), sizes);
+  std::vector<at::Tensor> out;
+  for (const auto& weight_NK : weights) {
+    auto sizes = x.sizes().vec();
+    sizes.back() = weight_NK.size(0);
+    // Not a view of the product, which whoever sums it over ranks in place could not change.
+    out.push_back(at::_unsafe_view(fp8_product(x_MK, to_fp8(weight_NK, blocks_of_weights(recipe)), x.scalar_type()), sizes));
+  }
+  return out;
 }
 
-at::Tensor fp8_gradient_of_input(const at::Tensor& gradient_MN, const at::Tensor& weight_NK, contract::Fp8Recipe recipe) {
-  return fp8_product(to_fp8(gradient_MN, blocks_of_activations(recipe)), to_fp8(weight_NK.t(), blocks_of_weights(recipe)),
-                     gradient_MN.scalar_type());
+Fp8Factor fp8_gradient(const at::Tensor& gradient_MN, contract::Fp8Recipe recipe, bool rows) {
+  Fp8Factor out{.along_columns = to_fp8(gradient_MN, blocks_of_activations(recipe)), .along_rows = {}};
+  if (!rows) return out;
+  out.along_rows =
+      recipe == contract::Fp8Recipe::kTensorwise ? transposed(out.along_columns) : fp8_along_rows(gradient_MN, recipe);
+  return out;
 }
 
-at::Tensor fp8_gradient_of_weight(const at::Tensor& gradient_MN, const at::Tensor& x_MK, contract::Fp8Recipe recipe) {
-  const auto along = blocks_of_activations(recipe);
-  return fp8_product(to_fp8(gradient_MN.t(), along), to_fp8(x_MK.t(), along), x_MK.scalar_type());
+Fp8Matrix fp8_along_rows(const at::Tensor& x_MK, contract::Fp8Recipe recipe) {
+  return to_fp8(x_MK.t(), blocks_of_activations(recipe));
 }
 
-at::Tensor fp8_linear(const at::Tensor& x, const at::Tensor& weight_NK, contract::Fp8Recipe recipe) {
+at::Tensor fp8_gradient_of_input(const Fp8Factor& gradient, const at::Tensor& weight_NK, contract::Fp8Recipe recipe,
+                                 at::ScalarType type) {
+  return fp8_product(gradient.along_columns, to_fp8(weight_NK.t(), blocks_of_weights(recipe)), type);
+}
+
+at::Tensor fp8_gradient_of_weight(const Fp8Factor& gradient, const Fp8Matrix& x_KM, at::ScalarType type) {
+  return fp8_product(gradient.along_rows, x_KM, type);
+}
+
+std::vector<at::Tensor> fp8_linear(const at::Tensor& x, const std::vector<at::Tensor>& weights, contract::Fp8Recipe recipe) {
   keep_first(x);
-  return Linear::apply(x, weight_NK, static_cast<std::int64_t>(recipe));
+  return Linear::apply(x, at::TensorList(weights), static_cast<std::int64_t>(recipe));
 }
 
 void check_fp8([[maybe_unused]] at::Device device, [[maybe_unused]] contract::Fp8Recipe recipe) {

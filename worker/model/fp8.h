@@ -5,6 +5,7 @@
 // Sources: Micikevicius et al., "FP8 formats for deep learning", arXiv:2209.05433; DeepSeek-V3, arXiv:2412.19437, section 3.3.
 
 #include <cstdint>
+#include <vector>
 
 #include <ATen/ATen.h>
 
@@ -26,6 +27,9 @@ struct Fp8Matrix {
 /// The same bits on CPUs and GPUs. What is not finite makes its block not finite.
 Fp8Matrix to_fp8(const at::Tensor& x_RK, Fp8Blocks blocks);
 
+/// The transpose, without a cast: what to_fp8() makes of the transposed matrix where blocks are kTensor or k128x128, whose scales are the same.
+Fp8Matrix transposed(const Fp8Matrix& x_RK);
+
 /// In FP32.
 at::Tensor from_fp8(const Fp8Matrix& x);
 
@@ -33,16 +37,28 @@ at::Tensor from_fp8(const Fp8Matrix& x);
 /// whole; on CPUs the same product in FP32.
 at::Tensor fp8_product(const Fp8Matrix& a_MK, const Fp8Matrix& b_NK, at::ScalarType type);
 
-/// at::linear without a bias in FP8, with a backward pass in FP8. Tensorwise has one scale a matrix; Rowwise one for each row of both
-/// factors; Blockwise one for 1 × 128 of activations and their gradients, and for 128 × 128 of the weight. Each of the three products scales
-/// its factors anew, along the dimension that it adds up over. `x` [..., K], `weight_NK` a leaf.
-at::Tensor fp8_linear(const at::Tensor& x, const at::Tensor& weight_NK, contract::Fp8Recipe recipe);
+/// at::linear without a bias in FP8, with a backward pass in FP8, of one x with each of `weights`, which are leaves [N, K]. Tensorwise has one scale a
+/// matrix; Rowwise one for each row of both factors; Blockwise one for 1 × 128 of activations and their gradients, and for 128 × 128 of the weight. Each
+/// product scales its factors along the dimension that it adds up over. A cast is passes over memory of its own: x is cast once in either pass for all
+/// weights, and with Tensorwise a gradient for both of its products. The bits are those of a call for each weight, whose gradients of x autograd adds
+/// up from the last to the first. `x` [..., K].
+std::vector<at::Tensor> fp8_linear(const at::Tensor& x, const std::vector<at::Tensor>& weights, contract::Fp8Recipe recipe);
 
-/// Its three products, not differentiable, in the type of x: x · weightᵀ, and of a gradient of that those of x, gradient · weight, and of
-/// the weight, gradientᵀ · x.
-at::Tensor fp8_multiply(const at::Tensor& x, const at::Tensor& weight_NK, contract::Fp8Recipe recipe);
-at::Tensor fp8_gradient_of_input(const at::Tensor& gradient_MN, const at::Tensor& weight_NK, contract::Fp8Recipe recipe);
-at::Tensor fp8_gradient_of_weight(const at::Tensor& gradient_MN, const at::Tensor& x_MK, contract::Fp8Recipe recipe);
+/// Its products, not differentiable. x · weightᵀ of each weight, in the type of x.
+std::vector<at::Tensor> fp8_multiply(const at::Tensor& x, at::TensorList weights, contract::Fp8Recipe recipe);
+
+/// A factor of the products of backward, as they add up over its columns, N or K, and over its rows, M.
+struct Fp8Factor {
+  Fp8Matrix along_columns, along_rows;  // the latter transposed
+};
+/// Of a gradient of an output. With `rows` false without along_rows.
+Fp8Factor fp8_gradient(const at::Tensor& gradient_MN, contract::Fp8Recipe recipe, bool rows = true);
+/// x for all gradients of weights: along its rows, transposed.
+Fp8Matrix fp8_along_rows(const at::Tensor& x_MK, contract::Fp8Recipe recipe);
+/// gradient · weight, and gradientᵀ · x.
+at::Tensor fp8_gradient_of_input(const Fp8Factor& gradient, const at::Tensor& weight_NK, contract::Fp8Recipe recipe,
+                                 at::ScalarType type);
+at::Tensor fp8_gradient_of_weight(const Fp8Factor& gradient, const Fp8Matrix& x_KM, at::ScalarType type);
 
 /// Throws contract::UserError (Fp8NotSupported) where the device is a GPU that has no such units.
 void check_fp8(at::Device device, contract::Fp8Recipe recipe);

@@ -168,8 +168,9 @@ Tensors LlamaStage::columns(const at::Tensor& x, const Tensors& weights, bool of
     return gather_and_multiply(x, weights, mesh_.tensor(), {.fp8 = of_layer ? fp8_ : std::nullopt, .late = late_});
   }
   const at::Tensor in = enter(x);
+  if (of_layer && fp8_) return fp8_linear(in, weights, *fp8_);
   Tensors out;
-  for (const auto& weight : weights) out.push_back(of_layer ? project_by(weight, in) : linear(in, weight));
+  for (const auto& weight : weights) out.push_back(linear(in, weight));
   return out;
 }
 
@@ -180,7 +181,7 @@ at::Tensor LlamaStage::linear(const at::Tensor& x, const at::Tensor& weight) con
 }
 
 at::Tensor LlamaStage::project_by(const at::Tensor& weight, const at::Tensor& x) const {
-  return fp8_ ? fp8_linear(x, weight, *fp8_) : linear(x, weight);
+  return fp8_ ? fp8_linear(x, {weight}, *fp8_)[0] : linear(x, weight);
 }
 
 at::Tensor LlamaStage::enter(const at::Tensor& x) const {

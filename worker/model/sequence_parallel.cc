@@ -94,10 +94,9 @@ struct Products : torch::autograd::Function<Products> {
     context->saved_data["weights"] = weights.vec();
     keep(context, comm, how);
     const at::Tensor whole = gathered(x, *comm);
+    if (how.fp8) return fp8_multiply(whole, weights, *how.fp8);
     variable_list outputs;
-    for (const auto& weight_NK : weights) {
-      outputs.push_back(how.fp8 ? fp8_multiply(whole, weight_NK, *how.fp8) : at::linear(whole, weight_NK));
-    }
+    for (const auto& weight_NK : weights) outputs.push_back(at::linear(whole, weight_NK));
     return outputs;
   }
 
@@ -111,11 +110,15 @@ struct Products : torch::autograd::Function<Products> {
 
     const auto sizes = with_tokens(x, around->comm->size(), 1);
     std::vector<at::Tensor> gradients_MN(weights.size());
+    std::vector<Fp8Factor> in_fp8(weights.size());
     at::Tensor of_whole;
     // From the last to the first, as autograd would come to products that were made one after the other.
     for (std::size_t i = weights.size(); i-- > 0;) {
       gradients_MN[i] = as_matrix(gradients[i]);
-      at::Tensor of_one = how.fp8 ? fp8_gradient_of_input(gradients_MN[i], weights[i], *how.fp8) : gradients_MN[i].mm(weights[i]);
+      if (how.fp8) in_fp8[i] = fp8_gradient(gradients_MN[i], *how.fp8, /*rows=*/how.late == nullptr);
+      at::Tensor of_one = how.fp8 ? fp8_gradient_of_input(in_fp8[i], weights[i], *how.fp8, gradients_MN[i].scalar_type())
+                                  : gradients_MN[i].mm(weights[i]);
+      in_fp8[i].along_columns = {};
       of_whole = of_whole.defined() ? of_whole.add_(of_one) : std::move(of_one);
     }
     Scattering scattering(of_whole.view(sizes), *around->comm);
@@ -128,9 +131,11 @@ struct Products : torch::autograd::Function<Products> {
       }
     } else {
       const at::Tensor whole_MK = as_matrix(gathering->take());
+      const Fp8Matrix x_KM = how.fp8 ? fp8_along_rows(whole_MK, *how.fp8) : Fp8Matrix{};
       for (std::size_t i = weights.size(); i-- > 0;) {
-        out[1 + i] = how.fp8 ? fp8_gradient_of_weight(gradients_MN[i], whole_MK, *how.fp8) : gradients_MN[i].t().mm(whole_MK);
+        out[1 + i] = how.fp8 ? fp8_gradient_of_weight(in_fp8[i], x_KM, whole_MK.scalar_type()) : gradients_MN[i].t().mm(whole_MK);
         gradients_MN[i].reset();
+        in_fp8[i] = {};
       }
     }
     out[0] = scattering.take();

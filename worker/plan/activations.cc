@@ -60,4 +60,9 @@ std::int64_t recomputed_activation_bytes(const contract::TrainingJobSpec& spec, 
   return 0;
 }
 
+std::int64_t layer_work_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens) {
+  const Layer layer(spec, tokens);
+  return 2 * layer.feed_forward + layer.width;
+}
+
 }  // namespace trainyard::plan

@@ -27,4 +27,8 @@ std::int64_t kept_activation_bytes(const contract::TrainingJobSpec& spec, std::i
 /// largest of its parts.
 std::int64_t recomputed_activation_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens);
 
+/// What a layer's backward works with beside those, when it takes most: as SwiGLU's ends, the gradients of gate and up, 2·F/t, that of the residual
+/// stream, D, all times e. (That of the product takes the place of the product.)
+std::int64_t layer_work_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens);
+
 }  // namespace trainyard::plan

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "worker/plan/activations.h"
+#include "worker/plan/backward_walk.h"
 #include "worker/plan/gradient_cost.h"
 #include "worker/plan/head_cost.h"
 #include "worker/plan/moments.h"
@@ -46,6 +47,7 @@ struct ActivationCost {
   std::int64_t layers = 0;  // of all chunks in flight
   std::int64_t layer = 0;   // of one
   std::int64_t computed_again = 0;
+  std::int64_t layer_work = 0;
   HeadBytes head;
   std::int64_t in_flight = 0;  // chunks of micro-batches, at the most
   std::int64_t chunks = 1;     // a stage
@@ -57,7 +59,19 @@ struct ActivationCost {
     const std::int64_t heads = splits || chunks > 1 ? std::min<std::int64_t>(1, flights) : flights;
     return (flights == in_flight ? layers : layers / in_flight * flights) + head.kept * heads + late;
   }
-  std::int64_t as_backward_begins(std::int64_t flights) const { return kept(flights) + computed_again + head.work; }
+  /// The head's backward, or that of the last layer.
+  std::int64_t as_backward_begins(std::int64_t flights) const {
+    return kept(flights) + std::max(head.work, computed_again - head.kept);
+  }
+  WalkedActivations walked(std::int64_t flights) const {
+    return {.others = kept(flights - 1),
+            .kept = kept(flights) - head.kept,
+            .head = head.kept,
+            .work = head.work,
+            .layer = layer,
+            .computed_again = computed_again,
+            .layer_work = layer_work};
+  }
 };
 
 /// What of them is offloaded is added to `bytes`.
@@ -72,6 +86,7 @@ ActivationCost activations_of(const contract::TrainingJobSpec& spec, std::int32_
   return {.layers = std::exchange(bytes.activations, 0),
           .layer = in_flight.layer_bytes,
           .computed_again = recomputed_activation_bytes(spec, tokens),
+          .layer_work = layer_work_bytes(spec, tokens),
           .head = stage == parallelism.pipeline - 1 ? head_bytes(spec, tokens) : HeadBytes{},
           .in_flight = in_flight.chunks,
           .chunks = chunks_per_stage(parallelism),
@@ -85,39 +100,48 @@ std::int64_t last_gradients(const contract::TrainingJobSpec& spec, std::int32_t 
   return (layer + (stage == 0 ? std::int64_t{size.vocabularySize} * size.hiddenSize : 0)) / spec.parallelism.tensor;
 }
 
-/// Takes the moment at which gradients and activations together take most.
-void add_peak(std::int64_t micro_batches, const GradientCost& gradients, const ActivationCost& activations, RankBytes& bytes) {
+/// `at(done)` for micro-batches of which one takes most. Sums grow at the second, and Canonical's where the binary number of those done has another
+/// one; before the last `most` as many are in flight as ever.
+template <class At>
+void at_some_micro_batches(std::int64_t micro_batches, std::int64_t most, const At& at) {
+  at(0);
+  at(micro_batches - 1);
+  at(std::max<std::int64_t>(0, micro_batches - most));
+  for (std::int64_t done = 1; done < micro_batches; done = 2 * done + 1) {
+    at(done);
+    if (2 * done < micro_batches) at(2 * done);
+  }
+}
+
+/// Takes the moment at which what comes and goes takes most.
+void add_peak(std::int64_t micro_batches, const BackwardWalk& walk, const ActivationCost& activations, RankBytes& bytes) {
+  Moment most = walk.most_after();
+  const std::int64_t in_flight = (activations.in_flight + activations.chunks - 1) / activations.chunks;  // micro-batches
+  at_some_micro_batches(micro_batches, in_flight, [&](std::int64_t done) {
+    const std::int64_t left = (micro_batches - done) * activations.chunks;
+    const auto moment = walk.most(done, left >= activations.in_flight, activations.walked(std::min(activations.in_flight, left)));
+    if (moment.total() > most.total()) most = moment;
+  });
+  bytes.parameters += most.weights;
+  bytes.gradients = most.gradients;
+  bytes.activations = most.activations;
+}
+
+/// The same where each backward is split in two.
+void add_peak_of_halves(std::int64_t micro_batches, const GradientCost& gradients, const ActivationCost& activations,
+                        RankBytes& bytes) {
   const auto consider = [&](std::int64_t of_gradients, std::int64_t of_activations) {
     if (of_gradients + of_activations <= bytes.gradients + bytes.activations) return;
     bytes.gradients = of_gradients;
     bytes.activations = of_activations;
   };
-  const std::int64_t most = (activations.in_flight + activations.chunks - 1) / activations.chunks;  // micro-batches
-  const auto at = [&](std::int64_t done) {
-    const std::int64_t flights = std::min(activations.in_flight, (micro_batches - done) * activations.chunks);
+  at_some_micro_batches(micro_batches, activations.in_flight, [&](std::int64_t done) {
+    const std::int64_t flights = std::min(activations.in_flight, micro_batches - done);
     consider(gradients.as_it_begins(done), activations.as_backward_begins(flights));
-    consider(gradients.as_its_first_unit_goes(done),
-             activations.kept(flights) - activations.head.kept + activations.computed_again);
-    consider(gradients.as_its_second_unit_goes(done),
-             activations.kept(flights) - activations.head.kept - activations.layer + activations.computed_again);
-    for (const std::int64_t unit : {2, 3}) {
-      consider(gradients.as_a_later_unit_goes(done, unit),
-               activations.kept(flights) - activations.head.kept - unit * activations.layer + activations.computed_again);
-    }
     consider(gradients.as_its_last_layer_begins(done),
              activations.kept(flights - 1) + activations.layer + activations.computed_again);
     consider(gradients.as_it_ends(done), activations.kept(flights - 1));
-  };
-  // Sums grow at the second micro-batch, and Canonical's where the binary number of those done has another one; before the last `most`
-  // micro-batches as many are in flight as ever.
-  at(0);
-  at(micro_batches - 1);
-  const std::int64_t full = std::max<std::int64_t>(0, micro_batches - most);
-  at(full);
-  for (std::int64_t done = 1; done < micro_batches; done = 2 * done + 1) {
-    at(done);
-    if (2 * done < micro_batches) at(2 * done);
-  }
+  });
   consider(gradients.as_they_are_reduced(), 0);
 }
 
@@ -184,7 +208,13 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
     bytes = {.parameters = zero->weights, .master = zero->master, .optimizer = zero->moments};
   }
   const auto activations = activations_of(spec, stage, bytes);
-  add_peak(micro_batches_per_step(spec), GradientCost(spec, gradients, last_gradients(spec, stage), zero), activations, bytes);
+  const std::int64_t micro_batches = micro_batches_per_step(spec);
+  if (activations.splits) {
+    add_peak_of_halves(micro_batches, GradientCost(spec, gradients, last_gradients(spec, stage), zero), activations, bytes);
+  } else {
+    if (zero_stage(spec) == 3) bytes.parameters = 0;  // but for what is gathered at the moment
+    add_peak(micro_batches, BackwardWalk(spec, stage, elements, gradients, zero), activations, bytes);
+  }
   offload_optimizer(spec, stage, bytes);
   return bytes;
 }

@@ -1,6 +1,7 @@
 #include "worker/plan/zero_cost.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "crds/contract/layout.h"
@@ -8,6 +9,7 @@
 #include "worker/plan/moments.h"
 #include "worker/plan/parameters.h"
 #include "worker/plan/shards.h"
+#include "worker/plan/stages.h"
 
 namespace trainyard::plan {
 namespace {
@@ -19,6 +21,7 @@ struct UnitCost {
   std::int64_t count = 1;      // of equal units: layers are
   std::int64_t gradients = 1;  // leaves a parameter: of a tied embedding that is on one rank two
   std::int64_t gathers = 2;    // a micro-batch, at stage 3
+  bool is_layer = false;
   /// Bytes of both moments of a row of each parameter: shards are of whole rows.
   std::vector<std::int64_t> row_moments;
 
@@ -46,7 +49,8 @@ std::vector<UnitCost> units_of(const contract::TrainingJobSpec& spec, std::int32
   for (auto& unit : shard_units(mine, degrees.tp, tp_rank, shard_ranks(spec))) {
     const auto& name = mine[unit.parameters.front()].name;
     UnitCost cost{.unit = std::move(unit)};
-    if (name.starts_with("model.layers.")) cost.count = layers;
+    cost.is_layer = name.starts_with("model.layers.");
+    if (cost.is_layer) cost.count = layers;
     if (name == "model.embed_tokens.weight") {
       cost.gradients = stage == 0 && tied_here ? 2 : 1;
       cost.gathers = (stage == 0 ? 1 : 0) + (tied_here ? 2 : 0);
@@ -61,20 +65,12 @@ std::vector<UnitCost> units_of(const contract::TrainingJobSpec& spec, std::int32
   return units;
 }
 
-/// Bytes of a part's element that an exchange takes: what goes and what comes. Whoever adds up itself, Gloo too, gets all parts; alone
-/// there is only what would go. Offloaded, what it is added to comes too.
-std::int64_t exchange_bytes(const contract::TrainingJobSpec& spec) {
-  const std::int64_t dp = shard_ranks(spec);
-  const bool is_canonical = spec.training.reduction == contract::Reduction::kCanonical;
-  const bool adds =
-      spec.parallelism.zero.offload.optimizer && reduces_every_micro_batch(spec) && micro_batches_per_step(spec) > 1;
-  const std::int64_t comes = dp == 1 ? 0 : is_canonical ? dp : 1 + (spec.workers.gpusPerWorker == 0 ? dp : 0);
-  return kFloatBytes * (dp + comes + (adds ? 1 : 0));
-}
-
 /// The most that exchanges take, and a sum on its way to the host beside them, while backward comes from unit to unit.
 std::int64_t most_exchanges(const contract::TrainingJobSpec& spec, const std::vector<const ShardUnit*>& backward) {
-  const std::int64_t exchange = exchange_bytes(spec), down = spec.parallelism.zero.offload.optimizer ? kFloatBytes : 0;
+  const bool adds =
+      spec.parallelism.zero.offload.optimizer && reduces_every_micro_batch(spec) && micro_batches_per_step(spec) > 1;
+  const std::int64_t exchange = exchange_bytes(spec) + (adds ? kFloatBytes : 0),
+                     down = spec.parallelism.zero.offload.optimizer ? kFloatBytes : 0;
   std::int64_t most = 0, last = 0, before_last = 0;  // elements of parts
   for (const auto* unit : backward) {
     most = std::max(most, exchange * (unit->part_elements + last) + down * before_last);
@@ -89,6 +85,50 @@ std::int64_t weight_bytes(const contract::TrainingJobSpec& spec) {
   return spec.training.precision.compute == contract::ComputePrecision::kFP32 ? kFloatBytes : kFloatBytes / 2;
 }
 
+std::int64_t exchange_bytes(const contract::TrainingJobSpec& spec) {
+  const std::int64_t ranks = shard_ranks(spec);
+  if (ranks == 1) return kFloatBytes;
+  if (spec.training.reduction == contract::Reduction::kCanonical) return kFloatBytes * 2 * ranks;
+  return kFloatBytes * (ranks + 1 + (spec.workers.gpusPerWorker == 0 ? ranks : 0));
+}
+
+std::vector<BackwardUnit> backward_units(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  const auto units = units_of(spec, stage, 0);
+  const bool has_head = stage + 1 == spec.parallelism.pipeline, has_look_up = stage == 0;
+  const bool is_tied = has_head && spec.model.size.value().tieEmbeddings;
+  std::vector<BackwardUnit> out;
+  const auto add = [&](const UnitCost& cost, std::int64_t count) {
+    const BackwardUnit unit{.elements = cost.unit.elements(), .part = cost.unit.part_elements, .is_layer = cost.is_layer};
+    out.insert(out.end(), static_cast<std::size_t>(count), unit);
+  };
+  if (is_tied) add(units.front(), 1);
+  for (auto cost = units.rbegin(); cost != units.rend(); ++cost) {
+    const bool is_embedding = std::next(cost) == units.rend() && (has_look_up || is_tied);
+    if (is_embedding && !has_look_up) continue;  // a head alone
+    add(*cost, cost->is_layer ? std::max<std::int64_t>(1, cost->count / chunks_per_stage(spec.parallelism)) : 1);
+  }
+  if (zero_stage(spec) < 3) return out;
+  const std::int64_t ranks = shard_ranks(spec);
+  const std::size_t reads = out.size() - (has_look_up ? 1 : 0);  // a look-up's backward reads no weights
+  for (std::size_t i = 0; i < reads; ++i) {
+    const std::int64_t next = i + 1 < reads ? (ranks + 1) * out[i + 1].part : 0;
+    out[i].weights = out[i].elements + next;
+    out[i].gathering = out[i].weights + (ranks + 1) * out[i].part;
+  }
+  if (is_tied && reads > 1) {  // the head and the norm are there together
+    out[1].gathering += out[0].elements;
+    out[1].weights = out[0].weights = out[1].weights + out[0].elements;
+  }
+  const auto in_forward = [&](std::size_t i, std::size_t next) {
+    return out[i].elements + (ranks + 1) * (out[i].part + (next < out.size() ? out[next].part : 0));
+  };
+  out.back().gathering_in_forward = in_forward(out.size() - 1, out.size() > 1 ? out.size() - 2 : out.size());
+  const std::size_t last_layer = (has_head ? 1 : 0) + (is_tied ? 1 : 0);
+  if (last_layer < out.size())
+    out.front().gathering_in_forward = in_forward(last_layer, last_layer > 0 ? last_layer - 1 : out.size());
+  return out;
+}
+
 bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec) {
   return spec.training.reduction == contract::Reduction::kFast && zero_stage(spec) >= 2;
 }
@@ -100,7 +140,7 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
   std::int64_t all = 0, parts = 0, largest_part = 0, largest_unit = 0, two_units = 0, before = 0;
   std::vector<std::int64_t> kept(static_cast<std::size_t>(dp), 0), moments = kept;
   for (const auto& cost : units) {
-    const auto& [unit, count, gradients, gathers, row_moments] = cost;
+    const auto& [unit, count, gradients, gathers, is_layer, row_moments] = cost;
     all += count * unit.elements();
     parts += count * gradients * unit.part_elements;
     largest_part = std::max(largest_part, unit.part_elements);
@@ -120,7 +160,6 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
     backward.insert(backward.end(), static_cast<std::size_t>(std::min<std::int64_t>(3, cost->count)), &cost->unit);
   }
   const bool on_host = spec.parallelism.zero.offload.optimizer;
-  const std::int64_t exchange = exchange_bytes(spec);
   ZeroMemory memory{.weights = each * all,
                     .master = kFloatBytes * most,
                     .moments = *std::max_element(moments.begin(), moments.end()),
@@ -129,18 +168,7 @@ ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage
                     .host_sums = on_host ? kFloatBytes * parts : 0,
                     .last_down = on_host ? kFloatBytes * units.front().unit.part_elements : 0,
                     .unit = largest_unit,
-                    .first_unit = backward[0]->elements(),
-                    .first_exchange = exchange * backward[0]->part_elements,
                     .exchanges = most_exchanges(spec, backward)};
-  if (backward.size() > 1) {
-    memory.second_unit = backward[1]->elements();
-    memory.second_exchange = exchange * backward[1]->part_elements;
-  }
-  for (std::size_t i = 2; on_host && i < backward.size() && i - 2 < memory.later.size(); ++i) {
-    const std::int64_t two = backward[i]->part_elements + backward[i - 1]->part_elements;
-    memory.later[i - 2] = {.unit = backward[i]->elements(),
-                           .exchanges = exchange * two + kFloatBytes * backward[i - 2]->part_elements};
-  }
   if (zero == 3) memory.weights = each * two_units + gathering;
   if (zero < 3 && each == kFloatBytes) memory.master = 0;
   return memory;
@@ -150,7 +178,7 @@ std::int64_t zero_sent_per_step(const contract::TrainingJobSpec& spec, std::int3
                                 std::int64_t micro_batches) {
   const std::int64_t others = shard_ranks(spec) - 1, exchanges = reduces_every_micro_batch(spec) ? micro_batches : 1;
   std::int64_t bytes = 0;
-  for (const auto& [unit, count, gradients, gathers, row_moments] : units_of(spec, stage, tp_rank)) {
+  for (const auto& [unit, count, gradients, gathers, is_layer, row_moments] : units_of(spec, stage, tp_rank)) {
     const std::int64_t gathered = zero_stage(spec) == 3 ? gathers * micro_batches : 1;
     bytes += count * unit.part_elements * (kFloatBytes * gradients * exchanges + weight_bytes(spec) * gathered);
   }
@@ -160,7 +188,7 @@ std::int64_t zero_sent_per_step(const contract::TrainingJobSpec& spec, std::int3
 std::vector<std::int64_t> zero_replicated(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank) {
   std::vector<std::int64_t> elements;
   if (shard_ranks(spec) == contract::degrees(spec).dp) return elements;
-  for (const auto& [unit, count, gradients, gathers, row_moments] : units_of(spec, stage, tp_rank)) {
+  for (const auto& [unit, count, gradients, gathers, is_layer, row_moments] : units_of(spec, stage, tp_rank)) {
     elements.insert(elements.end(), static_cast<std::size_t>(count) * static_cast<std::size_t>(gradients), unit.part_elements);
   }
   return elements;
@@ -168,7 +196,7 @@ std::vector<std::int64_t> zero_replicated(const contract::TrainingJobSpec& spec,
 
 std::int64_t zero_gathered_elements(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int32_t tp_rank) {
   std::int64_t elements = 0;
-  for (const auto& [unit, count, gradients, gathers, row_moments] : units_of(spec, stage, tp_rank)) {
+  for (const auto& [unit, count, gradients, gathers, is_layer, row_moments] : units_of(spec, stage, tp_rank)) {
     elements += count * unit.part_elements * gathers;
   }
   return elements;

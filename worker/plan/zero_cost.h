@@ -17,7 +17,6 @@
 // Offload (offload_cost.h) moves masters, moments and the gradients' sums to the host. In FP32 masters and weights of stages 1 and 2 are one memory. Canonical exchanges the sum over micro-batches at every stage: with it
 // 4·ΣS are sent. Source: Rajbhandari et al., arXiv:1910.02054, sections 5 and 7.
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -31,30 +30,36 @@ std::int64_t weight_bytes(const contract::TrainingJobSpec& spec);
 /// Whether each micro-batch's gradients are exchanged, so that nobody keeps whole ones, instead of their sum.
 bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec);
 
-/// A unit whose gradients have come, numbers, and what is exchanged beside them, bytes.
-struct UnitUnderWay {
-  std::int64_t unit = 0;
-  std::int64_t exchanges = 0;
+/// Bytes of a part's element that an exchange of gradients takes: what goes, n parts of n ranks, and what comes: one, or all where ranks add up
+/// themselves (Canonical), or both over Gloo, which does so too. Alone there is only what would go.
+std::int64_t exchange_bytes(const contract::TrainingJobSpec& spec);
+
+/// A unit whose gradients backward comes to, in numbers; of one layer.
+struct BackwardUnit {
+  std::int64_t elements = 0;
+  std::int64_t part = 0;  // of its flat buffer, that of a rank (shards.h)
+  bool is_layer = false;
+  // At stage 3, else 0:
+  std::int64_t gathering = 0;  // it and the next, as it is gathered
+  std::int64_t weights = 0;    // the same, from then until its gradients are there
+  std::int64_t gathering_in_forward = 0;
 };
+/// Those of a micro-batch on a chunk, in the order of backward: a tied head's, which are a leaf of their own, come before the norm's. Without ZeRO the
+/// same units. With chunks a stage each has both ends, where the stage has them.
+std::vector<BackwardUnit> backward_units(const contract::TrainingJobSpec& spec, std::int32_t stage);
 
 /// Of a job at zero_stage() 1 to 3: what a rank of pipeline stage `stage` keeps at the most.
 struct ZeroMemory {
-  std::int64_t weights = 0;  // what forward and backward read, at stage 3 while they do
+  std::int64_t weights = 0;  // what forward and backward read, at stage 3 two units and what one is gathered in
   std::int64_t master = 0;
   std::int64_t moments = 0;
-  std::int64_t changed = 0;  // K, numbers
-  // For gradient_cost.h:
-  std::int64_t shard_sums = 0;                        // 4·ΣS; 0 where they lie on the host
-  std::int64_t host_sums = 0;                         // the same there
-  std::int64_t last_down = 0;                         // then the sum that is on its way there as the next backward begins
-  std::int64_t unit = 0;                              // U of the largest, numbers
-  std::int64_t first_unit = 0;                        // U of that which backward comes to first, numbers
-  std::int64_t first_exchange = 0;                    // its buffers
-  std::int64_t second_unit = 0, second_exchange = 0;  // of that which it comes to next; 0 where there is none
-  /// Those of the two largest that follow each other, and the sum on its way to the host then.
-  std::int64_t exchanges = 0;
-  /// Offloaded: the third and the fourth that backward comes to, where there are so many. What was exchanged before them is gone.
-  std::array<UnitUnderWay, 2> later = {};
+  std::int64_t changed = 0;     // K, numbers
+  std::int64_t shard_sums = 0;  // 4·ΣS; 0 where they lie on the host
+  std::int64_t host_sums = 0;   // the same there
+  // Of a split backward (gradient_cost.h):
+  std::int64_t last_down = 0;  // offloaded, the sum that is on its way to the host as the next backward begins
+  std::int64_t unit = 0;       // U of the largest, numbers
+  std::int64_t exchanges = 0;  // of the two largest units that follow each other, and the sum on its way to the host then
 };
 ZeroMemory zero_memory(const contract::TrainingJobSpec& spec, std::int32_t stage);
 

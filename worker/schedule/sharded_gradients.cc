@@ -112,7 +112,7 @@ void ShardedGradients::add(const std::vector<std::size_t>& leaves, Summand gradi
     if (gradients[i].defined()) arrived(leaves[i], std::move(gradients[i]));
   }
   // Their buffers would stay until the next backward, beside its activations: whoever offloads has no room for that.
-  if (on_host_) finish_all();
+  if (on_host_) settle();
 }
 
 void ShardedGradients::arrived(std::size_t leaf, at::Tensor gradient) {
@@ -191,7 +191,7 @@ void ShardedGradients::finish_oldest() {
   }
 }
 
-void ShardedGradients::finish_all() {
+void ShardedGradients::settle() {
   const at::NoGradGuard no_grad;
   while (!flights_.empty()) finish_oldest();
 }
@@ -221,7 +221,7 @@ void ShardedGradients::add_replicas(mesh::Comm& replicas) {
 
 Summand ShardedGradients::take() {
   const at::NoGradGuard no_grad;
-  finish_all();
+  settle();
   if (auto* const replicas = mesh_.replicas()) add_replicas(*replicas);
   if (on_host_) on_host_->settle();
   Summand sums(places_.size());

@@ -37,6 +37,9 @@ class ShardedGradients {
   /// After a micro-batch's backward, the gradients of `leaves`: those that autograd has told of already are undefined; the others are taken
   /// over.
   void add(const std::vector<std::size_t>& leaves, Summand gradients);
+  /// Waits for the exchanges that are under way, and frees their buffers. What of a micro-batch is still under way when its backward is over goes
+  /// on beside the next one's forward, whose activations grow meanwhile; before a head's loss or a backward begins, which take most, it has to be done.
+  void settle();
   /// After the same, once a micro-batch.
   void add_loss(const at::Tensor& loss) { losses_.add({loss}); }
   /// After the last: the sums over micro-batches and data ranks of this rank's shards, one a leaf, in the order of the leaves and the shape
@@ -51,7 +54,6 @@ class ShardedGradients {
   void arrived(std::size_t leaf, at::Tensor gradient);
   void start(std::size_t index, const Summand& wholes);
   void finish_oldest();
-  void finish_all();
   void add_replicas(mesh::Comm& replicas);
 
   contract::Reduction reduction_;

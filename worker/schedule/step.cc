@@ -177,6 +177,7 @@ void StepRunner::forward(const plan::PipelineOp& op, const StepInput& input, InF
   if (first_token) *first_token += op.micro_batch * input.micro_batch_size * input.sequence_length;
   flight.output = chunk.forward(chunk.is_first() ? on_device(batch.tokens_BT, mesh_.device()) : flight.input, first_token);
   if (!chunk.is_last()) return;
+  if (sharded_) sharded_->settle();
   flight.output = chunk.loss_sum(flight.output, on_device(batch.targets_BT, mesh_.device()));
   if (loss_sum != nullptr) {
     if (op.micro_batch < input.micro_batches - input.not_counted) loss_sum->add_(flight.output);
@@ -189,6 +190,7 @@ void StepRunner::forward(const plan::PipelineOp& op, const StepInput& input, InF
 
 /// The gradients of the chunk's leaves and the loss; after the first half of a split backward those of matrices are undefined.
 Summand StepRunner::backward(std::int32_t chunk, InFlight& flight) {
+  if (sharded_) sharded_->settle();
   if (flight.gradient.defined()) {
     torch::autograd::backward({flight.output}, {flight.gradient});
   } else {

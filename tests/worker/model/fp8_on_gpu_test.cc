@@ -45,7 +45,7 @@ TEST_P(Fp8OnGpu, ForwardAndBothBackwardProductsAreNearThoseOfTheCpu) {
   const at::Tensor gradient = (at::randn({2, 256, 640}) * 1e-3).to(at::kBFloat16);
   const auto run = [&](at::Device device) {
     const at::Tensor in = x.to(device).requires_grad_(), leaf = weight.to(device).requires_grad_();
-    const at::Tensor out = fp8_linear(in, leaf, GetParam());
+    const at::Tensor out = fp8_linear(in, {leaf}, GetParam())[0];
     auto all = torch::autograd::grad({out}, {in, leaf}, {gradient.to(device)});
     all.push_back(out.detach());
     return all;

@@ -78,7 +78,8 @@ Gradients multiplied(mesh::Mesh& mesh, at::ScalarType type, bool shards, Multipl
     out.outputs = gather_and_multiply(x, weights, mesh.tensor(), how);
   } else {
     const at::Tensor in = enter_parallel(x, mesh.tensor());
-    for (const auto& weight : weights) out.outputs.push_back(how.fp8 ? fp8_linear(in, weight, *how.fp8) : at::linear(in, weight));
+    for (const auto& weight : weights)
+      out.outputs.push_back(how.fp8 ? fp8_linear(in, {weight}, *how.fp8)[0] : at::linear(in, weight));
   }
   at::Tensor sum;
   for (const auto& output : out.outputs) {

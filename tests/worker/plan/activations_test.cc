@@ -49,6 +49,12 @@ TEST(Activations, WithoutRecomputationAreTheInputsOfEveryOperation) {
   }
 }
 
+TEST(Activations, OfALayersBackwardAreTheGradientsOfGateAndUpAndTheResidualStreams) {
+  const auto work = [](const contract::TrainingJobSpec& spec) { return layer_work_bytes(spec, kTokens) / kTokens; };
+  EXPECT_EQ(work(job(ComputePrecision::kBF16, 8, RecomputeMode::kNone, 1)), 2 * (2 * 14336 + kWidth));
+  EXPECT_EQ(work(job(ComputePrecision::kFP32, 0, RecomputeMode::kFull, 4)), 4 * (2 * 14336 / 4 + kWidth));
+}
+
 TEST(Activations, InFullPrecisionOnAGpuHaveKeysAndValuesRepeatedForEveryHead) {
   for (const std::int32_t tensor : {1, 4}) {
     SCOPED_TRACE(tensor);

@@ -68,14 +68,15 @@ contract::TrainingJobSpec on_gpus(contract::ComputePrecision precision, std::int
 }
 
 TEST(BytesPerRank, OfOneMicroBatchAreSixteenAParameterInFullPrecisionAndEighteenInBf16) {
-  const std::int64_t parameters = num_parameters(llama3_8b());
+  const std::int64_t parameters = num_parameters(llama3_8b()), largest = std::int64_t{128256} * 4096;
   for (const auto& [precision, bytes_each] :
        {std::pair{contract::ComputePrecision::kFP32, 16}, {contract::ComputePrecision::kBF16, 18}}) {
     auto spec = job(precision);
     spec.training.globalBatchSize = 1;
     spec.data.sequenceLength = 16;  // so that gradients are most
-    const auto bytes = bytes_per_rank(spec, 0);
-    EXPECT_EQ(bytes.total(), parameters * bytes_each);
+    EXPECT_EQ(bytes_per_rank(spec, 0).total(), parameters * bytes_each + 4 * largest) << "what AdamW makes of a tensor on CPUs";
+    spec.workers.gpusPerWorker = 1;
+    EXPECT_EQ(bytes_per_rank(spec, 0).total(), parameters * bytes_each);
   }
 }
 
@@ -100,8 +101,9 @@ TEST(BytesPerRank, WithZeroAreThePublishedFormulas) {
       near(bytes.optimizer, 8 * parameters / dp);
       const double layer = layer_matmul_parameters(llama3_8b());
       const double first = 4 * (2 * dp + 1) * part, two = first + 4 * (2 * dp + 1) * layer / dp;  // Gloo's, which adds up itself
-      near(bytes.gradients, stage == 1 ? 4 * parameters + first : 4 * parameters / dp + 2 * largest + two);
-      near(bytes.parameters, stage < 3 ? 2 * parameters : 2 * (largest + layer) + 2 * part);
+      // At stage 2 the look-up goes, behind the first layer; at stage 3 both still do while the next micro-batch's is gathered.
+      near(bytes.gradients, stage == 1 ? 4 * parameters + first : 4 * parameters / dp + two + (stage == 2 ? 2 * largest : 0));
+      near(bytes.parameters, stage < 3 ? 2 * parameters : 2 * (2 * largest + layer) + 2 * (part + layer / dp));
     }
   }
 }
@@ -206,7 +208,8 @@ TEST(BytesPerRank, OffloadTheOptimizersStateToTheHost) {
       EXPECT_NEAR(static_cast<double>(sums), 4 * static_cast<double>(changed), 1e-3 * static_cast<double>(sums));
       EXPECT_EQ(offloaded.host, 12 * changed + sums + 3 * (std::int64_t{1} << 22) * each);
       EXPECT_EQ(offloaded.master + offloaded.optimizer, 0);
-      EXPECT_EQ(offloaded.parameters, plain.parameters + (stage == 3 ? each * changed : 0)) << stage;
+      const std::int64_t at_the_head = each * backward_units(spec, 0).front().weights;
+      EXPECT_EQ(offloaded.parameters, stage == 3 ? each * changed + at_the_head : plain.parameters) << stage;
     }
   }
 }
@@ -229,7 +232,7 @@ TEST(BytesPerRank, OffloadTheParametersToTheHostAlsoOfOneDataRank) {
   const auto plain = bytes_per_rank(spec, 0);
   spec.parallelism.zero.offload = {.parameters = true, .optimizer = true};
   const auto offloaded = bytes_per_rank(spec, 0);
-  EXPECT_EQ(offloaded.parameters, plain.parameters);
+  EXPECT_EQ(offloaded.parameters, 2 * backward_units(spec, 0).front().weights);
   EXPECT_EQ(offloaded.host, plain.optimizer / 8 * (12 + 2) + zero_memory(spec, 0).host_sums);
   spec.workers.count = 1;
   const auto alone = bytes_per_rank(spec, 0);
@@ -294,7 +297,7 @@ TEST(BytesPerRank, WithCanonicalKeepASumForEachDigitOfTheNumberOfMicroBatches) {
     spec.training.globalBatchSize = 8 * 8;
     EXPECT_EQ(bytes_per_rank(spec, 0).gradients, (3 * 4 + each) * parameters) << "more than two copies of the sum";
     spec.parallelism.zero.stage = 3;
-    EXPECT_GT(bytes_per_rank(spec, 0).gradients, 3 * 4 * parameters) << "sums stay whole";
+    EXPECT_GE(bytes_per_rank(spec, 0).gradients, 3 * 4 * parameters) << "sums stay whole";
   }
 }
 

@@ -12,13 +12,7 @@ using contract::Reduction;
 
 constexpr std::int64_t kElements = 400, kLast = 100;
 /// No two alike, so that none stands for another.
-const ZeroMemory kZero{.shard_sums = 1000,
-                       .unit = 50,
-                       .first_unit = 30,
-                       .first_exchange = 7,
-                       .second_unit = 20,
-                       .second_exchange = 5,
-                       .exchanges = 16};
+const ZeroMemory kZero{.shard_sums = 1000, .unit = 50, .exchanges = 16};
 
 /// In BF16, of micro-batches of one sample.
 contract::TrainingJobSpec job(Reduction reduction, std::int32_t micro_batches, std::int32_t data = 1, std::int32_t stage = 0) {
@@ -52,8 +46,6 @@ TEST(GradientCost, OfWholeGradientsIsOneSumUnderFastAndWhatAMicroBatchAdds) {
   EXPECT_EQ(cost.as_its_last_layer_begins(3), 1600 + 600);
   EXPECT_EQ(cost.as_it_ends(0), 1600) << "which become the sum";
   EXPECT_EQ(cost.as_it_ends(3), 1600 + 800);
-  EXPECT_EQ(cost.as_its_first_unit_goes(3), 0);
-  EXPECT_EQ(cost.as_its_second_unit_goes(3), 0);
   EXPECT_EQ(cost.as_they_are_reduced(), 0) << "by nobody";
   EXPECT_EQ(whole(job(Reduction::kFast, 8, 2)).as_they_are_reduced(), 3200);
 }
@@ -84,66 +76,27 @@ TEST(GradientCost, OfAMicroBatchIsThatOfAChunkInAnInterleavedStage) {
   EXPECT_EQ(cost.as_its_last_layer_begins(3), 1600 + 200);
 }
 
-TEST(GradientCost, OfShardsOfASumIsTheSumUntilTheLastMicroBatchWhoseUnitsGoOneByOne) {
-  const auto cost = sharded(job(Reduction::kFast, 8, 2, 1));
-  EXPECT_EQ(cost.as_it_begins(0), 0);
-  EXPECT_EQ(cost.as_it_begins(7), 1600);
-  EXPECT_EQ(cost.as_its_first_unit_goes(3), 1600);
-  EXPECT_EQ(cost.as_its_second_unit_goes(3), 0) << "nothing goes yet";
-  EXPECT_EQ(cost.as_its_first_unit_goes(6), 1600) << "nor of the last but one";
-  EXPECT_EQ(cost.as_its_second_unit_goes(6), 0);
-  EXPECT_EQ(cost.as_its_first_unit_goes(7), 1600 + 7);
-  EXPECT_EQ(cost.as_its_second_unit_goes(7), 1600 - 4 * 30 + 7 + 5) << "the first one's sum went with its exchange";
-  EXPECT_EQ(cost.as_it_ends(0), 1600) << "the sum";
-  EXPECT_EQ(cost.as_it_ends(3), 1600 + 4 * 50);
-  EXPECT_EQ(cost.as_it_ends(7), 1000 + 4 * 50 + 16);
-  EXPECT_EQ(cost.as_its_last_layer_begins(3), 1600);
-  EXPECT_EQ(cost.as_its_last_layer_begins(7), 1000 + 16);
-  EXPECT_EQ(cost.as_they_are_reduced(), 0);
-}
-
-TEST(GradientCost, OfTheOnlyMicroBatchsSecondUnitIsThatUnitsThoughAnotherIsLarger) {
-  const auto cost = sharded(job(Reduction::kFast, 1, 2, 1));
-  EXPECT_EQ(cost.as_its_first_unit_goes(0), 4 * 30 + 7);
-  EXPECT_EQ(cost.as_its_second_unit_goes(0), 4 * 20 + 7 + 5);
-}
-
-TEST(GradientCost, OfShardsUnderCanonicalHasEveryRootOfAUnitThatGoes) {
-  const auto cost = sharded(job(Reduction::kCanonical, 8, 2, 2));
-  EXPECT_EQ(cost.as_it_begins(7), 3 * 1600) << "in FP32";
-  EXPECT_EQ(cost.as_its_first_unit_goes(7), 3 * 1600 + 7);
-  EXPECT_EQ(cost.as_its_second_unit_goes(7), 3 * (1600 - 4 * 30) + 7 + 5);
-  EXPECT_EQ(cost.as_it_ends(1), 1600 + 4 * 50);
-  EXPECT_EQ(cost.as_it_ends(2), 2 * 1600);
-}
-
-TEST(GradientCost, OfShardsOfEachMicroBatchIsTheirSumsAndTheUnitsThatGo) {
-  const auto cost = sharded(job(Reduction::kFast, 8, 2, 2));
-  EXPECT_EQ(cost.as_it_begins(0), 0);
-  EXPECT_EQ(cost.as_it_begins(1), 1000);
-  EXPECT_EQ(cost.as_its_first_unit_goes(0), 2 * 30 + 7);
-  EXPECT_EQ(cost.as_its_first_unit_goes(1), 1000 + 2 * 30 + 7);
-  EXPECT_EQ(cost.as_its_second_unit_goes(0), 2 * 20 + 7 + 5);
-  EXPECT_EQ(cost.as_its_second_unit_goes(1), 1000 + 2 * 20 + 7 + 5);
-  EXPECT_EQ(cost.as_it_ends(0), 1000 + 2 * 50 + 16);
-  EXPECT_EQ(cost.as_it_ends(7), 1000 + 2 * 50 + 16);
-  EXPECT_EQ(cost.as_its_last_layer_begins(7), 1000 + 16);
-}
-
-TEST(GradientCost, OfASplitBackwardHasAllOfAMicroBatchAtOnce) {
-  const auto of_sum = sharded(in_two_stages(job(Reduction::kFast, 8, 2, 1), PipelineScheduleName::kZeroBubble));
-  EXPECT_EQ(of_sum.as_its_first_unit_goes(7), 0);
-  EXPECT_EQ(of_sum.as_its_second_unit_goes(7), 0);
+TEST(GradientCost, OfShardsInASplitBackwardHasAllOfAMicroBatchAtOnce) {
+  const auto split = [](std::int32_t stage, Reduction reduction = Reduction::kFast) {
+    return sharded(in_two_stages(job(reduction, 8, 2, stage), PipelineScheduleName::kZeroBubble));
+  };
+  const auto of_sum = split(1);
+  EXPECT_EQ(of_sum.as_it_begins(0), 0);
+  EXPECT_EQ(of_sum.as_it_begins(7), 1600);
+  EXPECT_EQ(of_sum.as_it_ends(0), 1600 + 800) << "the sum";
   EXPECT_EQ(of_sum.as_it_ends(3), 1600 + 4 * 50 + 800);
   EXPECT_EQ(of_sum.as_it_ends(7), 1600 + 800 + 16);
-  const auto of_each = sharded(in_two_stages(job(Reduction::kFast, 8, 2, 2), PipelineScheduleName::kZeroBubble));
+  EXPECT_EQ(of_sum.as_its_last_layer_begins(3), 1600 + 800);
+  EXPECT_EQ(of_sum.as_they_are_reduced(), 0);
+  const auto of_each = split(2);
+  EXPECT_EQ(of_each.as_it_begins(0), 0);
+  EXPECT_EQ(of_each.as_it_begins(1), 1000);
   EXPECT_EQ(of_each.as_it_ends(7), 1000 + 2 * 50 + 16 + 800);
-  const auto of_one_stage = sharded([] {
-    auto spec = job(Reduction::kFast, 8, 2, 1);
-    spec.parallelism.pipelineSchedule.name = PipelineScheduleName::kZeroBubble;
-    return spec;
-  }());
-  EXPECT_EQ(of_one_stage.as_it_ends(3), 1600 + 4 * 50) << "its backward is whole";
+  EXPECT_EQ(of_each.as_its_last_layer_begins(7), 1000 + 16 + 800);
+  const auto canonical = split(2, Reduction::kCanonical);
+  EXPECT_EQ(canonical.as_it_begins(7), 3 * 1600) << "in FP32";
+  EXPECT_EQ(canonical.as_it_ends(1), 1600 + 4 * 50 + 800);
+  EXPECT_EQ(canonical.as_it_ends(2), 2 * 1600 + 800);
 }
 
 }  // namespace

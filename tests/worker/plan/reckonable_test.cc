@@ -113,7 +113,7 @@ TEST(Reckonable, IsNothingWhoseBytesOverflow) {
     ++reckonable;
     const auto bytes = most_bytes_per_rank(spec);
     const std::string text = contract::encode(spec).dump();
-    ASSERT_GT(bytes.parameters, 0) << text;
+    ASSERT_GE(bytes.parameters, 0) << text;  // at ZeRO 3 none are there as a look-up's backward ends
     ASSERT_GE(bytes.activations, 0) << text;
     ASSERT_GE(bytes.gradients, 0) << text;
     ASSERT_GT(bytes.total(), bytes.activations) << text;

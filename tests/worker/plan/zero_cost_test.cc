@@ -27,58 +27,86 @@ contract::TrainingJobSpec job(std::int32_t stages = 1, std::int32_t layers = 8) 
 /// With its two norms.
 std::int64_t layer() { return static_cast<std::int64_t>(layer_matmul_parameters(*job().model.size)) + 2 * 1024; }
 
-/// What of an eighth, to the row, exchanges take.
-void expect_exchange(std::int64_t found, std::int64_t elements, std::int64_t parts) {
-  const double wanted = static_cast<double>(elements) / kData * 4 * static_cast<double>(parts);
+/// Of what an eighth is a part, to the row.
+void expect_part(std::int64_t found, std::int64_t elements) {
+  const double wanted = static_cast<double>(elements) / kData;
   EXPECT_NEAR(static_cast<double>(found), wanted, 0.02 * wanted);
 }
 
-TEST(ZeroMemory, KnowsTheTwoUnitsThatBackwardComesToFirst) {
-  const auto memory = zero_memory(job(), 0);
-  EXPECT_EQ(memory.unit, kHead);
-  EXPECT_EQ(memory.first_unit, kHead);
-  EXPECT_EQ(memory.second_unit, layer());
-  expect_exchange(memory.first_exchange, kHead, kData + 1);
-  expect_exchange(memory.second_exchange, layer(), kData + 1);
+std::vector<std::int64_t> elements_of(const std::vector<BackwardUnit>& units) {
+  std::vector<std::int64_t> out;
+  for (const auto& unit : units) out.push_back(unit.elements);
+  return out;
 }
 
-TEST(ZeroMemory, OfAnEarlierStageHasTwoLayersFirst) {
-  const auto memory = zero_memory(job(2), 0);
-  EXPECT_EQ(memory.unit, kEmbedding);
-  EXPECT_EQ(memory.first_unit, layer());
-  EXPECT_EQ(memory.second_unit, layer());
+TEST(BackwardUnits, AreTheHeadTheLayersAndTheLookUp) {
+  const auto units = backward_units(job(1, 3), 0);
+  EXPECT_EQ(elements_of(units), (std::vector<std::int64_t>{kHead, layer(), layer(), layer(), kEmbedding}));
+  for (std::size_t i = 0; i < units.size(); ++i) {
+    EXPECT_EQ(units[i].is_layer, i > 0 && i < 4) << i;
+    expect_part(units[i].part, units[i].elements);
+    EXPECT_EQ(units[i].weights + units[i].gathering + units[i].gathering_in_forward, 0) << "they are always there";
+  }
+  EXPECT_EQ(elements_of(backward_units(job(2, 2), 0)), (std::vector<std::int64_t>{layer(), kEmbedding}));
+  EXPECT_EQ(elements_of(backward_units(job(2, 2), 1)), (std::vector<std::int64_t>{kHead, layer()}));
 }
 
-TEST(ZeroMemory, OfAStageOfOneLayerHasNoSecondUnit) {
-  auto spec = job(8);
-  spec.model.size->vocabularySize = 16;  // so that stages have one layer each
-  const auto memory = zero_memory(spec, 3);
-  EXPECT_EQ(memory.first_unit, layer());
-  EXPECT_EQ(memory.second_unit, 0);
-  EXPECT_EQ(memory.second_exchange, 0);
-}
-
-TEST(ZeroMemory, OfATiedHeadHasTheEmbeddingFirstAndThenTheNorm) {
-  auto spec = job();
+TEST(BackwardUnits, OfATiedHeadAreTheEmbeddingThenTheNormAndAtTheEndItsLookUp) {
+  auto spec = job(1, 2);
   spec.model.size->tieEmbeddings = true;
-  const auto memory = zero_memory(spec, 0);
-  EXPECT_EQ(memory.first_unit, kEmbedding);
-  EXPECT_EQ(memory.second_unit, 1024);
-  expect_exchange(memory.first_exchange, kEmbedding, kData + 1);
+  EXPECT_EQ(elements_of(backward_units(spec, 0)), (std::vector<std::int64_t>{kEmbedding, 1024, layer(), layer(), kEmbedding}));
   spec.workers.count *= 2;
   spec.parallelism.pipeline = 2;
-  EXPECT_EQ(zero_memory(spec, 0).first_unit, layer()) << "looked up alone";
-  EXPECT_EQ(zero_memory(spec, 1).first_unit, kEmbedding);
+  EXPECT_EQ(elements_of(backward_units(spec, 0)), (std::vector<std::int64_t>{layer(), kEmbedding})) << "looked up alone";
+  EXPECT_EQ(elements_of(backward_units(spec, 1)), (std::vector<std::int64_t>{kEmbedding, 1024, layer()})) << "multiplied with";
 }
 
-TEST(ZeroMemory, OfAnExchangeHasAllPartsToSendAndOneThatComesOrAllWhereRanksAddUpThemselves) {
+TEST(BackwardUnits, OfAnInterleavedStageHaveTheLayersOfAChunk) {
+  auto spec = job(2, 8);
+  spec.model.size->vocabularySize = 16;  // so that stages have as many layers
+  spec.parallelism.pipelineSchedule = {.name = contract::PipelineScheduleName::kInterleaved, .virtualStages = 2};
+  EXPECT_EQ(backward_units(spec, 0).size(), 2U + 1);
+}
+
+/// A unit, the next one on its way, and what it comes in.
+TEST(BackwardUnits, AtStageThreeAreGatheredWithTheNext) {
+  auto spec = job(1, 3);
+  spec.parallelism.zero.stage = 3;
+  const auto units = backward_units(spec, 0);
+  const std::int64_t flat_head = 9 * units[0].part, flat_layer = 9 * units[1].part, flat_look_up = 9 * units[4].part;
+  EXPECT_EQ(units[0].gathering, flat_head + kHead + flat_layer);
+  EXPECT_EQ(units[0].weights, kHead + flat_layer);
+  EXPECT_EQ(units[2].gathering, flat_layer + layer() + flat_layer);
+  EXPECT_EQ(units[3].gathering, flat_layer + layer()) << "none is read after it";
+  EXPECT_EQ(units[3].weights, layer());
+  EXPECT_EQ(units[4].gathering + units[4].weights, 0) << "not read";
+  EXPECT_EQ(units[4].gathering_in_forward, flat_look_up + kEmbedding + flat_layer) << "the first";
+  EXPECT_EQ(units[0].gathering_in_forward, flat_layer + layer() + flat_head) << "the last layer, and then the head";
+}
+
+TEST(BackwardUnits, OfATiedHeadAtStageThreeAreThereWithTheNorm) {
+  auto spec = job(1, 2);
+  spec.parallelism.zero.stage = 3;
+  spec.model.size->tieEmbeddings = true;
+  const auto units = backward_units(spec, 0);
+  const std::int64_t flat_head = 9 * units[0].part, flat_norm = 9 * units[1].part, flat_layer = 9 * units[2].part;
+  EXPECT_EQ(units[0].gathering, flat_head + kEmbedding + flat_norm);
+  EXPECT_EQ(units[0].weights, kEmbedding + 1024 + flat_layer);
+  EXPECT_EQ(units[1].gathering, kEmbedding + flat_norm + 1024 + flat_layer);
+  EXPECT_EQ(units[1].weights, units[0].weights);
+}
+
+TEST(ExchangeBytes, AreThoseOfAllPartsToSendAndOfOneThatComesOrAllWhereRanksAddUpThemselves) {
   auto spec = job();
-  expect_exchange(zero_memory(spec, 0).first_exchange, kHead, kData + 1);
+  EXPECT_EQ(exchange_bytes(spec), 4 * (kData + 1));
   spec.training.reduction = contract::Reduction::kCanonical;
-  expect_exchange(zero_memory(spec, 0).first_exchange, kHead, 2 * kData);
+  EXPECT_EQ(exchange_bytes(spec), 4 * 2 * kData);
   spec.training.reduction = contract::Reduction::kFast;
   spec.workers.gpusPerWorker = 0;
-  expect_exchange(zero_memory(spec, 0).first_exchange, kHead, 2 * kData + 1);
+  EXPECT_EQ(exchange_bytes(spec), 4 * (2 * kData + 1));
+  spec.workers.count = 1;
+  spec.parallelism.zero.offload.optimizer = true;
+  EXPECT_EQ(exchange_bytes(spec), 4) << "nobody to send to";
 }
 
 }  // namespace

@@ -1,7 +1,11 @@
 // The most memory that a whole step takes is what the plan foretells (worker/plan/cost.h).
+#include <algorithm>
+#include <cstdio>
 #include <functional>
+#include <map>
 #include <memory>
 #include <sstream>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -12,6 +16,7 @@
 #include "tests/worker/model/live_bytes.h"
 #include "tests/worker/trainer/small_job.h"
 #include "worker/plan/cost.h"
+#include "worker/plan/zero_cost.h"
 #include "worker/trainer/engine.h"
 
 namespace trainyard::trainer {
@@ -21,8 +26,10 @@ using contract::ComputePrecision;
 using contract::PipelineScheduleName;
 using contract::Reduction;
 
-/// Of stage 0 a hundredth or two are seen, of stages of pipelines and shards, which have more moments than the formula, up to a twentieth.
+/// Of a rank that is a stage of a pipeline, and of one in BF16 that adds up whole gradients: a CPU's addition of BF16 to FP32 makes an FP32 copy of the
+/// tensor, which is not foretold.
 constexpr double kBound = 0.05;
+constexpr double kTight = 0.01;
 
 /// So large that nothing but what is counted matters.
 contract::TrainingJobSpec job(ComputePrecision precision, Reduction reduction, std::int64_t micro_batches, std::int32_t data) {
@@ -79,44 +86,61 @@ class ApartLink final : public mesh::HostLink {
   std::unique_ptr<mesh::HostLink> inner_ = mesh::host_link(at::kCPU);
 };
 
-void expect_foretold(contract::TrainingJobSpec spec, contract::Degrees degrees, std::int32_t stage = 0) {
-  const auto layout = layout_of(spec, degrees);
-  const auto foretold = plan::bytes_per_rank(spec, stage);
-  const std::int64_t found = measured(spec, layout, stage);
-  const double ratio = static_cast<double>(foretold.total()) / static_cast<double>(found);
-  EXPECT_GT(ratio, 1 - kBound) << text_of(spec) << ", stage " << stage << ": " << found;
-  EXPECT_LT(ratio, 1 + kBound) << text_of(spec) << ", stage " << stage << ": " << found;
-}
+class StepMemory : public testing::Test {
+ protected:
+  void expect_foretold(contract::TrainingJobSpec spec, contract::Degrees degrees, std::int32_t stage = 0, double bound = kBound) {
+    const auto layout = layout_of(spec, degrees);
+    const auto foretold = plan::bytes_per_rank(spec, stage);
+    const std::int64_t found = measured(spec, layout, stage);
+    const double ratio = static_cast<double>(foretold.total()) / static_cast<double>(found);
+    EXPECT_GT(ratio, 1 - bound) << text_of(spec) << ", stage " << stage << ": " << found;
+    EXPECT_LT(ratio, 1 + bound) << text_of(spec) << ", stage " << stage << ": " << found;
+    auto& [least, most] = seen_[std::string(contract::name_of(spec.training.precision.compute))];
+    least = std::min(least, ratio);
+    most = std::max(most, ratio);
+  }
+  void TearDown() override {
+    for (const auto& [precision, range] : seen_) {
+      std::printf("%s: foretold is %.4f to %.4f of what was found\n", precision.c_str(), range.least, range.most);
+    }
+  }
 
-TEST(StepMemory, OfOneRankIsForetold) {
+ private:
+  struct Range {
+    double least = 1, most = 1;
+  };
+  std::map<std::string, Range> seen_;
+};
+
+TEST_F(StepMemory, OfOneRankIsForetold) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
       for (const std::int64_t micro_batches : {1, 3, 8}) {
         for (const std::int64_t length : {16, 64, 512}) {  // gradients are most, or activations
           auto spec = job(precision, reduction, micro_batches, 1);
           spec.data.sequenceLength = length;
-          expect_foretold(spec, {});
+          expect_foretold(spec, {}, 0, precision == ComputePrecision::kFP32 ? kTight : kBound);
         }
       }
     }
   }
 }
 
-TEST(StepMemory, OfADataRankIsForetoldAtEveryStageOfZero) {
+TEST_F(StepMemory, OfADataRankIsForetoldAtEveryStageOfZero) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
       for (const std::int64_t micro_batches : {1, 3, 8}) {
         for (const std::int32_t stage : {0, 1, 2, 3}) {
           auto spec = job(precision, reduction, micro_batches, 4);
           spec.parallelism.zero.stage = stage;
-          expect_foretold(spec, {.dp = 4});
+          expect_foretold(spec, {.dp = 4}, 0, kBound / 2);
         }
       }
     }
   }
 }
 
-TEST(StepMemory, IsForetoldWithTheOptimizerOffloaded) {
+TEST_F(StepMemory, IsForetoldWithTheOptimizerOffloaded) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
       for (const std::int64_t micro_batches : {1, 3}) {
@@ -124,7 +148,7 @@ TEST(StepMemory, IsForetoldWithTheOptimizerOffloaded) {
           for (const std::int32_t data : {1, 4}) {
             auto spec = job(precision, reduction, micro_batches, data);
             spec.parallelism.zero = {.stage = stage, .offload = {.optimizer = true}};
-            expect_foretold(spec, {.dp = data});
+            expect_foretold(spec, {.dp = data}, 0, kTight);
           }
         }
       }
@@ -133,7 +157,7 @@ TEST(StepMemory, IsForetoldWithTheOptimizerOffloaded) {
 }
 
 /// That of the plan's one memory less what it says of a host.
-TEST(StepMemory, OfTheDeviceIsForetoldWithTheOptimizerOffloaded) {
+TEST_F(StepMemory, OfTheDeviceIsForetoldWithTheOptimizerOffloaded) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const std::int64_t micro_batches : {1, 3}) {
       for (const std::int32_t stage : {1, 2, 3}) {
@@ -155,7 +179,7 @@ TEST(StepMemory, OfTheDeviceIsForetoldWithTheOptimizerOffloaded) {
 }
 
 /// Of a rank alone the gradients were 4 bytes a parameter: the largest memory that a step had beside the weights.
-TEST(StepMemory, OfTheDeviceHasNoSumsOfGradientsBetweenMicroBatchesThatAreOffloaded) {
+TEST_F(StepMemory, OfTheDeviceHasNoSumsOfGradientsBetweenMicroBatchesThatAreOffloaded) {
   auto spec = job(ComputePrecision::kBF16, Reduction::kFast, 3, 1);
   spec.data.sequenceLength = 16;
   spec.model.size->layers = 32;
@@ -168,39 +192,61 @@ TEST(StepMemory, OfTheDeviceHasNoSumsOfGradientsBetweenMicroBatchesThatAreOffloa
   EXPECT_LT(on_device(2), (2 + 2) * parameters);
 }
 
-TEST(StepMemory, OfATiedEmbeddingIsForetoldAlsoWithItsStatesCut) {
+/// Tied or not, from less than a layer to most of the model; where it is large gradients are most of the rest.
+TEST_F(StepMemory, OfAnEmbeddingOfAnySizeIsForetoldAtEveryStageOfZero) {
+  const std::vector<std::pair<std::int32_t, std::int64_t>> of_sizes{{500, 64}, {4000, 16}, {16000, 16}};  // classes, tokens
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
-      for (const std::int64_t micro_batches : {1, 3}) {
-        for (const std::int32_t stage : {0, 1}) {
-          auto spec = job(precision, reduction, micro_batches, stage == 0 ? 1 : 4);
-          spec.parallelism.zero.stage = stage;
-          spec.model.size->tieEmbeddings = true;
-          spec.model.size->vocabularySize = 4000;  // so that it is most of the model
-          spec.data.sequenceLength = 16;           // and gradients are most of the rest
-          expect_foretold(spec, {.dp = stage == 0 ? 1 : 4});
+      for (const auto& [classes, tokens] : of_sizes) {
+        for (const std::int64_t micro_batches : {1, 3}) {
+          for (const std::int32_t stage : {0, 1, 2, 3}) {
+            if (classes == 16000 && (reduction == Reduction::kCanonical || (stage == 0 && precision == ComputePrecision::kBF16)))
+              continue;
+            auto spec = job(precision, reduction, micro_batches, stage == 0 ? 1 : 4);
+            spec.parallelism.zero.stage = stage;
+            spec.model.size->tieEmbeddings = (stage + micro_batches) % 2 == 0 || classes == 4000;
+            spec.model.size->vocabularySize = classes;
+            spec.data.sequenceLength = tokens;
+            expect_foretold(spec, {.dp = stage == 0 ? 1 : 4}, 0, precision == ComputePrecision::kFP32 ? kTight : kBound);
+          }
         }
       }
     }
   }
 }
 
-TEST(StepMemory, WithRecomputationIsForetoldWhereWeightsAreWhole) {
+TEST_F(StepMemory, WithRecomputationIsForetoldAtEveryStageOfZero) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto mode : {contract::RecomputeMode::kFull, contract::RecomputeMode::kSelective}) {
       for (const std::int64_t micro_batches : {1, 3}) {
-        for (const std::int32_t stage : {1, 2}) {
-          auto spec = job(precision, Reduction::kFast, micro_batches, 4);
-          spec.parallelism.zero.stage = stage;
-          spec.training.activationCheckpointing.mode = mode;
-          expect_foretold(spec, {.dp = 4});
+        for (const std::int32_t stage : {0, 1, 2, 3}) {
+          for (const std::int64_t tokens : {64, 256}) {
+            auto spec = job(precision, Reduction::kFast, micro_batches, 4);
+            spec.parallelism.zero.stage = stage;
+            spec.training.activationCheckpointing.mode = mode;
+            spec.data.sequenceLength = tokens;
+            expect_foretold(spec, {.dp = 4}, 0, kTight);
+          }
         }
       }
     }
   }
 }
 
-TEST(StepMemory, OfAStageOfAPipelineIsForetoldInEverySchedule) {
+/// The last exchanges of a micro-batch go on beside the next one's forward; their buffers were there until its second unit was exchanged.
+TEST_F(StepMemory, HasNoExchangeOfTheMicroBatchBeforeBesideAHeadsLoss) {
+  auto spec = job(ComputePrecision::kBF16, Reduction::kFast, 1, 4);
+  spec.parallelism.zero.stage = 2;
+  spec.model.size->vocabularySize = 4000;
+  spec.data.sequenceLength = 512;  // so that the loss takes most
+  const auto layout = layout_of(spec, {.dp = 4});
+  const std::int64_t one = measured(spec, layout, 0);
+  spec.training.globalBatchSize *= 3;
+  const std::int64_t embedding = plan::exchange_bytes(spec) * plan::backward_units(spec, 0).back().part;
+  EXPECT_LT(measured(spec, layout, 0) - one, plan::zero_memory(spec, 0).shard_sums + embedding / 4);
+}
+
+TEST_F(StepMemory, OfAStageOfAPipelineIsForetoldInEverySchedule) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto name : {PipelineScheduleName::kGPipe, PipelineScheduleName::kOneForwardOneBackward,
                             PipelineScheduleName::kInterleaved, PipelineScheduleName::kZeroBubble}) {
