@@ -256,11 +256,14 @@ void lose_the_silent(GangView& gang, const Settings& settings, Time now) {
   }
 }
 
-/// It was of an earlier gang, and ended before this one was placed: it stays for a look at it (kept_pods.h), or is about to be gone. Its place
-/// is the new pod's, even while the API server can't be asked for that.
+/// It was of an earlier gang, and ended before this one was placed: it stays for a look at it (kept_pods.h), or is about to be gone. Its
+/// place is the new pod's, even while the API server can't be asked for that. Of some, as of evicted ones, nobody says when they ended:
+/// while pods are being made these count as such, since no agent has this generation yet (assignments.h), so that it loses nobody.
 bool ended_before(const Job& job, const Pod& pod) {
-  return pod.is_finished() && pod.worker->generation < job.status.generation && pod.worker->exited_at &&
-         is_true(job.status, condition::kPlaced) && *pod.worker->exited_at <= since_of(job.status, condition::kPlaced);
+  const bool is_older = pod.is_finished() && pod.worker->generation < job.status.generation;
+  if (!is_older || !is_true(job.status, condition::kPlaced)) return false;
+  if (!pod.worker->exited_at) return reason_of(job.status, condition::kPlaced) == reason::kCreatingWorkers;
+  return *pod.worker->exited_at <= since_of(job.status, condition::kPlaced);
 }
 
 }  // namespace

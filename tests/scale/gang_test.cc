@@ -65,6 +65,35 @@ TEST_F(Gang256, ReplacesADeletedPodAloneAndTrainsOnWithAllOthers) {
   eventually(kJobs + "/bereft", is_phase("Succeeded"));
 }
 
+TEST_F(Gang256, GoesOnWithItsSpareInTheLostWorkersPlaceAndWaitsForNoPod) {
+  Json job = simulated_job("spared", 31, 8, 300);
+  job["spec"]["workers"]["spares"] = 1;
+  apply(job);
+  eventually(kJobs + "/spared",
+             [](const Json& seen) { return has_done(1)(seen) && seen.value("/status/spares/ready"_json_pointer, 0) == 1; });
+  const Json before = pods();
+  EXPECT_EQ(before.size(), 32u);
+  request(Method::kDelete, kPods + "/spared-7-1", {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}});
+  const Json again = eventually(kJobs + "/spared", [](const Json& seen) {
+    return seen.at("status").value("generation", 0) == 2 && seen.at("status").at("phase") == "Running";
+  });
+  EXPECT_EQ(again.at("status").at("spares").at("standIns"), Json({{{"worker", 7}, {"pod", "spared-s1-1"}, {"generation", 2}}}));
+  const Json done = eventually(kJobs + "/spared", is_phase("Succeeded"));
+  EXPECT_EQ(done.at("status").value("restarts", 0), 0);
+  EXPECT_EQ(done.at("status").at("failure").at("worker"), 7);
+  // A spare that is none any more has another after it, on the node that was left; no worker is new.
+  const auto had = uids(before);
+  int kept = 0;
+  for (const auto& pod : pods()) {
+    const std::string name = pod.at("metadata").at("name"), uid = pod.at("metadata").at("uid");
+    kept += static_cast<int>(had.contains(uid));
+    EXPECT_TRUE(had.contains(uid) || name.starts_with("spared-s2-")) << name;
+  }
+  EXPECT_EQ(kept, 31);
+  const Json truth = cluster_->ask_fleet("GET", "/truths").at(done.at("metadata").at("uid").get<std::string>());
+  EXPECT_EQ(truth.at("generationsRun"), 2);
+}
+
 TEST_F(Gang256, LeavesThreeTaintedNodesTogetherAndKeepsAllOtherPods) {
   apply(simulated_job("drained", 24, 8, 300));
   eventually(kJobs + "/drained", has_done(1));

@@ -86,6 +86,65 @@ TEST(AGangThatIsHalfMade, DoesNotTakeAPodThatEndedBeforeItForTheOneThatIsRefused
   EXPECT_EQ(world.status().generation, 2);
 }
 
+TEST(AGangThatIsHalfMade, DoesNotTakeAPodOfWhichNobodySaysWhenItEndedForTheOneThatIsRefused) {
+  World world = a_running_world();
+  world.kubelets_work = false;
+  world.refuse_pod = [](const CreatePod&) { return std::optional<std::string>("exceeded quota: gpus"); };
+  world.change_pod("a-0-1", [&world](Pod& pod) {  // the kubelet's words of a container were lost with it
+    pod.phase = PodPhase::kFailed;
+    pod.deletion_time = test::at(world.now + 30);
+    pod.worker->container_running = false;
+    pod.worker->reason = "Evicted";
+  });
+  world.settle();
+  world.pass(5);
+  EXPECT_EQ(world.condition("Placed").reason, "CreatingWorkers");
+  EXPECT_EQ(world.status().generation, 2);
+  EXPECT_EQ(world.status().restarts + world.status().uncountedRestarts, 1) << "a worker that was not made was not lost";
+  world.refuse_pod = nullptr;
+  world.pass(1);
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-1"}));
+  EXPECT_EQ(world.status().generation, 2);
+}
+
+TEST(AGangThatIsHalfMade, HasLostNobodyWhereAPodThatStayedEndsMeanwhileAndMakesThatToo) {
+  World world = a_running_world();
+  world.refuse_pod = [](const CreatePod&) { return std::optional<std::string>("exceeded quota: gpus"); };
+  world.cluster.erase_pod({"default", "a-0-1"});
+  world.settle();
+  ASSERT_EQ(world.condition("Placed").reason, "CreatingWorkers");
+  world.kubelets_work = false;
+  world.change_pod("a-1-1", [](Pod& pod) {
+    pod.phase = PodPhase::kFailed;
+    pod.worker->reason = "Evicted";
+  });
+  world.pass(5);
+  EXPECT_EQ(world.condition("Placed").reason, "CreatingWorkers");
+  world.kubelets_work = true;
+  world.refuse_pod = nullptr;
+  world.pass(5);
+  EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-2"}));
+  EXPECT_EQ(world.status().generation, 2);
+}
+
+TEST(AGang, HasLostAPodThatIsOlderThanItOfWhichNobodySaysWhenItEnded) {
+  World world = a_running_world();
+  world.cluster.erase_pod({"default", "a-0-1"});
+  world.settle();
+  ASSERT_EQ(world.pods(), (std::vector<std::string>{"a-0-2", "a-1-1"}));
+  ASSERT_EQ(world.condition("Placed").reason, "Placed");
+  world.train(6);
+  world.settle();
+  world.change_pod("a-1-1", [](Pod& pod) {
+    pod.phase = PodPhase::kFailed;
+    pod.worker->container_running = false;
+    pod.worker->reason = "Evicted";
+  });
+  world.pass(1);  // the second failure within a minute
+  EXPECT_EQ(world.status().generation, 3);
+  EXPECT_EQ(world.status().failure->reason, "Evicted");
+}
+
 TEST(AGangThatIsHalfMade, IsMadeAnewAtOnceWhereItsTemplateIsEdited) {
   World world = a_half_made_world();
   world.refuse_pod = nullptr;

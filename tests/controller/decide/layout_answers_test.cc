@@ -56,6 +56,20 @@ TEST(LayoutAnswers, OfThoseThatNeverComeAtTheirTurnAreForgotten) {
   for (std::size_t i = 0; i < LayoutAnswers::kMostTurns; ++i) answers.turn(question(static_cast<int>(i)), at(0));
   answers.put("b", "", at(5'000));
   EXPECT_EQ(answers.turn("c", at(5'000)), at(5'001));
+  EXPECT_EQ(answers.turn("d", at(5'000)), at(5'002)) << "there is room for turns again";
+}
+
+TEST(LayoutAnswers, OfThoseThatComeWithinAMinuteOfTheirTurnAreNextAndOfThoseThatComeLaterLast) {
+  LayoutAnswers answers;
+  answers.put("a", "", at(0));
+  EXPECT_EQ(answers.turn("late", at(0)), at(1));
+  EXPECT_EQ(answers.turn("too late", at(0)), at(2));
+  answers.put("b", "", at(60.5));
+  EXPECT_EQ(answers.turn("new", at(60.5)), at(61.5));
+  EXPECT_EQ(answers.turn("late", at(60.5)), at(61.5));
+  answers.put("c", "", at(61.5));
+  EXPECT_EQ(answers.turn("newer", at(62.25)), at(63.25));
+  EXPECT_EQ(answers.turn("too late", at(62.25)), at(64.25));
 }
 
 TEST(LayoutAnswers, OfVeryManyDifferentQuestionsTakeNoMoreThanTheirTurns) {
