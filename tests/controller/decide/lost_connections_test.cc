@@ -46,7 +46,7 @@ TEST(ConnectionsThatBreakAgain, DriveThePeerThatIsNamedFromItsNodeUncounted) {
   world.pass(300);
   break_connections(world, {{0, 1}});
   EXPECT_EQ(avoided(world), Names{node});
-  EXPECT_EQ(world.status().avoidedNodes.front().reason, "ConnectionLost");
+  EXPECT_EQ(world.status().avoidedNodes.at(0).reason, "ConnectionLost");
   EXPECT_EQ(world.pods(), (Names{"a-0-1", "a-1-3"}));
   EXPECT_NE(world.pod(1).node, node);
   EXPECT_EQ(world.status().restarts, 0);

@@ -61,7 +61,7 @@ TEST(AGangOfWhichSomeComeUp, CountsWhereTheNextOneDoesNotComeUpEither) {
   EXPECT_EQ(world.status().restarts, 1);
   EXPECT_EQ(world.status().failure->failureClass, FailureClass::kUnknown);
   EXPECT_EQ(world.status().avoidedNodes.size(), 2u);
-  EXPECT_EQ(world.status().avoidedNodes.front().node, second);
+  EXPECT_EQ(world.status().avoidedNodes.at(0).node, second);
 }
 
 TEST(AGangOfWhichSomeComeUp, ComesToAnEndWhereThatIsSoOnEveryNode) {
