@@ -6,6 +6,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include "tests/worker/mesh/gloo_ranks.h"
 #include "tests/worker/mesh/ranks.h"
 #include "worker/plan/stages.h"
 
@@ -150,6 +151,37 @@ TEST(GradientNorm, IsTheSameInEveryLayout) {
       EXPECT_NEAR(norm_in(degrees, tied), alone, 1e-14 * alone);  // a block that two ranks share is added in another order
     }
   }
+}
+
+/// All four have elements of each row, and a ring would add them in an order that goes by the block's place behind the others.
+TEST(GradientNorm, OfBlocksThatFourRanksShareIsTheSameOverGlooWhateverElseAStageHas) {
+  const auto edit = [](contract::RankConfig& config) { config.spec.parallelism.tensor = 4; };
+  mesh::connect_ranks(4, edit, [](mesh::Mesh& mesh) {
+    for (std::int64_t variant = 0; variant < 20; ++variant) {
+      auto cut = parameter({64, 64});
+      cut.split_dim = 1;
+      const auto box = plan::box_of(cut, 4, mesh.at().tp);
+      const at::Tensor gradient = wave(cut.shape).add(0.01 * static_cast<double>(variant)).narrow(1, box.offsets[1], 16);
+      std::vector<double> norms;
+      for (const std::size_t others : {0, 1, 2, 5, 9}) {
+        std::vector<plan::Parameter> all;
+        std::vector<NormPart> parts;
+        std::vector<at::Tensor> gradients;
+        for (std::size_t i = 0; i < others; ++i) {
+          all.push_back(parameter({10}));
+          parts.push_back({i, whole(all.back())});
+          gradients.push_back(at::zeros({10}));
+        }
+        all.push_back(cut);
+        parts.push_back({others, box});
+        gradients.push_back(gradient);
+        const at::Tensor no_loss = at::zeros({});
+        norms.push_back(GradientNorm(all, parts, mesh, contract::Reduction::kCanonical).measure(gradients, no_loss).norm);
+      }
+      EXPECT_EQ(norms, std::vector<double>(norms.size(), norms.front())) << variant;
+    }
+    mesh.leave();
+  });
 }
 
 TEST(ClipCoefficient, ScalesDownToTheNormAndNeverUp) {
