@@ -247,7 +247,7 @@ bool Invariants::is_needed(const std::string& uid, const Seen& victim) const {
     const bool waits = !ended(other.job.status) && !spec.suspend &&
                        decide::reason_of(other.job.status, decide::condition::kPlaced) != decide::reason::kGangPlaced;
     if (other_uid == uid || !waits) continue;
-    const std::int64_t least = spec.workers.minCount.value_or(spec.workers.count);
+    const std::int64_t least = decide::gang_sizes(spec).back();  // minCount, where so many can share the batch
     const bool is_higher = other.highest_priority > victim.lowest_priority;
     const bool has_pods =
         std::any_of(pods_.begin(), pods_.end(), [&](const auto& pod) { return pod.second.job_uid == other_uid; });
