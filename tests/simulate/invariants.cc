@@ -250,7 +250,7 @@ bool Invariants::is_needed(const std::string& uid, const Seen& victim) const {
     const std::int64_t least = decide::gang_sizes(spec).back();  // minCount, where so many can share the batch
     const bool is_higher = other.highest_priority > victim.lowest_priority;
     const bool has_pods =
-        std::any_of(pods_.begin(), pods_.end(), [&](const auto& pod) { return pod.second.job_uid == other_uid; });
+        std::any_of(pods_.begin(), pods_.end(), [&id = other_uid](const auto& pod) { return pod.second.job_uid == id; });
     by_priority = by_priority || is_higher;
     if (spec.queue && !queues && is_higher) return true;
     if (queues && spec.queue) {

@@ -180,7 +180,8 @@ TEST(BackwardWalk, HasAfterItWhatIsReducedAdamWsOwnNumbersAndWhatIsGathered) {
   EXPECT_EQ(walk_of(sharded).most_after().gradients, sums + 2 * 9 * (units.all[0].part + units.all[1].part));
   sharded.workers.gpusPerWorker = 0;
   sharded.parallelism.zero.stage = 3;
-  EXPECT_NEAR(static_cast<double>(walk_of(sharded).most_after().gradients), static_cast<double>(sums + 4 * head / kData), 1e5);
+  EXPECT_NEAR(static_cast<double>(walk_of(sharded).most_after().gradients),
+              static_cast<double>(sums) + 4.0 * static_cast<double>(head) / kData, 1e5);
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ contract::TrainingJobSpec job(std::int32_t stages = 1, std::int32_t layers = 8) 
   spec.data.sequenceLength = 16;
   spec.training.globalBatchSize = 2 * kData;
   spec.training.precision.compute = contract::ComputePrecision::kBF16;
-  spec.workers.count = kData * stages;
+  spec.workers.count = static_cast<std::int32_t>(kData) * stages;
   spec.workers.gpusPerWorker = 1;
   spec.parallelism.pipeline = stages;
   spec.parallelism.zero.stage = 2;
