@@ -19,6 +19,8 @@
 #include "worker/plan/zero_cost.h"
 #include "worker/trainer/engine.h"
 
+// Counts of ranks and of classes are small.
+// NOLINTBEGIN(bugprone-narrowing-conversions)
 namespace trainyard::trainer {
 namespace {
 
@@ -262,3 +264,4 @@ TEST_F(StepMemory, OfAStageOfAPipelineIsForetoldInEverySchedule) {
 
 }  // namespace
 }  // namespace trainyard::trainer
+// NOLINTEND(bugprone-narrowing-conversions)
