@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "controller/cache/decode.h"
-#include "controller/decide/conditions.h"
 #include "controller/decide/json_lookup.h"
 #include "crds/contract/names.h"
 
@@ -30,29 +29,12 @@ constexpr int kNeverAsked = 400;  // as the server answers what it can't read
 constexpr milliseconds kLookAgain{250}, kLookAgainLimit{5'000};
 constexpr int kRefusedLooks = 10;  // half a minute
 
-/// That a gang comes up, runs or has succeeded, which nobody acts on: not that it is to stop, or to begin anew.
-bool is_word(const Action& action, const contract::TrainingJobStatus* before) {
-  const auto* write = std::get_if<decide::WriteStatus>(&action);
-  if (write == nullptr || before == nullptr) return false;
-  const auto& status = write->status;
-  const bool goes_well = status.phase == contract::Phase::kStarting || status.phase == contract::Phase::kRunning ||
-                         status.phase == contract::Phase::kSucceeded;
-  return goes_well && status.generation == before->generation && !decide::is_stopping(status) && !decide::is_stopping(*before);
-}
-
 /// A pod was asked for, and neither the answer nor a look says whether it is there. A server that will not have it looked for says no more.
 bool is_in_doubt(const std::optional<kube::Response>& look, int looks) {
   return look && !look->ok() && !look->is_not_found() && (look->is_temporary() || looks < kRefusedLooks);
 }
 
 }  // namespace
-
-bool makes_pods(const decide::Plan& plan) {
-  return std::any_of(plan.phases.begin(), plan.phases.end(), [](const auto& phase) {
-    return std::any_of(phase.begin(), phase.end(),
-                       [](const decide::Action& action) { return std::holds_alternative<decide::CreatePod>(action); });
-  });
-}
 
 struct Performer::Run {
   decide::ObjectKey job;
@@ -94,7 +76,7 @@ void Performer::perform(const decide::ObjectKey& job, decide::Plan plan, Done do
   run->pods_begin = std::move(pods_begin);
   run->term = term_;
   run->makes_pods = makes_pods(plan);
-  num_placing_ += run->makes_pods ? 1 : 0;
+  if (run->makes_pods) words_.pods_begin();
   for (auto& phase : plan.phases) {
     run->phases.emplace_back(std::make_move_iterator(phase.begin()), std::make_move_iterator(phase.end()));
   }
@@ -109,7 +91,6 @@ void Performer::stop() {
   num_requests_ -= to_send_.size() + words_.size();
   to_send_.clear();
   words_.clear();
-  num_placing_ = 0;
   events_.stop();
 }
 
@@ -130,7 +111,7 @@ void Performer::advance(const RunPointer& run) {
     while (!run->phases.empty() && run->phases.front().empty() && run->under_way == 0) run->phases.pop_front();
   }
   if (run->under_way > 0 || !run->phases.empty() || !run->done) return;
-  if (run->makes_pods) pods_are_made();
+  if (run->makes_pods) words_.pods_are_made();
   std::exchange(run->done, nullptr)(run->ended);
 }
 
@@ -164,13 +145,17 @@ void Performer::begin(const RunPointer& run, const ActionPointer& action) {
     const auto* job = cache_.cluster().job(write->key);
     if (job != nullptr && job->uid == write->uid) sent.before = std::make_shared<const contract::TrainingJobStatus>(job->status);
   }
-  const bool yields = !run->makes_pods && num_placing_ > 0 && is_word(*action, sent.before.get());
+  const bool yields = !run->makes_pods && words_.holds() && is_word(*action, sent.before.get());
   const Then then = [this, run, sent = std::move(sent)](const Answer& answer) { end(run, sent, answer, 0); };
   try {
     if (is_first_dry_run(*action)) {
       ask(action, then);
     } else if (yields) {
-      request_word(action, then);
+      ++num_requests_;
+      words_.hold([this, action, then] {
+        --num_requests_;
+        request(action, then);
+      });
     } else {
       request(action, then);
     }
@@ -265,30 +250,6 @@ void Performer::share(const std::string& like, const decide::DryRunPod& about, c
 void Performer::request(const ActionPointer& action, Then then, What what) {
   ++num_requests_;
   to_send_.push_back({action, std::move(then), what});
-  send_waiting();
-}
-
-void Performer::request_word(const ActionPointer& action, const Then& then) {
-  ++num_requests_;
-  words_.push_back({action, then, executor_.uptime() + kYield});
-  executor_.brain_after(kYield, [this, term = term_] {
-    if (term == term_) send_words();
-  });
-}
-
-void Performer::pods_are_made() {
-  executor_.brain_after(kStart, [this, term = term_] {
-    if (term != term_) return;
-    --num_placing_;
-    send_words();
-  });
-}
-
-void Performer::send_words() {
-  while (!words_.empty() && (num_placing_ == 0 || words_.front().due <= executor_.uptime())) {
-    to_send_.push_back({words_.front().action, std::move(words_.front().then), What::kPerform});
-    words_.pop_front();
-  }
   send_waiting();
 }
 

@@ -18,6 +18,7 @@
 #include "controller/reconcile/dry_run_answers.h"
 #include "controller/reconcile/event_teller.h"
 #include "controller/reconcile/executor.h"
+#include "controller/reconcile/held_words.h"
 #include "controller/reconcile/observer.h"
 #include "controller/reconcile/requests.h"
 #include "controller/reconcile/work_queue.h"
@@ -30,11 +31,8 @@ struct PlanEnded {
   std::chrono::milliseconds at_least{0};
 };
 
-bool makes_pods(const decide::Plan& plan);
-
 /// The phases of a plan one after the other; a phase's actions in parallel, kParallel at a time; nothing more is begun after a
-/// failure. While pods are being made, and for a moment after, statuses which say that other gangs come up, run or have succeeded are held back
-/// for kYield at most: who waits for its pods would wait for the server's time that they take. Each answer goes into the cache as an assumed write before the plan counts as done. A pod of which no answer says whether it was
+/// failure. Words give way to pods that are being made: see HeldWords. Each answer goes into the cache as an assumed write before the plan counts as done. A pod of which no answer says whether it was
 /// made is looked for until the server says so, and takes up its room meanwhile. Events go their own way: see EventTeller. Of jobs whose pods
 /// differ in names alone, as when many are created at once, one has its dry run, and the others take its answer for a while where that is a
 /// yes. Should the API server mean it otherwise, it says so when their pods are made. Lives on the brain.
@@ -46,10 +44,6 @@ class Performer {
   static constexpr std::size_t kAtOnce = 128;
   /// While so many are sent, events give way.
   static constexpr std::size_t kMany = 8;
-  /// A status waits no longer for pods of other jobs.
-  static constexpr std::chrono::milliseconds kYield{100};
-  /// Those who start the pods have the server's time then.
-  static constexpr std::chrono::milliseconds kStart{20};
   using Done = std::function<void(PlanEnded)>;
   using PodsBegin = std::function<void()>;
 
@@ -100,10 +94,6 @@ class Performer {
   /// Performs on a hand, once fewer than kAtOnce are under way, and answers on the brain.
   void request(const ActionPointer& action, Then then, What what = What::kPerform);
   void send_waiting();
-  /// Of a plan that makes no pods, what nobody acts on: once none are being made, or kYield is over.
-  void request_word(const ActionPointer& action, const Then& then);
-  void pods_are_made();
-  void send_words();
   void send(const ActionPointer& action, Then then, What what);
   void look(const ActionPointer& action, Then then);
   bool is_first_dry_run(const decide::Action& action) const;
@@ -131,13 +121,7 @@ class Performer {
     What what;
   };
   std::deque<ToSend> to_send_;
-  struct Word {
-    ActionPointer action;
-    Then then;
-    std::chrono::milliseconds due;  // of uptime()
-  };
-  std::deque<Word> words_;
-  std::size_t num_placing_ = 0;   // plans that make pods and have not ended, or did less than kStart ago
+  HeldWords words_{executor_};
   std::size_t num_requests_ = 0;  // to be sent, or under way; held back, too
   std::size_t num_sent_ = 0;      // of request()
 };

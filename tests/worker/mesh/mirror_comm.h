@@ -62,18 +62,15 @@ inline Mesh mirrored(const contract::Layout& layout, std::int32_t stage = 0, std
   const auto group = [](std::int32_t size) -> std::unique_ptr<Comm> {
     return size == 1 ? solo_comm() : std::make_unique<MirrorComm>(size);
   };
-  return Mesh(layout, rank, at::kCPU,
-              {.world = group(layout.world_size()),
-               // NOLINTBEGIN(clang-analyzer-cplusplus.NewDeleteLeaks): each owns what it is given
-               .data = group(degrees.dp),
-               .tensor = group(degrees.tp),
-               .pipeline = group(degrees.pp),
-               .activations = group(degrees.pp),
-               .gradients = group(degrees.pp),
-               .activations_around = group(degrees.pp),
-               .gradients_around = group(degrees.pp)},
-              // NOLINTEND(clang-analyzer-cplusplus.NewDeleteLeaks)
-              {}, std::make_shared<Timeline>(), std::move(link));
+  Mesh::Comms comms;
+  comms.world = group(layout.world_size());
+  comms.data = group(degrees.dp);
+  comms.tensor = group(degrees.tp);
+  for (auto* along :
+       {&comms.pipeline, &comms.activations, &comms.gradients, &comms.activations_around, &comms.gradients_around}) {
+    *along = group(degrees.pp);
+  }
+  return Mesh(layout, rank, at::kCPU, std::move(comms), {}, std::make_shared<Timeline>(), std::move(link));
 }
 
 }  // namespace trainyard::mesh

@@ -19,8 +19,6 @@
 #include "worker/plan/zero_cost.h"
 #include "worker/trainer/engine.h"
 
-// Counts of ranks and of classes are small.
-// NOLINTBEGIN(bugprone-narrowing-conversions)
 namespace trainyard::trainer {
 namespace {
 
@@ -34,7 +32,7 @@ constexpr double kBound = 0.05;
 constexpr double kTight = 0.01;
 
 /// So large that nothing but what is counted matters.
-contract::TrainingJobSpec job(ComputePrecision precision, Reduction reduction, std::int64_t micro_batches, std::int32_t data) {
+contract::TrainingJobSpec job(ComputePrecision precision, Reduction reduction, std::int32_t micro_batches, std::int32_t data) {
   auto spec = small_job(reduction);
   spec.model.size = contract::ModelSize{
       .layers = 8, .hiddenSize = 128, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 384, .vocabularySize = 1000};
@@ -117,8 +115,8 @@ class StepMemory : public testing::Test {
 TEST_F(StepMemory, OfOneRankIsForetold) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
-      for (const std::int64_t micro_batches : {1, 3, 8}) {
-        for (const std::int64_t length : {16, 64, 512}) {  // gradients are most, or activations
+      for (const std::int32_t micro_batches : {1, 3, 8}) {
+        for (const std::int32_t length : {16, 64, 512}) {  // gradients are most, or activations
           auto spec = job(precision, reduction, micro_batches, 1);
           spec.data.sequenceLength = length;
           expect_foretold(spec, {}, 0, precision == ComputePrecision::kFP32 ? kTight : kBound);
@@ -131,7 +129,7 @@ TEST_F(StepMemory, OfOneRankIsForetold) {
 TEST_F(StepMemory, OfADataRankIsForetoldAtEveryStageOfZero) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
-      for (const std::int64_t micro_batches : {1, 3, 8}) {
+      for (const std::int32_t micro_batches : {1, 3, 8}) {
         for (const std::int32_t stage : {0, 1, 2, 3}) {
           auto spec = job(precision, reduction, micro_batches, 4);
           spec.parallelism.zero.stage = stage;
@@ -145,7 +143,7 @@ TEST_F(StepMemory, OfADataRankIsForetoldAtEveryStageOfZero) {
 TEST_F(StepMemory, IsForetoldWithTheOptimizerOffloaded) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
-      for (const std::int64_t micro_batches : {1, 3}) {
+      for (const std::int32_t micro_batches : {1, 3}) {
         for (const std::int32_t stage : {1, 2, 3}) {
           for (const std::int32_t data : {1, 4}) {
             auto spec = job(precision, reduction, micro_batches, data);
@@ -161,7 +159,7 @@ TEST_F(StepMemory, IsForetoldWithTheOptimizerOffloaded) {
 /// That of the plan's one memory less what it says of a host.
 TEST_F(StepMemory, OfTheDeviceIsForetoldWithTheOptimizerOffloaded) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
-    for (const std::int64_t micro_batches : {1, 3}) {
+    for (const std::int32_t micro_batches : {1, 3}) {
       for (const std::int32_t stage : {1, 2, 3}) {
         for (const std::int32_t data : {1, 4}) {
           auto spec = job(precision, Reduction::kFast, micro_batches, data);
@@ -196,11 +194,11 @@ TEST_F(StepMemory, OfTheDeviceHasNoSumsOfGradientsBetweenMicroBatchesThatAreOffl
 
 /// Tied or not, from less than a layer to most of the model; where it is large gradients are most of the rest.
 TEST_F(StepMemory, OfAnEmbeddingOfAnySizeIsForetoldAtEveryStageOfZero) {
-  const std::vector<std::pair<std::int32_t, std::int64_t>> of_sizes{{500, 64}, {4000, 16}, {16000, 16}};  // classes, tokens
+  const std::vector<std::pair<std::int32_t, std::int32_t>> of_sizes{{500, 64}, {4000, 16}, {16000, 16}};  // classes, tokens
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
       for (const auto& [classes, tokens] : of_sizes) {
-        for (const std::int64_t micro_batches : {1, 3}) {
+        for (const std::int32_t micro_batches : {1, 3}) {
           for (const std::int32_t stage : {0, 1, 2, 3}) {
             if (classes == 16000 && (reduction == Reduction::kCanonical || (stage == 0 && precision == ComputePrecision::kBF16)))
               continue;
@@ -220,9 +218,9 @@ TEST_F(StepMemory, OfAnEmbeddingOfAnySizeIsForetoldAtEveryStageOfZero) {
 TEST_F(StepMemory, WithRecomputationIsForetoldAtEveryStageOfZero) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto mode : {contract::RecomputeMode::kFull, contract::RecomputeMode::kSelective}) {
-      for (const std::int64_t micro_batches : {1, 3}) {
+      for (const std::int32_t micro_batches : {1, 3}) {
         for (const std::int32_t stage : {0, 1, 2, 3}) {
-          for (const std::int64_t tokens : {64, 256}) {
+          for (const std::int32_t tokens : {64, 256}) {
             auto spec = job(precision, Reduction::kFast, micro_batches, 4);
             spec.parallelism.zero.stage = stage;
             spec.training.activationCheckpointing.mode = mode;
@@ -264,4 +262,3 @@ TEST_F(StepMemory, OfAStageOfAPipelineIsForetoldInEverySchedule) {
 
 }  // namespace
 }  // namespace trainyard::trainer
-// NOLINTEND(bugprone-narrowing-conversions)

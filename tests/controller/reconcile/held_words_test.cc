@@ -36,7 +36,7 @@ TEST_F(WordsTest, WaitUntilThePodsAreMadeAndTheirStartHasBegun) {
   time.run_for(milliseconds(50));
   EXPECT_EQ(written, std::vector<std::string>{"/api/v1/namespaces/default/pods"});
   EXPECT_EQ(patient.num_requests(), 1u);
-  time.run_for(milliseconds(40) + Performer::kStart);
+  time.run_for(milliseconds(40) + HeldWords::kStart);
   EXPECT_EQ(written.size(), 2u);
   EXPECT_TRUE(is_told);
   EXPECT_EQ(patient.num_requests(), 0u);
@@ -46,7 +46,7 @@ TEST_F(WordsTest, WaitNoLongerThanTheirTimeThoughMorePodsAreMade) {
   bool is_told = false;
   make_pods(10);
   tell(is_told);
-  time.run_for(Performer::kYield - milliseconds(1));
+  time.run_for(HeldWords::kYield - milliseconds(1));
   EXPECT_EQ(phase(), contract::Phase::kPending);
   time.run_for(milliseconds(42));
   EXPECT_TRUE(is_told);
@@ -75,6 +75,16 @@ TEST_F(WordsTest, ThatSomebodyActsOnGoOutAtOnce) {
   stops.status.conditions.push_back(
       {.type = "Running", .status = contract::ConditionStatus::kTrue, .reason = decide::reason::kPreempting});
   tell(stops, is_told);
+  time.run_for(milliseconds(41));
+  EXPECT_TRUE(is_told);
+}
+
+TEST_F(WordsTest, ForWhichAssignmentsWaitGoOutAtOnce) {
+  bool is_told = false;
+  make_pods(1);
+  auto placed = word();
+  placed.status.phase = contract::Phase::kStarting;
+  tell(placed, is_told);
   time.run_for(milliseconds(41));
   EXPECT_TRUE(is_told);
 }
