@@ -64,13 +64,13 @@ bool waits_on_one_node(const GangView& gang) {
   return nodes.size() == 1;
 }
 
-/// The gang has neither trained nor been begun anew, as by a resume, since the last failure, which was another one of these.
+/// The gang has not been begun anew, as by a resume, since the last failure, which was another one of these: one that trains in between ends
+/// by another failure before it starts again.
 bool is_second_in_a_row(const contract::TrainingJobStatus& before) {
   if (!before.failure || before.failure->reason != kStartTimeout) return false;
   const auto failed = contract::parse_rfc3339(before.failure->at);
-  const auto is_since = [&failed](const std::optional<Time>& at) { return failed && at && *at > *failed; };
-  const bool has_trained = before.progress && is_since(contract::parse_rfc3339(before.progress->updatedAt));
-  return !has_trained && !is_since(contract::parse_rfc3339(before.startTime.value_or("")));
+  const auto begun = contract::parse_rfc3339(before.startTime.value_or(""));
+  return !(failed && begun && *begun > *failed);
 }
 
 std::string avoided_text(const std::map<std::string, std::string>& nodes) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "controller/decide/conditions.h"
 #include "tests/controller/decide/a_world.h"
 
 namespace trainyard::decide {
@@ -118,6 +119,25 @@ TEST_F(ADryRun, TellsWhereItWouldBePlacedOnceThoseHaveStoppedThatWouldStopForIt)
   EXPECT_EQ(details().memoryPerRank, details().placement->memoryPerRank);
   world.pass(60);
   EXPECT_EQ(world.pods("low").size(), 3u);
+}
+
+TEST_F(ADryRun, TellsThePlaceThatThoseLeaveTooWhoStopAlready) {
+  start("leaving", 2);
+  start("low", 2);
+  world.cluster.put(PriorityClass{.name = "high", .value = 10});
+  world.edit("leaving", [](auto& spec) { spec.suspend = true; });
+  world.decide_once();
+  ASSERT_TRUE(is_vacating(world.status("leaving")));
+  ASSERT_EQ(world.pods("leaving").size(), 2u);
+  Job urgent = question("q", 4);
+  urgent.spec.priorityClassName = "high";
+  world.add(urgent);
+  world.decide_once();
+  world.decide_once();
+  world.decide_once();
+  EXPECT_EQ(details().preempts, std::vector<std::string>{"default/low"});
+  ASSERT_TRUE(details().placement) << answer();
+  EXPECT_EQ(details().placement->nodes, 4);
 }
 
 TEST_F(ADryRun, TellsNoPlaceWhereOthersBeforeItInTheLineWouldHaveThatOfThoseThatStop) {

@@ -106,6 +106,16 @@ TEST(ThePeer, IsToldByItsWholeAddress) {
   EXPECT_EQ(avoided(world), Names{node});
 }
 
+TEST(ThePeer, IsNotTheOneWhoseAddressIsTheEndOfAnothers) {
+  World world = a_running_world(3);
+  world.change_pod("a-1-1", [](Pod& pod) { pod.worker->ip = "0.0.0.7"; });
+  world.change_pod("a-2-1", [](Pod& pod) { pod.worker->ip = "10.0.0.7"; });
+  const std::string node = world.pod(2).node;
+  break_connections(world, {{0, 2}});
+  break_connections(world, {{0, 2}});
+  EXPECT_EQ(avoided(world), Names{node});
+}
+
 TEST(ThePeer, MayBeNamedByItsPodAsProgramsOfTheEngineCustomDo) {
   World world(test::ClusterBuilder{}.racks(2).nodes_per_rack(2).gpus_per_node(8).build());
   world.add(test::make_custom_job("a", 2, 8));

@@ -79,7 +79,7 @@ TEST(AGangOfWhichSomeComeUp, ComesToAnEndWhereThatIsSoOnEveryNode) {
   EXPECT_EQ(world.status().uncountedRestarts, 1);
 }
 
-TEST(AGangOfWhichSomeComeUp, CountsNothingWhereItHasTrainedOrWasResumedSinceTheLastTime) {
+TEST(AGangOfWhichSomeComeUp, CountsNothingWhereItWasResumedSinceTheLastTimeWhetherOrNotItHasTrained) {
   for (const bool trains : {true, false}) {
     World world = a_world();
     come_up_but(world, {1});
