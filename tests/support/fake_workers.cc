@@ -299,11 +299,20 @@ bool FakeWorkers::is_split(const Run& run) const {
   return sides.size() > 1;
 }
 
+bool FakeWorkers::is_out_of_reach(const std::string& pod_uid) const {
+  constexpr milliseconds kKubeletLooks{1'000},
+      kLastStep{1'000};  // as FakeKubelets::bring_back() has it; and what was begun is done
+  const auto& node = agents_.at(pod_uid).container.node;
+  if (cut_off_.contains(node)) return true;
+  const auto joined = joined_at_.find(node);
+  return hidden_.contains(pod_uid) && joined != joined_at_.end() && time_.uptime() < joined->second + kKubeletLooks + kLastStep;
+}
+
 void FakeWorkers::check(const RunKey& key, const Run& run) {
   Truth& truth = truths_[key.first];
-  bool cut_off = false;  // a whole gang on a lost node can't know that it was replaced
-  for (const auto& [index, pod_uid] : run.members) cut_off = cut_off || cut_off_.contains(agents_.at(pod_uid).container.node);
-  if (cut_off) return;
+  bool can_know = true;  // a whole gang on a lost node can't know that it was replaced
+  for (const auto& [index, pod_uid] : run.members) can_know = can_know && !is_out_of_reach(pod_uid);
+  if (!can_know) return;
   const std::string at = " at " + std::to_string(time_.uptime().count()) + " ms";
   if (key.second < truth.generation) {
     truth.violations.push_back("generation " + std::to_string(key.second) + " trains after " + std::to_string(truth.generation) +
@@ -312,7 +321,7 @@ void FakeWorkers::check(const RunKey& key, const Run& run) {
   for (const auto& [other, its] : runs_) {
     if (other.first != key.first || other == key || !its.ticking) continue;
     const bool complete = static_cast<std::int32_t>(its.members.size()) == its.world_size;
-    if (complete && !is_split(its) && !cut_off_.contains(agents_.at(its.members.at(0)).container.node)) {
+    if (complete && !is_split(its) && !is_out_of_reach(its.members.at(0))) {
       truth.violations.push_back("generations " + std::to_string(key.second) + " and " + std::to_string(other.second) +
                                  " train at once" + at);
     }

@@ -67,7 +67,9 @@ class FakeWorkers {
   void on_change(std::function<void(const std::string& pod_uid)> call) { listeners_.push_back(std::move(call)); }
   /// Nobody outside reaches the node, nor it anybody.
   void cut_off(const std::string& node) { cut_off_.insert(node); }
-  void join(const std::string& node) { cut_off_.erase(node); }
+  void join(const std::string& node) {
+    if (cut_off_.erase(node) > 0) joined_at_[node] = time_.uptime();
+  }
   void hide(const std::string& pod_uid) { hidden_.insert(pod_uid); }
   void show(const std::string& pod_uid) { hidden_.erase(pod_uid); }
 
@@ -121,6 +123,9 @@ class FakeWorkers {
   void end_rank(const std::string& pod_uid, std::int32_t rank, const agent::RankExit& exit);
   void leave(const std::string& pod_uid, const Rank& rank);
   void report(const std::string& pod_uid, std::int32_t rank, const contract::Report& report);
+  /// Nobody can have told the agent that its gang was replaced: its node is cut off, or was until its kubelet looks again, and no controller
+  /// reaches the agent either.
+  bool is_out_of_reach(const std::string& pod_uid) const;
   void check(const RunKey& key, const Run& run);
   void set_timer(const std::string& pod_uid);
   bool is_split(const Run& run) const;
@@ -131,6 +136,7 @@ class FakeWorkers {
   std::map<std::string, Truth> truths_;
   std::map<std::string, contract::Failure> spoilt_;
   std::set<std::string> cut_off_, hidden_;
+  std::map<std::string, milliseconds> joined_at_;  // by node: when it was cut off no more
   std::vector<std::function<void(const std::string&)>> listeners_;
   std::uint64_t numbers_ = 0;
 };
