@@ -20,8 +20,8 @@ std::string waiting_reason(const WorkerPod& pod) {
 
 /// An image takes its time; a volume or a Secret that is missing is waited for without a word in the pod.
 constexpr std::chrono::seconds kCreationTold{30};
-/// A program whose image is there is up by then.
-constexpr std::chrono::milliseconds kProgramAwaited{1'000}, kProgramsAwaited{200};
+/// A program whose image is there is up by then, that of a gang of one also where many begin at once.
+constexpr std::chrono::milliseconds kProgramAwaited{5'000}, kProgramsAwaited{200};
 
 struct Trouble {
   std::string reason, message;

@@ -55,11 +55,12 @@ TEST(ALoneWorker, WhoseProgramIsUpAtOnceIsToldSoInOneWordWithItsPlace) {
   EXPECT_EQ(world.status_writes, 2) << "its generation, and that it runs";
 }
 
-TEST(ALoneWorker, WhoseProgramTakesItsTimeIsToldAfterASecondThatItsPodIsThere) {
+TEST(ALoneWorker, WhoseProgramTakesItsTimeIsToldAfterSomeSecondsThatItsPodIsThere) {
   World world(ClusterBuilder{}.racks(1).nodes_per_rack(1).gpus_per_node(8).build());
   world.kubelets_work = false;
   world.add(test::make_custom_job("a", 1, 8));
   world.settle();
+  world.pass(4);
   EXPECT_EQ(world.condition("Placed").reason, reason::kCreatingWorkers);
   world.pass(1);
   EXPECT_EQ(world.condition("Placed").reason, reason::kGangPlaced);
