@@ -134,7 +134,7 @@ void wait_for_programs(Review& review) {
   const Time due = job.status_written + (workers.size() == 1 ? kProgramAwaited : kProgramsAwaited);
   if (!come || review.now >= due) return;
   review.holds_status = true;
-  review.look_again(due);
+  review.look_again(due, std::chrono::milliseconds(1));
 }
 
 /// Programs that tell nothing run once all their containers do.
