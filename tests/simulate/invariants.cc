@@ -308,6 +308,9 @@ Invariants::Held Invariants::held(bool by_those_that_go_too) const {
   for (const auto& [uid, job] : jobs_) {
     const auto& status = job.job.status;
     if (!status.admission || (decide::is_vacating(status) && !by_those_that_go_too)) continue;
+    const bool has_pods =
+        std::any_of(pods_.begin(), pods_.end(), [&id = uid](const auto& pod) { return pod.second.job_uid == id; });
+    if (ended(status) && !has_pods) continue;  // what it had is in its status still
     out.of(status.admission->queue) += std::stoll(status.admission->resources.at("cpu").text);
   }
   return out;
