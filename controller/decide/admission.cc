@@ -29,14 +29,6 @@ bool grows_beyond(const Candidate& candidate, const PodNeeds& needs, const Charg
          !is_at_least(charge.amounts, times(needs.requests, std::int64_t{candidate.size} + candidate.spares));
 }
 
-/// The pods could never be on a node with these labels.
-bool contradicts(const Labels& labels, const NodeRules& rules) {
-  return std::any_of(labels.begin(), labels.end(), [&](const auto& label) {
-    const auto found = rules.selector.find(label.first);
-    return found != rules.selector.end() && found->second != label.second;
-  });
-}
-
 /// Of what `amounts` asks for alone.
 Resources sum(const Resources& amounts, const Resources& more) {
   Resources out = amounts;
@@ -53,6 +45,13 @@ bool waits_for_something_else(const Job& job) {
 }
 
 }  // namespace
+
+bool contradicts(const Labels& labels, const NodeRules& rules) {
+  return std::any_of(labels.begin(), labels.end(), [&](const auto& label) {
+    const auto found = rules.selector.find(label.first);
+    return found != rules.selector.end() && found->second != label.second;
+  });
+}
 
 void lower_admission(contract::TrainingJobStatus& status, const Resources& needed) {
   if (!status.admission) return;
@@ -87,7 +86,9 @@ void Admission::entitle(const std::vector<Candidate>& line) {
     if (candidate.needs == nullptr) continue;
     const Index queue = queues_.find(queue_name(cluster_, *candidate.job));
     const Charge* left = queues_.charge(*candidate.job);
-    if (queue < 0 || done.contains(queue) || (left != nullptr && keeps_its_quota(candidate))) continue;
+    if (queue < 0 || (left != nullptr && keeps_its_quota(candidate))) continue;
+    if (!waits_for_something_else(*candidate.job)) waiting_[queue].push_back(&candidate);
+    if (done.contains(queue)) continue;
     if (queues_.flavors(queue).empty() || queues_.stopped(queue)) {
       done.insert(queue);
       continue;
@@ -128,7 +129,7 @@ bool Admission::holds_rightly(const Job& job, const Charge& charge) {
 
 Admission::Demand Admission::demand(const Candidate& candidate, const PodNeeds& needs) {
   const Job& job = *candidate.job;
-  Demand out;
+  Demand out{.job = &job};
   if (queues_.is_empty()) {
     out.fits.emplace_back();
     return out;
@@ -214,7 +215,7 @@ bool Admission::has_room(Queues& ledger, const Demand& demand, const Labels& lab
   const Resources kept = kept_from(demand, labels, !is_now);
   const bool is_kept = !kept.entries().empty();
   if (!ledger.has_room(demand.queue, labels, is_kept ? sum(demand.amounts, kept) : demand.amounts)) return false;
-  if (entitled_.empty() && heads_.empty() && ahead_.empty()) return true;
+  if (is_now && entitled_.empty() && heads_.empty() && ahead_.empty()) return true;
   if (!ledger.would_borrow(demand.queue, labels, demand.amounts)) return true;
   return is_now ? leaves_others_theirs_now(demand, labels) : leaves_others_theirs_later(ledger, demand, labels);
 }
@@ -292,6 +293,7 @@ Admission::Refusal Admission::why_not(const Job& job, const PodNeeds& needs, con
 }
 
 void Admission::start(const Job& job, const Demand& demand, const Labels& labels) {
+  settled_.insert(&job);
   if (demand.left) {
     move(queues_, *demand.left, false);
     if (later_) move(*later_, *demand.left, false);

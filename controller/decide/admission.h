@@ -8,7 +8,9 @@
 //   would wait for ever. What others use of their own is no matter of his: where they leave too little, he keeps nobody waiting.
 // - A job that would borrow leaves alone what jobs of other queues of the tree that wait could take within their own quota. Else two
 //   queues could take quota from each other in turns: the one by priority, the other by right.
-// - Quota of gangs that vacate is promised to those for whom they do, in the order of the line.
+// - Quota of gangs that vacate is promised to those for whom they do, in the order of the line. Who may take it within his own quota once
+//   they are gone, and could not before, has it before those who would borrow it: else he would take it back by right from one that was
+//   promised it a moment ago, and a third would be stopped for what the first had left.
 
 #include <map>
 #include <optional>
@@ -29,14 +31,18 @@ void lower_admission(contract::TrainingJobStatus& status, const Resources& neede
 /// It holds so much more.
 void raise_admission(contract::TrainingJobStatus& status, const Resources& more);
 
+/// The pods could never be on a node with these labels.
+bool contradicts(const Labels& labels, const NodeRules& rules);
+
 class Admission {
  public:
   using Index = Queues::Index;
-  /// `line`: all who wait.
+  /// `line`: all who wait; it must outlive this.
   Admission(const Cluster& cluster, const std::vector<Candidate>& line, Time now);
 
   /// What one gang asks for.
   struct Demand {
+    const Job* job = nullptr;
     Index queue = -1;              // -1: it has none, and needs no quota
     bool is_charged = false;       // it holds its quota already, as a gang of which workers are missing
     Resources amounts;             // of all its workers
@@ -119,6 +125,7 @@ class Admission {
   bool leaves_others_theirs_later(Queues& ledger, const Demand& demand, const Labels& labels) const;
   std::string others_before(const Demand& demand, const Labels& labels) const;
   void entitle(const std::vector<Candidate>& line);
+  Resources entitled_later(Queues& ledger, Index queue, const Labels& labels) const;
   Queues& later() const;
   Queues::Claim claim(const Demand& demand, const Labels& labels, const Charge& charge);
 
@@ -132,10 +139,12 @@ class Admission {
   ByPlace<WaitedFor> waited_for_;
   ByPlace<Resources> entitled_;  // to who waits within his own quota
   std::map<ObjectKey, std::pair<Place, Resources>> entitlements_;
-  ByPlace<WaitedFor> heads_;                          // to the first of a tree that waits for quota
-  ByPlace<WaitedFor> ahead_;                          // to who waits for nodes or was promised it, not within his own quota
-  std::set<Place, PairBefore> trees_with_a_head_;     // by root
-  mutable ByPlace<std::vector<Resources>> too_much_;  // amounts that would take away what others are to have
+  std::map<Index, std::vector<const Candidate*>> waiting_;  // by queue, in the order of the line, which outlives this
+  std::set<const Job*> settled_;                            // of them those that have started or are promised quota, in this look
+  ByPlace<WaitedFor> heads_;                                // to the first of a tree that waits for quota
+  ByPlace<WaitedFor> ahead_;                                // to who waits for nodes or was promised it, not within his own quota
+  std::set<Place, PairBefore> trees_with_a_head_;           // by root
+  mutable ByPlace<std::vector<Resources>> too_much_;        // amounts that would take away what others are to have
 };
 
 /// Into the status: what the gang holds from now on, where it takes quota.

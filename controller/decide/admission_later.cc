@@ -1,6 +1,9 @@
 // The quota as it will be when all gangs are gone that vacate: whom it is promised to, and who may be stopped for it.
 
+#include <algorithm>
+#include <map>
 #include <optional>
+#include <utility>
 
 #include "controller/decide/admission.h"
 #include "controller/decide/conditions.h"
@@ -26,6 +29,7 @@ bool Admission::has_room_later(const Demand& demand, const Labels& labels) {
 
 void Admission::promise(const Demand& demand, const Labels& labels) {
   if (!demand.takes_quota()) return;
+  settled_.insert(demand.job);
   keep(demand, labels, std::nullopt);
   promised_[{demand.queue, labels}] += uncounted(demand, labels);
   if (demand.left) move(later(), *demand.left, false);
@@ -66,15 +70,51 @@ bool Admission::may_stop(const Demand& demand, const Labels& labels, const Charg
   return found.is_within || found.other_borrows;
 }
 
+/// What those of the queue may have within its own quota once the gangs are gone that leave: more than now, where one of its own does.
+Resources Admission::entitled_later(Queues& ledger, Index queue, const Labels& labels) const {
+  constexpr int kLooked = 64;
+  Resources now;
+  if (const auto* found = find_in(entitled_, queue, labels)) now = *found;
+  const auto& used = queues_.own_usage(queue).entries();
+  const bool has_left = std::any_of(used.begin(), used.end(),
+                                    [&](const auto& entry) { return ledger.own_usage(queue)[entry.first] < entry.second; });
+  if (!has_left || queues_.stopped(queue)) return now;
+  Resources out;
+  int num_looked = 0;
+  for (const auto* candidate : waiting_.at(queue)) {
+    if (settled_.contains(candidate->job)) continue;
+    if (++num_looked > kLooked) break;
+    if (contradicts(labels, candidate->needs->rules)) continue;
+    Resources amounts = times(candidate->needs->requests, candidate->waits_for);
+    if (!ledger.may_ever_fit(queue, labels, amounts)) continue;
+    Resources all = out;
+    all += amounts;
+    if (ledger.would_borrow(queue, labels, all)) break;
+    out = std::move(all);
+  }
+  for (const auto* claims : {&ahead_, &heads_}) {  // they have it already
+    const auto* theirs = find_in(*claims, queue, labels);
+    if (theirs == nullptr) continue;
+    const Resources all = out;
+    for (const auto& [name, amount] : all.entries()) {
+      out.set(name, std::max<std::int64_t>(0, amount - theirs->amounts[name]));
+    }
+  }
+  out.raise_to(now);
+  return out;
+}
+
 bool Admission::leaves_others_theirs_later(Queues& ledger, const Demand& demand, const Labels& labels) const {
   const Index root = queues_.root(demand.queue);
   const auto is_of_another = [&](const Place& place) {
     return place.first != demand.queue && place.second == labels && queues_.root(place.first) == root;
   };
+  std::map<Index, Resources> entitled;  // whoever it is that has waited for them
+  for (const auto& [queue, line] : waiting_) {
+    if (queue != demand.queue && queues_.root(queue) == root) entitled[queue] = entitled_later(ledger, queue, labels);
+  }
   const auto for_others = [&](auto change) {
-    for (const auto& [place, amounts] : entitled_) {
-      if (is_of_another(place)) change(place.first, amounts);
-    }
+    for (const auto& [queue, amounts] : entitled) change(queue, amounts);
     for (const auto& [place, head] : heads_) {
       if (is_of_another(place)) change(place.first, head.amounts);
     }

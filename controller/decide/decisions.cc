@@ -46,7 +46,7 @@ Json words_of(const Plan& plan) {
     out["phases"].push_back(std::move(actions));
   }
   for (const auto& [uid, assignment] : plan.agents) out["agents"][uid] = assignment ? contract::encode(*assignment) : Json();
-  if (plan.look_again) out["lookAgainSeconds"] = plan.look_again->count();
+  if (plan.look_again) out["lookAgainMilliseconds"] = plan.look_again->count();
   if (!plan.reasons.empty()) out["reasons"] = plan.reasons;
   return out;
 }

@@ -163,7 +163,7 @@ void answer_dry_runs(const Cluster& cluster, Time now, PlaceAll place_all, std::
     return;
   }
   Plan plan = answer(cluster, *next, now, place_all);
-  plan.look_again = std::min(plan.look_again.value_or(kDryRunAnswered), kForEachDryRun);
+  plan.look_again = std::min<std::chrono::milliseconds>(plan.look_again.value_or(kDryRunAnswered), kForEachDryRun);
   plans[next->key] = std::move(plan);
 }
 

@@ -158,7 +158,7 @@ void grow_those_that_run(const Cluster& cluster, Time now, Room& room, std::map<
     }
     Plan plan = growth.forget(*candidate);
     const auto next = std::chrono::ceil<std::chrono::seconds>((number + 1) * turn - now.time_since_epoch());
-    plan.look_again = std::min(plan.look_again.value_or(next), next);
+    plan.look_again = std::min<std::chrono::milliseconds>(plan.look_again.value_or(next), next);
     add(*candidate, std::move(plan));
   }
 }

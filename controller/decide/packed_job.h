@@ -1,6 +1,6 @@
 #pragma once
-// A job that rests, in a sixth of its room: of tens of thousands of jobs most are suspended or have ended, and it is only when something happens
-// to one of them that anybody looks at it (docs/design/0023-resting-jobs.md).
+// A job that rests, in a fifth of its room: of tens of thousands of jobs most are suspended or have ended, and it is only when something happens
+// to one of them that anybody looks at it (docs/design/0024-resting-jobs.md).
 
 #include <cstdint>
 #include <optional>

@@ -124,7 +124,7 @@ using Action = std::variant<WriteStatus, CreatePod, DeletePod, CreateSecret, Cre
 
 struct Plan {
   std::vector<std::vector<Action>> phases;
-  std::optional<std::chrono::seconds> look_again;  // nothing: wait until something changes
+  std::optional<std::chrono::milliseconds> look_again;  // nothing: wait until something changes
   /// By pod UID, the agents to be polled, and what each should be told (nothing: only be polled). Whole: who is not in it is left
   /// alone from now on. Takes effect at once, before and independently of the phases. Only plan_job() fills it in.
   std::map<std::string, std::optional<contract::Assignment>> agents;

@@ -50,8 +50,12 @@ void Review::set(const char* type, bool is_true, std::string reason, std::string
   set_condition(status, {type, is_true, std::move(reason), std::move(message)}, job.generation, now);
 }
 
-void Review::look_again(Time at) {
-  if (at > now && (!again || at < *again)) again = at;
+void Review::look_again(Time at, std::chrono::milliseconds grain) {
+  constexpr std::chrono::hours kYear{24 * 365};
+  if (at <= now) return;
+  const Time::duration wait = std::min<Time::duration>(at - now, kYear), beyond = wait % Time::duration(grain);
+  const Time then = now + (beyond == Time::duration(0) ? wait : wait - beyond + grain);
+  again = std::min(again.value_or(then), then);
 }
 
 void Review::remove(const Pod& pod, std::string why) {
@@ -74,7 +78,7 @@ Plan Review::plan() {
   }
   if (!events.empty()) out.phases.push_back(std::move(events));
   if (!writes.empty()) out.phases.push_back(std::move(writes));
-  if (again) out.look_again = std::max(std::chrono::seconds(0), std::chrono::ceil<std::chrono::seconds>(*again - now));
+  if (again) out.look_again = std::chrono::ceil<std::chrono::milliseconds>(*again - now);
   out.reasons = std::move(reasons);
   return out;
 }

@@ -2,6 +2,7 @@
 // One look at one job: what is known goes in, each policy changes the status that it should have and says what is to be done, and a
 // plan comes out.
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,7 +32,9 @@ struct Review {
   bool is_urgent = false;     // what is to be told does not wait for its turn, though it is only words
 
   void set(const char* type, bool is_true, std::string reason, std::string message);
-  void look_again(Time at);  // what is over already needs no second look
+  /// What is over already needs no second look. At the end of a whole second from now, since many things wait for their turn; or, where that
+  /// is long beside what is waited for, of a shorter time.
+  void look_again(Time at, std::chrono::milliseconds grain = std::chrono::seconds(1));
   /// Deletes the pod, unless that was already asked for.
   void remove(const Pod& pod, std::string why);
 

@@ -58,6 +58,7 @@ class Room {
 
   /// So many at the head of the line have room kept for them. Each costs a search, and more of them leave fewer holes to fill.
   static constexpr std::size_t kReservations = 4;
+  bool keeps_some() const { return !reservations_.empty(); }
   bool keeps_no_more() const { return num_kept_ >= kReservations; }
   /// So many more have a right to quota that others borrow, or that those leave already for their sake. How many a look can afford: the others'
   /// turn comes once these have theirs.

@@ -10,6 +10,7 @@
 #include "controller/decide/dry_run.h"
 #include "controller/decide/expected_end.h"
 #include "controller/decide/fair_order.h"
+#include "controller/decide/forecast.h"
 #include "controller/decide/gang_start.h"
 #include "controller/decide/growth.h"
 #include "controller/decide/line.h"
@@ -131,6 +132,7 @@ class Scheduling {
     }
     room_.take(candidate, nodes, binding);
     explanations_.clear();
+    forecast_.start(candidate, demand, flavor);
     admission_.start(*candidate.job, demand, flavor);
     if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
     spares = take_spare_places(cluster_, now_, room_, candidate, tried.place, avoided, binding);
@@ -173,6 +175,8 @@ class Scheduling {
     auto reservation = room_.reserve_for(candidate, gang);
     if (!reservation) return;
     keep_quota(demand, demand.fits.front(), *reservation);
+    if (candidate.needs != nullptr)
+      forecast_.line_up(candidate, demand, demand.fits.front(), {.is_searched = true, .start = reservation->start});
     room_.keep(std::move(*reservation));
   }
 
@@ -209,7 +213,13 @@ class Scheduling {
       why.message = std::move(refusal.message);
     }
     if (!is_kept && !demand.later.empty()) why.estimated_start = expect_quota(demand, demand.later.front());
+    if (!demand.later.empty()) {
+      const bool is_searched = is_kept || why.estimated_start;
+      forecast_.line_up(candidate, demand, demand.later.front(),
+                        {.is_searched = is_searched, .start = why.estimated_start, .lacks_quota = true});
+    }
     if (due) return look_again_at(std::min(*due, why.again.value_or(Time::max())));
+    if (!demand.later.empty()) foresee(candidate, why);
     return waiting_.wait(candidate, std::move(why));
   }
 
@@ -270,18 +280,25 @@ class Scheduling {
                  const std::vector<Reservation*>& binding) {
     const Labels& flavor = flavor_to_wait_for(candidate, demand);
     const auto due = waiting_.explained_until(candidate, true);
+    if (room_.keeps_no_more()) forecast_.line_up(candidate, demand, flavor, {});
     if (due && room_.keeps_no_more()) return look_again_at(*due);
     const Gang gang = gang_of_known_need(candidate, *candidate.needs, flavor);
     std::vector<std::string> before, makers;  // keep() moves those before
     for (const auto* reservation : binding) before.push_back(to_text(reservation->job->key));
     std::optional<Time> estimated_start, again;
+    bool is_hopeless = false;
     if (!room_.keeps_no_more()) {
       if (auto reservation = making_.reserve_or_preempt(candidate, gang, demand, flavor)) {
         keep_quota(demand, flavor, *reservation);
         again = making_.changes_at(candidate, *reservation);
         makers = making_.makers_of_room(*reservation);
         if (reservation->start) estimated_start = std::max(now_, *reservation->start);
+        forecast_.line_up(candidate, demand, flavor, {.is_searched = true, .start = estimated_start});
         room_.keep(std::move(*reservation));
+      } else if (room_.keeps_some()) {  // what it needs is kept for those before it
+        forecast_.line_up(candidate, demand, flavor, {});
+      } else {
+        is_hopeless = true;
       }
     }
     if (due) return look_again_at(std::min(*due, again.value_or(Time::max())));
@@ -305,7 +322,19 @@ class Scheduling {
       if (estimated_start || again) why.message += what_if_moved(gang, explanation.never);
       if (!flavor.empty()) why.message += " The flavor of its queue has the nodes with " + to_text(flavor) + " alone.";
     }
+    if (!is_hopeless && why.reason != reason::kNeverFits) foresee(candidate, why);
     return waiting_.wait(candidate, std::move(why));
+  }
+
+  /// When the one that was lined up last is expected to start, where no search has told it; or why nobody can know.
+  void foresee(const Candidate& candidate, Wait& why) {
+    if (why.estimated_start || candidate.has_others()) return;
+    const Forecast::Outlook outlook = forecast_.outlook();
+    why.estimated_start = outlook.start;
+    why.is_forecast = true;
+    if (outlook.unknown.empty()) return;
+    why.message += (why.message.ends_with('.') ? " When it starts nobody can know: " : "; when it starts nobody can know: ") +
+                   outlook.unknown + " comes before it, has no lifecycle.activeDeadlineSeconds and tells no time left.";
   }
 
   /// As explain(), once for gangs that are alike while nothing is taken in between: of those that wait most are like another, and to find
@@ -340,6 +369,7 @@ class Scheduling {
   std::map<ObjectKey, Plan> plans_;
   MakingRoom making_{cluster_, now_, room_, plans_};
   Waiting waiting_{cluster_, now_, line_.size()};
+  Forecast forecast_{cluster_, room_, now_};
   std::vector<std::pair<Gang, Explanation>> explanations_;                      // since something was taken
   std::set<std::tuple<Admission::Index, Labels, std::int32_t>> vain_reclaims_;  // in this look, by queue, flavor and priority
   std::int32_t num_vain_reclaims_ = 0;                                          // for which was searched

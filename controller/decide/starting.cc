@@ -1,6 +1,7 @@
 #include "controller/decide/starting.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "controller/decide/creation.h"
 #include "controller/decide/pod_template.h"
@@ -20,8 +21,8 @@ std::string waiting_reason(const WorkerPod& pod) {
 
 /// An image takes its time; a volume or a Secret that is missing is waited for without a word in the pod.
 constexpr std::chrono::seconds kCreationTold{30};
-/// A program whose image is there is up by then.
-constexpr std::chrono::milliseconds kProgramAwaited{1'000}, kProgramsAwaited{200};
+/// A program whose image is there is up by then, that of a gang of one also where many begin at once.
+constexpr std::chrono::milliseconds kProgramAwaited{5'000}, kProgramsAwaited{200};
 
 struct Trouble {
   std::string reason, message;
@@ -42,6 +43,21 @@ std::optional<Trouble> trouble(const GangView& gang) {
     }
   }
   return std::nullopt;
+}
+
+/// What the ranks passed over when they last resumed, and from where they went on instead, in the reporting rank's own words; else empty.
+std::string passed_over(const std::vector<Worker>& workers) {
+  std::string corrupt, words;
+  for (const auto& worker : workers) {
+    if (worker.said == nullptr || !worker.said->progress) continue;
+    for (const auto& notice : worker.said->notices) {  // in the order in which they were made
+      if (notice.reason == "CheckpointCorrupt") corrupt += "; " + notice.message;
+      if (notice.reason != "Resumed") continue;
+      const std::string passed = std::exchange(corrupt, {});
+      words = passed.empty() ? "" : "; " + notice.message + ", since newer checkpoints are not whole" + passed;
+    }
+  }
+  return words;
 }
 
 /// Agents that are silent though their containers run: most often a NetworkPolicy hides them.
@@ -134,7 +150,7 @@ void wait_for_programs(Review& review) {
   const Time due = job.status_written + (workers.size() == 1 ? kProgramAwaited : kProgramsAwaited);
   if (!come || review.now >= due) return;
   review.holds_status = true;
-  review.look_again(due);
+  review.look_again(due, std::chrono::milliseconds(1));
 }
 
 /// Programs that tell nothing run once all their containers do.
@@ -202,7 +218,7 @@ void tell_how_it_runs(Review& review) {
   if (unreachable) {
     review.set(condition::kRunning, true, unreachable->reason, unreachable->message);
   } else {
-    review.set(condition::kRunning, true, "Training", std::to_string(workers.size()) + " workers train");
+    review.set(condition::kRunning, true, "Training", std::to_string(workers.size()) + " workers train" + passed_over(workers));
   }
   tell_of_steps(review);
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "controller/decide/accept.h"
+#include "controller/decide/conditions.h"
 #include "controller/decide/queues.h"
 #include "controller/decide/text_hash.h"
 
@@ -20,6 +21,20 @@ constexpr std::size_t kToldASecond = 10;
 /// So many are told in one look for the first time, and so many anew; the others in the next, which comes as soon as some of these were
 /// told. What has to be placed meanwhile does not wait until words are found for all.
 constexpr std::int32_t kToldALook = 64;
+/// A forecast that moves by less than this, or than a tenth of the whole wait, is not told anew. So of a forecast that moves with the clock, as
+/// where a gang overruns, ever fewer words are written.
+constexpr std::chrono::seconds kSteady{60};
+
+/// The forecast, or what was told of it before, which is near enough.
+std::string steady(const Job& job, Time start) {
+  const auto& queue = job.status.queue;
+  const auto told = queue && queue->estimatedStartTime ? contract::parse_rfc3339(*queue->estimatedStartTime) : std::nullopt;
+  if (!told) return contract::to_rfc3339(start);
+  const Time since = std::max(job.created, since_of(job.status, condition::kPlaced));
+  const auto off = start > *told ? start - *told : *told - start;
+  return off <= std::max<Time::duration>(kSteady, (start - since) / 10) ? *queue->estimatedStartTime
+                                                                        : contract::to_rfc3339(start);
+}
 
 }  // namespace
 
@@ -47,7 +62,7 @@ Plan Waiting::tell(const Candidate& candidate, Wait why) {
   if (job.status.queue) queue.firstEstimate = job.status.queue->firstEstimate;
   queue.position = why.position;
   if (why.estimated_start) {
-    queue.estimatedStartTime = contract::to_rfc3339(*why.estimated_start);
+    queue.estimatedStartTime = why.is_forecast ? steady(job, *why.estimated_start) : contract::to_rfc3339(*why.estimated_start);
     queue.estimateErrorSeconds = estimate_error();
     if (!queue.firstEstimate) queue.firstEstimate = queue.estimatedStartTime;
   }

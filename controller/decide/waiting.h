@@ -18,6 +18,7 @@ struct Wait {
   std::string message;
   std::int32_t position = 0;  // in the line
   std::optional<Time> estimated_start = std::nullopt;
+  bool is_forecast = false;  // that, by forecast.h: what was told before stands until it is off by a good part of the wait
   std::optional<Time> again = std::nullopt;  // when to look at it again, though nothing may have changed
   bool is_within_quota = true;
 };

@@ -39,7 +39,7 @@ void EventTeller::tell(const decide::Event& event) {
     waiting_.pop_front();
   }
   known_.insert(name_of(event));
-  waiting_.push_back({.event = event});
+  waiting_.push_back({.event = event, .at = executor_.now(), .since = executor_.uptime()});
   advance();
 }
 
@@ -67,8 +67,22 @@ bool EventTeller::is_allowed(const std::string& job_uid) {
   return true;
 }
 
+bool EventTeller::may_send() {
+  if (waiting_.empty()) return false;
+  if (!gives_way_) return num_requests_ < kParallel;
+  const milliseconds due = waiting_.front().since + kPatience - executor_.uptime();
+  if (due <= milliseconds(0)) return num_requests_ == 0;
+  if (!std::exchange(looks_again_, true)) {
+    executor_.brain_after(due, [this] {
+      looks_again_ = false;
+      advance();
+    });
+  }
+  return false;
+}
+
 void EventTeller::advance() {
-  while (num_requests_ < (gives_way_ ? 1 : kParallel) && !waiting_.empty()) {
+  while (may_send()) {
     Telling next = std::move(waiting_.front());
     waiting_.pop_front();
     send(std::move(next));
@@ -78,7 +92,7 @@ void EventTeller::advance() {
 void EventTeller::send(Telling telling) {
   ++num_requests_;
   ++telling.tries;
-  auto request = request_for(telling.event, writer_, executor_.now());
+  auto request = request_for(telling.event, writer_, telling.at);
   executor_.hand([this, term = term_, started = executor_.uptime(), telling = std::move(telling), request = std::move(request)] {
     kube::Response response;
     if (may_write_()) {

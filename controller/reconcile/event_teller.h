@@ -20,7 +20,7 @@ namespace trainyard::reconcile {
 /// Events are news, no state: they never hold up or fail anything else, and are lost rather than heaped up. A few requests at a time,
 /// each tried again a few times; at most kMostWaiting wait, and a job has at most kBurst events at once and one each kRefill after that,
 /// since agents, which run users' code, can ask for any number. An event that is on its way already is not sent again. While the API server
-/// has much else to do for this controller, one at a time is sent. Lives on the brain.
+/// has much else to do for this controller, those that have waited for kPatience are sent, one at a time. Lives on the brain.
 class EventTeller {
  public:
   static constexpr std::size_t kParallel = 4;
@@ -28,6 +28,7 @@ class EventTeller {
   static constexpr std::size_t kMostWaiting = 4'000;
   static constexpr int kBurst = 40;
   static constexpr std::chrono::seconds kRefill{10};
+  static constexpr std::chrono::seconds kPatience{10};
   /// The event was made, or never will be: it is not to be told any more.
   using Settled = std::function<void(const decide::Event&)>;
 
@@ -44,6 +45,8 @@ class EventTeller {
  private:
   struct Telling {
     decide::Event event;
+    contract::Time at{};                // what the event says
+    std::chrono::milliseconds since{};  // of uptime()
     int tries = 0;
   };
   struct Allowance {
@@ -52,6 +55,7 @@ class EventTeller {
   };
   /// Takes one event of the job's allowance. False where there is none left.
   bool is_allowed(const std::string& job_uid);
+  bool may_send();
   void advance();
   void send(Telling telling);
   void answered(Telling telling, const kube::Response& response);
@@ -69,6 +73,7 @@ class EventTeller {
   std::map<std::string, Allowance> allowances_;  // by job UID
   std::size_t num_requests_ = 0;
   bool gives_way_ = false;
+  bool looks_again_ = false;  // a timer is set
 };
 
 }  // namespace trainyard::reconcile

@@ -43,8 +43,10 @@ TEST_F(BuiltController, HoldsAQueueToItsQuotaAndTellsWhatIsUsed) {
   eventually(kJobs + "/first", [](const Json& object) { return condition(object, "Placed") == "True"; });
   apply(second);
   const Json waiting = eventually(kJobs + "/second", [](const Json& object) { return condition(object, "Admitted") == "False"; });
-  EXPECT_EQ(condition(waiting, "Admitted", "message"),
-            "TrainingQueue research: on any node: nvidia.com/gpu needs 8, 4 free (nominal 8, used 4)");
+  EXPECT_EQ(
+      condition(waiting, "Admitted", "message"),
+      "TrainingQueue research: on any node: nvidia.com/gpu needs 8, 4 free (nominal 8, used 4); when it starts nobody can know: "
+      "default/first comes before it, has no lifecycle.activeDeadlineSeconds and tells no time left.");
   const Json told = eventually(queues + "/research", [](const Json& object) {
     return object.value("/status/running"_json_pointer, 0) == 1 && object.value("/status/pending"_json_pointer, 0) == 1;
   });

@@ -1,7 +1,10 @@
 // 256 GPUs and more work than room: gangs become smaller and larger, make room for others at a checkpoint, and take their quota back.
 
+#include <chrono>
+#include <map>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/scale/gang256.h"
@@ -10,6 +13,7 @@ namespace trainyard {
 namespace {
 
 const std::string kQueues = "/apis/trainyard.dev/v1alpha1/trainingqueues";
+const std::string kClasses = "/apis/scheduling.k8s.io/v1/priorityclasses";
 
 TEST_F(Gang256, TakesWhatThereIsIsScaledAtACheckpointAndShrinksRatherThanWaitForALostNode) {
   apply(job("first", 16, 100'000));
@@ -51,6 +55,83 @@ TEST_F(Gang256, TakesWhatThereIsIsScaledAtACheckpointAndShrinksRatherThanWaitFor
   EXPECT_EQ(truth(done).at("step"), 500);
   for (const char* part : {"resourceVersion", "uid", "creationTimestamp", "managedFields"}) node["metadata"].erase(part);
   request(Method::kPost, "/api/v1/nodes", node);
+}
+
+TEST_F(Gang256, MakesRoomForOneOfHigherPriorityAtACheckpointComesBackAndEnds) {
+  make(kClasses, {{"metadata", {{"name", "urgent"}}}, {"value", 1'000}, {"preemptionPolicy", "PreemptLowerPriority"}});
+  // Nobody is stopped for room that there will be within a minute anyway, or before his checkpoint has to be there.
+  Json patient = job("patient", 32, 5'000);
+  patient["spec"]["lifecycle"]["checkpointGraceSeconds"] = 30;
+  apply(patient);
+  eventually(kJobs + "/patient", has_done(1));
+  const int before = step_of("patient");
+  Json urgent = job("urgent", 20, 60);
+  urgent["spec"]["priorityClassName"] = "urgent";
+  apply(urgent);
+  const Json waits =
+      eventually(kJobs + "/patient", [](const Json& job) { return job.at("status").value("preemptions", 0) == 1; });
+  const int kept = waits.at("status").at("checkpoint").at("step");
+  EXPECT_GE(kept, before) << "it was asked for a checkpoint first";
+  EXPECT_LT(kept, 5'000) << "there was nothing to preempt any more";
+  eventually(kJobs + "/urgent", trains_with(20));
+  EXPECT_EQ(get("patient").at("status").at("phase"), "Pending");
+  EXPECT_FALSE(get("patient").at("status").contains("placement")) << "it is whole or not at all: 12 nodes are free";
+  eventually(kJobs + "/urgent", is_phase("Succeeded"));
+  cluster_->ask_fleet("POST", "/pace?stepMs=1");
+  const Json done = eventually(kJobs + "/patient", is_phase("Succeeded"));
+  cluster_->ask_fleet("POST", "/pace");
+  EXPECT_EQ(done.at("status").value("restarts", 0) + done.at("status").value("uncountedRestarts", 0), 0);
+  EXPECT_EQ(done.at("status").at("preemptions"), 1);
+  EXPECT_EQ(truth(done).at("generationsRun"), 2);
+  EXPECT_EQ(truth(done).at("step"), 5'000);
+}
+
+TEST_F(Gang256, StopsForAJobOf128GpusThoseThatLoseTheLeastGpuSecondsAndTheyComeBackInTheirOrder) {
+  make(kClasses, {{"metadata", {{"name", "urgent"}}}, {"value", 1'000}, {"preemptionPolicy", "PreemptLowerPriority"}});
+  // All of them hold their nodes for minutes. The one in the middle, a gang as large as the one that comes, has no checkpoint at all; the other
+  // two, the oldest and the youngest, have one every fifth of a second.
+  const auto low = [this](const std::string& name, int workers, int checkpoint_every) {
+    Json out = job(name, workers, 20'000);
+    out["spec"]["checkpoint"]["everySteps"] = checkpoint_every;
+    out["spec"]["lifecycle"]["checkpointGraceSeconds"] = 30;
+    apply(out);
+    eventually(kJobs + "/" + name, has_done(1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1'100));  // ages are whole seconds
+  };
+  low("oldest", 8, 10);
+  low("dear", 16, 100'000);
+  low("youngest", 8, 10);
+  eventually(kJobs + "/dear", has_done(100));
+  const std::map<std::string, int> before{{"oldest", step_of("oldest")}, {"youngest", step_of("youngest")}};
+  const Json dear = get("dear");
+  Json urgent = job("urgent", 16, 300);
+  urgent["spec"]["priorityClassName"] = "urgent";
+  apply(urgent);
+  eventually(kJobs + "/urgent", trains_with(16));
+  for (const auto& [name, step] : before) {
+    const Json waits = get(name);
+    EXPECT_EQ(waits.at("status").value("preemptions", 0), 1) << name;
+    EXPECT_EQ(reason_of(waits, "Running"), "Preempted") << name;
+    EXPECT_GE(waits.at("status").at("checkpoint").at("step"), step) << name << " was asked for a checkpoint first";
+  }
+  EXPECT_EQ(get("dear").at("status").value("preemptions", 0), 0) << "it would have lost all that it did";
+  apply(job("latecomer", 8, 20'000));
+  int position = 0;
+  for (const char* name : {"oldest", "youngest", "latecomer"}) {
+    ++position;
+    eventually(kJobs + "/" + name,
+               [position](const Json& waits) { return waits.value("/status/queue/position"_json_pointer, 0) == position; });
+  }
+  eventually(kJobs + "/urgent", is_phase("Succeeded"));
+  for (const auto& [name, step] : before) {
+    const Json again = eventually(kJobs + "/" + name, trains_with(8));
+    EXPECT_EQ(again.at("status").value("restarts", 0) + again.at("status").value("uncountedRestarts", 0), 0) << name;
+    EXPECT_EQ(truth(again).at("generationsRun"), 2) << name;
+    EXPECT_GE(truth(again).at("checkpoint"), step) << name << " goes on from there";
+  }
+  EXPECT_EQ(get("latecomer").at("status").at("phase"), "Pending");
+  EXPECT_EQ(get("dear").at("status").at("generation"), dear.at("status").at("generation")) << "nobody touched it";
+  EXPECT_EQ(truth(get("dear")).at("generationsRun"), 1);
 }
 
 TEST_F(Gang256, BorrowsWhatAnotherQueueLeavesAndMakesRoomAtACheckpointWhenThatTakesItBack) {

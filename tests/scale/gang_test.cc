@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <iostream>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "tests/crds/yaml.h"
 #include "tests/scale/gang256.h"
@@ -119,6 +122,53 @@ TEST_F(Gang256, LeavesThreeTaintedNodesTogetherAndKeepsAllOtherPods) {
   EXPECT_EQ(done.at("status").value("restarts", 0), 0);
   EXPECT_EQ(done.at("status").at("failure").at("reason"), "NodeDrained");
   for (const auto& node : left) taint(node, Json::array());
+}
+
+TEST_F(Gang256, ReplacesTheWorkersOfThreeNodesLostAtOnceInOnePassAndKeepsAllOtherPods) {
+  apply(simulated_job("struck", 28, 8, 400));
+  eventually(kJobs + "/struck", has_done(1));
+  const Json before = pods();
+  std::set<std::string> lost, healthy;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const auto& pod = before.at(i);
+    if (i % 9 == 4) {
+      lost.insert(pod.at("spec").at("nodeName"));
+    } else {
+      healthy.insert(pod.at("metadata").at("uid"));
+    }
+  }
+  ASSERT_EQ(lost.size(), 3u);
+  std::vector<Json> nodes;
+  for (const auto& node : lost) nodes.push_back(cluster_->api().perform({.path = "/api/v1/nodes/" + node}).body);
+  // At once for the controller, which does not look while they go one by one.
+  ASSERT_EQ(::kill(cluster_->controller().pid(), SIGSTOP), 0);
+  for (const auto& node : lost) {
+    request(Method::kDelete, "/api/v1/nodes/" + node, {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}});
+  }
+  ASSERT_EQ(::kill(cluster_->controller().pid(), SIGCONT), 0);
+  const Json again = eventually(kJobs + "/struck", [](const Json& job) {
+    return job.at("status").value("generation", 0) > 1 && job.at("status").at("phase") == "Running";
+  });
+  EXPECT_EQ(again.at("status").at("failure").at("reason"), "NodeGone");
+  EXPECT_EQ(again.at("status").at("workers"), Json({{"desired", 28}, {"ready", 28}}));
+  std::set<std::string> kept;
+  for (const auto& pod : pods()) {
+    if (pod.at("metadata").contains("deletionTimestamp")) continue;
+    EXPECT_FALSE(lost.contains(pod.at("spec").at("nodeName")));
+    const std::string uid = pod.at("metadata").at("uid");
+    if (healthy.contains(uid)) kept.insert(uid);
+  }
+  EXPECT_EQ(kept, healthy);
+  const Json done = eventually(kJobs + "/struck", is_phase("Succeeded"));
+  EXPECT_EQ(done.at("status").at("generation"), 2);
+  EXPECT_EQ(done.at("status").at("uncountedRestarts"), 1);
+  EXPECT_EQ(done.at("status").value("restarts", 0), 0);
+  const Json truth = cluster_->ask_fleet("GET", "/truths").at(done.at("metadata").at("uid").get<std::string>());
+  EXPECT_EQ(truth.at("generationsRun"), 2);
+  for (auto& node : nodes) {
+    for (const char* part : {"resourceVersion", "uid", "creationTimestamp", "managedFields"}) node["metadata"].erase(part);
+    request(Method::kPost, "/api/v1/nodes", node);
+  }
 }
 
 TEST_F(Gang256, StartsACrashedRankAnewWithoutANewPod) {

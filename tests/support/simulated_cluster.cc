@@ -111,10 +111,11 @@ SimulatedCluster::SimulatedCluster(Options options)
   key_file_ = folder_.write("key", std::string(64, 'k'));
   account_ = folder_.write("kubeconfig", kubeconfig_of_account());
   make_nodes();
+  const std::string manifests = std::string(test::kSourceDir) + "/tests/cluster/manifests/";
   kwok_ = std::make_unique<Program>(
       tool("kwok"),
-      std::vector<std::string>{"--kubeconfig=" + server_->kubeconfig().string(),
-                               "--config=" + std::string(test::kSourceDir) + "/tests/cluster/manifests/kwok-stages.yaml",
+      std::vector<std::string>{"--kubeconfig=" + server_->kubeconfig().string(), "--config=" + manifests + "kwok-stages.yaml",
+                               "--config=" + manifests + "kwok-kubelets.yaml",
                                "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
                                "--cidr=" + std::string(kPodAddresses), "--node-ip=127.0.0.1", "--node-lease-duration-seconds=0"});
 }

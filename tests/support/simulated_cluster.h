@@ -43,7 +43,7 @@ class SimulatedCluster {
   Program& controller() { return *controller_; }
   /// All that runs of it, by name.
   std::map<std::string, pid_t> programs() const;
-  /// GET /truths and POST /crash of tests/support/agent_fleet/fleet.h; nothing where it has no answer.
+  /// GET /truths, POST /crash and POST /pace of tests/support/agent_fleet/fleet.h; nothing where it has no answer.
   kube::Json ask_fleet(const std::string& method, const std::string& target) const;
 
   /// As an administrator.

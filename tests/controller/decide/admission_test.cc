@@ -48,7 +48,8 @@ TEST(TheFirstThatWaitsToBorrow, IsNotStarvedByJobsOfAnotherQueueThatBorrowInTurn
   EXPECT_EQ(
       why_it_waits(world, "small"),
       "TrainingQueue b: on any node: nvidia.com/gpu needs 8, 8 free (nominal 0, used 8, may borrow 16; kept for TrainingQueue "
-      "a, whose turn to borrow comes before)");
+      "a, whose turn to borrow comes before); when it starts nobody can know: default/b2 comes before it, has no "
+      "lifecycle.activeDeadlineSeconds and tells no time left.");
   end(world, "b2");
   EXPECT_EQ(world.pods("large").size(), 2u);
   EXPECT_TRUE(world.pods("small").empty());

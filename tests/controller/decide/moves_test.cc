@@ -42,6 +42,14 @@ class Moves : public ::testing::Test {
     const auto found = moves_for(cluster, topology, held, gang);
     if (!found) return "";
     EXPECT_EQ(trouble_with(*found, topology, held, gang), "");
+    for (const auto& stays : *found) {
+      Topology after = topology;
+      for (const auto& holding : held) {
+        const auto moves = [&](const Move& move) { return move.job == holding.job && move.job != stays.job; };
+        if (std::any_of(found->begin(), found->end(), moves)) release(after, holding);
+      }
+      EXPECT_TRUE(std::holds_alternative<NoRoom>(place_gang(after, gang))) << to_text(stays.job->key) << " moves in vain";
+    }
     return to_text(topology, *found, in_a_rack ? 0 : topology.num_levels());
   }
   /// Does what they say: what is wrong where those that move have no place there, or the gang then has none.
@@ -82,6 +90,35 @@ TEST_F(Moves, FreeARackWhereTheFewestDevicesMove) {
 TEST_F(Moves, JoinPiecesOfNodes) {
   for (int i = 0; i < 9; ++i) run("j" + std::to_string(i), 4, {"node-" + std::to_string(i)});
   EXPECT_EQ(moves(1, 8, false), "If default/j0 (1 worker) moved to node-1, there would be room.");
+}
+
+TEST_F(Moves, AreThoseOfSmallGangsWhereLargeOnesFindNoOtherPlace) {
+  run("full", 8, {"node-3", "node-4", "node-5", "node-6", "node-7", "node-8"});
+  run("large", 8, {"node-1"});
+  run("half", 4, {"node-2"});
+  run("small", 4, {"node-0"});
+  EXPECT_EQ(moves(1, 8, false), "If default/half (1 worker) moved to node-0, there would be room.");
+}
+
+TEST_F(Moves, LeaveAloneWhoLeavesAnyway) {
+  cluster = ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).build();
+  run("a", 4, {"node-0"});
+  run("b", 4, {"node-1"});
+  Job leaves = *cluster.job({"default", "a"});
+  set_condition(leaves.status, {condition::kRunning, false, reason::kPreempting, ""}, 1, test::at(0));
+  cluster.put(std::move(leaves));
+  EXPECT_EQ(moves(1, 8, false), "If default/b (1 worker) moved to node-0, there would be room.");
+}
+
+TEST_F(Moves, AreNoneOfAGangThatLacksAWorker) {
+  cluster = ClusterBuilder{}.racks(1).nodes_per_rack(3).gpus_per_node(8).build();
+  for (int i = 0; i < 3; ++i) run("j" + std::to_string(i), 4, {"node-" + std::to_string(i)});
+  Job lacks = *cluster.job({"default", "j0"});
+  lacks.spec.workers.count = 2;
+  cluster.put_template_check(lacks.uid, template_hash(lacks.spec, cluster.settings),
+                             {.accepted = true, .needs = {.requests = {{kGpu, 4}, {"pods", 1}}}});
+  cluster.put(std::move(lacks));
+  EXPECT_EQ(moves(1, 8, false), "") << "its two workers would find room on the others' nodes";
 }
 
 TEST_F(Moves, AreNoneWhereThereIsNoOtherPlaceForThoseInTheWay) {

@@ -48,6 +48,15 @@ TEST(PlaceGang, DoesNotBreakTheLastFreeRackWithASmallGang) {
   EXPECT_EQ(nodes(cluster, gang(3, 8)), (Nodes{"node-4", "node-6", "node-7"}));
 }
 
+TEST(PlaceGang, PrefersTheRackInWhichItIsCutLeastToTheFullestOne) {
+  ClusterBuilder builder;
+  builder.racks(2).nodes_per_rack(3).gpus_per_node(8).use("node-5", 8);
+  for (const char* node : {"node-0", "node-1", "node-2"}) builder.use(node, 4);
+  Nodes on_two(8, "node-3");
+  on_two.insert(on_two.end(), 4, "node-4");
+  EXPECT_EQ(nodes(builder.build(), gang(12, 1)), on_two);
+}
+
 TEST(PlaceGang, FillsAPartlyUsedNodeBeforeAFreeOne) {
   const Cluster cluster = ClusterBuilder{}.racks(1).nodes_per_rack(3).gpus_per_node(8).use("node-2", 4).build();
   EXPECT_EQ(nodes(cluster, gang(1, 4)), (Nodes{"node-2"}));

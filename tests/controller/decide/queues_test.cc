@@ -33,7 +33,9 @@ TEST(AJobInAQueue, WaitsForQuotaThoughThereAreNodesAndSaysSoInNumbers) {
   EXPECT_EQ(world.condition("Admitted", "b").status, ConditionStatus::kFalse);
   EXPECT_EQ(world.condition("Admitted", "b").reason, "QuotaExceeded");
   EXPECT_EQ(world.condition("Admitted", "b").message,
-            "TrainingQueue research: on any node: nvidia.com/gpu needs 16, 8 free (nominal 16, used 8)");
+            "TrainingQueue research: on any node: nvidia.com/gpu needs 16, 8 free (nominal 16, used 8); when it starts nobody "
+            "can know: "
+            "default/a comes before it, has no lifecycle.activeDeadlineSeconds and tells no time left.");
   EXPECT_EQ(world.condition("Placed", "b").reason, "QuotaExceeded");
   EXPECT_EQ(world.status("b").queue->position, 1);
   EXPECT_TRUE(world.pods("b").empty());

@@ -46,7 +46,8 @@ TEST(ALargeJob, AtTheHeadOfTheLineIsNotStarvedBySmallOnes) {
   EXPECT_EQ(
       world.condition("Placed", "small").message,
       "there is room now, which is kept for default/large, before it in the line; a job with lifecycle.activeDeadlineSeconds "
-      "may use it until then, where it is over in time");
+      "may use it until then, where it is over in time; when it starts nobody can know: default/first comes before it, has no "
+      "lifecycle.activeDeadlineSeconds and tells no time left.");
   world.train(1, "first");
   world.finish("first");
   world.settle();

@@ -179,5 +179,30 @@ TEST(ANotice, BecomesAnEventOnce) {
             1);
 }
 
+TEST(AGang, ThatWentBackToAnOlderCheckpointSaysSoWithTheReasonUntilItResumesAnew) {
+  World world = a_running_world();
+  const auto say = [&](const std::string& reason, const std::string& message) {
+    world.say(0, [&](contract::State& state) {
+      if (!state.progress) state.progress.emplace();
+      state.notices.push_back({std::ssize(state.notices) + 1, reason == "CheckpointCorrupt", reason, message});
+    });
+  };
+  const std::string before = world.condition("Running").message;
+  say("CheckpointCorrupt", "step-30 lacks a file");
+  say("CheckpointCorrupt", "step-20 is damaged");
+  say("Resumed", "training goes on from step 10");
+  world.settle();
+  world.pass(10);  // words alone wait for the next progress
+  EXPECT_EQ(world.condition("Running").status, ConditionStatus::kTrue);
+  EXPECT_EQ(
+      world.condition("Running").message,
+      before +
+          "; training goes on from step 10, since newer checkpoints are not whole; step-30 lacks a file; step-20 is damaged");
+  say("Resumed", "training goes on from step 15");
+  world.settle();
+  world.pass(10);
+  EXPECT_EQ(world.condition("Running").message, before);
+}
+
 }  // namespace
 }  // namespace trainyard::decide

@@ -77,12 +77,24 @@ TEST_F(EventTellerTest, GivesAJobThatAsksForEventsWithoutEndAFewOfThemAndLeavesO
   EXPECT_EQ(api.size(test::kEvents), static_cast<std::size_t>(EventTeller::kBurst) + 2);
 }
 
-TEST_F(EventTellerTest, SendsOneAtATimeWhileItGivesWayAndLosesNone) {
+TEST_F(EventTellerTest, SendsNoneWhileItGivesWayAndLosesNone) {
+  teller.give_way(true);
+  for (int i = 0; i < 10; ++i) teller.tell(event("a." + std::to_string(i)));
+  time.run_for(EventTeller::kPatience - seconds(1));
+  EXPECT_EQ(requests, 0);
+  const std::string told = contract::to_rfc3339(time.now() - (EventTeller::kPatience - seconds(1)));
+  teller.give_way(false);
+  time.run_for(seconds(1));
+  EXPECT_EQ(api.size(test::kEvents), 10u);
+  EXPECT_EQ(api.list(test::kEvents).front()->at("firstTimestamp"), told) << "when it happened, not when it was sent";
+}
+
+TEST_F(EventTellerTest, SendsThoseThatHaveWaitedLongOneAtATimeWhileItGivesWay) {
   test::VirtualExecutor slow{time, {.low = seconds(1), .high = seconds(1)}};
   EventTeller polite{slow, api, writer, [] { return true; }, observer, [](const decide::Event&) {}};
   polite.give_way(true);
   for (int i = 0; i < 10; ++i) polite.tell(event("a." + std::to_string(i)));
-  time.run_for(std::chrono::milliseconds(1'500));
+  time.run_for(EventTeller::kPatience + std::chrono::milliseconds(1'500));
   EXPECT_EQ(requests, 1);
   polite.give_way(false);
   time.run_for(std::chrono::milliseconds(1'100));

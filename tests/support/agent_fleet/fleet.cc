@@ -186,8 +186,14 @@ void Fleet::control_request(const agent::HttpRequest& request, const agent::Http
     const std::string uid = agent::query_value(request.target, "pod");
     const bool done = workers_.crash(uid, number_in(request.target, "exitCode", 1), number_in(request.target, "signal", 0));
     respond({.status = done ? 200U : 404U, .body = done ? "{}" : R"({"message": "no rank of that pod runs"})"});
+  } else if (request.method == "POST" && path == "/pace") {
+    workers_.pace.step =
+        std::chrono::milliseconds(number_in(request.target, "stepMs", static_cast<int>(options_.pace.step.count())));
+    respond({.body = "{}"});
   } else {
-    respond({.status = 404, .body = R"({"message": "there are GET /truths and POST /crash?pod=UID&exitCode=1&signal=0"})"});
+    respond(
+        {.status = 404,
+         .body = R"({"message": "there are GET /truths, POST /crash?pod=UID&exitCode=1&signal=0 and POST /pace?stepMs=20"})"});
   }
   set_timer();
 }

@@ -47,7 +47,7 @@ class Fleet {
   /// before its kubelet says that it runs.
   void agent_request(const agent::HttpRequest& request, agent::HttpServer::Respond respond);
   /// GET /truths: by job UID, what was trained, and what should never have happened. POST /crash?pod=UID&exitCode=1&signal=0: one of the
-  /// pod's ranks ends so.
+  /// pod's ranks ends so. POST /pace?stepMs=20: from now on a step takes so long; without a number, as long as the options say.
   void control_request(const agent::HttpRequest& request, const agent::HttpServer::Respond& respond);
 
  private:

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "crds/contract/user_error.h"
 #include "tests/worker/checkpoint/ranks.h"
 #include "tests/worker/data/scratch_folder.h"
 
@@ -93,6 +94,48 @@ TEST(Corruption, ByAFolderThatBearsTheNameOfAnotherStepIsNoticed) {
   const auto skipped = skipped_by_load(folder.path());
   ASSERT_EQ(skipped.size(), 1u);
   EXPECT_NE(skipped[0].find("it is of step 100"), std::string::npos) << skipped[0];
+}
+
+/// What each of two ranks is told when it loads.
+std::vector<std::string> refusals(const fs::path& path) {
+  PosixStorage storage;
+  std::vector<std::string> messages(2);
+  run_ranks(2, [&](mesh::Comm& comm) {
+    Checkpointer checkpointer(options_for(path), comm, storage);
+    checkpointer.open();
+    try {
+      checkpointer.load(blank(cut_training(100, Cut::kRows, comm.rank(), comm.size())));
+    } catch (const contract::UserError& error) {
+      messages[static_cast<std::size_t>(comm.rank())] = error.reason() + ": " + error.what();
+    }
+  });
+  return messages;
+}
+
+/// A rank that reads none of the damage must not start either; and what could be mended stays.
+TEST(Corruption, OfAShardOfTheOnlyCheckpointIsRefusedOnEveryRankAndNothingIsRemoved) {
+  const ScratchFolder folder;
+  save(folder.path(), 100, 2, Cut::kRows);
+  const auto file = folder.path() / "step-00000100/rank-00001.safetensors";
+  const auto bytes = bytes_of(file);
+  auto altered = bytes;
+  altered.back() = static_cast<char>(altered.back() ^ 1);
+  for (const auto& damaged : {std::string(), bytes.substr(0, bytes.size() - 1), altered}) {
+    SCOPED_TRACE(damaged.empty() ? "missing" : damaged.size() < bytes.size() ? "truncated" : "altered");
+    if (damaged.empty()) {
+      fs::remove(file);
+    } else {
+      write_bytes(file, damaged);
+    }
+    const auto messages = refusals(folder.path());
+    EXPECT_EQ(messages[0], messages[1]);
+    EXPECT_NE(messages[0].find("CheckpointsCorrupt: checkpoint.path: none of the checkpoints"), std::string::npos) << messages[0];
+    EXPECT_NE(messages[0].find("step-00000100"), std::string::npos) << messages[0];
+    EXPECT_TRUE(fs::exists(folder.path() / "step-00000100/rank-00000.safetensors"));
+    EXPECT_TRUE(fs::exists(folder.path() / "step-00000100/manifest.json"));
+  }
+  write_bytes(file, bytes);
+  expect_loads(folder.path(), 100, 2, Cut::kRows);
 }
 
 }  // namespace
