@@ -49,6 +49,7 @@ bool Cache::synced() const {
 }
 
 Changes Cache::take_changes() {
+  cluster_.pack_resting_jobs();
   if (changes_.room || !changes_.jobs.empty()) changes_.queues = !cluster_.queues().empty();
   return std::exchange(changes_, {});
 }
@@ -100,7 +101,8 @@ void Cache::replace(const kube::WatchBatch& batch) {
   if (outdated) return;
   if (!batch.has_more) erase_missing(at, batch, revision);
   for (const auto& event : batch.events) put(at.kind, *event.object);
-  if (batch.has_more) return;  // what the rest of the list tells may also be told first by somebody else
+  cluster_.pack_resting_jobs();  // a page at a time: all of a list at once would take many times the room
+  if (batch.has_more) return;    // what the rest of the list tells may also be told first by somebody else
   at.seen = std::max(at.seen, revision);
   if (at.kind != Watched::kPods) return;
   std::erase_if(assumed_pods_, [&](const auto& item) { return item.second <= revision && at.covers(item.first.ns); });
@@ -120,9 +122,14 @@ void Cache::erase_missing(const Progress& at, const kube::WatchBatch& batch, std
   }
   std::vector<std::pair<ObjectKey, std::string>> missing;
   if (kind == Watched::kJobs) {
+    const auto is_missing = [&](const ObjectKey& key, const auto& job) {
+      return at.covers(key.ns) && !keys.contains(key) && to_revision(job.resource_version) <= revision;
+    };
     for (const auto& [key, job] : cluster_.jobs()) {
-      if (at.covers(key.ns) && !keys.contains(key) && to_revision(job.resource_version) <= revision)
-        missing.emplace_back(key, job.uid);
+      if (is_missing(key, job)) missing.emplace_back(key, job.uid);
+    }
+    for (const auto& [key, job] : cluster_.packed_jobs()) {
+      if (is_missing(key, job)) missing.emplace_back(key, job.uid);
     }
   } else if (kind == Watched::kPods) {
     for (const auto& [key, pod] : cluster_.pods()) {
@@ -300,15 +307,19 @@ void Cache::put_namespace(const Json& object) {
   if (old != nullptr && *old == *found) return;
   const std::string name = found->name;
   cluster_.put(std::move(*found));
-  for (auto job = cluster_.jobs().lower_bound({name, ""}); job != cluster_.jobs().end() && job->first.ns == name; ++job) {
-    changes_.jobs.insert(job->first);
-    changes_.room = true;
-  }
+  const auto change_jobs_of = [&](const auto& jobs) {
+    for (auto job = jobs.lower_bound({name, ""}); job != jobs.end() && job->first.ns == name; ++job) {
+      changes_.jobs.insert(job->first);
+      changes_.room = true;
+    }
+  };
+  change_jobs_of(cluster_.jobs());
+  change_jobs_of(cluster_.packed_jobs());
 }
 
 /// Jobs may name a class or a queue that is there only now.
 void Cache::every_job_changed() {
-  for (const auto& [key, job] : cluster_.jobs()) changes_.jobs.insert(key);
+  for (auto& key : cluster_.job_keys()) changes_.jobs.insert(std::move(key));
   changes_.room = true;
 }
 

@@ -43,6 +43,7 @@ class Cache {
   const decide::Cluster& cluster() const { return cluster_; }
   /// Each target was listed once.
   bool synced() const;
+  /// Ends what references to jobs refer to (Cluster::pack_resting_jobs()), as do apply() and apply_list() of what a list brought.
   Changes take_changes();
 
   /// What the watch brought.

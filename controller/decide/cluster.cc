@@ -5,6 +5,7 @@
 #include <tuple>
 #include <utility>
 
+#include "controller/decide/conditions.h"
 #include "controller/decide/elastic.h"
 #include "controller/decide/engine_spec.h"
 #include "controller/decide/pod_template.h"
@@ -76,7 +77,37 @@ void Cluster::put(Job job) {
   job.template_digest.text = template_digest_of(job, old);
   job.device_needs = old != nullptr && old->spec == job.spec ? old->device_needs : DeviceNeeds{};
   ObjectKey key = job.key;
+  may_rest_.insert(key);
   jobs_.insert_or_assign(std::move(key), std::move(job));
+}
+
+/// It is in no line, holds nothing and is about to give nothing back: whatever goes through jobs() passes over it.
+bool Cluster::rests(const Job& job) const {
+  if (job.spec.managedBy != contract::kManagedBy || job.deleting) return false;
+  const bool has_place = is_true(job.status, condition::kPlaced) || is_stopping(job.status);
+  const bool waits = job.status.queue && job.status.queue->position;
+  if (!is_finished(job.status) && (!job.spec.suspend || has_place || waits)) return false;
+  const auto* pods = find_in(pods_by_job_, job.key);
+  return pods == nullptr || std::all_of(pods->begin(), pods->end(), [&](const auto& key) { return pods_.at(key).is_finished(); });
+}
+
+void Cluster::pack_resting_jobs() {
+  for (const auto& key : std::exchange(may_rest_, {})) {
+    const auto found = jobs_.find(key);
+    if (found == jobs_.end() || !rests(found->second)) continue;
+    if (is_finished(found->second.status)) forget_answers_about(found->second.uid);  // it starts no more
+    packed_jobs_.emplace(key, pack(found->second));
+    jobs_.erase(found);
+  }
+}
+
+std::vector<ObjectKey> Cluster::job_keys() const {
+  std::vector<ObjectKey> out;
+  out.reserve(jobs_.size() + packed_jobs_.size());
+  for (const auto& [key, job] : jobs_) out.push_back(key);
+  for (const auto& [key, job] : packed_jobs_) out.push_back(key);
+  std::inplace_merge(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(jobs_.size()), out.end());
+  return out;
 }
 
 void Cluster::put(Claim claim) {
@@ -130,14 +161,17 @@ void Cluster::erase_pod(const ObjectKey& key) {
 }
 
 void Cluster::erase_job(const ObjectKey& key) {
-  const auto found = jobs_.find(key);
-  if (found == jobs_.end()) return;
-  num_live_jobs_ -= is_live(found->second);
-  const std::string uid = found->second.uid;
-  auto check = template_checks_.lower_bound(std::pair(std::string_view(uid), std::string_view()));
-  while (check != template_checks_.end() && check->first.first == uid) check = template_checks_.erase(check);
-  refusals_.erase(uid);
-  jobs_.erase(found);
+  const Job* found = job(key);
+  if (found == nullptr) return;
+  num_live_jobs_ -= is_live(*found);
+  forget_answers_about(found->uid);
+  jobs_.erase(found->key);
+}
+
+void Cluster::forget_answers_about(const std::string& job_uid) {
+  auto check = template_checks_.lower_bound(std::pair(std::string_view(job_uid), std::string_view()));
+  while (check != template_checks_.end() && check->first.first == job_uid) check = template_checks_.erase(check);
+  refusals_.erase(job_uid);
 }
 
 void Cluster::put_agent(const std::string& pod_uid, AgentView view) { agents_.insert_or_assign(pod_uid, std::move(view)); }
@@ -160,7 +194,15 @@ const Volume* Cluster::volume(const std::string& name) const { return find_in(vo
 const Queue* Cluster::queue(const std::string& name) const { return find_in(queues_, name); }
 const Namespace* Cluster::name_space(const std::string& name) const { return find_in(namespaces_, name); }
 const Pod* Cluster::pod(const ObjectKey& key) const { return find_in(pods_, key); }
-const Job* Cluster::job(const ObjectKey& key) const { return find_in(jobs_, key); }
+const Job* Cluster::job(const ObjectKey& key) const {
+  if (const Job* found = find_in(jobs_, key)) return found;
+  const auto packed = packed_jobs_.find(key);
+  if (packed == packed_jobs_.end()) return nullptr;
+  const auto out = jobs_.emplace(packed->first, unpack(packed->first, packed->second)).first;
+  packed_jobs_.erase(packed);
+  may_rest_.insert(out->first);
+  return &out->second;
+}
 const AgentView* Cluster::agent(const std::string& pod_uid) const { return find_in(agents_, pod_uid); }
 const TemplateCheck* Cluster::template_check(const std::string& job_uid, const std::string& template_hash) const {
   return find_in(template_checks_, std::pair(std::string_view(job_uid), std::string_view(template_hash)));
@@ -205,7 +247,12 @@ const Resources& Cluster::used_on(const std::string& node) const {
 }
 
 void Cluster::count(const Pod& pod) {
-  if (pod.worker) pods_by_job_[{pod.key.ns, pod.worker->job}].insert(pod.key);
+  if (pod.worker) {
+    const ObjectKey job{pod.key.ns, pod.worker->job};
+    pods_by_job_[job].insert(pod.key);
+    may_rest_.insert(job);
+    if (!pod.is_finished()) this->job(job);  // it does not rest while it has such pods
+  }
   if (pod.is_finished() || place_of(pod).empty()) return;
   auto& use = use_[place_of(pod)];
   use.used += pod.requests;
@@ -216,6 +263,7 @@ void Cluster::discount(const Pod& pod) {
   if (pod.worker) {
     const auto found = pods_by_job_.find({pod.key.ns, pod.worker->job});
     found->second.erase(pod.key);
+    may_rest_.insert(found->first);
     if (found->second.empty()) pods_by_job_.erase(found);
   }
   if (pod.is_finished() || place_of(pod).empty()) return;

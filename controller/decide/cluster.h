@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "controller/decide/layout_answers.h"
+#include "controller/decide/packed_job.h"
 #include "controller/decide/pod_needs.h"
 #include "controller/decide/quota.h"
 #include "controller/decide/resources.h"
@@ -297,7 +298,8 @@ struct PairBefore {
   }
 };
 
-/// All of it, with the indexes that 100,000 pods need. The cache calls the changing half, on the brain thread.
+/// All of it, with the indexes that 100,000 pods need. The cache calls the changing half, on the brain thread. Jobs that rest are kept packed
+/// until somebody asks for them, so the reading half is one thread's too: whoever else wants it copies all of it first.
 class Cluster {
  public:
   Settings settings;
@@ -305,6 +307,8 @@ class Cluster {
   void put(Node node);
   void put(Pod pod);
   void put(Job job);
+  /// Packs what rests of the jobs put or asked for since the last time, or whose pods changed. Ends what job() and jobs() refer to.
+  void pack_resting_jobs();
   void put(Claim claim);
   void erase_claim(const ObjectKey& key);
   void put(Volume volume);
@@ -326,7 +330,12 @@ class Cluster {
 
   const std::map<std::string, Node>& nodes() const { return nodes_; }
   const std::map<ObjectKey, Pod>& pods() const { return pods_; }
+  /// All but packed_jobs(), which have no say in what becomes of any other job.
   const std::map<ObjectKey, Job>& jobs() const { return jobs_; }
+  /// job() takes what it returns from these.
+  const std::map<ObjectKey, PackedJob>& packed_jobs() const { return packed_jobs_; }
+  /// Of all, in order.
+  std::vector<ObjectKey> job_keys() const;
   const std::map<ObjectKey, Claim>& claims() const { return claims_; }
   const std::map<std::string, Volume>& volumes() const { return volumes_; }
   const std::map<std::string, PriorityClass>& priority_classes() const { return priority_classes_; }
@@ -343,6 +352,7 @@ class Cluster {
   const Queue* queue(const std::string& name) const;
   const Namespace* name_space(const std::string& name) const;
   const Pod* pod(const ObjectKey& key) const;
+  /// Until it is erased, or pack_resting_jobs() is called.
   const Job* job(const ObjectKey& key) const;
   /// Nothing where the agent was never asked.
   const AgentView* agent(const std::string& pod_uid) const;
@@ -370,10 +380,14 @@ class Cluster {
   };
   void count(const Pod& pod);
   void discount(const Pod& pod);
+  bool rests(const Job& job) const;
+  void forget_answers_about(const std::string& job_uid);
 
   std::map<std::string, Node> nodes_;
   std::map<ObjectKey, Pod> pods_;
-  std::map<ObjectKey, Job> jobs_;
+  mutable std::map<ObjectKey, Job> jobs_;               // each job is here
+  mutable std::map<ObjectKey, PackedJob> packed_jobs_;  // or here
+  mutable std::set<ObjectKey> may_rest_;                // of jobs_
   std::map<ObjectKey, Claim> claims_;
   std::map<std::string, Volume> volumes_;
   std::map<std::string, PriorityClass> priority_classes_;

@@ -62,7 +62,7 @@ Json decisions(const Cluster& cluster, Time now) {
   for (const auto& [key, plan] : schedule(cluster, now)) {
     if (Json words = words_of(plan); !words.is_null()) out["room"][to_text(key)] = std::move(words);
   }
-  for (const auto& [key, job] : cluster.jobs()) {
+  for (const auto& key : cluster.job_keys()) {
     if (Json words = words_of(plan_job(cluster, key, now)); !words.is_null()) out["jobs"][to_text(key)] = std::move(words);
   }
   cluster.layouts() = std::move(known);

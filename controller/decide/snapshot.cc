@@ -335,6 +335,8 @@ class Reader {
 }  // namespace
 
 Json to_json(const Cluster& cluster, Time now) {
+  Json jobs = Json::array();
+  for (const auto& key : cluster.job_keys()) jobs.push_back(written(*cluster.job(key)));
   Json checks = Json::array();
   for (const auto& [key, check] : cluster.template_checks()) {
     checks.push_back({{"jobUid", key.first}, {"templateHash", key.second}, {"check", written(check)}});
@@ -343,7 +345,7 @@ Json to_json(const Cluster& cluster, Time now) {
           {"settings", written(cluster.settings)},
           {"nodes", values(cluster.nodes())},
           {"pods", values(cluster.pods())},
-          {"jobs", values(cluster.jobs())},
+          {"jobs", std::move(jobs)},
           {"claims", values(cluster.claims())},
           {"volumes", values(cluster.volumes())},
           {"priorityClasses", values(cluster.priority_classes())},

@@ -113,10 +113,11 @@ std::optional<Time> Waiting::explained_until(const Candidate& candidate, bool is
 std::optional<std::int64_t> Waiting::estimate_error() {
   if (!errors_) {
     errors_.emplace();
-    for (const auto& [key, job] : cluster_.jobs()) {
-      const auto& queue = job.status.queue;
-      if (queue && queue->startDelaySeconds) errors_->push_back(std::abs(*queue->startDelaySeconds));
-    }
+    const auto add = [this](const std::optional<std::int64_t>& delay) {
+      if (delay) errors_->push_back(std::abs(*delay));
+    };
+    for (const auto& [key, job] : cluster_.jobs()) add(job.status.queue ? job.status.queue->startDelaySeconds : std::nullopt);
+    for (const auto& [key, job] : cluster_.packed_jobs()) add(job.start_delay);
     std::sort(errors_->begin(), errors_->end());
   }
   return errors_->empty() ? std::nullopt : std::optional((*errors_)[errors_->size() / 2]);

@@ -29,6 +29,7 @@ bool becomes(const contract::TrainingJobStatus& before, const contract::Training
 
 void count_jobs(observe::Metrics& metrics, const Cluster& cluster) {
   std::map<std::string, int> by_phase, by_reason;
+  for (const auto& [key, job] : cluster.packed_jobs()) ++by_phase[std::string(contract::name_of(job.phase))];
   for (const auto& [key, job] : cluster.jobs()) {
     ++by_phase[std::string(contract::name_of(job.status.phase))];
     const bool waits = job.status.queue && job.status.queue->position;
@@ -85,6 +86,9 @@ std::set<std::string> devices(const Cluster& cluster) {
   std::set<std::string> out{contract::Workers{}.gpuResourceName};
   for (const auto& [key, job] : cluster.jobs()) {
     if (job.spec.workers.gpusPerWorker > 0) out.insert(job.spec.workers.gpuResourceName);
+  }
+  for (const auto& [key, job] : cluster.packed_jobs()) {
+    if (!job.gpu_resource.empty()) out.insert(job.gpu_resource);
   }
   return out;
 }

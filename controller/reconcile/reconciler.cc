@@ -165,7 +165,7 @@ void Reconciler::act() {
   observer_.acting(true);
   cache_.take_changes();     // every job is looked at anyway
   targets_.keep(cluster());  // of others nobody would say that they are gone
-  for (const auto& [key, job] : cluster().jobs()) queue_.add(key_for(key));
+  for (const auto& key : cluster().job_keys()) queue_.add(key_for(key));
   queue_.add(kRoomKey);
   queue_.add(kQueuesKey);
 }

@@ -1,4 +1,4 @@
-// What a TrainingJob takes of the controller's memory once it is known, and what a page of a list of them takes until then.
+// What a TrainingJob takes of the controller's memory once it is known, resting or waiting, and what a page of a list of them takes until then.
 
 #include <malloc.h>
 #include <string>
@@ -23,12 +23,16 @@ double bytes_in_use() {
   return static_cast<double>(info.uordblks + info.hblkhd);
 }
 
-/// A job that is suspended, as users' jobs are written, without its status.
-Json job(int number) {
+/// A job as users' jobs are written, without its status. No two have the same arguments, variables or paths.
+Json job(int number, bool suspend) {
   contract::TrainingJobSpec spec = test::make_job("job").spec;
-  spec.suspend = true;
+  const std::string name = "many-" + std::to_string(number);
+  spec.suspend = suspend;
+  spec.checkpoint = contract::Checkpoint{.path = "/checkpoints/" + name};
   Json container = {{"name", "worker"},
                     {"image", "registry.example.com/trainyard/worker:v0.1.0"},
+                    {"args", {"--experiment", name}},
+                    {"env", Json::array({{{"name", "EXPERIMENT"}, {"value", name}}})},
                     {"resources", {{"requests", {{"cpu", "8"}, {"memory", "64Gi"}}}}},
                     {"volumeMounts", Json::array({{{"name", "data"}, {"mountPath", "/data"}}})}};
   Json pod = {{"containers", Json::array({container})}};
@@ -38,7 +42,7 @@ Json job(int number) {
   Json managed = Json::object();
   for (int i = 0; i < 40; ++i) managed["f:field-" + std::to_string(i)] = Json::object();
   return {{"metadata",
-           {{"name", "many-" + std::to_string(number)},
+           {{"name", name},
             {"namespace", "default"},
             {"uid", "8c3f2a10-0000-4000-8000-" + id},
             {"resourceVersion", std::to_string(1'000 + number)},
@@ -53,10 +57,10 @@ kube::WatchBatch batch_of(std::vector<Json> items, bool has_more) {
                         {.items = std::move(items), .resource_version = "900000", .earlier = {}}, has_more);
 }
 
-/// What the controller writes of such a job.
+/// What the controller writes of such a job that is suspended.
 Json status() {
   Cache cache{decide::Settings{}};
-  cache.apply(batch_of({job(0)}, false), kNow);
+  cache.apply(batch_of({job(0, true)}, false), kNow);
   const auto plan = decide::plan_job(cache.cluster(), {"default", "many-0"}, kNow);
   for (const auto& phase : plan.phases) {
     for (const auto& action : phase) {
@@ -66,16 +70,16 @@ Json status() {
   return Json::object();
 }
 
-std::vector<Json> page_of(int first, const Json& status) {
+std::vector<Json> page_of(int first, const Json& status, bool suspend) {
   std::vector<Json> items;
   for (int i = 0; i < static_cast<int>(kube::kPageLimit); ++i) {
-    items.push_back(job(first + i));
+    items.push_back(job(first + i, suspend));
     items.back()["status"] = status;
   }
   return items;
 }
 
-void keep(benchmark::State& state) {
+void keep(benchmark::State& state, bool suspend) {
   const auto jobs = static_cast<int>(state.range(0));
   const Json of_each = status();
   double bytes = 0;
@@ -83,13 +87,28 @@ void keep(benchmark::State& state) {
     (void)unused;
     const double before = bytes_in_use();
     Cache cache{decide::Settings{}};
-    for (int i = 0; i < jobs; i += static_cast<int>(kube::kPageLimit)) cache.apply(batch_of(page_of(i, of_each), true), kNow);
+    for (int i = 0; i < jobs; i += static_cast<int>(kube::kPageLimit))
+      cache.apply(batch_of(page_of(i, of_each, suspend), true), kNow);
     cache.take_changes();
     bytes = bytes_in_use() - before;
-    if (cache.cluster().jobs().size() != static_cast<std::size_t>(jobs)) return state.SkipWithError("jobs are missing");
+    const std::size_t known = suspend ? cache.cluster().packed_jobs().size() : cache.cluster().jobs().size();
+    if (known != static_cast<std::size_t>(jobs)) return state.SkipWithError("jobs are missing");
   }
   state.counters["bytes_a_job"] = bytes / jobs;
-  state.counters["of_the_struct"] = sizeof(decide::Job);
+  state.counters["of_the_struct"] = static_cast<double>(suspend ? sizeof(decide::PackedJob) : sizeof(decide::Job));
+}
+void keep_resting(benchmark::State& state) { keep(state, true); }
+void keep_waiting(benchmark::State& state) { keep(state, false); }
+
+/// What the brain does for whoever looks at a job that rests.
+void unpack_and_pack(benchmark::State& state) {
+  Cache cache{decide::Settings{}};
+  cache.apply(batch_of(page_of(0, status(), true), false), kNow);
+  for (auto unused : state) {
+    (void)unused;
+    benchmark::DoNotOptimize(cache.cluster().job({"default", "many-7"}));
+    cache.take_changes();
+  }
 }
 
 void hold_a_page(benchmark::State& state) {
@@ -98,14 +117,16 @@ void hold_a_page(benchmark::State& state) {
   for (auto unused : state) {
     (void)unused;
     const double before = bytes_in_use();
-    const auto page = page_of(0, of_each);
+    const auto page = page_of(0, of_each, true);
     bytes = bytes_in_use() - before;
   }
   state.counters["bytes_a_job"] = bytes / static_cast<double>(kube::kPageLimit);
 }
 
 BENCHMARK(hold_a_page)->Unit(benchmark::kMillisecond);
-BENCHMARK(keep)->Arg(1'000)->Arg(50'000)->Iterations(1)->Unit(benchmark::kMillisecond);
+BENCHMARK(unpack_and_pack)->Unit(benchmark::kMicrosecond);
+BENCHMARK(keep_resting)->Arg(1'000)->Arg(50'000)->Iterations(1)->Unit(benchmark::kMillisecond);
+BENCHMARK(keep_waiting)->Arg(1'000)->Arg(10'000)->Iterations(1)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace trainyard::cache

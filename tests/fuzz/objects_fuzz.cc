@@ -113,11 +113,13 @@ class Believer {
                   .events = {{kube::EventType::kModified, std::move(object)}},
                   .resource_version = std::to_string(revision_)},
                  test::at(100));
+    cache_.take_changes();
   }
   const decide::Cluster& cluster() const { return cache_.cluster(); }
   /// Of specs and statuses that no schema would let pass, and of gangs that take too long, nothing is decided here.
   bool can_decide() const {
-    for (const auto& [key, job] : cluster().jobs()) {
+    for (const auto& key : cluster().job_keys()) {
+      const decide::Job& job = *cluster().job(key);
       if (!contract::validate(job.spec).empty() || job.spec.workers.count > 64 || decide::gang_size(job) > 64) return false;
     }
     return true;

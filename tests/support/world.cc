@@ -30,9 +30,7 @@ void World::edit(const std::string& name, const std::function<void(contract::Tra
 
 bool World::decide_once() {
   bool acted = false;
-  std::vector<decide::ObjectKey> keys;
-  for (const auto& [key, unused] : cluster.jobs()) keys.push_back(key);
-  for (const auto& key : keys) {
+  for (const auto& key : cluster.job_keys()) {
     const auto plan = decide::plan_job(cluster, key, at(now));
     if (plan != decide::plan_job(cluster, key, at(now))) throw std::logic_error("plan_job: the same cluster, another plan");
     for (const auto& [uid, assignment] : plan.agents) told_[uid] = assignment;
@@ -40,11 +38,18 @@ bool World::decide_once() {
   }
   const auto plans = decide::schedule(cluster, at(now));
   if (plans != decide::schedule(cluster, at(now))) throw std::logic_error("schedule: the same cluster, another plan");
+  decide::Cluster packed = cluster;
+  packed.pack_resting_jobs();
+  if (plans != decide::schedule(packed, at(now))) throw std::logic_error("schedule: a job that rests has a say");
   for (const auto& [key, plan] : plans) {
     const auto refused = refused_at_.find(job(key.name).uid);
     if (refused == refused_at_.end() || refused->second < now) acted = carry_out(plan) || acted;
   }
-  acted = carry_out(decide::plan_queues(cluster, at(now))) || acted;
+  packed = cluster;
+  packed.pack_resting_jobs();
+  const auto queues = decide::plan_queues(cluster, at(now));
+  if (queues != decide::plan_queues(packed, at(now))) throw std::logic_error("plan_queues: a job that rests has a say");
+  acted = carry_out(queues) || acted;
   return acted;
 }
 
@@ -80,8 +85,8 @@ void World::succeed_controller() {
                       {.state = agent->reachable ? agent->state : std::nullopt, .reachable = agent->reachable, .since = at(now)});
     }
   }
-  for (const auto& [key, item] : cluster.jobs()) {
-    decide::Job read = item;
+  for (const auto& key : cluster.job_keys()) {
+    decide::Job read = *cluster.job(key);
     read.status_written = {};
     known.put(std::move(read));
   }

@@ -284,13 +284,19 @@ class Bench {
     cluster_.stop_fleet();
   }
 
-  /// What the controller holds of so many jobs, which were suspended before it began.
+  /// What the controller holds of so many jobs, which were suspended before it began. No two have the same spec or template.
   void memory(int number) {
     await(kJobs, [](const Json&) { return true; });
     std::vector<std::string> jobs;
     for (int i = 0; i < number; ++i) {
-      Json job = testing::simulated_job("many-" + std::to_string(i), 4, 8, 1'000);
-      job["spec"]["suspend"] = true;
+      const std::string name = "many-" + std::to_string(i);
+      Json job = testing::simulated_job(name, 4, 8, 1'000);
+      Json& spec = job["spec"];
+      spec["suspend"] = true;
+      spec["checkpoint"]["path"] = "/checkpoints/" + name;
+      Json& container = spec["workers"]["template"]["spec"]["containers"][0];
+      container["args"] = {"--experiment", name, "--notes", "one of " + std::to_string(number)};
+      container["env"] = Json::array({{{"name", "EXPERIMENT"}, {"value", name}}});
       jobs.push_back(job.dump());
     }
     bench::post_all(cluster_.credentials(), kConnections, kJobs, jobs);
@@ -463,6 +469,7 @@ void run(const std::set<std::string>& what, int rounds) {
   if (wants("1024"))
     Bench(1'250, std::min(rounds, 3)).place({{"large", "1,024 pods x 8 GPUs on 1,250 nodes (bar 3 s)", 1'024, 8}});
   if (wants("memory")) Bench(32, rounds).memory(1'000);
+  if (what.contains("memory-of-10000")) Bench(32, rounds).memory(10'000);
   if (what.contains("memory-of-50000")) Bench(32, rounds).memory(50'000);
 }
 
@@ -473,8 +480,8 @@ int main(int argc, char** argv) {
   std::set<std::string> what;
   CLI::App app("How fast gangs get their pods, on simulated nodes.", "bench-gangs");
   app.add_option("--rounds", rounds)->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("what", what, "All unless said, but for the last, whose jobs take many minutes to make")
-      ->check(CLI::IsMember({"A", "B", "C", "1024", "one-pod", "reactions", "memory", "memory-of-50000"}));
+  app.add_option("what", what, "All unless said, but for the last two, whose jobs take minutes to make")
+      ->check(CLI::IsMember({"A", "B", "C", "1024", "one-pod", "reactions", "memory", "memory-of-10000", "memory-of-50000"}));
   CLI11_PARSE(app, argc, argv);
   try {
     testing::enter_own_network();

@@ -406,6 +406,59 @@ TEST_F(CacheTest, APriorityClassThatIsThereChangedOrGoneTouchesEveryJobAndTheRoo
   EXPECT_TRUE(cache.cluster().priority_classes().empty());
 }
 
+Json suspended_object(const std::string& name, std::int64_t revision, const std::string& uid) {
+  Json job = job_object(name, revision, uid);
+  job["spec"]["suspend"] = true;
+  return job;
+}
+
+struct RestingJobs : CacheTest {
+  const ObjectKey key{"default", "resting"};
+  void SetUp() override {
+    CacheTest::SetUp();
+    hear(kJobs, EventType::kAdded, suspended_object("resting", 110, "resting-uid"));
+    cache.take_changes();
+    ASSERT_TRUE(cache.cluster().packed_jobs().contains(key));
+  }
+};
+
+TEST_F(RestingJobs, ArePackedPageByPage) {
+  Cache fresh{decide::Settings{}};
+  auto page = listed(kJobs, 100, {job_object("a", 50), suspended_object("b", 60, "b-uid")});
+  page.has_more = true;
+  fresh.apply(page, at(0));
+  EXPECT_EQ(fresh.cluster().packed_jobs().size(), 1u);
+  EXPECT_EQ(fresh.cluster().jobs().size(), 1u);
+  EXPECT_EQ(fresh.take_changes().jobs.size(), 2u) << "nothing was decided on either";
+}
+
+TEST_F(RestingJobs, AreGoneWithAListThatIsNewerAndLacksThem) {
+  cache.apply_list(listed(kJobs, 105, {job_object("a", 50)}), at(2));
+  EXPECT_NE(cache.cluster().job(key), nullptr) << "the list is older than the job";
+  cache.take_changes();
+  cache.apply(listed(kJobs, 120, {job_object("a", 50)}), at(2));
+  EXPECT_EQ(cache.take_changes().jobs, std::set<ObjectKey>{key});
+  EXPECT_EQ(cache.cluster().job(key), nullptr);
+}
+
+TEST_F(RestingJobs, AreTouchedByAllThatEveryJobOrTheirNamespaceIsTouchedBy) {
+  hear(kPriorityClasses, EventType::kAdded,
+       {{"metadata", {{"name", "high"}, {"uid", "u-high"}, {"resourceVersion", "120"}}}, {"value", 1000}});
+  EXPECT_TRUE(cache.take_changes().jobs.contains(key));
+  hear(kNamespaces, EventType::kAdded, {{"metadata", {{"name", "default"}, {"uid", "u"}, {"resourceVersion", "121"}}}});
+  EXPECT_TRUE(cache.take_changes().jobs.contains(key));
+}
+
+TEST_F(RestingJobs, AreNewsOnlyWhereTheyChange) {
+  cache.apply(listed(kJobs, 120, {job_object("a", 50), suspended_object("resting", 110, "resting-uid")}), at(2));
+  EXPECT_TRUE(cache.take_changes().jobs.empty());
+  EXPECT_TRUE(cache.cluster().packed_jobs().contains(key));
+  Json resumed = job_object("resting", 130, "resting-uid");
+  hear(kJobs, EventType::kModified, resumed);
+  EXPECT_EQ(cache.take_changes().jobs, std::set<ObjectKey>{key});
+  EXPECT_TRUE(cache.cluster().jobs().contains(key));
+}
+
 TEST_F(CacheTest, WhatPlacementDoesNotLookAtIsNoRoom) {
   hear(kPods, EventType::kAdded, pod_object("a-0-1", 101, "p1"));
   cache.take_changes();

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "controller/decide/conditions.h"
 #include "controller/decide/engine_spec.h"
 #include "controller/decide/pod_template.h"
 #include "tests/support/builders.h"
@@ -135,6 +136,135 @@ TEST(Cluster, KeepsItsIndexesThroughAnySequenceOfChanges) {
     ASSERT_EQ(cluster.pods_of(test::make_job("a")).size(), ours);
     for (const char* node : {"n0", "n1", "n2"}) ASSERT_EQ(cluster.used_on(node)["cpu"], used[node]) << step;
   }
+}
+
+/// One that rests.
+Job suspended(const std::string& name) {
+  Job job = test::make_job(name);
+  job.spec.suspend = true;
+  return job;
+}
+Job ended(const std::string& name, const char* how = condition::kComplete) {
+  Job job = test::make_job(name);
+  set_condition(job.status, {how, true, "Because", ""}, 1, test::at(5));
+  job.status.phase = phase_of(job.status);
+  return job;
+}
+Pod pod_of(const Job& job) {
+  Pod out = pod(job.key.name + "-0-1", "n");
+  out.worker = WorkerPod{.job = job.key.name, .job_uid = job.uid};
+  return out;
+}
+std::vector<std::string> names_of(const auto& jobs) {
+  std::vector<std::string> out;
+  for (const auto& [key, job] : jobs) out.push_back(key.name);
+  return out;
+}
+using Names = std::vector<std::string>;
+
+TEST(RestingJobs, ArePackedUntilSomebodyAsksForThem) {
+  Cluster cluster;
+  const std::vector<Job> resting{suspended("a"), ended("b"), ended("c", condition::kFailed)};
+  for (const auto& job : resting) cluster.put(job);
+  EXPECT_EQ(names_of(cluster.jobs()), (Names{"a", "b", "c"})) << "whoever put them may still look at them";
+  cluster.pack_resting_jobs();
+  EXPECT_EQ(names_of(cluster.packed_jobs()), (Names{"a", "b", "c"}));
+  EXPECT_EQ(names_of(cluster.jobs()), Names{});
+  for (const auto& job : resting) {
+    ASSERT_NE(cluster.job(job.key), nullptr);
+    EXPECT_EQ(*cluster.job(job.key), job);
+  }
+  EXPECT_EQ(names_of(cluster.jobs()), (Names{"a", "b", "c"}));
+  EXPECT_EQ(names_of(cluster.packed_jobs()), Names{});
+  cluster.pack_resting_jobs();
+  EXPECT_EQ(names_of(cluster.packed_jobs()), (Names{"a", "b", "c"})) << "they rest again";
+  EXPECT_EQ(cluster.job({"default", "d"}), nullptr);
+}
+
+TEST(RestingJobs, AreNoneThatWaitRunOrHaveAPlaceOrAreAnotherControllers) {
+  Cluster cluster;
+  cluster.put(test::make_job("waits"));
+  Job placed = suspended("placed"), stopping = suspended("stopping"), in_line = suspended("in-line"),
+      foreign = suspended("foreign"), deleted = suspended("deleted");
+  set_condition(placed.status, {condition::kPlaced, true, reason::kGangPlaced, ""}, 1, test::at(5));
+  set_condition(stopping.status, {condition::kRunning, false, reason::kSuspending, ""}, 1, test::at(5));
+  in_line.status.queue = contract::QueueStatus{.position = 3};
+  foreign.spec.managedBy = "example.com/other";
+  deleted.deleting = true;
+  for (const auto& job : {placed, stopping, in_line, foreign, deleted}) cluster.put(job);
+  cluster.pack_resting_jobs();
+  EXPECT_EQ(names_of(cluster.packed_jobs()), Names{});
+}
+
+TEST(RestingJobs, WakeWhenTheyAreEditedOrGetPodsAndRestOnceThoseAreGone) {
+  Cluster cluster;
+  const Job job = suspended("a");
+  cluster.put(job);
+  cluster.pack_resting_jobs();
+  cluster.put(pod_of(job));
+  EXPECT_EQ(names_of(cluster.jobs()), Names{"a"});
+  cluster.pack_resting_jobs();
+  EXPECT_EQ(names_of(cluster.jobs()), Names{"a"}) << "its pod holds room and quota";
+  Pod over = pod_of(job);
+  over.phase = PodPhase::kFailed;
+  cluster.put(over);
+  cluster.pack_resting_jobs();
+  EXPECT_EQ(names_of(cluster.packed_jobs()), Names{"a"}) << "its pod is kept for its log alone";
+  cluster.put(pod_of(job));
+  cluster.pack_resting_jobs();
+  EXPECT_EQ(names_of(cluster.packed_jobs()), Names{});
+  cluster.erase_pod(over.key);
+  cluster.pack_resting_jobs();
+  EXPECT_EQ(names_of(cluster.packed_jobs()), Names{"a"});
+  Job resumed = job;
+  resumed.spec.suspend = false;
+  cluster.put(resumed);
+  cluster.pack_resting_jobs();
+  EXPECT_EQ(names_of(cluster.packed_jobs()), Names{});
+  EXPECT_EQ(*cluster.job(job.key), resumed);
+}
+
+TEST(RestingJobs, AreCountedAndErasedAsOthersAre) {
+  Cluster cluster;
+  cluster.put(suspended("new"));
+  cluster.put(ended("over"));
+  cluster.put(test::make_job("waits"));
+  const auto live = cluster.num_live_jobs();
+  cluster.pack_resting_jobs();
+  EXPECT_EQ(cluster.num_live_jobs(), live);
+  const auto keys = [&cluster] {
+    Names out;
+    for (const auto& key : cluster.job_keys()) out.push_back(key.name);
+    return out;
+  };
+  EXPECT_EQ(keys(), (Names{"new", "over", "waits"})) << "in the order of their names";
+  cluster.erase_job({"default", "new"});
+  cluster.erase_job({"default", "over"});
+  EXPECT_EQ(keys(), Names{"waits"});
+  EXPECT_EQ(cluster.num_live_jobs(), 1);
+}
+
+TEST(RestingJobs, KeepWhatTheServerSaidToTheirTemplatesWhereTheyMayStartAgain) {
+  Cluster cluster;
+  const Job waits = suspended("a"), over = ended("b");
+  for (const auto& job : {waits, over}) {
+    cluster.put(job);
+    cluster.put_template_check(job.uid, "hash", {.accepted = true});
+    cluster.put_refusal(job.uid, {.generation = 0, .request = "create pod", .message = "quota"});
+  }
+  cluster.pack_resting_jobs();
+  EXPECT_NE(cluster.template_check(waits.uid, "hash"), nullptr);
+  EXPECT_EQ(cluster.template_check(over.uid, "hash"), nullptr);
+  EXPECT_EQ(cluster.refusals().size(), 1u);
+}
+
+TEST(RestingJobs, AreTheirOwnInACopyOfTheCluster) {
+  Cluster cluster;
+  cluster.put(suspended("a"));
+  cluster.pack_resting_jobs();
+  Cluster copy = cluster;
+  copy.erase_job({"default", "a"});
+  EXPECT_NE(cluster.job({"default", "a"}), nullptr);
 }
 
 TEST(ACluster, FindsTheCheckOfTheTemplateThatAJobHasNow) {

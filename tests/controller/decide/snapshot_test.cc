@@ -114,6 +114,19 @@ TEST(Snapshot, HoldsEveryFieldOfEveryObject) {
   EXPECT_EQ(read.cluster.refusals(), cluster.refusals());
 }
 
+TEST(Snapshot, HoldsJobsThatRestAsIfTheyDidNot) {
+  Cluster cluster = full_cluster();
+  for (const char* name : {"resting", "zzz"}) {
+    Job job = test::make_job(name);
+    job.spec.suspend = true;
+    cluster.put(job);
+  }
+  const Json before = to_json(cluster, at(10));
+  cluster.pack_resting_jobs();
+  ASSERT_EQ(cluster.packed_jobs().size(), 2u);
+  EXPECT_EQ(to_json(cluster, at(10)), before);
+}
+
 TEST(Snapshot, NamesEveryFieldThatItCannotRead) {
   Json json = to_json(full_cluster(), at(10));
   json["pods"][0]["phase"] = "Lost";

@@ -219,6 +219,22 @@ TEST_F(JobMetrics, TellWhoHoldsTheDevices) {
   EXPECT_DOUBLE_EQ(value("trainyard_fragmentation_ratio{level=\"node\",resource=\"nvidia.com/gpu\"}"), 6.0 / 14);
 }
 
+TEST_F(JobMetrics, CountJobsThatRestAndTheDevicesThatTheyAskFor) {
+  auto cluster = test::ClusterBuilder{}.racks(1).nodes_per_rack(1).gpus_per_node(8).build();
+  cluster.put(decide::Node{.name = "other", .allocatable = {{"amd.com/gpu", 4}}, .ready = true});
+  Job job = test::make_job("a", 2, 8);
+  job.spec.suspend = true;
+  job.spec.workers.gpuResourceName = "amd.com/gpu";
+  job.status.phase = contract::Phase::kSuspended;
+  cluster.put(job);
+  cluster.pack_resting_jobs();
+  ASSERT_EQ(cluster.packed_jobs().size(), 1u);
+  count_cluster(metrics_, cluster, at(0));
+  EXPECT_EQ(value("trainyard_jobs{phase=\"Suspended\"}"), 1);
+  EXPECT_EQ(value("trainyard_devices{resource=\"amd.com/gpu\",state=\"free\"}"), 4);
+  EXPECT_EQ(cluster.packed_jobs().size(), 1u) << "to count them wakes none";
+}
+
 TEST_F(JobMetrics, TellOfPlacedJobsAlone) {
   decide::Cluster cluster;
   Job job = test::make_job("a", 2, 8);

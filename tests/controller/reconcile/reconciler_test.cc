@@ -167,6 +167,20 @@ TEST_F(ManyPages, OfANewLeadersListAreAllTakenBeforeItsFirstWrite) {
   EXPECT_EQ(reconciler.cluster().job({"default", "a"}), nullptr);
 }
 
+TEST_F(ManyPages, OfJobsThatRestAreAllLookedAtByANewLeader) {
+  for (const char* name : {"b", "d"}) api.edit(test::kJobs, {"default", name}, [](Json& job) { job["spec"]["suspend"] = true; });
+  watch_everything();
+  time.run_for(seconds(5));
+  EXPECT_EQ(reconciler.cluster().packed_jobs().size(), 2u);
+  reconciler.start_leading();
+  time.run_for(seconds(5));
+  for (const char* name : {"b", "d"}) {
+    const auto* job = reconciler.cluster().job({"default", name});
+    ASSERT_NE(job, nullptr);
+    EXPECT_EQ(job->status.phase, contract::Phase::kSuspended) << name;
+  }
+}
+
 TEST_F(ManyPages, OfANamespaceWhosePodsCannotBeReadAreLeftAlone) {
   ReconcilerOptions one = options();
   one.settings.namespaces = {"default"};
