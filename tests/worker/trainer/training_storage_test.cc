@@ -89,5 +89,28 @@ TEST(Train, GoesBackToTheCheckpointBeforeACorruptOneAndSaysSo) {
   EXPECT_EQ(job.tensors_of(6), through.tensors_of(6));
 }
 
+TEST(Train, DoesNotStartWhereItsOnlyCheckpointIsDamagedWhicheverRankReadsThat) {
+  Job job;
+  job.spec.checkpoint->everySteps = 2;
+  run(job, {.dp = 2}, 1, stop_at(2));
+  const auto checkpoint = fs::path(job.spec.checkpoint->path) / "step-00000002";
+  const auto file = checkpoint / "rank-00000.safetensors";
+  {
+    std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+    bytes.seekp(-1, std::ios::end);
+    bytes.put('\x55');
+  }
+  for (const auto& degrees : {contract::Degrees{}, {.dp = 2}, {.pp = 2}, {.tp = 2}}) {
+    try {
+      run(job, degrees, 2);
+      FAIL() << "it trained";
+    } catch (const contract::UserError& error) {
+      EXPECT_EQ(error.reason(), "CheckpointsCorrupt");
+      EXPECT_NE(std::string(error.what()).find("does not match the hash in its manifest"), std::string::npos) << error.what();
+    }
+    EXPECT_TRUE(fs::exists(file)) << "it may be mended";
+  }
+}
+
 }  // namespace
 }  // namespace trainyard::trainer
