@@ -14,6 +14,8 @@
 #include "worker/plan/cost.h"
 #include "worker/plan/nearest_layout.h"
 #include "worker/plan/reckonable.h"
+#include "worker/plan/staging_cost.h"
+#include "worker/plan/worker_tensors.h"
 
 namespace trainyard::decide {
 namespace {
@@ -109,13 +111,16 @@ std::string parts_text(const plan::RankBytes& bytes) {
   return out;
 }
 
-std::string ranks_text(const TrainingJobSpec& spec) {
+bool has_gpus(const TrainingJobSpec& spec) { return spec.workers.gpusPerWorker > 0; }
+
+std::string ranks_text(const TrainingJobSpec& spec, const char* of_one, const char* of_all) {
   const auto ranks = contract::processes_per_worker(spec);
-  return ranks == 1 ? "the rank of a worker keeps " : "the " + std::to_string(ranks) + " ranks of a worker keep ";
+  return ranks == 1 ? std::string("the rank of a worker ") + of_one
+                    : "the " + std::to_string(ranks) + " ranks of a worker " + of_all;
 }
 
 std::string device_shortage(const Cluster& cluster, const Job& job, const PodNeeds& needs, const plan::RankBytes& bytes) {
-  if (job.spec.workers.gpusPerWorker < 1 || !cluster.settings.sees_cluster) return "";
+  if (!cluster.settings.sees_cluster) return "";
   const std::int64_t need = bytes.total() + kBesideTensors;
   const auto& resource = job.spec.workers.gpuResourceName;
   const auto largest = largest_that_is_too_small(Eligible(cluster, job, needs), resource, need);
@@ -127,7 +132,7 @@ std::string device_shortage(const Cluster& cluster, const Job& job, const PodNee
 }
 
 std::string offloaded_text(const TrainingJobSpec& spec, std::int64_t bytes) {
-  return ranks_text(spec) + bytes_text(bytes) + " in the host's memory, of what is offloaded, pinned" +
+  return ranks_text(spec, "keeps ", "keep ") + bytes_text(bytes) + " in the host's memory, of what is offloaded, pinned" +
          (spec.checkpoint ? ", and to write checkpoints from" : "") + ", and spec.workers.template ";
 }
 
@@ -137,6 +142,43 @@ std::string host_shortage(const Job& job, const plan::RankBytes& bytes) {
   const auto limit = memory_limit(job.spec);
   if (!limit || need <= *limit) return "";
   return offloaded_text(job.spec, need) + "limits them to " + bytes_text(*limit) + " (resources.limits.memory)";
+}
+
+/// What processes without GPUs take beside their tensors, all of a worker.
+std::int64_t beside_tensors_on_cpu(const TrainingJobSpec& spec) {
+  return contract::processes_per_worker(spec) * (kBesideTensorsOnCpu + plan::staging_bytes(spec));
+}
+
+std::string tensors_text(const TrainingJobSpec& spec, std::int64_t tensors, const plan::RankBytes& of_rank) {
+  const bool is_one = contract::processes_per_worker(spec) == 1;
+  return ranks_text(spec, "has tensors of ", "have tensors of ") + bytes_text(tensors) +
+         (is_one ? " (" : " at one moment (of a rank at the most ") + parts_text(of_rank) + ")";
+}
+
+/// Nothing where it is up to the node: a limit of 0 is none.
+std::optional<std::int64_t> limit_without_gpus(const TrainingJobSpec& spec) {
+  const auto limit = memory_limit(spec);
+  return limit && *limit > 0 ? limit : std::nullopt;
+}
+
+/// More than its limit a pod never gets; what its processes take beside the tensors is left out, so that none is refused that would have run.
+std::string shortage_without_gpus(const Job& job, const plan::RankBytes& of_rank) {
+  const auto limit = limit_without_gpus(job.spec);
+  if (!limit) return "";
+  const std::int64_t tensors = plan::tensor_bytes_per_worker(job.spec);
+  if (tensors <= *limit) return "";
+  return tensors_text(job.spec, tensors, of_rank) + ", and spec.workers.template limits them to " + bytes_text(*limit) +
+         " (resources.limits.memory)";
+}
+
+std::string doubt_without_gpus(const Job& job, const plan::RankBytes& of_rank) {
+  const auto limit = limit_without_gpus(job.spec);
+  if (!limit) return "";
+  const std::int64_t tensors = plan::tensor_bytes_per_worker(job.spec), beside = beside_tensors_on_cpu(job.spec);
+  if (tensors + beside <= *limit) return "";
+  return tensors_text(job.spec, tensors, of_rank) + ", and take up to " + bytes_text(beside) + " more" +
+         (job.spec.checkpoint ? ", also to write checkpoints from" : "") + "; spec.workers.template limits them to " +
+         bytes_text(*limit) + " (resources.limits.memory): they may be killed";
 }
 
 /// The spec without what is of no matter to the memory of its ranks, or to whether another layout is valid.
@@ -190,16 +232,16 @@ std::optional<contract::RankMemory> memory_status(const TrainingJobSpec& spec) {
 }
 
 std::optional<DeviceNeed> device_need(const TrainingJobSpec& spec) {
-  if (spec.workers.gpusPerWorker < 1) return std::nullopt;
+  if (!has_gpus(spec)) return std::nullopt;
   const auto bytes = foretold(spec);
   if (!bytes) return std::nullopt;
   return DeviceNeed{.resource = spec.workers.gpuResourceName, .bytes = bytes->total() + kBesideTensors};
 }
 
 std::string memory_shortage(const Cluster& cluster, const Job& job, const PodNeeds& needs) {
-  if (job.spec.workers.gpusPerWorker < 1) return "";  // one memory, of which a limit is the user's to choose
   const auto bytes = foretold(job.spec);
   if (!bytes) return "";
+  if (!has_gpus(job.spec)) return shortage_without_gpus(job, *bytes);
   std::string out = device_shortage(cluster, job, needs, *bytes);
   const std::string host = host_shortage(job, *bytes);
   return out + (out.empty() || host.empty() ? "" : "; ") + host;
@@ -209,16 +251,27 @@ std::string host_memory_doubt(const Job& job, const PodNeeds& needs) {
   const auto& spec = job.spec;
   const auto& offload = spec.parallelism.zero.offload;
   const bool any = offload.optimizer || offload.parameters || spec.training.activationCheckpointing.offload;
-  if (spec.workers.gpusPerWorker < 1 || !any) return "";
+  if (has_gpus(spec) ? !any : !limit_without_gpus(spec)) return "";
   const auto bytes = foretold(spec);
+  if (!has_gpus(spec)) return bytes ? doubt_without_gpus(job, *bytes) : "";
   const std::int64_t need = bytes ? plan::host_bytes_per_worker(spec, *bytes) : 0, asked = needs.requests["memory"];
   if (need <= asked) return "";
   return offloaded_text(spec, need) + "asks for " + (asked == 0 ? "none" : bytes_text(asked)) +
          " (resources.requests.memory): a node may have less to spare, and kill them";
 }
 
-LayoutQuestion::LayoutQuestion(const Cluster& cluster, const Job& job, const PodNeeds& needs)
-    : spec_(job.spec), room_{.host = host_room(job, needs)} {
+LayoutQuestion::LayoutQuestion(const Cluster& cluster, const Job& job, const PodNeeds& needs) : spec_(job.spec) {
+  if (has_gpus(spec_)) {
+    take_room_of_nodes(cluster, job, needs);
+  } else {  // each rank an equal part
+    room_.device = memory_limit(spec_).value_or(0) / contract::processes_per_worker(spec_) - kBesideTensorsOnCpu;
+  }
+  text_ = contract::encode(what_layouts_follow_from(spec_)).dump(-1, ' ', false, Json::error_handler_t::replace);
+  for (const auto bytes : {room_.device, room_.host, room_.host_most}) text_ += " " + std::to_string(bytes);
+}
+
+void LayoutQuestion::take_room_of_nodes(const Cluster& cluster, const Job& job, const PodNeeds& needs) {
+  room_.host = host_room(job, needs);
   std::int64_t device = 0;
   Eligible(cluster, job, needs).each([&](const Node& node) {
     room_.host_most = std::max(room_.host_most, node.allocatable["memory"]);
@@ -227,11 +280,24 @@ LayoutQuestion::LayoutQuestion(const Cluster& cluster, const Job& job, const Pod
   });
   if (!cluster.settings.sees_cluster) room_.host_most = std::numeric_limits<std::int64_t>::max();
   if (device > 0) room_.device = device - kBesideTensors;
-  text_ = contract::encode(what_layouts_follow_from(spec_)).dump(-1, ' ', false, Json::error_handler_t::replace);
-  for (const auto bytes : {room_.device, room_.host, room_.host_most}) text_ += " " + std::to_string(bytes);
+}
+
+/// A larger limit always helps, and is the user's to give.
+std::string LayoutQuestion::answer_without_gpus() const {
+  const std::string limit = "a memory limit of " +
+                            memory_quantity(plan::tensor_bytes_per_worker(spec_) + beside_tensors_on_cpu(spec_)) +
+                            " in workers.template";
+  const auto found = plan::nearest_layout(spec_, room_);
+  if (!found) return "No layout of these ranks was found that fits: it takes " + limit + ", more workers or a smaller model";
+  std::string out = found->is_nearest ? "The nearest layout that fits: " : "A layout that fits: ";
+  for (std::size_t i = 0; i < found->changes.size(); ++i) {
+    out += (i == 0 ? "" : ", ") + found->changes[i].field + " " + found->changes[i].value;
+  }
+  return out + " (tensors of " + bytes_text(found->bytes.total()) + " a rank); this one takes " + limit;
 }
 
 std::string LayoutQuestion::answer() const {
+  if (!has_gpus(spec_)) return answer_without_gpus();
   const auto found = plan::nearest_layout(spec_, room_);
   if (!found) {
     return "No layout of these " + std::to_string(contract::world_size(spec_)) +

@@ -1,6 +1,7 @@
 #pragma once
 // Whether a job's ranks would run out of memory: of the GPU, by what its layout and the model's sizes take (worker/plan/cost.h) and what nodes
-// tell of their GPUs (devices.h); of the host, by what is offloaded and the memory limit of the pod template.
+// tell of their GPUs (devices.h); of the host, by what is offloaded and the memory limit of the pod template; of the one memory that there is
+// without GPUs, by the same limit.
 //
 // It is said where it is certain alone: what is foretold is the tensors', and of a node that does not tell what its GPUs have it is not known.
 
@@ -15,6 +16,8 @@ namespace trainyard::decide {
 
 /// What a process takes of its GPU beside the tensors, at the least: the CUDA context, and NCCL's buffers.
 inline constexpr std::int64_t kBesideTensors = std::int64_t{1} << 30;
+/// The same of its worker's memory where there are no GPUs: code, threads' stacks, LibTorch's own tables (docs/performance.md).
+inline constexpr std::int64_t kBesideTensorsOnCpu = std::int64_t{128} << 20;
 
 /// What the ranks of the stage that holds most are expected to hold, by plan::bytes_per_rank(). Nothing with the engine Custom.
 std::optional<contract::RankMemory> memory_status(const contract::TrainingJobSpec& spec);
@@ -26,8 +29,9 @@ std::optional<DeviceNeed> device_need(const contract::TrainingJobSpec& spec);
 /// pods as the API server accepted them. Cost: O(nodes) where no node has enough.
 std::string memory_shortage(const Cluster& cluster, const Job& job, const PodNeeds& needs);
 
-/// Of a job that is not refused for it: what is offloaded is more than its pods ask for of their hosts' memory, so that it is up to the node
-/// whether there is room; empty where it is not. Never without GPUs, where there is one memory.
+/// Of a job that is not refused for it, why it might run out of memory all the same; empty where nothing speaks for that. With GPUs: what is
+/// offloaded is more than its pods ask for of their hosts' memory, so that it is up to the node whether there is room. Without: its tensors are
+/// within the limit, but not with what processes take beside them, and with what checkpoints are written from.
 std::string host_memory_doubt(const Job& job, const PodNeeds& needs);
 
 /// Of a job with a shortage: which layout would fit.
@@ -41,6 +45,9 @@ class LayoutQuestion {
   std::string answer() const;
 
  private:
+  void take_room_of_nodes(const Cluster& cluster, const Job& job, const PodNeeds& needs);
+  std::string answer_without_gpus() const;
+
   const contract::TrainingJobSpec& spec_;
   plan::MemoryRoom room_;
   std::string text_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "worker/plan/cost.h"
+#include "worker/plan/zero_cost.h"
 
 namespace trainyard::plan {
 namespace {
@@ -61,8 +62,18 @@ std::int64_t recomputed_activation_bytes(const contract::TrainingJobSpec& spec, 
 }
 
 std::int64_t layer_work_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens) {
+  return 2 * Layer(spec, tokens).feed_forward;
+}
+
+std::int64_t stream_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens) { return Layer(spec, tokens).width; }
+
+std::int64_t late_activation_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens) {
   const Layer layer(spec, tokens);
-  return 2 * layer.feed_forward + layer.width;
+  return 4 * layer.width + 2 * layer.query + 2 * layer.key + 3 * layer.feed_forward;
+}
+
+std::int64_t rotary_bytes(const contract::TrainingJobSpec& spec) {
+  return 2 * weight_bytes(spec) * spec.data.sequenceLength * head_width(spec.model.size.value());
 }
 
 }  // namespace trainyard::plan

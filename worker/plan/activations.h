@@ -27,8 +27,19 @@ std::int64_t kept_activation_bytes(const contract::TrainingJobSpec& spec, std::i
 /// largest of its parts.
 std::int64_t recomputed_activation_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens);
 
-/// What a layer's backward works with beside those, when it takes most: as SwiGLU's ends, the gradients of gate and up, 2·F/t, that of the residual
-/// stream, D, all times e. (That of the product takes the place of the product.)
+/// What a layer's backward works with beside those and stream_bytes(), when it takes most: as SwiGLU's ends, the gradients of gate and up, 2·F/t times
+/// e. (That of the product takes the place of the product.)
 std::int64_t layer_work_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens);
+
+/// The residual stream of a micro-batch, e·D: a layer's input and output, what pipeline stages hand on, and the gradient of each.
+std::int64_t stream_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens);
+
+/// Between the halves of a split backward, what the products with a layer's weights are computed of: their inputs, those of both norms' outputs, D,
+/// attention's, D/t, and the product, F/t; the gradients of their outputs, q and attention's 2·D, k and v 2·G·H/t, gate and up 2·F/t, and
+/// that of the residual stream, D; all times e.
+std::int64_t late_activation_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens);
+
+/// The tables of the rotary embedding, which a chunk of a stage keeps from its first micro-batch on: 2·H·e for each token of a sequence.
+std::int64_t rotary_bytes(const contract::TrainingJobSpec& spec);
 
 }  // namespace trainyard::plan

@@ -104,18 +104,20 @@ Moment BackwardWalk::most(std::int64_t done, bool forward_between, const WalkedA
     for (std::size_t i = units_.size() > 2 ? units_.size() - 2 : 0; i < units_.size(); ++i) left += exchange(units_[i], done - 1);
   }
   now.consider({each_ * units_.back().gathering_in_forward, now.gradients() + left, activations.others});
-  now.consider({each_ * units_.front().gathering_in_forward, now.gradients() + left, activations.kept});
+  now.consider({each_ * units_.front().gathering_in_forward, now.gradients() + left, activations.kept - activations.layer});
+  now.consider({each_ * units_.front().weights_in_forward, now.gradients() + left, activations.kept});
   const std::int64_t everything = activations.kept + activations.head;
   now.consider({each_ * units_.front().gathering, now.gradients(), everything});
   now.consider({each_ * units_.front().weights, now.gradients(), everything + activations.work});
   const bool is_last = done + 1 == micro_batches_;
-  std::int64_t kept = activations.kept;
+  const std::int64_t others = activations.others + activations.stream;
+  std::int64_t kept = activations.kept + activations.stream;
   for (const auto& unit : units_) {
     const std::int64_t weights = each_ * unit.weights;
     now.consider({each_ * unit.gathering, now.gradients(), kept});
     if (unit.is_layer) {
       now.consider({weights, now.gradients() + each_ * down_, kept + activations.computed_again + activations.layer_work});
-      kept = std::max(activations.others, kept - activations.layer);
+      kept = std::max(others, kept - activations.layer);
     }
     if (!zero_) {
       now.own += each_ * unit.elements;

@@ -30,6 +30,8 @@ struct WalkedActivations {
   std::int64_t layer = 0;           // of `kept`, of one layer
   std::int64_t computed_again = 0;  // while a layer's backward runs
   std::int64_t layer_work = 0;      // what that works with
+  std::int64_t stream =
+      0;  // while backward goes through the layers: the residual stream's gradient, and what came from the stage behind
 };
 
 /// Backward comes from unit to unit (zero_cost.h). Letters: U its parameters, S its part of a flat buffer, n ranks that shard, c bytes of a number

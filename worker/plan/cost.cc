@@ -49,19 +49,33 @@ struct ActivationCost {
   std::int64_t computed_again = 0;
   std::int64_t layer_work = 0;
   HeadBytes head;
-  std::int64_t in_flight = 0;  // chunks of micro-batches, at the most
-  std::int64_t chunks = 1;     // a stage
-  bool splits = false;         // its backward
+  std::int64_t output = 0;           // of a chunk whose output goes to the next one, on average
+  std::int64_t stream = 0;           // WalkedActivations::stream
+  std::int64_t stream_gradient = 0;  // of it, the residual stream's
+  std::int64_t always = 0;           // the rotary embedding's tables
+  std::int64_t in_flight = 0;        // chunks of micro-batches, at the most
+  std::int64_t chunks = 1;           // a stage
+  bool splits = false;               // its backward
+  // Then, between the halves:
+  std::int64_t late = 0;        // of a micro-batch, with the embedding's gradient, which the first half gives
+  std::int64_t late_layer = 0;  // of `late`, of one layer
+  std::int64_t look_up = 0;     // of `late`, that gradient
+  std::int64_t ends = 0;        // of `late`, what came from the stage before, and its gradient, until the second half ends
+  std::int64_t most_late = 0;   // micro-batches, beside the one whose backward it is
+  std::int64_t attention = 0;   // gradients of a layer's weights for q, k, v and the output, its last ones
 
   /// With so many chunks of micro-batches in flight, before the work on one that backward begins with.
   std::int64_t kept(std::int64_t flights) const {
-    const std::int64_t late = splits ? head.late * std::max<std::int64_t>(0, flights - 1) : 0;
-    const std::int64_t heads = splits || chunks > 1 ? std::min<std::int64_t>(1, flights) : flights;
-    return (flights == in_flight ? layers : layers / in_flight * flights) + head.kept * heads + late;
+    const std::int64_t heads = chunks > 1 ? std::min<std::int64_t>(1, flights) : flights;
+    return always + (flights == in_flight ? layers : layers / in_flight * flights) + output * flights + head.kept * heads;
   }
   /// The head's backward, or that of the last layer.
   std::int64_t as_backward_begins(std::int64_t flights) const {
     return kept(flights) + std::max(head.work, computed_again - head.kept);
+  }
+  /// With others between the halves of a split one.
+  std::int64_t as_first_half_begins(std::int64_t ahead, std::int64_t between) const {
+    return as_backward_begins(ahead + 1) + between * late;
   }
   WalkedActivations walked(std::int64_t flights) const {
     return {.others = kept(flights - 1),
@@ -70,7 +84,8 @@ struct ActivationCost {
             .work = head.work,
             .layer = layer,
             .computed_again = computed_again,
-            .layer_work = layer_work};
+            .layer_work = layer_work,
+            .stream = stream};
   }
 };
 
@@ -80,24 +95,36 @@ ActivationCost activations_of(const contract::TrainingJobSpec& spec, std::int32_
   const std::int64_t tokens = std::int64_t{parallelism.microBatchSize} * spec.data.sequenceLength;
   InFlight in_flight = in_flight_on(parallelism, parts_of(spec), micro_batches_per_step(spec), stage);
   in_flight.layer_bytes = kept_activation_bytes(spec, tokens);
-  in_flight.boundary_bytes =
-      (parallelism.sequence ? tokens / parallelism.tensor : tokens) * spec.model.size.value().hiddenSize * weight_bytes(spec);
+  in_flight.boundary_bytes = stream_bytes(spec, tokens);
   add_activations(spec, in_flight, bytes);
-  return {.layers = std::exchange(bytes.activations, 0),
-          .layer = in_flight.layer_bytes,
-          .computed_again = recomputed_activation_bytes(spec, tokens),
-          .layer_work = layer_work_bytes(spec, tokens),
-          .head = stage == parallelism.pipeline - 1 ? head_bytes(spec, tokens) : HeadBytes{},
-          .in_flight = in_flight.chunks,
-          .chunks = chunks_per_stage(parallelism),
-          .splits = parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble && parallelism.pipeline > 1};
-}
-
-/// Parameters whose gradients come last.
-std::int64_t last_gradients(const contract::TrainingJobSpec& spec, std::int32_t stage) {
+  const std::int32_t chunks = chunks_per_stage(parallelism);
+  const bool is_last = stage == parallelism.pipeline - 1;
+  const std::int64_t handing_on = is_last ? chunks - 1 : chunks;  // chunks
+  const std::int64_t output = in_flight.boundary_bytes * handing_on / chunks;
+  ActivationCost cost{
+      .layers = std::exchange(bytes.activations, 0),
+      .layer = in_flight.layer_bytes,
+      .computed_again = recomputed_activation_bytes(spec, tokens),
+      .layer_work = layer_work_bytes(spec, tokens),
+      .head = is_last ? head_bytes(spec, tokens) : HeadBytes{},
+      .output = spec.training.activationCheckpointing.offload ? 0 : output,  // add_activations() has it
+      .stream = in_flight.boundary_bytes * (handing_on > 0 ? 2 : 1),
+      .stream_gradient = in_flight.boundary_bytes,
+      .always = rotary_bytes(spec) * chunks,
+      .in_flight = in_flight.chunks,
+      .chunks = chunks,
+      .splits = parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble && parallelism.pipeline > 1};
+  if (!cost.splits) return cost;
   const auto& size = spec.model.size.value();
-  const auto layer = static_cast<std::int64_t>(layer_matmul_parameters(size));
-  return (layer + (stage == 0 ? std::int64_t{size.vocabularySize} * size.hiddenSize : 0)) / spec.parallelism.tensor;
+  const std::int64_t classes = classes_of(size.vocabularySize, parallelism.tensor, 0).count;
+  cost.look_up = stage == 0 ? weight_bytes(spec) * classes * size.hiddenSize : 0;
+  cost.late_layer = late_activation_bytes(spec, tokens);
+  cost.ends = stage > 0 ? 2 * in_flight.boundary_bytes : 0;
+  cost.late = in_flight.layers / in_flight.chunks * cost.late_layer + cost.head.late + cost.look_up + cost.ends;
+  const std::int64_t key_width = std::int64_t{1} * key_value_heads(size) * head_width(size);
+  cost.attention = weight_bytes(spec) * 2 * size.hiddenSize * (size.hiddenSize + key_width) / parallelism.tensor;
+  cost.most_late = std::min<std::int64_t>(stage, in_flight.chunks - 1);
+  return cost;
 }
 
 /// `at(done)` for micro-batches of which one takes most. Sums grow at the second, and Canonical's where the binary number of those done has another
@@ -127,7 +154,8 @@ void add_peak(std::int64_t micro_batches, const BackwardWalk& walk, const Activa
   bytes.activations = most.activations;
 }
 
-/// The same where each backward is split in two.
+/// The same where each backward is split in two. At the first half of a micro-batch `most_late` others have their second to come, and all but these
+/// and the ones that are done are as forward left them; its own second half comes after those.
 void add_peak_of_halves(std::int64_t micro_batches, const GradientCost& gradients, const ActivationCost& activations,
                         RankBytes& bytes) {
   const auto consider = [&](std::int64_t of_gradients, std::int64_t of_activations) {
@@ -136,11 +164,17 @@ void add_peak_of_halves(std::int64_t micro_batches, const GradientCost& gradient
     bytes.activations = of_activations;
   };
   at_some_micro_batches(micro_batches, activations.in_flight, [&](std::int64_t done) {
-    const std::int64_t flights = std::min(activations.in_flight, micro_batches - done);
-    consider(gradients.as_it_begins(done), activations.as_backward_begins(flights));
-    consider(gradients.as_its_last_layer_begins(done),
-             activations.kept(flights - 1) + activations.layer + activations.computed_again);
-    consider(gradients.as_it_ends(done), activations.kept(flights - 1));
+    const std::int64_t left = micro_batches - done - 1, late = std::min(activations.most_late, left);
+    const std::int64_t ahead = std::min(activations.in_flight - 1 - activations.most_late, left - late);  // as forward left them
+    const std::int64_t others = activations.kept(ahead) + late * activations.late;  // than the one whose backward it is
+    const std::int64_t last_layer = activations.layer + activations.computed_again + activations.layer_work;
+    const std::int64_t sums = gradients.as_it_begins(done), its_own = activations.late + activations.stream;
+    consider(sums, activations.as_first_half_begins(ahead, late));
+    consider(sums, others + its_own - activations.late_layer - activations.look_up + last_layer);
+    consider(sums, others + its_own);
+    consider(gradients.as_it_ends(done), others + activations.ends);
+    consider(gradients.as_it_ends(done) - activations.attention,  // its first layer's gate is at its turn
+             others + activations.ends + activations.late_layer - activations.stream_gradient - activations.layer_work);
   });
   consider(gradients.as_they_are_reduced(), 0);
 }
@@ -210,7 +244,7 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   const auto activations = activations_of(spec, stage, bytes);
   const std::int64_t micro_batches = micro_batches_per_step(spec);
   if (activations.splits) {
-    add_peak_of_halves(micro_batches, GradientCost(spec, gradients, last_gradients(spec, stage), zero), activations, bytes);
+    add_peak_of_halves(micro_batches, GradientCost(spec, gradients, 0, zero), activations, bytes);
   } else {
     if (zero_stage(spec) == 3) bytes.parameters = 0;  // but for what is gathered at the moment
     add_peak(micro_batches, BackwardWalk(spec, stage, elements, gradients, zero), activations, bytes);
@@ -222,7 +256,7 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
 std::int64_t most_activation_bytes(const contract::TrainingJobSpec& spec, std::int32_t stage) {
   RankBytes offloaded;
   const auto activations = activations_of(spec, stage, offloaded);
-  return activations.as_backward_begins(activations.in_flight);
+  return activations.as_first_half_begins(activations.in_flight - 1 - activations.most_late, activations.most_late);
 }
 
 RankBytes most_bytes_per_rank(const contract::TrainingJobSpec& spec) {

@@ -21,10 +21,14 @@ double recomputed_head_flops_per_token(const contract::TrainingJobSpec& spec) {
 
 namespace {
 
+std::int64_t own_tokens(const contract::TrainingJobSpec& spec, std::int64_t tokens) {
+  return spec.parallelism.sequence ? tokens / spec.parallelism.tensor : tokens;
+}
+
 /// The last layer's output, and what the norm keeps, as in a layer (activations.h).
 std::int64_t norm_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens, std::int64_t each) {
   const std::int64_t width = spec.model.size.value().hiddenSize, root = 4;
-  const std::int64_t own = spec.parallelism.sequence ? tokens / spec.parallelism.tensor : tokens;
+  const std::int64_t own = own_tokens(spec, tokens);
   const bool on_cpu = spec.workers.gpusPerWorker == 0;
   return own * (2 * each * width + root + (on_cpu ? (each == 4 ? each * width : 8 * width) : 0));
 }
@@ -47,7 +51,7 @@ HeadBytes head_bytes(const contract::TrainingJobSpec& spec, std::int64_t tokens)
   const bool has_late_gradient = spec.parallelism.tensor == 1 && spec.workers.gpusPerWorker > 0;
   HeadBytes bytes{.kept = 4 * logits,
                   .work = (spec.parallelism.tensor == 1 ? 8 : 4) * logits,
-                  .late = each * (has_late_gradient ? weight : logits)};
+                  .late = each * (has_late_gradient ? weight : logits + own_tokens(spec, tokens) * width)};
   if (keeps_logits) {
     bytes.kept += 4 * logits;
     bytes.work += 4 * logits;

@@ -19,7 +19,8 @@ double recomputed_head_flops_per_token(const contract::TrainingJobSpec& spec);
 struct HeadBytes {
   std::int64_t kept = 0;  // of a micro-batch from its forward to its backward
   std::int64_t work = 0;  // beside what is kept, as its backward begins
-  std::int64_t late = 0;  // of a micro-batch between the halves of a split backward
+  std::int64_t late =
+      0;  // of a micro-batch between the halves of a split backward; where the weight's gradient comes then, also c·N·D, its input
 };
 
 ///                    kept      work                                                 late

@@ -180,6 +180,8 @@ class Search {
       parallelism.data = static_cast<std::int32_t>(std::max<std::int64_t>(1, contract::world_size(option.spec) / replica));
     }
     if (!contract::validate(option.spec).empty()) return std::nullopt;
+    // Without GPUs what checkpoints are written from is in the same memory.
+    const std::int64_t staged = option.spec.workers.gpusPerWorker > 0 ? 0 : staging_bytes(option.spec);
     const std::int64_t host_room = option.asks_for_more ? room_.host_most : room_.host;
     RankBytes most;
     std::int64_t host = 0;
@@ -187,7 +189,7 @@ class Search {
       const auto bytes = bytes_per_rank(option.spec, stage);
       tries_left_ -= shard_ranks(option.spec) / kRanksATry;  // each of them has its cut
       host = std::max(host, bytes.host);
-      if (bytes.total() > room_.device) return std::nullopt;
+      if (bytes.total() + staged > room_.device) return std::nullopt;
       if (bytes.total() > most.total()) most = bytes;
     }
     most.host = host;

@@ -14,7 +14,8 @@ namespace trainyard::plan {
 
 /// In bytes.
 struct MemoryRoom {
-  std::int64_t device = std::numeric_limits<std::int64_t>::max();  // of a rank, for RankBytes::total()
+  std::int64_t device =
+      std::numeric_limits<std::int64_t>::max();  // of a rank, for RankBytes::total(), without GPUs staging_bytes() too
   std::int64_t host =
       std::numeric_limits<std::int64_t>::max();  // of a worker, for RankBytes::host of its ranks, as its pod asks for it
   std::int64_t host_most = 0;                    // the same, if it asked for as much as it may

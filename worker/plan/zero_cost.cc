@@ -124,8 +124,10 @@ std::vector<BackwardUnit> backward_units(const contract::TrainingJobSpec& spec, 
   };
   out.back().gathering_in_forward = in_forward(out.size() - 1, out.size() > 1 ? out.size() - 2 : out.size());
   const std::size_t last_layer = (has_head ? 1 : 0) + (is_tied ? 1 : 0);
-  if (last_layer < out.size())
+  if (last_layer < out.size()) {
     out.front().gathering_in_forward = in_forward(last_layer, last_layer > 0 ? last_layer - 1 : out.size());
+    out.front().weights_in_forward = out.front().gathering_in_forward - (ranks + 1) * out[last_layer].part;
+  }
   return out;
 }
 

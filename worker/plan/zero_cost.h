@@ -40,9 +40,10 @@ struct BackwardUnit {
   std::int64_t part = 0;  // of its flat buffer, that of a rank (shards.h)
   bool is_layer = false;
   // At stage 3, else 0:
-  std::int64_t gathering = 0;  // it and the next, as it is gathered
-  std::int64_t weights = 0;    // the same, from then until its gradients are there
-  std::int64_t gathering_in_forward = 0;
+  std::int64_t gathering = 0;             // it and the next, as it is gathered
+  std::int64_t weights = 0;               // the same, from then until its gradients are there
+  std::int64_t gathering_in_forward = 0;  // of the last: the first that forward comes to; of the first: the last layer
+  std::int64_t weights_in_forward = 0;    // of the first: of the last layer, when it is computed
 };
 /// Those of a micro-batch on a chunk, in the order of backward: a tied head's, which are a leaf of their own, come before the norm's. Without ZeRO the
 /// same units. With chunks a stage each has both ends, where the stage has them.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 namespace trainyard::schedule {
@@ -18,6 +19,21 @@ Summand in_fp32(Summand sum) {
     if (tensor.defined()) tensor = tensor.to(at::kFloat);
   }
   return sum;
+}
+
+/// As `left.add_(right)`. A CPU's addition of another type to FP32 has all of `right` in FP32 first; by some rows after the others it is as many
+/// numbers at a time as its threads share anyway.
+void add_to(const at::Tensor& left, const at::Tensor& right) {
+  const std::int64_t numbers = at::internal::GRAIN_SIZE * at::get_num_threads();
+  if (right.scalar_type() == left.scalar_type() || left.numel() <= numbers) {
+    left.add_(right);
+    return;
+  }
+  const std::int64_t all = left.size(0), rows = std::max<std::int64_t>(1, numbers / (left.numel() / all));
+  for (std::int64_t first = 0; first < all; first += rows) {
+    const std::int64_t count = std::min(rows, all - first);
+    left.narrow(0, first, count).add_(right.narrow(0, first, count));
+  }
 }
 
 /// Gives the tensors of `sum` the memory of `flat`, instead of copying back.
@@ -50,7 +66,11 @@ at::Tensor tree_sum(std::vector<at::Tensor> summands) {
 }
 
 Summand joined(Summand left, const Summand& right) {
-  at::_foreach_add_(left, right);
+  if (!left.front().is_cpu()) {
+    at::_foreach_add_(left, right);
+    return left;
+  }
+  for (std::size_t i = 0; i < left.size(); ++i) add_to(left[i], right[i]);
   return left;
 }
 

@@ -138,7 +138,7 @@ TEST(TheFoundingCase, WithoutRecomputationIsRefusedAndToldThatRecomputationWould
   EXPECT_TRUE(world.pods("gpt-175b").empty());
   const auto accepted = world.condition("Accepted", "gpt-175b");
   EXPECT_EQ(accepted.reason, "DoesNotFit");
-  EXPECT_NE(accepted.message.find("The nearest layout that fits: training.activationCheckpointing.mode Selective ("),
+  EXPECT_NE(accepted.message.find("The nearest layout that fits: training.activationCheckpointing.mode Full ("),
             std::string::npos)
       << accepted.message;
   EXPECT_EQ(world.status("gpt-175b").generation, 0);

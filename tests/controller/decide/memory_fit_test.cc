@@ -268,10 +268,127 @@ TEST(Memory, IsThatOfTheNodesOfItsQueuesFlavorsAndOfItsTemplatesSelector) {
   EXPECT_EQ(memory_shortage(cluster, job, {}), "");
 }
 
-TEST(Memory, IsNobodysToJudgeOfOtherEnginesAndOnCpus) {
+/// Some 2.5 GiB of tensors a rank, on CPUs.
+Job on_cpus(const std::string& name, int workers = 2, int ranks = 1) {
+  Job job = make_job(name, workers);
+  auto& spec = job.spec;
+  spec.workers.processesPerWorker = ranks;
+  spec.model.size =
+      contract::ModelSize{.layers = 12, .hiddenSize = 768, .heads = 12, .feedForwardSize = 2048, .vocabularySize = 50'257};
+  spec.data.sequenceLength = 256;
+  spec.training.precision.compute = contract::ComputePrecision::kFP32;
+  spec.training.globalBatchSize = workers * ranks;
+  spec.checkpoint.reset();
+  return job;
+}
+ClusterBuilder cpu_nodes() {
+  return ClusterBuilder{}.nodes_per_rack(2).change("node-0",
+                                                   [](Node& node) { node.allocatable.set("memory", std::int64_t{64} << 30); });
+}
+
+TEST(MemoryWithoutGpus, BeyondTheLimitIsSaidBeforeAPodIsMadeWithTheNearestLayoutAndTheLimitThatFit) {
+  World world(cpu_nodes().build());
+  Job job = on_cpus("a", 1, 2);
+  set_memory(job, "limits", "5Gi");
+  world.add(job);
+  world.settle();
+  EXPECT_TRUE(world.pods().empty());
+  const auto accepted = world.condition("Accepted");
+  EXPECT_EQ(accepted.status, ConditionStatus::kFalse);
+  EXPECT_EQ(accepted.reason, "DoesNotFit");
+  EXPECT_EQ(
+      accepted.message.find("the 2 ranks of a worker have tensors of 6 GiB at one moment (of a rank at the most parameters 618"),
+      0u)
+      << accepted.message;
+  for (const char* part :
+       {" MiB, gradients 1.2 GiB, optimizer 1.2 GiB",
+        "), and spec.workers.template limits them to 5 GiB (resources.limits.memory). The nearest layout that fits: "}) {
+    EXPECT_NE(accepted.message.find(part), std::string::npos) << part << "\n" << accepted.message;
+  }
+  const std::string before = "; this one takes a memory limit of ";
+  const auto at = accepted.message.find(before);
+  ASSERT_NE(at, std::string::npos) << accepted.message;
+  const auto begin = at + before.size();
+  const std::string amount = accepted.message.substr(begin, accepted.message.find(' ', begin) - begin);
+  set_memory(job, "limits", amount.c_str());
+  job.key.name = "b";
+  job.uid = "uid-b";
+  world.add(job);
+  world.settle();
+  EXPECT_EQ(world.pods("b").size(), 1u) << amount;
+  EXPECT_EQ(world.condition("Accepted", "b").message, "the spec and its template can be run");
+}
+
+TEST(MemoryWithoutGpus, IsEnoughForTheLayoutThatItSaysIsTheNearest) {
+  World world(cpu_nodes().build());
+  Job job = on_cpus("a", 1, 2);
+  set_memory(job, "limits", "5Gi");
+  const std::string words = LayoutQuestion(world.cluster, job, {}).answer();
+  const std::string before = "The nearest layout that fits: parallelism.zero.stage ";
+  ASSERT_EQ(words.find(before), 0u) << words;
+  job.spec.parallelism.zero.stage = words.at(before.size()) - '0';
+  world.add(job);
+  world.settle();
+  EXPECT_EQ(world.pods().size(), 1u);
+  EXPECT_EQ(world.condition("Accepted").message, "the spec and its template can be run");
+}
+
+TEST(MemoryWithoutGpus, IsNotJudgedWithoutALimit) {
+  World world(cpu_nodes().build());
+  Job job = on_cpus("a", 1);
+  set_memory(job, "requests", "1Gi");
+  set_memory(job, "limits", "0");
+  EXPECT_EQ(memory_shortage(world.cluster, job, {}), "") << "which is no limit either";
+  EXPECT_EQ(host_memory_doubt(job, {}), "");
+  job.spec.workers.templ["spec"]["containers"][0]["resources"].erase("limits");
+  world.add(job);
+  world.settle();
+  EXPECT_EQ(world.pods().size(), 1u);
+  EXPECT_EQ(world.condition("Accepted").message, "the spec and its template can be run");
+}
+
+/// What processes take beside their tensors is not known to the byte, and a pod that would have run is never refused.
+TEST(MemoryWithoutGpus, ThatIsEnoughForTensorsAloneStopsNoJobButIsSaid) {
+  World world(cpu_nodes().build());
+  Job job = on_cpus("a", 1);
+  const std::int64_t tensors = plan::bytes_per_rank(job.spec, 0).total();
+  set_memory(job, "limits", std::to_string(tensors - 1).c_str());
+  EXPECT_NE(memory_shortage(world.cluster, job, {}), "");
+  set_memory(job, "limits", std::to_string(tensors).c_str());
+  EXPECT_EQ(memory_shortage(world.cluster, job, {}), "");
+  world.add(job);
+  world.settle();
+  EXPECT_EQ(world.pods().size(), 1u);
+  const auto accepted = world.condition("Accepted");
+  EXPECT_EQ(accepted.status, ConditionStatus::kTrue);
+  EXPECT_EQ(accepted.message.find("the spec and its template can be run; but the rank of a worker has tensors of 2."), 0u)
+      << accepted.message;
+  EXPECT_NE(accepted.message.find(", and take up to 128 MiB more; spec.workers.template limits them to 2."), std::string::npos)
+      << accepted.message;
+  set_memory(job, "limits", std::to_string(tensors + kBesideTensorsOnCpu).c_str());
+  EXPECT_EQ(host_memory_doubt(job, {}), "");
+  job.spec.checkpoint = make_job("a").spec.checkpoint;
+  ASSERT_TRUE(job.spec.checkpoint);
+  EXPECT_NE(host_memory_doubt(job, {}).find("also to write checkpoints from"), std::string::npos) << host_memory_doubt(job, {});
+}
+
+TEST(MemoryWithoutGpus, ThatNoLayoutHasIsSaidWithTheLimitThatIsWanted) {
+  const Cluster cluster = cpu_nodes().build();
+  Job job = on_cpus("a", 1);
+  set_memory(job, "limits", "256Mi");
+  EXPECT_EQ(LayoutQuestion(cluster, job, {}).answer(),
+            "No layout of these ranks was found that fits: it takes a memory limit of 3Gi in workers.template, more workers or a "
+            "smaller "
+            "model");
+}
+
+TEST(Memory, IsNobodysToJudgeOfOtherEnginesAndOfCpusWithoutALimit) {
   const Cluster cluster = nodes().build();
   EXPECT_EQ(memory_shortage(cluster, test::make_custom_job("a", 1, 8), {}), "");
   EXPECT_EQ(memory_shortage(cluster, make_job("a", 1, 0), {}), "");
+  Job custom = test::make_custom_job("a", 1);
+  set_memory(custom, "limits", "1Ki");
+  EXPECT_EQ(memory_shortage(cluster, custom, {}), "");
   EXPECT_FALSE(device_need(test::make_custom_job("a", 1, 8).spec));
   EXPECT_FALSE(device_need(make_job("a", 1, 0).spec));
 }

@@ -58,7 +58,7 @@ class MirrorComm final : public Comm {
 /// Data rank 0 of stage `stage`; to the host by `link`, else by that of a CPU.
 inline Mesh mirrored(const contract::Layout& layout, std::int32_t stage = 0, std::unique_ptr<HostLink> link = nullptr) {
   const auto& degrees = layout.degrees();
-  const std::int32_t rank = stage * (layout.world_size() / degrees.pp);
+  const std::int32_t rank = layout.rank_of({.pp = stage});
   const auto group = [](std::int32_t size) -> std::unique_ptr<Comm> {
     return size == 1 ? solo_comm() : std::make_unique<MirrorComm>(size);
   };

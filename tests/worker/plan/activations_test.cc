@@ -50,9 +50,23 @@ TEST(Activations, WithoutRecomputationAreTheInputsOfEveryOperation) {
 }
 
 TEST(Activations, OfALayersBackwardAreTheGradientsOfGateAndUpAndTheResidualStreams) {
-  const auto work = [](const contract::TrainingJobSpec& spec) { return layer_work_bytes(spec, kTokens) / kTokens; };
+  const auto work = [](const contract::TrainingJobSpec& spec) {
+    return (layer_work_bytes(spec, kTokens) + stream_bytes(spec, kTokens)) / kTokens;
+  };
   EXPECT_EQ(work(job(ComputePrecision::kBF16, 8, RecomputeMode::kNone, 1)), 2 * (2 * 14336 + kWidth));
   EXPECT_EQ(work(job(ComputePrecision::kFP32, 0, RecomputeMode::kFull, 4)), 4 * (2 * 14336 / 4 + kWidth));
+}
+
+TEST(Activations, BetweenTheHalvesOfABackwardAreTheProductsInputsAndTheGradientsOfTheirOutputs) {
+  for (const auto mode : {RecomputeMode::kNone, RecomputeMode::kFull}) {
+    const std::int64_t inputs = 2 * kWidth + (kWidth + 14336) / 4, outputs = 2 * kWidth + (kWidth + 2 * kKey + 2 * 14336) / 4;
+    EXPECT_EQ(late_activation_bytes(job(ComputePrecision::kBF16, 8, mode, 4), kTokens) / kTokens, 2 * (inputs + outputs));
+  }
+}
+
+TEST(Activations, OfTheRotaryEmbeddingAreASineAndACosineForEachPlaceInAHead) {
+  EXPECT_EQ(rotary_bytes(job(ComputePrecision::kBF16, 8, RecomputeMode::kNone)), 2 * 2 * kTokens * kWidth / kHeads);
+  EXPECT_EQ(rotary_bytes(job(ComputePrecision::kFP32, 8, RecomputeMode::kNone, 4)), 4 * 2 * kTokens * kWidth / kHeads);
 }
 
 TEST(Activations, InFullPrecisionOnAGpuHaveKeysAndValuesRepeatedForEveryHead) {

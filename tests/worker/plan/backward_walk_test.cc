@@ -75,6 +75,28 @@ TEST(BackwardWalk, HasWhatIsComputedAgainAndWorkedWithBesideExchangesAndTheFirst
   EXPECT_EQ(later.gradients, units.exchange(0) + units.exchange(1) + down) << "of the last layer but one";
 }
 
+TEST(BackwardWalk, HasTheResidualStreamsGradientFromTheLastLayerToTheLookUp) {
+  const auto spec = job(2, 1);
+  const std::int64_t stream = std::int64_t{1} << 40;
+  EXPECT_EQ(walk_of(spec).most(0, false, {.kept = 7, .head = 5, .stream = stream}).activations, 7 + stream)
+      << "the head's is gone";
+  EXPECT_EQ(walk_of(spec).most(0, false, {.others = 3, .kept = 3, .head = 5 * stream, .stream = stream}).activations,
+            3 + 5 * stream)
+      << "not yet, as backward begins";
+}
+
+/// A layer's weights are gathered before it keeps anything, and what they were gathered in is gone as it is computed.
+TEST(BackwardWalk, AtStageThreeHasInForwardWhatIsGatheredBesideTheLayersBefore) {
+  const auto spec = job(3);
+  const Units units(spec);
+  const std::int64_t layer = std::int64_t{1} << 40;
+  const auto moment = walk_of(spec).most(1, true, {.kept = 3 * layer, .layer = layer, .stream = 0});
+  EXPECT_EQ(moment.activations, 3 * layer);
+  EXPECT_EQ(moment.weights, 2 * units.all[0].weights_in_forward);
+  EXPECT_EQ(units.all[0].weights_in_forward, units.of(1) + 9 * units.all[0].part) << "its own, and the head's on their way";
+  EXPECT_EQ(units.all[0].gathering_in_forward, units.all[0].weights_in_forward + 9 * units.all[1].part);
+}
+
 TEST(BackwardWalk, HasAHeadsWorkBeforeAnyGradients) {
   const auto moment =
       walk_of(job(2, 1)).most(0, false, {.kept = 7, .head = 5, .work = std::int64_t{1} << 40, .computed_again = 3});

@@ -45,7 +45,7 @@ TEST(HeadBytes, OfPyTorchsLossOnACpuAreLogitsInFp32AndTheirGradientsOrThatOfTheW
       const std::int64_t logits = tokens * kClasses;
       EXPECT_EQ(bytes.kept, 4 * logits + tokens * ((2 * each + of_norm) * kWidth + 4));
       EXPECT_EQ(bytes.work, tokens == 100 ? each * (logits + kClasses * kWidth) - 4 * logits : 8 * logits);
-      EXPECT_EQ(bytes.late, each * logits);
+      EXPECT_EQ(bytes.late, each * (logits + tokens * kWidth));
     }
   }
 }
@@ -61,7 +61,7 @@ TEST(HeadBytes, InFp16OnAGpuAreLateTheWeightsGradientAndNotTheLogits) {
   auto spec = job(ComputePrecision::kFP16, 1);
   EXPECT_EQ(head_bytes(spec, 8192).late, 2 * kClasses * kWidth);
   spec.parallelism.tensor = 2;
-  EXPECT_EQ(head_bytes(spec, 8192).late, 2 * 8192 * kClasses / 2) << "the product's second half comes late";
+  EXPECT_EQ(head_bytes(spec, 8192).late, 2 * 8192 * (kClasses / 2 + kWidth)) << "the product's second half comes late";
 }
 
 TEST(HeadBytes, WithZLossHaveTheLogitsOnceMore) {
@@ -86,7 +86,7 @@ TEST(HeadBytes, OfATensorRankAreOfItsClassesAndOfItsTokensWithShards) {
   const auto bytes = head_bytes(spec, 8192);
   EXPECT_EQ(bytes.kept, 4 * logits + 8192 * (4 * kWidth + 4));
   EXPECT_EQ(bytes.work, 4 * logits);
-  EXPECT_EQ(bytes.late, 2 * logits);
+  EXPECT_EQ(bytes.late, 2 * (logits + 8192 * kWidth));
   spec.parallelism.sequence = true;
   EXPECT_EQ(head_bytes(spec, 8192).kept, 4 * logits + 8192 / 4 * (4 * kWidth + 4));
   spec.model.size->vocabularySize = kClasses + 1;
