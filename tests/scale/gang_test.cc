@@ -196,7 +196,7 @@ TEST_F(Gang256, OfTheFoundingCaseIsRefusedWhereItDoesNotFitAndElseTellsWhatItTak
   EXPECT_NE(refused.at("status")
                 .at("conditions")
                 .dump()
-                .find("The nearest layout that fits: training.activationCheckpointing.mode Selective"),
+                .find("The nearest layout that fits: training.activationCheckpointing.mode Full"),
             std::string::npos)
       << refused.at("status").at("conditions").dump(1);
   EXPECT_TRUE(pods().empty());
