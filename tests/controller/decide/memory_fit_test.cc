@@ -36,6 +36,14 @@ ClusterBuilder nodes(int number = 4) {
   return ClusterBuilder{}.racks(2).nodes_per_rack(number / 2).gpus_per_node(8).gpu_model("NVIDIA-H100-80GB-HBM3", 81559);
 }
 
+/// Empty where the words are not there.
+std::string word_after(std::string_view words, const std::string& text) {
+  const auto at = text.find(words);
+  if (at == std::string::npos) return "";
+  const auto begin = at + words.size();
+  return text.substr(begin, text.find(' ', begin) - begin);
+}
+
 TEST(Memory, ThatIsTooSmallIsSaidBeforeAPodIsMadeWithTheNearestLayoutThatFits) {
   World world(nodes().build());
   world.add(large("a"));
@@ -198,11 +206,8 @@ TEST(Memory, OfTheHostHasToBeWithinTheLimitWhereSomethingIsOffloaded) {
   EXPECT_EQ(accepted.reason, "DoesNotFit");
   EXPECT_EQ(accepted.message.find("the 8 ranks of a worker keep "), 0u) << accepted.message;
   EXPECT_NE(accepted.message.find("and spec.workers.template limits them to 32 GiB"), std::string::npos) << accepted.message;
-  const std::string more = "The nearest layout that fits: a memory request of ";
-  const auto at = accepted.message.find(more);
-  ASSERT_NE(at, std::string::npos) << accepted.message;
-  const auto begin = at + more.size();
-  const std::string amount = accepted.message.substr(begin, accepted.message.find(' ', begin) - begin);
+  const std::string amount = word_after("The nearest layout that fits: a memory request of ", accepted.message);
+  ASSERT_NE(amount, "") << accepted.message;
   set_memory(job, "requests", amount.c_str());
   set_memory(job, "limits", amount.c_str());
   job.key.name = "b";
@@ -305,11 +310,8 @@ TEST(MemoryWithoutGpus, BeyondTheLimitIsSaidBeforeAPodIsMadeWithTheNearestLayout
         "), and spec.workers.template limits them to 5 GiB (resources.limits.memory). The nearest layout that fits: "}) {
     EXPECT_NE(accepted.message.find(part), std::string::npos) << part << "\n" << accepted.message;
   }
-  const std::string before = "; this one takes a memory limit of ";
-  const auto at = accepted.message.find(before);
-  ASSERT_NE(at, std::string::npos) << accepted.message;
-  const auto begin = at + before.size();
-  const std::string amount = accepted.message.substr(begin, accepted.message.find(' ', begin) - begin);
+  const std::string amount = word_after("; this one takes a memory limit of ", accepted.message);
+  ASSERT_NE(amount, "") << accepted.message;
   set_memory(job, "limits", amount.c_str());
   job.key.name = "b";
   job.uid = "uid-b";
