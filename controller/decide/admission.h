@@ -114,6 +114,8 @@ class Admission {
   struct WaitedFor {
     Resources amounts;
     std::optional<Time> expected;  // by the first of them
+    Resources promised{};          // of the amounts, what later_ counts as used
+    Resources open() const;
   };
   bool holds_rightly(const Job& job, const Charge& charge);
   void change(Queues& ledger, Index queue, const Labels& labels, const Resources& amounts, bool adds) const;

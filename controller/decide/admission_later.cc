@@ -11,6 +11,12 @@
 
 namespace trainyard::decide {
 
+Resources Admission::WaitedFor::open() const {
+  Resources out = amounts;
+  out -= promised;
+  return out;
+}
+
 Queues& Admission::later() const {
   if (later_) return *later_;
   later_ = queues_;
@@ -31,7 +37,9 @@ void Admission::promise(const Demand& demand, const Labels& labels) {
   if (!demand.takes_quota()) return;
   settled_.insert(demand.job);
   keep(demand, labels, std::nullopt);
-  promised_[{demand.queue, labels}] += uncounted(demand, labels);
+  const Resources amounts = uncounted(demand, labels);
+  promised_[{demand.queue, labels}] += amounts;
+  if (!demand.is_entitled) ahead_.at({demand.queue, labels}).promised += amounts;
   if (demand.left) move(later(), *demand.left, false);
   later().add(demand.queue, labels, demand.amounts);
 }
@@ -95,10 +103,8 @@ Resources Admission::entitled_later(Queues& ledger, Index queue, const Labels& l
   for (const auto* claims : {&ahead_, &heads_}) {  // they have it already
     const auto* theirs = find_in(*claims, queue, labels);
     if (theirs == nullptr) continue;
-    const Resources all = out;
-    for (const auto& [name, amount] : all.entries()) {
-      out.set(name, std::max<std::int64_t>(0, amount - theirs->amounts[name]));
-    }
+    const Resources all = out, open = theirs->open();
+    for (const auto& [name, amount] : all.entries()) out.set(name, std::max<std::int64_t>(0, amount - open[name]));
   }
   out.raise_to(now);
   return out;
@@ -119,10 +125,7 @@ bool Admission::leaves_others_theirs_later(Queues& ledger, const Demand& demand,
       if (is_of_another(place)) change(place.first, head.amounts);
     }
     for (const auto& [place, claim] : ahead_) {
-      if (!is_of_another(place)) continue;
-      Resources amounts = claim.amounts;  // what was promised of them counts as used
-      if (const auto* promised = find_in(promised_, place.first, labels)) amounts -= *promised;
-      change(place.first, amounts);
+      if (is_of_another(place)) change(place.first, claim.open());
     }
   };
   for_others([&](Index queue, const Resources& amounts) { ledger.add(queue, labels, amounts); });

@@ -59,7 +59,7 @@ class Crowding {
 /// Jobs of two queues of one tree, which borrow of each other what there is, of two priorities.
 class Borrowing {
  public:
-  explicit Borrowing(std::uint64_t seed) : world_(seed) {}
+  explicit Borrowing(std::uint64_t seed, bool has_gpus = false) : world_(seed), has_gpus_(has_gpus) {}
 
   void tell() {
     world_.add_priority_class("high", 100);
@@ -100,18 +100,22 @@ class Borrowing {
     JobShape shape{.name = "job-" + std::to_string(++names_), .workers = workers, .steps = 2'000};
     shape.priority_class = priority_class;
     shape.queue = queue == 0 ? "a" : "b";
-    if (workers == 1) world_.time.one_in(3);  // one less, and each seed would tell another story
+    if (workers == 1 && world_.time.one_in(3)) shape.gpus = has_gpus_ ? 1 : 0;
     world_.apply(shape);
     return workers;
   }
 
   World world_;
+  const bool has_gpus_;
   Invariants invariants_{world_};
   std::vector<int> quota_;
   int names_ = 0;
 };
 
 /// Some of them with GPUs.
+struct BorrowingOnGpus : Borrowing {
+  explicit BorrowingOnGpus(std::uint64_t seed) : Borrowing(seed, true) {}
+};
 struct CrowdingOnGpus : Crowding {
   explicit CrowdingOnGpus(std::uint64_t seed) : Crowding(seed, true) {}
 };
@@ -132,6 +136,7 @@ void expect_all_are_needed(int judged_a_story) {
 TEST(Victims, AreThoseWhoseRoomSomebodyNeeds) { expect_all_are_needed<Crowding>(2); }
 TEST(Victims, OnGpusAreThoseWhoseGpusOrCpusSomebodyNeeds) { expect_all_are_needed<CrowdingOnGpus>(1); }
 TEST(Victims, OfAQueueThatBorrowsAreThoseWhoseQuotaSomebodyNeeds) { expect_all_are_needed<Borrowing>(1); }
+TEST(Victims, OfAQueueThatBorrowsAreThoseWhoseQuotaOrGpusSomebodyNeeds) { expect_all_are_needed<BorrowingOnGpus>(1); }
 
 }  // namespace
 }  // namespace trainyard::simulate
