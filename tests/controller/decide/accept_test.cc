@@ -98,6 +98,7 @@ TEST(AJob, WithSeveralMistakesHearsOfAllAtOnce) {
        {"shelf", "the levels are those of the chart's value topologyLevels: rack", "restartPolicy", "hostNetwork"}) {
     EXPECT_NE(accepted.message.find(word), std::string::npos) << word << ": " << accepted.message;
   }
+  EXPECT_NE(accepted.message.back(), '\n');
 }
 
 TEST(AJob, SaysWhenAnEditedTemplateTakesEffect) {
