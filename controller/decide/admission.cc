@@ -202,6 +202,11 @@ Resources Admission::kept_from(const Demand& demand, const Labels& labels, bool 
   return out;
 }
 
+/// What its queue would use of what is left later.
+Resources Admission::with_those_before(const Demand& demand, const Labels& labels) const {
+  return sum(demand.amounts, kept_from(demand, labels, true));
+}
+
 bool Admission::has_room(Queues& ledger, const Demand& demand, const Labels& labels) const {
   if (demand.left) {
     Demand alone = demand;

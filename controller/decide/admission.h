@@ -94,7 +94,8 @@ class Admission {
   /// Whether it may take nodes or quota of a gang that holds `charge`, which is of lower priority or not: within its own quota it may take
   /// back what others of the tree borrow, whatever the priorities; one that borrows leaves those alone that don't.
   bool may_stop(const Demand& demand, const Labels& labels, const Charge* charge, bool is_lower);
-  /// The same by right of its quota alone.
+  /// The same by right of its quota alone. It is the queue's, and those of it who wait before him have it first: else what he takes back
+  /// would be theirs.
   bool may_reclaim(const Demand& demand, const Labels& labels, const Charge* charge);
   /// Whether there may be anybody of whom may_reclaim() is true.
   bool has_right(const Demand& demand, const Labels& labels);
@@ -122,6 +123,7 @@ class Admission {
   void move(Queues& ledger, const Charge& charge, bool adds) const;
   Resources uncounted(Index queue, const Labels& labels, const Resources& amounts, const Charge* left) const;
   Resources kept_from(const Demand& demand, const Labels& labels, bool later) const;
+  Resources with_those_before(const Demand& demand, const Labels& labels) const;
   bool has_room(Queues& ledger, const Demand& demand, const Labels& labels) const;
   bool leaves_others_theirs_now(const Demand& demand, const Labels& labels) const;
   bool leaves_others_theirs_later(Queues& ledger, const Demand& demand, const Labels& labels) const;
@@ -129,7 +131,7 @@ class Admission {
   void entitle(const std::vector<Candidate>& line);
   Resources entitled_later(Queues& ledger, Index queue, const Labels& labels) const;
   Queues& later() const;
-  Queues::Claim claim(const Demand& demand, const Labels& labels, const Charge& charge);
+  Queues::Claim claim(const Demand& demand, const Labels& labels, const Charge& charge, const Resources& amounts);
 
   const Cluster& cluster_;
   const Time now_;
@@ -139,7 +141,8 @@ class Admission {
   ByPlace<std::vector<WaitedFor>> kept_;  // for who waits before
   ByPlace<Resources> promised_;           // of that, what later_ counts as used
   ByPlace<WaitedFor> waited_for_;
-  ByPlace<Resources> entitled_;  // to who waits within his own quota
+  ByPlace<Resources> entitled_;           // to who waits within his own quota
+  ByPlace<Resources> entitled_promised_;  // of that, what later_ counts as used
   std::map<ObjectKey, std::pair<Place, Resources>> entitlements_;
   std::map<Index, std::vector<const Candidate*>> waiting_;  // by queue, in the order of the line, which outlives this
   std::set<const Job*> settled_;                            // of them those that have started or are promised quota, in this look

@@ -39,7 +39,11 @@ void Admission::promise(const Demand& demand, const Labels& labels) {
   keep(demand, labels, std::nullopt);
   const Resources amounts = uncounted(demand, labels);
   promised_[{demand.queue, labels}] += amounts;
-  if (!demand.is_entitled) ahead_.at({demand.queue, labels}).promised += amounts;
+  if (!demand.is_entitled) {
+    ahead_.at({demand.queue, labels}).promised += amounts;
+  } else if (const auto found = entitlements_.find(demand.job->key); found != entitlements_.end()) {
+    entitled_promised_[found->second.first] += found->second.second;
+  }
   if (demand.left) move(later(), *demand.left, false);
   later().add(demand.queue, labels, demand.amounts);
 }
@@ -47,12 +51,12 @@ void Admission::promise(const Demand& demand, const Labels& labels) {
 void Admission::remove(const Charge& charge) { move(later(), charge, false); }
 void Admission::put_back(const Charge& charge) { move(later(), charge, true); }
 
-Queues::Claim Admission::claim(const Demand& demand, const Labels& labels, const Charge& charge) {
+Queues::Claim Admission::claim(const Demand& demand, const Labels& labels, const Charge& charge, const Resources& amounts) {
   const Index other = queues_.find(charge.queue);
   const bool is_of_tree = other >= 0 && other != demand.queue && queues_.root(other) == queues_.root(demand.queue);
   if (!is_of_tree) return {.is_within = true};
   if (demand.left) move(later(), *demand.left, false);
-  const Queues::Claim out = later().claim(demand.queue, labels, demand.amounts, other);
+  const Queues::Claim out = later().claim(demand.queue, labels, amounts, other);
   if (demand.left) move(later(), *demand.left, true);
   return out;
 }
@@ -60,21 +64,21 @@ Queues::Claim Admission::claim(const Demand& demand, const Labels& labels, const
 bool Admission::has_right(const Demand& demand, const Labels& labels) {
   if (!demand.takes_quota()) return false;
   if (demand.left) move(later(), *demand.left, false);
-  const bool out = later().may_be_within(demand.queue, labels, demand.amounts);
+  const bool out = later().may_be_within(demand.queue, labels, with_those_before(demand, labels));
   if (demand.left) move(later(), *demand.left, true);
   return out;
 }
 
 bool Admission::may_reclaim(const Demand& demand, const Labels& labels, const Charge* charge) {
   if (!demand.takes_quota() || charge == nullptr || charge->labels != labels) return false;
-  const auto found = claim(demand, labels, *charge);
+  const auto found = claim(demand, labels, *charge, with_those_before(demand, labels));
   return found.is_within && found.other_borrows;
 }
 
 bool Admission::may_stop(const Demand& demand, const Labels& labels, const Charge* charge, bool is_lower) {
   if (!is_lower) return may_reclaim(demand, labels, charge);
   if (!demand.takes_quota() || charge == nullptr) return true;
-  const auto found = claim(demand, labels, *charge);
+  const auto found = claim(demand, labels, *charge, demand.amounts);
   return found.is_within || found.other_borrows;
 }
 
@@ -83,6 +87,7 @@ Resources Admission::entitled_later(Queues& ledger, Index queue, const Labels& l
   constexpr int kLooked = 64;
   Resources now;
   if (const auto* found = find_in(entitled_, queue, labels)) now = *found;
+  if (const auto* promised = find_in(entitled_promised_, queue, labels)) now -= *promised;
   const auto& used = queues_.own_usage(queue).entries();
   const bool has_left = std::any_of(used.begin(), used.end(),
                                     [&](const auto& entry) { return ledger.own_usage(queue)[entry.first] < entry.second; });

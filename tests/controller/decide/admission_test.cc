@@ -223,6 +223,46 @@ TEST(AJobThatCanNeverHaveItsQuota, DoesNotGiveBorrowersTheTurnOfThoseBehindItInI
   EXPECT_EQ(world.status("borrower").preemptions, 1);
 }
 
+// The borrower was let in again each time, as it comes before them, and stopped again.
+TEST(AQueueWithinItsQuota, TakesNothingBackForAJobBehindOneThatWouldBorrow) {
+  World world = a_world_of(12, {make_queue("org", {}), make_queue("a", {gpus(16)}, "org"), make_queue("b", {gpus(24)}, "org"),
+                                make_queue("c", {gpus(16)}, "org")});
+  world.cluster.settings.preempted_min_run = std::chrono::seconds(0);
+  const auto high = [](Job job) {
+    job.spec.priorityClassName = "high";
+    return job;
+  };
+  start(world, high(job_in("a", "borrower", 6)));
+  EXPECT_TRUE(runs(world, "borrower"));
+  start(world, high(job_in("c", "large", 5)));
+  start(world, job_in("c", "small"));
+  world.pass(100);
+  EXPECT_EQ(world.status("borrower").preemptions, 0);
+  EXPECT_EQ(why_it_waits(world, "small").find("TrainingQueue c: on any node: nvidia.com/gpu needs 8, 8 free"), 0u)
+      << why_it_waits(world, "small");
+  end(world, "borrower");
+  EXPECT_EQ(world.pods("large").size(), 5u);
+  EXPECT_EQ(world.pods("small").size(), 1u);
+}
+
+TEST(WhatAVictimLeaves, IsPromisedToTwoWhereItIsEnoughForBoth) {
+  World world = a_world_of(16, {make_queue("org", {}), make_queue("a", {gpus(64)}, "org"), make_queue("c", {gpus(32)}, "org")});
+  start(world, job_in("c", "own", 4));
+  world.pass(1'000);  // the longer it ran, the less likely is it stopped
+  start(world, job_in("c", "borrower", 8));
+  EXPECT_TRUE(runs(world, "own") && runs(world, "borrower"));
+  for (const char* queue : {"a", "c"}) {
+    Job job = job_in(queue, (std::string("high-") + queue).c_str(), 4);
+    job.spec.priorityClassName = "high";
+    world.add(job);
+  }
+  world.settle();
+  world.pass(60);
+  EXPECT_EQ(world.status("borrower").preemptions, 1);
+  EXPECT_EQ(world.status("own").preemptions, 0) << "the borrower leaves 8 workers' quota, and they need 4 each";
+  for (const char* name : {"high-a", "high-c"}) EXPECT_EQ(world.pods(name).size(), 4u) << name;
+}
+
 TEST(RoomForMore, IsNoneInAQueueThatStopped) {
   World world = a_world_of(8, {make_queue("research", {gpus(20)})});
   change(world, "research", [](Queue& queue) { queue.stop = contract::Stop::kHold; });

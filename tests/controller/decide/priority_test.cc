@@ -43,7 +43,7 @@ TEST(AJob, OfAPriorityClassThatIsNotThereSaysSoUntilItIs) {
   world.settle();
   EXPECT_EQ(world.condition("Accepted").reason, "InvalidSpec");
   EXPECT_EQ(world.condition("Accepted").message,
-            "spec.priorityClassName: names no PriorityClass of the cluster: high; `kubectl get priorityclasses` lists them\n");
+            "spec.priorityClassName: names no PriorityClass of the cluster: high; `kubectl get priorityclasses` lists them");
   world.cluster.put(PriorityClass{.name = "high", .value = 1000});
   world.settle();
   EXPECT_EQ(world.pods().size(), 1u);
