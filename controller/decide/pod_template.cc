@@ -177,10 +177,11 @@ void rather_not(Json& pod_spec, const std::string& node) {
 /// Labels and annotations by which the controller knows its pods: another's would make a spare a worker.
 bool is_ours(std::string_view key) { return key.starts_with(kOurs); }
 
-Json metadata(const Job& job, const Json& own, const WorkerPlace& place, const std::string& hash) {
-  const std::string name = place.spare ? contract::spare_name(job.key.name, *place.spare, place.generation)
-                                       : contract::pod_name(job.key.name, place.worker, place.generation);
-  Json out{{"name", name}, {"namespace", job.key.ns}};
+/// Of all pods of the job.
+Json metadata_of(const Job& job, const std::string& hash) {
+  const Json& own = member(job.spec.workers.templ, "metadata");
+  Json out = Json::object();
+  out["namespace"] = job.key.ns;
   for (const char* kind : {"labels", "annotations"}) {
     const Json& given = member(own, kind);
     if (!given.is_object()) continue;
@@ -190,9 +191,6 @@ Json metadata(const Job& job, const Json& own, const WorkerPlace& place, const s
   }
   Json& labels = object_at(out, "labels");
   labels[std::string(contract::kJobLabel)] = job.key.name;
-  labels[std::string(place.spare ? contract::kSpareLabel : contract::kWorkerLabel)] =
-      std::to_string(place.spare.value_or(place.worker));
-  labels[std::string(contract::kGenerationLabel)] = std::to_string(place.generation);
   labels[std::string(contract::kManagedByLabel)] = contract::kManagedByValue;
   object_at(out, "annotations")[std::string(contract::kTemplateHashAnnotation)] = hash;
   out["ownerReferences"] = Json::array({{{"apiVersion", contract::kApiVersion},
@@ -202,6 +200,16 @@ Json metadata(const Job& job, const Json& own, const WorkerPlace& place, const s
                                          {"controller", true},
                                          {"blockOwnerDeletion", true}}});  // kubectl delete --cascade=foreground waits for it
   return out;
+}
+
+/// What tells it from the others.
+void name_after(Json& metadata, const Job& job, const WorkerPlace& place) {
+  metadata["name"] = place.spare ? contract::spare_name(job.key.name, *place.spare, place.generation)
+                                 : contract::pod_name(job.key.name, place.worker, place.generation);
+  Json& labels = metadata["labels"];
+  labels[std::string(place.spare ? contract::kSpareLabel : contract::kWorkerLabel)] =
+      std::to_string(place.spare.value_or(place.worker));
+  labels[std::string(contract::kGenerationLabel)] = std::to_string(place.generation);
 }
 
 bool has_image(const Json& containers) {
@@ -409,20 +417,21 @@ Json pod_spec_of(const Job& job, const Settings& settings, const WorkerPlace& pl
 }  // namespace
 
 WorkerPods::WorkerPods(const Job& job, const Settings& settings)
-    : job_(job), settings_(settings), template_hash_(template_hash(job, settings)) {
-  if (job.spec.engine != contract::Engine::kCustom) spec_ = pod_spec_of(job, settings, {});
+    : job_(job),
+      settings_(settings),
+      like_all_{{"apiVersion", "v1"}, {"kind", "Pod"}, {"metadata", metadata_of(job, template_hash(job, settings))}} {
+  if (job.spec.engine != contract::Engine::kCustom) like_all_["spec"] = pod_spec_of(job, settings, {});
 }
 
 Json WorkerPods::pod(const WorkerPlace& place) const {
-  const auto& spec = job_.spec;
-  Json pod_spec = spec_.is_null() ? pod_spec_of(job_, settings_, place) : spec_;
-  if (place.node) pin(pod_spec, spec.placement.binding, *place.node);
+  Json out = like_all_;
+  name_after(out["metadata"], job_, place);
+  Json& pod_spec = out["spec"];
+  if (pod_spec.is_null()) pod_spec = pod_spec_of(job_, settings_, place);
+  if (place.node) pin(pod_spec, job_.spec.placement.binding, *place.node);
   for (const auto& node : place.avoid) rather_not(pod_spec, node);
   if (!place.pod_group.empty()) pod_spec["schedulingGroup"] = {{"podGroupName", place.pod_group}};
-  return {{"apiVersion", "v1"},
-          {"kind", "Pod"},
-          {"metadata", metadata(job_, member(spec.workers.templ, "metadata"), place, template_hash_)},
-          {"spec", std::move(pod_spec)}};
+  return out;
 }
 
 Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place) {

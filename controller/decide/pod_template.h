@@ -53,8 +53,7 @@ class WorkerPods {
  private:
   const Job& job_;
   const Settings& settings_;
-  const std::string template_hash_;
-  Json spec_;  // null with the engine Custom, of whose workers each has an environment of its own
+  Json like_all_;  // of no place; no spec with the engine Custom, of whose workers each has an environment of its own
 };
 /// The one of them.
 Json worker_pod(const Job& job, const Settings& settings, const WorkerPlace& place);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <numeric>
 #include <set>
 #include <utility>
 
@@ -96,7 +97,7 @@ class Refinement {
   /// `at_once`: of the steps of so many workers the best is taken. All of them, or one: either may end lower.
   Crossings improve(std::vector<std::string>& nodes, std::size_t at_once) {
     places_.clear();
-    for (const auto& name : nodes) places_.push_back(domains_around(topology_, topology_.find_node(name)));
+    for (const auto& name : nodes) places_.push_back(place_of(topology_.find_node(name)));
     find_room();
     for (bool better = true; better;) {
       better = false;
@@ -109,11 +110,25 @@ class Refinement {
         if (a < static_cast<std::size_t>(b)) add(places_[a], static_cast<std::size_t>(b), bytes, all);
       }
     }
-    return Crossings(all.begin(), all.begin() + topology_.num_levels() + 1);
+    Crossings out(all.begin(), all.begin() + topology_.num_levels() + 1);
+    std::partial_sum(out.begin(), out.end(), out.begin());
+    return out;
   }
 
  private:
-  using Sum = std::array<std::int64_t, kMostLevels + 1>;  // Crossings without a heap
+  /// The domains around a node, from the widest level to the node itself, and that again to the end.
+  using Place = std::array<Index, kMostLevels + 1>;
+  /// The bytes whose ends are apart at a level and at none wider, the last ones nowhere. What is less of this is less of Crossings as well, and each
+  /// link counts once.
+  using Sum = std::array<std::int64_t, kMostLevels + 2>;
+
+  Place place_of(Index node) const {
+    Place out{};
+    out.fill(node);
+    for (std::int32_t level = 0; level < topology_.num_levels(); ++level)
+      out[static_cast<std::size_t>(level)] = topology_.ancestor(node, level);
+    return out;
+  }
 
   /// Where workers may be: in the domains that pack names in which they are, or else in the narrowest one around all of them.
   void find_bounds(const std::vector<std::string>& nodes) {
@@ -149,8 +164,8 @@ class Refinement {
       if (!is_new && room_[i] < room_[static_cast<std::size_t>(best->second)]) best->second = node;
     }
     targets_.clear();
-    for (const Index node : used) targets_.push_back(domains_around(topology_, node));
-    for (const auto& [domain, node] : fullest) targets_.push_back(domains_around(topology_, node));
+    for (const Index node : used) targets_.push_back(place_of(node));
+    for (const auto& [domain, node] : fullest) targets_.push_back(place_of(node));
   }
 
   /// A level such as the host has a domain for each node, which tells nothing.
@@ -165,8 +180,8 @@ class Refinement {
   bool take_best_step(std::size_t first, std::size_t last) {
     struct Step {
       Sum change{};
-      std::size_t a = 0, b = 0;                    // who change places …
-      const std::vector<Index>* target = nullptr;  // … or where `a` goes
+      std::size_t a = 0, b = 0;       // who change places …
+      const Place* target = nullptr;  // … or where `a` goes
     } best;
     for (std::size_t a = first; a < last; ++a) {
       const Sum now = of(a, places_[a]);
@@ -185,27 +200,30 @@ class Refinement {
     }
     if (best.change == Sum{}) return false;
     if (best.target != nullptr) {
-      move(best.a, std::vector<Index>(*best.target));
+      move(best.a, Place(*best.target));
     } else {
       std::swap(places_[best.a], places_[best.b]);
     }
     return true;
   }
 
-  void move(std::size_t a, std::vector<Index> target) {
-    const std::vector<Index> old = std::exchange(places_[a], std::move(target));
+  void move(std::size_t a, const Place& target) {
+    const Place old = std::exchange(places_[a], target);
     ++room_[static_cast<std::size_t>(old.back())];
     --room_[static_cast<std::size_t>(places_[a].back())];
     // The node that it left may be one that nobody else of the gang uses, and then is as good a target as any.
-    const auto is_old = [&old](const std::vector<Index>& known) { return known.back() == old.back(); };
+    const auto is_old = [&old](const Place& known) { return known.back() == old.back(); };
     if (std::none_of(targets_.begin(), targets_.end(), is_old)) targets_.push_back(old);
   }
 
-  void add(const std::vector<Index>& place, std::size_t other, std::int64_t bytes, Sum& sum) const {
-    for (auto level = apart_at(place, places_[other]); level < place.size(); ++level) sum[level] += bytes;
+  void add(const Place& place, std::size_t other, std::int64_t bytes, Sum& sum) const {
+    const Place& there = places_[other];
+    std::size_t level = 0;
+    while (level < place.size() && place[level] == there[level]) ++level;
+    sum[level] += bytes;
   }
   /// What a worker's links cross from that place.
-  Sum of(std::size_t a, const std::vector<Index>& place) const {
+  Sum of(std::size_t a, const Place& place) const {
     Sum sum{};
     for (const auto& [other, bytes] : links_[a]) add(place, static_cast<std::size_t>(other), bytes, sum);
     return sum;
@@ -225,8 +243,8 @@ class Refinement {
   std::vector<std::vector<std::pair<std::int32_t, std::int64_t>>> links_;  // by worker: the other one, and the bytes
   std::vector<std::int64_t> fit_;                                          // by node: how many workers may be there
   std::vector<std::int64_t> room_;                                         // and how many more than are
-  std::vector<std::vector<Index>> places_;                                 // by worker: the domains around its node
-  std::vector<std::vector<Index>> targets_;                                // the nodes to move to
+  std::vector<Place> places_;                                              // by worker
+  std::vector<Place> targets_;                                             // the nodes to move to
 };
 
 }  // namespace
@@ -306,17 +324,25 @@ std::vector<double> crossing_seconds(const Topology& topology, const std::vector
 
 std::vector<std::string> least_traffic(const Topology& topology, const Gang& gang, const std::vector<Link>& links,
                                        std::vector<std::string> found) {
-  if (links.empty() || found.size() > kRefinedAtMost || topology.num_levels() > Refinement::kMostLevels) return found;
+  if (links.empty() || topology.num_levels() > Refinement::kMostLevels) return found;
   const Crossings now = crossings(topology, links, found);
   const auto wide = static_cast<std::ptrdiff_t>(num_wide_levels(topology));
   const bool between_nodes_alone = std::all_of(now.begin(), now.begin() + wide, [](std::int64_t bytes) { return bytes == 0; });
   const bool one_each = std::set<std::string>(found.begin(), found.end()).size() == found.size();
   if (now.back() == 0 || (between_nodes_alone && one_each && takes_whole_nodes(topology, gang, found))) return found;
+  const bool is_large = found.size() > kRefinedAtMost;
   Refinement refinement(topology, gang, links, found);
   std::vector<std::string> best = found;
   Crossings least = now;
   const auto try_from = [&](const std::vector<std::string>& start) {
     if (!refinement.is_within_bounds(start)) return;
+    if (is_large) {
+      if (Crossings crossed = crossings(topology, links, start); crossed < least) {
+        least = std::move(crossed);
+        best = start;
+      }
+      return;
+    }
     for (const std::size_t at_once : {std::size_t{1}, found.size()}) {
       if (at_once > kSearchedWell) continue;
       std::vector<std::string> nodes = start;
@@ -333,13 +359,19 @@ std::vector<std::string> least_traffic(const Topology& topology, const Gang& gan
       if (gang.count % replica == 0) try_from(across(start, static_cast<std::size_t>(replica)));
     }
   };
+  const auto try_with_groups_of = [&](std::int32_t workers) {
+    Gang other = gang;
+    other.groups = {workers};
+    try_both_from(std::get<Placement>(place_gang(topology, other)).nodes);
+  };
   try_both_from(found);
   try_both_from(refinement.on_fewest_nodes());
-  for (std::int32_t group = 1; group < gang.count; ++group) {
-    if (gang.count % group != 0 || (found.size() > kSearchedWell && group > 1)) continue;
-    Gang other = gang;
-    other.groups = {group};
-    try_both_from(std::get<Placement>(place_gang(topology, other)).nodes);
+  for (std::int32_t group = 1; group < gang.count && !is_large; ++group) {
+    if (gang.count % group == 0 && (found.size() <= kSearchedWell || group == 1)) try_with_groups_of(group);
+  }
+  // As many as have the same part of the model, which across() then gives to those.
+  for (const std::int32_t replica : gang.groups) {
+    if (is_large && gang.count % replica == 0) try_with_groups_of(gang.count / replica);
   }
   return best;
 }

@@ -41,9 +41,11 @@ std::vector<double> crossing_seconds(const Topology& topology, const std::vector
 /// nodes of two workers, or gives one another node with room, what helps most first, as long as that helps; and takes the best. It goes no wider than `found`: no domain that is wider, and no
 /// more of the domains that pack names.
 ///
-/// The least is NP-hard to find (it holds graph partitioning). Gangs of more than kRefinedAtMost workers stay as they were found.
-/// Cost: O(workers x (workers + domains) x links a worker x levels) a pass, for each divisor of the workers' number; nothing where every
-/// order of the workers is as good, as with one worker on each of the nodes of one narrowest domain.
+/// The least is NP-hard to find (it holds graph partitioning). Of gangs of more than kRefinedAtMost workers the best of the beginnings is taken,
+/// with nothing exchanged: there are those that keep a replica's workers together, and those that keep together the workers that have the same
+/// part of the model in all replicas. Cost: O(workers x (workers + domains) x links a worker x levels) a pass, for each divisor of the workers'
+/// number, and of larger gangs that of a few place_gang() and crossings(); nothing where every order of the workers is as good, as with one
+/// worker on each of the nodes of one narrowest domain.
 std::vector<std::string> least_traffic(const Topology& topology, const Gang& gang, const std::vector<Link>& links,
                                        std::vector<std::string> found);
 inline constexpr std::size_t kRefinedAtMost = 64;

@@ -354,6 +354,7 @@ GangView view_gang(const Cluster& cluster, const Job& job, Time now) {
     }
   }
   Examination examination(cluster, job, now);
+  gang.workers.reserve(static_cast<std::size_t>(std::max(0, size)));
   for (std::int32_t i = 0; i < size; ++i) {
     const auto found = newest.find(i);
     gang.workers.push_back(examination.examine(i, found == newest.end() ? nullptr : found->second.pod));

@@ -1,12 +1,11 @@
 #include "controller/kube/hands.h"
 
+#include <system_error>
 #include <utility>
 
 namespace trainyard::kube {
 
-Hands::Hands(std::size_t num_threads) {
-  for (std::size_t i = 0; i < num_threads; ++i) threads_.emplace_back([this] { work(); });
-}
+Hands::Hands(std::size_t most_threads) : most_threads_(most_threads) {}
 
 Hands::~Hands() { stop(); }
 
@@ -15,8 +14,22 @@ void Hands::run(std::function<void()> task) {
     const std::lock_guard lock(mutex_);
     if (stopped_) return;
     tasks_.push_back(std::move(task));
+    if (num_free_ < tasks_.size() && threads_.size() < most_threads_) add_thread();
   }
   changed_.notify_one();
+}
+
+void Hands::add_thread() {
+  try {
+    threads_.emplace_back([this] { work(); });
+  } catch (const std::system_error&) {
+    if (threads_.empty()) throw;  // else those that are there do it, later
+  }
+}
+
+std::size_t Hands::num_threads() const {
+  const std::lock_guard lock(mutex_);
+  return threads_.size();
 }
 
 void Hands::stop() {
@@ -38,7 +51,9 @@ void Hands::work() noexcept {
     std::function<void()> task;
     {
       std::unique_lock lock(mutex_);
+      ++num_free_;
       changed_.wait(lock, [this] { return stopped_ || !tasks_.empty(); });
+      --num_free_;
       if (stopped_) return;
       task = std::move(tasks_.front());
       tasks_.pop_front();

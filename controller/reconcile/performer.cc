@@ -88,8 +88,8 @@ void Performer::stop() {
   questions_.clear();
   answers_.clear();
   cache_.give_up_pods();
-  num_requests_ -= to_send_.size() + words_.size();
-  to_send_.clear();
+  num_requests_ -= num_to_send() + words_.size();
+  for (auto& line : to_send_) line.clear();
   words_.clear();
   events_.stop();
 }
@@ -249,14 +249,47 @@ void Performer::share(const std::string& like, const decide::DryRunPod& about, c
 
 void Performer::request(const ActionPointer& action, Then then, What what) {
   ++num_requests_;
-  to_send_.push_back({action, std::move(then), what});
+  to_send_[line_of(*action)].push_back({action, std::move(then), what});
   send_waiting();
 }
 
+Performer::Line Performer::line_of(const Action& action) {
+  if (std::holds_alternative<decide::WriteStatus>(action)) return kStatuses;
+  return std::holds_alternative<decide::DryRunPod>(action) ? kDryRuns : kOthers;
+}
+
+std::size_t Performer::num_to_send() const {
+  std::size_t out = 0;
+  for (const auto& line : to_send_) out += line.size();
+  return out;
+}
+
+std::deque<Performer::ToSend>* Performer::line_to_send() {
+  if (num_sent_ >= kAtOnce) return nullptr;
+  for (const Line line : {kStatuses, kDryRuns, kOthers}) {
+    const bool may = line == kOthers || num_sent_by_line_[line] < kAlikeAtOnce;
+    if (may && !to_send_[line].empty()) return &to_send_[line];
+  }
+  return nullptr;
+}
+
+void Performer::sent(Line line) {
+  ++num_sent_;
+  ++num_sent_by_line_[line];
+  events_.give_way(num_sent_ >= kMany);
+}
+
+void Performer::came_back(Line line) {
+  --num_requests_;
+  --num_sent_;
+  --num_sent_by_line_[line];
+  events_.give_way(num_sent_ >= kMany);
+}
+
 void Performer::send_waiting() {
-  while (num_sent_ < kAtOnce && !to_send_.empty()) {
-    auto [action, then, what] = std::move(to_send_.front());
-    to_send_.pop_front();
+  while (auto* line = line_to_send()) {
+    auto [action, then, what] = std::move(line->front());
+    line->pop_front();
     try {
       send(action, then, what);
     } catch (const std::exception& error) {
@@ -268,13 +301,13 @@ void Performer::send_waiting() {
   }
 }
 
-void Performer::send(const ActionPointer& sent, Then then, What what) {
-  if (what == What::kLook) return look(sent, std::move(then));
-  const Action& action = *sent;
+void Performer::send(const ActionPointer& pointer, Then then, What what) {
+  if (what == What::kLook) return look(pointer, std::move(then));
+  const Action& action = *pointer;
   auto request = request_for(action, writer_, executor_.now());
   request.patient = false;  // each try is to ask may_write_ first, and this controller's queue waits without a hand
-  executor_.hand([this, started = executor_.uptime(), kind = kind_of(action), read = read_after(action), then = std::move(then),
-                  request = std::move(request)] {
+  executor_.hand([this, started = executor_.uptime(), line = line_of(action), kind = kind_of(action), read = read_after(action),
+                  then = std::move(then), request = std::move(request)] {
     Answer answer;
     if (may_write_()) {
       answer.response = api_.perform(request);
@@ -283,34 +316,28 @@ void Performer::send(const ActionPointer& sent, Then then, What what) {
       answer.response.message = "not sent: this controller's lease is over";
       answer.response.not_sent = true;
     }
-    executor_.brain([this, started, kind, then, answer = std::move(answer)] {
-      --num_requests_;
-      --num_sent_;
-      events_.give_way(num_sent_ >= kMany);
+    executor_.brain([this, started, line, kind, then, answer = std::move(answer)] {
+      came_back(line);
       observer_.requested(kind, answer.response.status, executor_.uptime() - started);
       then(answer);
       send_waiting();
     });
   });
-  ++num_sent_;
-  events_.give_way(num_sent_ >= kMany);
+  sent(line_of(action));
   if (const auto* status = std::get_if<decide::WriteStatus>(&action)) cache_.expect_status(status->key, status->status);
 }
 
 void Performer::look(const ActionPointer& action, Then then) {
-  executor_.hand([this, then = std::move(then), request = read_after(*action)->request] {
+  executor_.hand([this, line = line_of(*action), then = std::move(then), request = read_after(*action)->request] {
     Answer answer;
     answer.read = api_.perform(request);
-    executor_.brain([this, then, answer = std::move(answer)] {
-      --num_requests_;
-      --num_sent_;
-      events_.give_way(num_sent_ >= kMany);
+    executor_.brain([this, line, then, answer = std::move(answer)] {
+      came_back(line);
       then(answer);
       send_waiting();
     });
   });
-  ++num_sent_;
-  events_.give_way(num_sent_ >= kMany);
+  sent(line_of(*action));
 }
 
 void Performer::answered(const RunPointer& run, const Sent& sent, const Answer& answer) {

@@ -1,6 +1,7 @@
 #pragma once
 // Carries plans out.
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <exception>
@@ -42,6 +43,9 @@ class Performer {
   /// Of all plans together, requests whose bodies are made: enough for all hands. Where a thousand jobs have something to write, the others
   /// are an action each, which is small.
   static constexpr std::size_t kAtOnce = 128;
+  /// Of these so many statuses, and so many dry runs: a thousand jobs have them to write at the same moment, and each connection more, with
+  /// its hand, keeps 150 KB (docs/design/0024-resting-jobs.md).
+  static constexpr std::size_t kAlikeAtOnce = 16;
   /// While so many are sent, events give way.
   static constexpr std::size_t kMany = 8;
   using Done = std::function<void(PlanEnded)>;
@@ -91,7 +95,7 @@ class Performer {
   void assume(const Sent& sent, const kube::Response& response);
   void refuse(const RunPointer& run, const decide::Action& action, const std::string& why);
   enum class What { kPerform, kLook };  // a look reads what is there, as read_after() says
-  /// Performs on a hand, once fewer than kAtOnce are under way, and answers on the brain.
+  /// Performs on a hand, once fewer than kAtOnce are under way, and kAlikeAtOnce like it, and answers on the brain.
   void request(const ActionPointer& action, Then then, What what = What::kPerform);
   void send_waiting();
   void send(const ActionPointer& action, Then then, What what);
@@ -120,7 +124,17 @@ class Performer {
     Then then;
     What what;
   };
-  std::deque<ToSend> to_send_;
+  /// Those of which there are limits of their own, and all others.
+  enum Line : std::size_t { kStatuses, kDryRuns, kOthers, kNumLines };
+  static Line line_of(const decide::Action& action);
+  /// From which the next one is sent; null: from none, as yet.
+  std::deque<ToSend>* line_to_send();
+  void sent(Line line);
+  void came_back(Line line);
+  std::size_t num_to_send() const;
+
+  std::array<std::deque<ToSend>, kNumLines> to_send_;
+  std::array<std::size_t, kNumLines> num_sent_by_line_{};
   HeldWords words_{executor_};
   std::size_t num_requests_ = 0;  // to be sent, or under way; held back, too
   std::size_t num_sent_ = 0;      // of request()

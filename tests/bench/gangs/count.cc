@@ -6,7 +6,7 @@
 namespace trainyard::bench {
 namespace {
 
-constexpr std::chrono::seconds kLimit{180};
+constexpr std::chrono::milliseconds kLimit{180'000}, kLimitEach{6};
 
 }  // namespace
 
@@ -25,7 +25,7 @@ Count::~Count() {
 
 Clock::time_point Count::reached(std::size_t number) {
   std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, kLimit, [&] { return times_.size() >= number; })) {
+  if (!changed_.wait_for(lock, kLimit + number * kLimitEach, [&] { return times_.size() >= number; })) {
     throw std::runtime_error("only " + std::to_string(times_.size()) + " of " + std::to_string(number) + " objects had " + text_);
   }
   return times_[number - 1];

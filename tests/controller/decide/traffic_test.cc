@@ -1,6 +1,7 @@
 #include "controller/decide/traffic.h"
 
 #include <map>
+#include <random>
 
 #include <gtest/gtest.h>
 
@@ -90,6 +91,61 @@ TEST(Placement, Of256GpusKeepsTheRingsInsideTheRacksWhereTheyCarryMost) {
   }
   EXPECT_EQ(rack_of_stage.size(), 4u) << "each stage has a rack to itself";
   EXPECT_LT(crossings(topology, links, nodes).front(), crossings(topology, links, found).front());
+}
+
+TEST(Placement, Of1024GpusKeepsTheRingsInsideTheRacksToo) {
+  // 128 nodes in 16 racks; 32 replicas of 4 stages, so that a stage has four racks.
+  const auto cluster = ClusterBuilder{}.racks(16).nodes_per_rack(8).gpus_per_node(8).build();
+  const Topology topology(cluster);
+  auto spec = job(128, 8, {8, 4, 32});
+  spec.training.globalBatchSize = 128;
+  const auto links = links_of(spec);
+  Gang gang{.count = 128, .requests = {{kGpu, 8}, {"pods", 1}}};
+  gang.groups = groups_of(spec);
+  const auto found = std::get<Placement>(place_gang(topology, gang)).nodes;
+  const auto nodes = least_traffic(topology, gang, links, found);
+  std::map<std::pair<int, std::string>, int> rack_of_stage;
+  for (int worker = 0; worker < 128; ++worker) {
+    ++rack_of_stage[{worker % 4, cluster.node(nodes[static_cast<std::size_t>(worker)])->labels.at("topology.test/rack")}];
+  }
+  EXPECT_EQ(rack_of_stage.size(), 16u) << "each rack has one stage";
+  EXPECT_LT(crossings(topology, links, nodes).front(), crossings(topology, links, found).front());
+}
+
+TEST(Placement, OfLargeGangsIsNeverWorseThanAsFoundAndFits) {
+  std::mt19937 random(7);
+  int better = 0;
+  for (int round = 0; round < 60; ++round) {
+    const int racks = 6 + static_cast<int>(random() % 20), per_rack = 2 + static_cast<int>(random() % 7);
+    auto builder = ClusterBuilder{}.racks(racks).nodes_per_rack(per_rack).racks_per_block(3).gpus_per_node(8);
+    for (int node = 0; node < racks * per_rack; ++node) {
+      if (random() % 4 == 0) builder.use("node-" + std::to_string(node), 2 * static_cast<int>(1 + random() % 4));
+    }
+    const auto cluster = builder.build();
+    const Topology topology(cluster);
+    const int pipeline = 1 << (random() % 3), replicas = (66 + static_cast<int>(random() % 40)) / pipeline;
+    auto spec = job(pipeline * replicas, 2, {2, pipeline, replicas});
+    spec.training.globalBatchSize = replicas * (1 + static_cast<int>(random() % 16));
+    Gang gang{.count = pipeline * replicas, .requests = {{kGpu, 2}, {"pods", 1}}};
+    gang.groups = groups_of(spec);
+    if (random() % 2 == 0) gang.pack = contract::Pack{.level = "rack", .mode = contract::PackMode::kPreferred};
+    const auto placed = place_gang(topology, gang);
+    const auto* found = std::get_if<Placement>(&placed);
+    if (found == nullptr) continue;
+    const auto links = links_of(spec);
+    ASSERT_FALSE(links.empty());
+    const auto nodes = least_traffic(topology, gang, links, found->nodes);
+    const auto before = crossings(topology, links, found->nodes), after = crossings(topology, links, nodes);
+    EXPECT_LE(after, before) << "round " << round;
+    better += after < before ? 1 : 0;
+    std::map<std::string, int> on;
+    for (const auto& node : nodes) ++on[node];
+    for (const auto& [node, workers] : on) {
+      const auto room = room_for(gang, topology, static_cast<std::size_t>(topology.find_node(node)));
+      EXPECT_LE(workers, fit_into(room, gang.requests)) << node << " in round " << round;
+    }
+  }
+  EXPECT_GT(better, 5);
 }
 
 TEST(Placement, OfManyMicroBatchesKeepsThePipelinesInsideTheRacks) {

@@ -26,6 +26,26 @@ TEST(Hands, WorkAtOnceOnAsManyTasksAsThereAre) {
   for (int i = 0; i < 8; ++i) EXPECT_TRUE(done.take());
 }
 
+TEST(Hands, MakeAThreadOnlyWhereNoneIsFree) {
+  std::barrier all_here(4);
+  Inbox<bool> done;
+  Hands hands(64);
+  EXPECT_EQ(hands.num_threads(), 0u);
+  for (int i = 0; i < 4; ++i) {
+    hands.run([&] {
+      all_here.arrive_and_wait();
+      done.put(true);
+    });
+  }
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(done.take());
+  EXPECT_EQ(hands.num_threads(), 4u);
+  for (int i = 0; i < 1'000; ++i) {
+    hands.run([&] { done.put(true); });
+    EXPECT_TRUE(done.take());
+  }
+  EXPECT_LT(hands.num_threads(), 64u) << "one after the other needs few, and those were free again";
+}
+
 TEST(Hands, StopWaitsForTheTaskUnderWayAndDropsTheRest) {
   Inbox<bool> begun, go_on;
   std::atomic<int> finished = 0;
