@@ -135,7 +135,7 @@ class Reporter : public reconcile::Observer {
 };
 
 /// glibc would give each of some sixteen groups of threads a heap of its own, and keep in all of them what lists and bursts of events once
-/// needed. Two are one for the brain and one that the others mostly share: with 1,000 jobs four took 2 MB more.
+/// needed. With 1,000 jobs four took 2 MB more than two.
 void keep_few_heaps() {
 #ifdef __GLIBC__
   ::mallopt(M_ARENA_MAX, 2);

@@ -362,7 +362,8 @@ std::vector<std::string> least_traffic(const Topology& topology, const Gang& gan
   const auto try_with_groups_of = [&](std::int32_t workers) {
     Gang other = gang;
     other.groups = {workers};
-    try_both_from(std::get<Placement>(place_gang(topology, other)).nodes);
+    const auto placed = place_gang(topology, other);  // beside it there may be no room for spares on such nodes
+    if (const auto* there = std::get_if<Placement>(&placed)) try_both_from(there->nodes);
   };
   try_both_from(found);
   try_both_from(refinement.on_fewest_nodes());

@@ -13,8 +13,8 @@ void Hands::run(std::function<void()> task) {
   {
     const std::lock_guard lock(mutex_);
     if (stopped_) return;
-    tasks_.push_back(std::move(task));
-    if (num_free_ < tasks_.size() && threads_.size() < most_threads_) add_thread();
+    if (num_free_ <= tasks_.size() && threads_.size() < most_threads_) add_thread();
+    tasks_.push_back(std::move(task));  // only now: where this throws, whoever asked must be right that nobody does it
   }
   changed_.notify_one();
 }
