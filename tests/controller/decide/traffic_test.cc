@@ -61,6 +61,16 @@ TEST(LeastTraffic, StaysInTheRacksThatPackAsksFor) {
   EXPECT_EQ(crossings(topology, links, nodes), (Crossings{10, 10})) << "two workers on one node of each rack";
 }
 
+TEST(LeastTraffic, IsSoughtWhereSparesHaveNoRoomBesideTheGang) {
+  const auto cluster = ClusterBuilder{}.racks(2).nodes_per_rack(2).gpus_per_node(8).build();
+  const Topology topology(cluster);
+  const std::vector<Link> links{{0, 1, 10}, {2, 3, 10}, {0, 2, 1}, {1, 3, 1}};
+  const Gang gang{.count = 4, .requests = {{kGpu, 8}}, .room_beside = 1};
+  EXPECT_TRUE(std::holds_alternative<NoRoom>(place_gang(topology, gang)));
+  EXPECT_EQ(crossings(topology, links, least_traffic(topology, gang, links, {"node-0", "node-2", "node-1", "node-3"})),
+            (Crossings{2, 22}));
+}
+
 TEST(LeastTraffic, TakesALevelWithADomainForEachNodeForTheNodes) {
   // As the chart's default: zone and host. 64 free nodes that are all alike are one to try.
   auto builder = ClusterBuilder{}.racks(64).nodes_per_rack(1).racks_per_block(32).gpus_per_node(8);
