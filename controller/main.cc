@@ -50,7 +50,7 @@ using namespace trainyard;
 using std::chrono::milliseconds;
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::size_t kNumHands = 64;            // four plans' worth: one that hangs in an admission webhook does not have all
+constexpr std::size_t kNumHands = 64;            // four plans' worth: pods that hang in an admission webhook do not have all
 constexpr std::chrono::seconds kBeat{1};         // the brain shows that it lives so often …
 constexpr std::chrono::seconds kCountEach{10};   // what is counted of the cluster; Prometheus reads it about as often
 constexpr std::chrono::seconds kBrainHangs{60};  // … and /healthz fails when it has not for so long
