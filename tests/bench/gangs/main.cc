@@ -220,7 +220,7 @@ class Bench {
     const Usage usage = use();
     const auto begun = Clock::now();
     const Seconds created = bench::post_all(cluster_.credentials(), kConnections, kJobs, bodies);
-    const auto last_pod = pods.reached(static_cast<std::size_t>(jobs * workers));
+    const auto last_pod = pods.reached(static_cast<std::size_t>(jobs) * static_cast<std::size_t>(workers));
     const auto last_job = ended.reached(static_cast<std::size_t>(jobs));
     std::printf("C: %d jobs of %d pods x %d GPUs, created in %.2f s, %s\n", jobs, workers, gpus, created.count(),
                 ends == Ends::kPodsAlone ? "pods alone"
