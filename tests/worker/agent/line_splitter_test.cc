@@ -21,6 +21,12 @@ TEST(LineSplitter, JoinsWhatCameInPieces) { EXPECT_EQ(split({"on", "e\ntw", "o\n
 TEST(LineSplitter, KeepsEmptyLinesAndDropsCarriageReturns) { EXPECT_EQ(split({"a\r\n\nb\n"}), (Lines{"a", "", "b"})); }
 TEST(LineSplitter, TakesARestWithoutLineEndForALine) { EXPECT_EQ(split({"a\nb"}), (Lines{"a", "b"})); }
 TEST(LineSplitter, CutsALineThatDoesNotEnd) { EXPECT_EQ(split({"abcdefgh", "ij\nk\n"}, 4), (Lines{"abcd", "efgh", "ij", "k"})); }
+TEST(LineSplitter, MakesTheSameLinesWhereverTheBytesAreCut) {
+  const std::string text = "abcd\nabcdef\nabc\r\nabc\rd\nabcdefgh\r\nabcd";
+  const auto lines = split({text}, 4);
+  EXPECT_EQ(lines, (Lines{"abcd", "abcd", "ef", "abc", "abc\r", "d", "abcd", "efgh", "", "abcd"}));
+  for (std::size_t at = 0; at <= text.size(); ++at) EXPECT_EQ(split({text.substr(0, at), text.substr(at)}, 4), lines) << at;
+}
 
 }  // namespace
 }  // namespace trainyard::agent
