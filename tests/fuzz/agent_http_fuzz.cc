@@ -1,6 +1,7 @@
 // Whatever bytes somebody sends to an agent's port: HTTP comes back, or nothing, the connection is closed, and the next one is served.
 
 #include <chrono>
+#include <csignal>
 #include <optional>
 
 #include <boost/asio/io_context.hpp>
@@ -26,6 +27,22 @@ std::vector<std::string> fuzz::seeds() {
 
 namespace {
 
+/// libFuzzer's alarm, which comes every few seconds, would interrupt calls that wait: Asio does not repeat those.
+class NoSignals {
+ public:
+  NoSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before_);
+  }
+  ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  NoSignals(const NoSignals&) = delete;
+  NoSignals& operator=(const NoSignals&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
 class Port {
  public:
   Port()
@@ -39,9 +56,12 @@ class Port {
     // Ports of connections that were closed are not given again for a minute; addresses there are enough.
     const std::uint32_t number = ++connections_;
     socket.bind({asio::ip::address_v4(0x7f000001u + number % 0xfffffeu), 0});
-    socket.connect({asio::ip::address_v4::loopback(), server_.port()});
     boost::system::error_code ignored;
-    asio::write(socket, asio::buffer(bytes.data(), bytes.size()), ignored);
+    {
+      const NoSignals none;
+      socket.connect({asio::ip::address_v4::loopback(), server_.port()});
+      asio::write(socket, asio::buffer(bytes.data(), bytes.size()), ignored);
+    }
     socket.shutdown(tcp::socket::shutdown_send, ignored);
     std::string answer;
     bool is_closed = false;
