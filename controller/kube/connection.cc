@@ -150,15 +150,18 @@ struct Connection::Impl {
   Response failure(const Request& request, const std::exception& error, bool timed_out, std::chrono::milliseconds timeout) const {
     const std::string what = error.what();
     const bool not_sent = what.find("Failed to connect") != std::string::npos || what.find("resolv") != std::string::npos;
-    std::string why = what;
+    static constexpr const char* kIsItUp = "): is the API server up, and can it be reached from here?";
+    std::string why;
     if (flights.stopped()) {
       why = "stopped";
     } else if (timed_out) {
       why = "no answer in " + std::to_string(timeout.count()) + " ms";
     } else if (not_sent) {
-      why = "could not connect (" + what + "): is the API server up, and can it be reached from here?";
+      why = "could not connect (" + what + kIsItUp;
     } else if (what.find("SSL") != std::string::npos) {
       why = what + ": check certificate-authority, the server's name and the client certificate";
+    } else {
+      why = "the connection broke (" + what + kIsItUp;
     }
     Response response;
     response.not_sent = not_sent && !flights.stopped();

@@ -12,8 +12,9 @@ using std::chrono::milliseconds;
 constexpr milliseconds kReleaseTimeout{2'000};
 constexpr const char* kTooLate = "renewals came too late; the API server is slow, or this process did not run";
 
+/// Rounded up: who waits so long does not come a moment early, with no time left for another try.
 milliseconds until(std::chrono::steady_clock::time_point end) {
-  return std::max(milliseconds(1), std::chrono::duration_cast<milliseconds>(end - std::chrono::steady_clock::now()));
+  return std::max(milliseconds(1), std::chrono::ceil<milliseconds>(end - std::chrono::steady_clock::now()));
 }
 
 contract::Time wall_clock() { return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now()); }

@@ -218,16 +218,22 @@ test_a_node_that_is_cut_off_loses_its_worker_to_another() {
 test_an_api_server_that_is_away_for_20_s_stops_no_training() {
   # All checkpoints are kept, so that their number tells how far it is.
   start outage 's/everySteps: 50, keep: 3/everySteps: 10, keep: 100/' && within 60 has_checkpoints outage 1 || return 1
-  local before after
-  hold cp apiserver || return 1
+  local before after controller since message
+  controller=$(leader) && since=$(date -u +%FT%TZ) && hold cp apiserver || return 1
   before=$(checkpoints outage)
   sleep 20
   after=$(checkpoints outage)
   release cp apiserver
   within 30 kubectl get --raw /readyz && wake
   [ "$after" -ge $((before + 3)) ] || { echo "it did not train on meanwhile: $before checkpoints, then $after"; return 1; }
-  succeeded outage && is 0 field outage restarts
+  succeeded outage && is 0 field outage restarts || return 1
+  # Once each, however often it tried; and what it tried to reach.
+  for message in '"cannot read or write the lease".*is the API server up' '"the lease works again"' \
+    '"cannot list or watch".*/trainingjobs".*is the API server up' '"the watch works again".*/trainingjobs"'; do
+    is 1 says "$controller" "$since" "$message" || return 1
+  done
 }
+says() { kubectl -n $SYSTEM logs "$1" --since-time "$2" | grep -c "$3"; } # POD SINCE PATTERN: how many lines of its log
 
 test_an_agent_that_cannot_be_reached_gives_a_condition() {
   start hidden 's/steps: [0-9]*/steps: 100000/' && within 60 has_checkpoints hidden 1 || return 1
