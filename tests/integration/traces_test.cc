@@ -1,5 +1,6 @@
 // The built controller, and a collector of OpenTelemetry traces.
 
+#include <algorithm>
 #include <set>
 
 #include "crds/contract/time.h"
@@ -89,7 +90,13 @@ TEST_F(Traced, AControllerThatEndsSendsWhatItHas) {
   apply(custom("last"));
   eventually(kPods, [](const Json& list) { return list.at("items").size() == 2; });
   for (const char* pod : {"last-0-1", "last-1-1"}) tell(pod, "Running", {{"running", {{"startedAt", now()}}}});
-  eventually(kJobs + "/last", [](const Json& object) { return condition(object, "Running") == "True"; });
+  // Events follow the answer to the status they tell of. Where that answer is lost, so are the spans.
+  eventually("/api/v1/namespaces/default/events", [](const Json& list) {
+    const auto& events = list.at("items");
+    return std::any_of(events.begin(), events.end(), [](const Json& event) {
+      return event.at("/involvedObject/name"_json_pointer) == "last" && event.at("reason") == "ProgramsRun";
+    });
+  });
   controller->signal(SIGTERM);
   EXPECT_EQ(controller->wait(), 0);
   EXPECT_TRUE(spans().contains("TrainingJob start"));
