@@ -104,7 +104,7 @@ TEST_F(Gang256, StopsForAJobOf128GpusThoseThatLoseTheLeastGpuSecondsAndTheyComeB
   eventually(kJobs + "/dear", has_done(100));
   const std::map<std::string, int> before{{"oldest", step_of("oldest")}, {"youngest", step_of("youngest")}};
   const Json dear = get("dear");
-  Json urgent = job("urgent", 16, 300);
+  Json urgent = job("urgent", 16, 1'000);  // for 20 s: a place in the line may be told 5 s late
   urgent["spec"]["priorityClassName"] = "urgent";
   apply(urgent);
   eventually(kJobs + "/urgent", trains_with(16));
