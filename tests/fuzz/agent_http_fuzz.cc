@@ -28,16 +28,17 @@ std::vector<std::string> fuzz::seeds() {
 namespace {
 
 /// libFuzzer's alarm, which comes every few seconds, would interrupt calls that wait: Asio does not repeat those.
-class NoSignals {
+class NoAlarm {
  public:
-  NoSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before_);
+  NoAlarm() {
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &alarm, &before_);
   }
-  ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  NoSignals(const NoSignals&) = delete;
-  NoSignals& operator=(const NoSignals&) = delete;
+  ~NoAlarm() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  NoAlarm(const NoAlarm&) = delete;
+  NoAlarm& operator=(const NoAlarm&) = delete;
 
  private:
   sigset_t before_{};
@@ -58,7 +59,7 @@ class Port {
     socket.bind({asio::ip::address_v4(0x7f000001u + number % 0xfffffeu), 0});
     boost::system::error_code ignored;
     {
-      const NoSignals none;
+      const NoAlarm none;
       socket.connect({asio::ip::address_v4::loopback(), server_.port()});
       asio::write(socket, asio::buffer(bytes.data(), bytes.size()), ignored);
     }
