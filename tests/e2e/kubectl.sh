@@ -18,7 +18,7 @@ follow() {
   kubectl patch trainingjob "$1" --type merge -p '{"spec":{"dryRun":false}}' &&
     kubectl wait trainingjob "$1" --for condition=Running --timeout 60s && is "" field "$1" dryRun &&
     is "trainingjob.trainyard.dev/$1" kubectl get tj --field-selector status.phase=Running -o name &&
-    has "PHASE STEP LOSS TOKENS/S LEFT AGE PLACED QUEUE POSITION MFU WORKERS RESTARTS UNCOUNTED NODES FAILED" \
+    has "PHASE STEP LOSS TOKENS/S LEFT AGE ACCEPTED PLACED QUEUE POSITION MFU WORKERS RESTARTS UNCOUNTED NODES FAILED" \
       squeezed kubectl get tj "$1" -o wide &&
     has "$1 Running" squeezed kubectl get all &&
     has 'exit code' squeezed kubectl explain tj.spec.lifecycle.failurePolicy.rules.onExitCodes ||
