@@ -11,7 +11,7 @@ std::vector<double> wait_buckets() { return {1, 5, 15, 60, 300, 900, 3600, 4 * 3
 
 std::vector<MetricDefinition> controller_metrics() {
   using enum MetricType;
-  const std::vector<std::string> job{"namespace", "job"};
+  const std::vector<std::string> job{"job_namespace", "job_name"};
   const std::vector<std::string> quota{"queue", "flavor", "resource"};
   return {
       {"trainyard_leading", kGauge, "1 while this controller acts, 0 while it stands by."},

@@ -42,7 +42,7 @@ void count_jobs(observe::Metrics& metrics, const Cluster& cluster) {
 }
 
 void tell_of(observe::Metrics& metrics, const Job& job, Time now) {
-  const observe::Labels labels = {{"namespace", job.key.ns}, {"job", job.key.name}};
+  const observe::Labels labels = {{"job_namespace", job.key.ns}, {"job_name", job.key.name}};
   const auto& status = job.status;
   metrics.set("trainyard_job_devices", labels, double{1} * decide::gang_size(job) * std::max(1, job.spec.workers.gpusPerWorker));
   if (const auto& progress = status.progress) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The chart without a cluster: the CRD in it is that of crds/, it lints, its unit tests pass, and it renders with each of its switches.
+# The chart without a cluster: the CRD in it is that of crds/, it lints, its unit tests pass, it renders with each of its switches, its alerts
+# fire when they should (alerts_test.yaml), and Prometheus can read what its dashboard asks for.
 # That an API server takes what it renders, and that the controller gets by with those permissions: tests/integration.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -18,4 +19,18 @@ if "$bin/helm" template release helm "${images[@]}" --set=logLevel=loud > /dev/n
   echo "values.schema.json let logLevel=loud pass" >&2
   exit 1
 fi
+
+rules=$(mktemp -d)
+trap 'rm -rf "$rules"' EXIT
+"$bin/helm" template release helm "${images[@]}" --set=metrics.alerts.enabled=true --show-only=templates/alerts.yaml |
+  sed '1,/^spec:$/d; s/^  //' > "$rules/alerts.yaml"  # a rule file is the spec of a PrometheusRule
+cp tests/chart/alerts_test.yaml "$rules"
+python3 - helm/files/dashboard.json > "$rules/dashboard.yaml" << 'X'
+import json, sys
+asked = [target["expr"] for panel in json.load(open(sys.argv[1]))["panels"] for target in panel["targets"]]
+rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(asked)]
+print(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+X
+.tools/promtool/promtool check rules --lint=all --lint-fatal "$rules/alerts.yaml" "$rules/dashboard.yaml"
+.tools/promtool/promtool test rules "$rules/alerts_test.yaml"
 echo "chart: ok"

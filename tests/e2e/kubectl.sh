@@ -21,8 +21,8 @@ follow() {
     has "PHASE STEP LOSS TOKENS/S LEFT AGE ACCEPTED PLACED QUEUE POSITION MFU WORKERS RESTARTS UNCOUNTED NODES FAILED" \
       squeezed kubectl get tj "$1" -o wide &&
     has "$1 Running" squeezed kubectl get all &&
-    has 'exit code' squeezed kubectl explain tj.spec.lifecycle.failurePolicy.rules.onExitCodes ||
-    return 1
+    has 'exit code' squeezed kubectl explain tj.spec.lifecycle.failurePolicy.rules.onExitCodes &&
+    prometheus_reads default "$1-0-1" 8471 && prometheus_reads $SYSTEM "$(leader)" 8080 || return 1
   kubectl wait trainingjob "$1" --for condition=Complete --timeout 120s &&
     kubectl wait trainingjob "$1" --for 'jsonpath={.status.phase}=Succeeded' --timeout 5s &&
     is "$(undisturbed_loss)" field "$1" progress.loss &&
@@ -31,6 +31,10 @@ follow() {
   # A condition is waited for until it is of the newest edit.
   kubectl patch trainingjob "$1" --type merge -p '{"spec":{"lifecycle":{"maxRestarts":7}}}' &&
     kubectl wait trainingjob "$1" --for condition=Complete --timeout 10s
+}
+prometheus_reads() { # NAMESPACE POD PORT: what it exposes, with no name or text that Prometheus' conventions are against
+  within 10 has trainyard_ kubectl get --raw "/api/v1/namespaces/$1/pods/$2:$3/proxy/metrics" || return 1
+  kubectl get --raw "/api/v1/namespaces/$1/pods/$2:$3/proxy/metrics" | .tools/promtool/promtool check metrics
 }
 squeezed() { "$@" | tr -s ' \n' ' '; }
 

@@ -245,12 +245,13 @@ TEST_F(JobMetrics, TellOfPlacedJobsAlone) {
   job.status.progress->tokensPerSecond = 10;
   cluster.put(job);
   count_cluster(metrics_, cluster, at(100));
-  EXPECT_EQ(value("trainyard_job_devices{job=\"a\",namespace=\"default\"}"), 16);
-  EXPECT_DOUBLE_EQ(value("trainyard_job_goodput_ratio{job=\"a\",namespace=\"default\"}"), 0.5) << "50 s of work in 100 s";
+  EXPECT_EQ(value("trainyard_job_devices{job_name=\"a\",job_namespace=\"default\"}"), 16);
+  EXPECT_DOUBLE_EQ(value("trainyard_job_goodput_ratio{job_name=\"a\",job_namespace=\"default\"}"), 0.5)
+      << "50 s of work in 100 s";
   set(job.status, condition::kPlaced, false, 101);
   cluster.put(job);
   count_cluster(metrics_, cluster, at(102));
-  EXPECT_EQ(value("trainyard_job_devices{job=\"a\",namespace=\"default\"}"), -1);
+  EXPECT_EQ(value("trainyard_job_devices{job_name=\"a\",job_namespace=\"default\"}"), -1);
 }
 
 std::string read(const std::string& path) {
@@ -405,6 +406,15 @@ TEST(ControllerMetrics, ThatGrowForEverAreAskedForByTheirRate) {
         EXPECT_TRUE(before.ends_with("rate(") || before.ends_with("increase(")) << expression;
       }
     }
+  }
+}
+
+/// Prometheus renames a metric's label to exported_… where the target that it comes from has one of that name.
+TEST(ControllerMetrics, HaveNoLabelThatPrometheusGivesTheirTarget) {
+  const std::set<std::string> of_targets{"container", "endpoint", "instance",   "job",    "namespace",
+                                         "node",      "pod",      "prometheus", "service"};
+  for (const auto& metric : observe::controller_metrics()) {
+    for (const auto& label : metric.labels) EXPECT_FALSE(of_targets.contains(label)) << metric.name << " has " << label;
   }
 }
 
