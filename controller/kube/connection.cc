@@ -160,8 +160,10 @@ struct Connection::Impl {
       why = "could not connect (" + what + kIsItUp;
     } else if (what.find("SSL") != std::string::npos) {
       why = what + ": check certificate-authority, the server's name and the client certificate";
-    } else {
+    } else if (dynamic_cast<const http::http_exception*>(&error) != nullptr) {
       why = "the connection broke (" + what + kIsItUp;
+    } else {
+      why = "it cannot be sent (" + what + ")";
     }
     Response response;
     response.not_sent = not_sent && !flights.stopped();

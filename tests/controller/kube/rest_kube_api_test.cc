@@ -132,6 +132,12 @@ TEST(RestKubeApi, DoesNotRepeatARequestThatMayHaveHappened) {
   EXPECT_EQ(server.seen().size(), 1u);
 }
 
+TEST(RestKubeApi, ARequestThatCannotBeSentIsNoConnectionThatBroke) {
+  const Response response = RestKubeApi(reaching("http://127.0.0.1:1"), kQuick).perform({.path = "/no URI"});
+  EXPECT_EQ(response.status, 0);
+  EXPECT_NE(response.message.find("/no URI: it cannot be sent ("), std::string::npos) << response.message;
+}
+
 TEST(RestKubeApi, ABodyThatIsCutOffIsNoAnswer) {
   HttpServer server([](const HttpSeen&, HttpReply& reply) {
     reply.begin();
