@@ -55,9 +55,9 @@ void Program::read() {
   lines_.put(std::nullopt);
 }
 
-std::optional<std::string> Program::line_with(const std::string& text) {
+std::optional<std::string> Program::line_with(const std::string& text, std::chrono::milliseconds patience) {
   std::string passed;
-  while (auto line = lines_.take()) {
+  while (auto line = lines_.take(patience)) {
     if (!*line) break;
     if ((*line)->find(text) != std::string::npos) return *line;
     passed += **line + "\n";

@@ -2,6 +2,7 @@
 // A program under test: its lines, its signals, its end.
 
 #include <sys/types.h>
+#include <chrono>
 #include <map>
 #include <optional>
 #include <string>
@@ -23,7 +24,8 @@ class Program {
   Program& operator=(const Program&) = delete;
 
   /// The next line of standard error that contains `text`; nothing when the program ended, or it did not come in time.
-  std::optional<std::string> line_with(const std::string& text);
+  /// `patience` is for each line.
+  std::optional<std::string> line_with(const std::string& text, std::chrono::milliseconds patience = kPatience);
   void signal(int number) const;
   pid_t pid() const { return pid_; }
   /// Waits for the end: the exit code, or 128 + the signal that killed it.

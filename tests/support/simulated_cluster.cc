@@ -155,7 +155,7 @@ void SimulatedCluster::start_fleet(const std::vector<std::string>& flags) {
   fleet_port_ = std::stoi(line->substr(line->find(before) + before.size()));
 }
 
-void SimulatedCluster::start_controller(const std::vector<std::string>& flags) {
+void SimulatedCluster::start_controller(const std::vector<std::string>& flags, std::chrono::milliseconds patience) {
   controller_.reset();
   std::vector<std::string> all = {"--kubeconfig=" + account_.string(), "--controller-key-file=" + key_file_.string(),
                                   "--metrics-address=none",
@@ -163,7 +163,8 @@ void SimulatedCluster::start_controller(const std::vector<std::string>& flags) {
                                   "rack=trainyard.test/rack,host=kubernetes.io/hostname"};
   all.insert(all.end(), flags.begin(), flags.end());
   controller_ = std::make_unique<Program>(program("trainyard-controller"), all);
-  if (!controller_->line_with("acting")) throw std::runtime_error("trainyard-controller did not start; its words are above");
+  if (!controller_->line_with("acting", patience))
+    throw std::runtime_error("trainyard-controller did not start; its words are above");
 }
 
 std::map<std::string, pid_t> SimulatedCluster::programs() const {

@@ -35,9 +35,9 @@ class SimulatedCluster {
   SimulatedCluster(const SimulatedCluster&) = delete;
   SimulatedCluster& operator=(const SimulatedCluster&) = delete;
 
-  /// Each in the place of the one that runs. The controller acts when this returns.
+  /// Each in the place of the one that runs. The controller acts when this returns; `patience` is for each line that it logs before.
   void start_fleet(const std::vector<std::string>& flags = {});
-  void start_controller(const std::vector<std::string>& flags = {});
+  void start_controller(const std::vector<std::string>& flags = {}, std::chrono::milliseconds patience = kPatience);
   void stop_controller() { controller_.reset(); }
   void stop_fleet() { fleet_.reset(); }
   Program& controller() { return *controller_; }

@@ -316,7 +316,7 @@ class Bench {
     }
     bench::post_all(cluster_.credentials(), kConnections, kJobs, jobs);
     Count suspended(cluster_, kJobs, R"("phase":"Suspended")");
-    cluster_.start_controller();
+    cluster_.start_controller({}, testing::kPatience + number * std::chrono::milliseconds(4));  // reads them all before it acts
     suspended.reached(static_cast<std::size_t>(number));
     const auto print = [&](const char* when) {
       std::printf("%d jobs, %s: controller's memory: %s (bars: 40 MB with 1,000, 150 MB with 50,000)\n", number, when,
