@@ -11,7 +11,7 @@ for kind in trainingjob trainingqueue; do
 done
 "$bin/helm" lint --strict --quiet helm "${images[@]}"
 "$bin/helm-unittest" helm
-for switch in replicas=1 crds.install=false crds.keep=false networkPolicy.enabled=false metrics.serviceMonitor.enabled=true metrics.alerts.enabled=true metrics.dashboard.enabled=true \
+for switch in replicas=1 crds.install=false crds.keep=false networkPolicy.enabled=false metrics.serviceMonitor.enabled=true metrics.podMonitor.enabled=true metrics.alerts.enabled=true metrics.dashboard.enabled=true \
   metrics.port=9090 controllerKey.existingSecret=mine topologyLevels=null podDisruptionBudget.enabled=false logLevel=debug tracing.endpoint=http://a:4318 watchNamespaces={a\,b} watchNamespaces={a}\,readCluster=true; do
   "$bin/helm" template release helm --namespace somewhere "${images[@]}" --set="$switch" > /dev/null
 done
