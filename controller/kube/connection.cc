@@ -7,6 +7,7 @@
 
 #include <cpprest/http_client.h>
 #include <cpprest/rawptrstream.h>
+#include <openssl/err.h>
 #include <pplx/threadpool.h>
 
 #include "controller/kube/answer.h"
@@ -146,6 +147,12 @@ struct Connection::Impl {
     return out;
   }
 
+  /// cpprestsdk hands on the number of an error without its category; OpenSSL's name the part of it that they come from, above all that systems have.
+  static bool is_of_openssl(const std::exception& error) {
+    const auto* of_http = dynamic_cast<const http::http_exception*>(&error);
+    return of_http != nullptr && ERR_GET_LIB(static_cast<unsigned long>(of_http->error_code().value())) != 0;
+  }
+
   /// What to say of a request that got no answer.
   Response failure(const Request& request, const std::exception& error, bool timed_out, std::chrono::milliseconds timeout) const {
     const std::string what = error.what();
@@ -158,7 +165,7 @@ struct Connection::Impl {
       why = "no answer in " + std::to_string(timeout.count()) + " ms";
     } else if (not_sent) {
       why = "could not connect (" + what + kIsItUp;
-    } else if (what.find("SSL") != std::string::npos) {
+    } else if (is_of_openssl(error)) {
       why = what + ": check certificate-authority, the server's name and the client certificate";
     } else if (dynamic_cast<const http::http_exception*>(&error) != nullptr) {
       why = "the connection broke (" + what + kIsItUp;

@@ -4,6 +4,8 @@
 #include <thread>
 
 #include <gtest/gtest.h>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
 
 #include "tests/support/http_server.h"
 #include "tests/support/temporary_folder.h"
@@ -130,6 +132,17 @@ TEST(RestKubeApi, DoesNotRepeatARequestThatMayHaveHappened) {
   EXPECT_NE(response.message.find("/x: the connection broke ("), std::string::npos) << response.message;
   EXPECT_NE(response.message.find("is the API server up"), std::string::npos) << response.message;
   EXPECT_EQ(server.seen().size(), 1u);
+}
+
+TEST(RestKubeApi, AServerThatGoesInTheHandshakeIsNoWrongCertificate) {
+  namespace ip = boost::asio::ip;
+  boost::asio::io_context io;
+  ip::tcp::acceptor server(io, {ip::address_v4::loopback(), 0});
+  std::jthread closes([&server] { server.accept().close(); });
+  const std::string url = "https://127.0.0.1:" + std::to_string(server.local_endpoint().port());
+  const Response response = RestKubeApi(reaching(url), {.retries = 0}).perform({.path = "/x"});
+  EXPECT_EQ(response.status, 0);
+  EXPECT_NE(response.message.find("/x: the connection broke ("), std::string::npos) << response.message;
 }
 
 TEST(RestKubeApi, ARequestThatCannotBeSentIsNoConnectionThatBroke) {
