@@ -31,7 +31,7 @@ class FailedSearches {
                      const std::optional<contract::Pack>& pack, std::uint64_t limits) const {
     for (const auto& failed : failed_) {
       if (count > failed.most && (limits & failed.limits) == failed.limits && is_as_large(requests, failed) &&
-          pack == failed.pack && are_same(rules, device, failed.rules)) {
+          pack == failed.pack && needs_as_much(device, failed) && are_same(rules, failed.rules)) {
         return &failed.found;
       }
     }
@@ -53,11 +53,18 @@ class FailedSearches {
     const bool is_tied = gang.pack && gang.pack->mode == contract::PackMode::kRequired && !gang.beside.empty();
     return gang.avoid.empty() && !is_tied;
   }
-  static bool are_same(const NodeRules& rules, const DeviceNeed* device, const NodeRules& failed) {
+  /// But for what they need of GPUs.
+  static bool are_same(const NodeRules& rules, const NodeRules& failed) {
     const auto others = [](const NodeRules& of) {
       return std::tie(of.selector, of.required_terms, of.tolerations, of.volume_terms);
     };
-    return (device == nullptr ? !failed.device : failed.device == *device) && others(rules) == others(failed);
+    return others(rules) == others(failed);
+  }
+  /// Larger GPUs are no easier to find, either.
+  static bool needs_as_much(const DeviceNeed* device, const Failed& failed) {
+    const auto& less = failed.rules.device;
+    if (device == nullptr || !less) return device == nullptr && !less;
+    return device->resource == less->resource && (failed.most > 0 ? device->bytes == less->bytes : device->bytes >= less->bytes);
   }
   /// So that what was found is true of it word by word.
   static bool is_as_large(const Resources& requests, const Failed& failed) {

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "controller/decide/claims.h"
 #include "controller/decide/devices.h"
 #include "controller/decide/node_filter.h"
+#include "controller/decide/packed.h"
 #include "controller/decide/pod_template.h"
 #include "controller/decide/queues.h"
 #include "crds/contract/validate.h"
@@ -28,6 +30,25 @@ std::optional<plan::RankBytes> foretold(const TrainingJobSpec& spec) {
       spec.engine == contract::Engine::kTrainyard && contract::validate(spec).empty() && plan::is_reckonable(spec);
   if (!is_known) return std::nullopt;
   return plan::most_bytes_per_rank(spec);
+}
+
+/// The fields of a spec that the bytes of a rank's GPU follow from (worker/plan/cost.h).
+auto layout_fields(auto& spec) {
+  auto& workers = spec.workers;
+  auto& training = spec.training;
+  return std::tie(spec.engine, workers.count, workers.gpusPerWorker, workers.gpuResourceName, workers.processesPerWorker,
+                  spec.parallelism, spec.model, spec.data.sequenceLength, training.globalBatchSize, training.loss,
+                  training.precision, training.activationCheckpointing, training.reduction);
+}
+
+/// A spec with these fields, whose others are valid with any of them.
+TrainingJobSpec layout_of(const TrainingJobSpec& spec) {
+  TrainingJobSpec out;
+  layout_fields(out) = layout_fields(spec);
+  out.data.train = {contract::Source{.path = "/", .format = contract::SourceFormat::kUInt32}};
+  out.training.steps = 1;
+  out.training.optimizer = {.learningRate = 1, .beta1 = 0, .beta2 = 0};
+  return out;
 }
 
 /// The flavors of the job's queue, or of the nearest above it that has any; empty: any node will do.
@@ -233,9 +254,15 @@ std::optional<contract::RankMemory> memory_status(const TrainingJobSpec& spec) {
 
 std::optional<DeviceNeed> device_need(const TrainingJobSpec& spec) {
   if (!has_gpus(spec)) return std::nullopt;
-  const auto bytes = foretold(spec);
+  const auto bytes = foretold(layout_of(spec));
   if (!bytes) return std::nullopt;
   return DeviceNeed{.resource = spec.workers.gpuResourceName, .bytes = bytes->total() + kBesideTensors};
+}
+
+std::string layout_key(const TrainingJobSpec& spec) {
+  Packer packer;
+  std::apply([&packer](const auto&... fields) { (packer.add(fields), ...); }, layout_fields(spec));
+  return packer.take();
 }
 
 std::string memory_shortage(const Cluster& cluster, const Job& job, const PodNeeds& needs) {

@@ -22,8 +22,11 @@ inline constexpr std::int64_t kBesideTensorsOnCpu = std::int64_t{128} << 20;
 /// What the ranks of the stage that holds most are expected to hold, by plan::bytes_per_rank(). Nothing with the engine Custom.
 std::optional<contract::RankMemory> memory_status(const contract::TrainingJobSpec& spec);
 
-/// For NodeRules::device. Nothing with the engine Custom, without GPUs, and of a spec that is not valid. Cost: microseconds a pipeline stage.
+/// For NodeRules::device. Nothing with the engine Custom, without GPUs, and of a layout that is not valid. Cost: microseconds a pipeline
+/// stage.
 std::optional<DeviceNeed> device_need(const contract::TrainingJobSpec& spec);
+/// All of the spec that device_need() follows from, in some hundred bytes: the same for the jobs of a sweep over seeds, rates, data or paths.
+std::string layout_key(const contract::TrainingJobSpec& spec);
 
 /// Why its ranks would run out of memory wherever they may run, in numbers; empty where they would not, or nobody can know. `needs`: of its
 /// pods as the API server accepted them. Cost: O(nodes) where no node has enough.

@@ -25,12 +25,6 @@ bool has_trained(const Candidate& candidate) {
   return candidate.job->status.progress && candidate.size >= gang_size(*candidate.job);
 }
 
-/// device_need(), where it was reckoned before: once in a job's life, not in each look. So a job for which there is room on too small GPUs alone
-/// costs no more than others that wait.
-const DeviceNeed* known_need(const Candidate& candidate) {
-  return has_trained(candidate) ? nullptr : candidate.job->device_needs.known(candidate.size);
-}
-
 }  // namespace
 
 std::string why_not(const Candidate& candidate, const Room::Place& place, const std::set<std::string>& avoided) {
@@ -40,14 +34,6 @@ std::string why_not(const Candidate& candidate, const Room::Place& place, const 
   return "there is room for " + std::to_string(place.fit) + " of the " + missing +
          (candidate.has_others() ? " that are missing of " + all : " workers") + " now" +
          (avoided.empty() ? "" : " beside the nodes that failed it");
-}
-
-std::optional<DeviceNeed> device_need(const Candidate& candidate) {
-  const Job& job = *candidate.job;
-  if (has_trained(candidate)) return std::nullopt;
-  return job.device_needs.get(candidate.size, [&] {
-    return device_need(candidate.size == job.spec.workers.count ? job.spec : at_size(job.spec, candidate.size));
-  });
 }
 
 Gang limited(Gang gang, const std::vector<Reservation*>& binding) {
@@ -80,8 +66,9 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
       continue;
     }
     Gang gang = sparing(gang_of(cluster_, candidate, *candidate.needs, now_, flavor), avoided);
-    if (const DeviceNeed* need = known_need(candidate); need != nullptr && candidate.in_the_way.empty()) {
-      gang.rules.device = *need;
+    // Before it is searched for: so those for which there is room on too small GPUs alone cost no more than others that wait.
+    if (const auto need = candidate.in_the_way.empty() ? need_of(candidate) : std::nullopt) {
+      gang.rules.device = need;
       if (const NoRoom* known = failed_.find(gang, bits_of(binding))) {
         out.fit = std::max(out.fit, known->fit_now);
         continue;
@@ -100,7 +87,7 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
     };
     auto found = search_for_it();
     if (std::holds_alternative<Placement>(found)) {
-      if (!out.device) out.device = device_need(candidate);
+      if (!out.device) out.device = need_of(candidate);
       gang.rules.device = out.device;
       const auto& nodes = std::get<Placement>(found).nodes;
       const auto is_unfit = [&](const std::string& name) {
@@ -128,16 +115,30 @@ std::uint64_t Room::bits_of(const std::vector<Reservation*>& binding) const {
   return bits;
 }
 
+std::optional<DeviceNeed> Room::need_of(const Candidate& candidate) {
+  const Job& job = *candidate.job;
+  const bool is_known = job.spec.engine == contract::Engine::kTrainyard && job.spec.workers.gpusPerWorker > 0;
+  if (!is_known || has_trained(candidate)) return std::nullopt;  // and nothing is kept beside the job
+  const auto of_layout = [this](const contract::TrainingJobSpec& spec) {
+    const auto [found, is_new] = needs_.try_emplace(layout_key(spec));
+    if (is_new) found->second = device_need(spec);
+    return found->second;
+  };
+  return job.device_needs.get(candidate.size, [&] {
+    return candidate.size == job.spec.workers.count ? of_layout(job.spec) : of_layout(at_size(job.spec, candidate.size));
+  });
+}
+
 /// Of a job that has no pods, without the making of its gang.
-const NoRoom* Room::known_failure(const Candidate& candidate, const std::vector<Reservation*>& binding) const {
+const NoRoom* Room::known_failure(const Candidate& candidate, const std::vector<Reservation*>& binding) {
   const PodNeeds& needs = *candidate.needs;
   const auto find = [&](const DeviceNeed* device) {
     return failed_.find(std::ssize(candidate.missing), needs.requests, needs.rules, device, candidate.job->spec.placement.pack,
                         bits_of(binding));
   };
   if (const NoRoom* known = find(nullptr)) return known;
-  const DeviceNeed* need = known_need(candidate);
-  return need == nullptr ? nullptr : find(need);
+  const auto need = need_of(candidate);
+  return need ? find(&*need) : nullptr;
 }
 
 std::variant<Placement, NoRoom> Room::search(const Gang& gang, const std::vector<Reservation*>& binding) {

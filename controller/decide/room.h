@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -26,7 +27,7 @@ class Room {
     Admission::Demand demand{};
     Labels flavor{};
     std::vector<std::string> nodes{};    // of the missing workers
-    std::optional<DeviceNeed> device{};  // of these nodes; reckoned where some were found, since it takes as long as a search
+    std::optional<DeviceNeed> device{};  // of these nodes
     bool is_there = false;
     std::int64_t fit = 0;               // where it is not: so many of them would have found one
     std::int32_t room_beside = 0;       // where it is: for so many spares there is room in the same domain
@@ -35,6 +36,9 @@ class Room {
   /// Quota, and nodes for all that are missing, once those have gone that are in the way; none of `avoided`.
   Place find(const Candidate& candidate, const std::vector<Reservation*>& binding, const std::set<std::string>& avoided);
   std::variant<Placement, NoRoom> search(const Gang& gang, const std::vector<Reservation*>& binding);
+  /// For the gang's NodeRules::device, as device_need() of memory_fit.h. That takes as long as a search, so it is reckoned once for all jobs
+  /// of a layout, and once in a job's life. Nothing where it has trained with as few workers: that tells more than what is foretold.
+  std::optional<DeviceNeed> need_of(const Candidate& candidate);
   /// So many searches were in vain.
   std::int64_t num_vain() const { return num_vain_; }
   void take(const Candidate& candidate, const std::vector<std::string>& nodes, const std::vector<Reservation*>& binding);
@@ -76,7 +80,7 @@ class Room {
   void give_or_take(const Pod& pod, bool gives);
   void mark_as_leaving(Holding& holding) const;
   std::uint64_t bits_of(const std::vector<Reservation*>& binding) const;
-  const NoRoom* known_failure(const Candidate& candidate, const std::vector<Reservation*>& binding) const;
+  const NoRoom* known_failure(const Candidate& candidate, const std::vector<Reservation*>& binding);
 
   const Cluster& cluster_;
   const Time now_;
@@ -97,10 +101,8 @@ class Room {
     const Charge* charge;
   };
   std::optional<std::vector<QuotaEnd>> quota_ends_;  // of gangs whose end is known, in its order; once somebody waits for quota
+  std::unordered_map<std::string, std::optional<DeviceNeed>> needs_;  // by layout_key()
 };
-
-/// For the gang's NodeRules::device. Nothing where it has trained with as few workers: that tells more than what is foretold.
-std::optional<DeviceNeed> device_need(const Candidate& candidate);
 
 /// Why there is no place for the gang, sparing those nodes.
 std::string why_not(const Candidate& candidate, const Room::Place& place, const std::set<std::string>& avoided);

@@ -186,11 +186,10 @@ class Scheduling {
     if (!demand.is_charged) order_.count(demand.queue, admission_.uncounted(demand, flavor));
   }
 
-  /// With what its ranks need of their GPUs, which takes long to reckon: for those near the head of the line, and those that are told why they
-  /// wait.
-  Gang gang_of_known_need(const Candidate& candidate, const PodNeeds& needs, const Labels& flavor) const {
+  /// With what its ranks need of their GPUs.
+  Gang gang_of_known_need(const Candidate& candidate, const PodNeeds& needs, const Labels& flavor) {
     Gang gang = gang_of(cluster_, candidate, needs, now_, flavor);
-    gang.rules.device = device_need(candidate);
+    gang.rules.device = room_.need_of(candidate);
     return gang;
   }
 

@@ -101,7 +101,7 @@ class Making {
     if (most == 0) return stay(job, "its queue's quota has no room for another one now", std::nullopt);
     const auto avoided = avoided_nodes(job, now_);
     Gang gang = gang_of(cluster_, candidate, *candidate.needs, now_, flavor);
-    gang.rules.device = device_need(candidate);
+    gang.rules.device = room_.need_of(candidate);
     const auto binding = room_.binding_for(job);
     Gang one = gang;
     one.count = 1;

@@ -17,7 +17,11 @@ TEST(AFailedSearch, SavesOnlySearchesThatWouldFailAsWellAndTellsWhatTheyWouldHav
     test::ClusterBuilder builder;
     builder.racks(2).nodes_per_rack(2).gpus_per_node(8);
     for (int i = 0; i < 4; ++i) {
-      if (const int used = draw(0, 8); used > 0) builder.use("node-" + std::to_string(i), used);
+      const std::string name = "node-" + std::to_string(i);
+      if (const int used = draw(0, 8); used > 0) builder.use(name, used);
+      if (const int memory = draw(0, 3); memory > 0) {  // else nobody knows
+        builder.change(name, [memory](Node& node) { node.labels["nvidia.com/gpu.memory"] = std::to_string(memory); });
+      }
     }
     const Cluster cluster = builder.build();
     const Topology topology(cluster);
@@ -25,6 +29,7 @@ TEST(AFailedSearch, SavesOnlySearchesThatWouldFailAsWellAndTellsWhatTheyWouldHav
     for (int i = 0; i < 12; ++i) {
       Gang gang{.count = draw(1, 4), .requests = {{test::kGpu, draw(1, 8)}, {"cpu", 1'000 * draw(0, 1)}}};
       if (draw(0, 3) == 0) gang.rules.selector["gpu"] = "none";
+      if (draw(0, 1) == 0) gang.rules.device = DeviceNeed{.resource = test::kGpu, .bytes = std::int64_t{draw(1, 4)} << 20};
       if (draw(0, 3) == 0) gang.pack = contract::Pack{.level = "rack", .mode = contract::PackMode::kRequired};
       const auto found = place_gang(topology, gang);
       const auto* none = std::get_if<NoRoom>(&found);
@@ -36,7 +41,7 @@ TEST(AFailedSearch, SavesOnlySearchesThatWouldFailAsWellAndTellsWhatTheyWouldHav
       if (none != nullptr) failed.add(gang, 0, none->fit_now, *none);
     }
   }
-  EXPECT_GT(saved, 500);
+  EXPECT_GT(saved, 300);
 }
 
 TEST(AFailedSearch, IsThatOfGpusAsLargeAsItsRanksNeed) {
@@ -54,6 +59,19 @@ TEST(AFailedSearch, IsThatOfGpusAsLargeAsItsRanksNeed) {
   EXPECT_EQ(find(&other), nullptr);
   gang.rules.selector["gpu"] = "large";
   EXPECT_EQ(find(&need), nullptr);
+}
+
+TEST(AFailedSearch, ThatFoundNoPlaceForOneIsThatOfWhoNeedsLargerGpusToo) {
+  Gang gang{.count = 2, .requests = {{test::kGpu, 8}}};
+  gang.rules.device = DeviceNeed{.resource = test::kGpu, .bytes = 100};
+  FailedSearches failed;
+  failed.add(gang, 0, 0, {.fit_now = 0, .best_domain = ""});
+  gang.rules.device->bytes = 101;
+  EXPECT_NE(failed.find(gang, 0), nullptr);
+  gang.rules.device->bytes = 99;
+  EXPECT_EQ(failed.find(gang, 0), nullptr);
+  gang.rules.device = DeviceNeed{.resource = "nvidia.com/mig-3g.20gb", .bytes = 101};
+  EXPECT_EQ(failed.find(gang, 0), nullptr) << "of the others' labels nothing is known";
 }
 
 TEST(AFailedSearch, SaysNothingOfOneThatHasLessToLeaveAlone) {
