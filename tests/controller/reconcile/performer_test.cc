@@ -156,6 +156,40 @@ TEST_F(PerformerTest, OfAThousandStatusesSendsFewAtATimeAndTheRestAsAnswersCome)
   EXPECT_EQ(performer.num_requests(), 0u);
 }
 
+TEST_F(PerformerTest, OfAThousandDryRunsSendsFewAtATimeBesideAsManyStatusesAndAllAreAnswered) {
+  constexpr int kPlans = 1'000;
+  std::size_t most = 0;
+  int ended = 0, asked = 0;
+  api.fault_of = [&](const kube::Request& request) {
+    most = std::max(most, performer.num_sent());
+    asked += request.query.contains("dryRun");
+    return Fault::kNone;
+  };
+  const std::string owner = uid();
+  const auto hash = [](int i) { return "hash " + std::to_string(i); };
+  const Json body = pod("a-0-1").body;
+  for (int i = 0; i < kPlans; ++i) {  // of as many templates, so that none takes another's answer
+    performer.perform(kJob, {.phases = {{decide::DryRunPod{kJob, owner, hash(i), body}}}},
+                      [&](PlanEnded how) { ended += how.ended == Ended::kWell; });
+  }
+  time.run_for(std::chrono::microseconds(1));
+  EXPECT_EQ(performer.num_sent(), Performer::kAlikeAtOnce);
+  EXPECT_EQ(performer.num_requests(), std::size_t{kPlans}) << "the others wait";
+  for (int i = 0; i < kPlans; ++i) performer.perform(kJob, {.phases = {{status(1)}}}, [](PlanEnded) {});
+  time.run_for(std::chrono::microseconds(1));
+  EXPECT_EQ(performer.num_sent(), 2 * Performer::kAlikeAtOnce) << "neither holds up the other";
+  time.run_for(seconds(60));
+  EXPECT_EQ(most, 2 * Performer::kAlikeAtOnce);
+  EXPECT_EQ(performer.num_requests(), 0u);
+  EXPECT_EQ(asked, kPlans);
+  EXPECT_EQ(ended, kPlans);
+  for (int i = 0; i < kPlans; ++i) {
+    const auto* check = cache.cluster().template_check(owner, hash(i));
+    ASSERT_NE(check, nullptr) << i;
+    EXPECT_TRUE(check->accepted) << i;
+  }
+}
+
 /// So many requests that no hand has begun.
 struct CountingExecutor : test::VirtualExecutor {
   using VirtualExecutor::VirtualExecutor;
