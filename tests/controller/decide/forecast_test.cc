@@ -118,6 +118,30 @@ TEST(EveryJobThatWaits, ForNodesIsNotHeldUpByThoseBeforeItThatWaitForQuota) {
   EXPECT_LE(*last, 1'100 + 600 * kBehindTheHead) << "small has one of the two nodes for long, one after the other";
 }
 
+TEST(EveryJobThatWaits, MayHaveTheNodesUntilThenOfThoseBeforeItWhoHaveTheirQuotaLater) {
+  constexpr int kNodes = 5, kAtOnce = kNodes - 1;
+  World world = a_world_of(kNodes, {make_queue("small", {gpus(8 * kNodes)}), make_queue("large", {gpus(800)})});
+  submit(world, job_in("small", "long"), 10'000);
+  for (int i = 0; i < kAtOnce; ++i) submit(world, job_in("large", "other-" + std::to_string(i)), 1'000);
+  for (const char* name : {"first", "second"}) {  // each wants all of its queue's quota, and all nodes
+    Job whole = job_in("small", name, kNodes);
+    whole.spec.priorityClassName = "polite";
+    submit(world, std::move(whole), 600);
+    ASSERT_EQ(world.condition("Placed", name).reason, "QuotaExceeded");
+  }
+  // Of the first it is looked for when its queue has enough, of the second it follows from the first's end.
+  EXPECT_GE(seconds_until(world, "first", test::at(0)).value_or(0), 10'000);
+  EXPECT_GE(seconds_until(world, "second", test::at(0)).value_or(0), 10'600);
+  for (int i = 0; i < kBehindTheHead; ++i) submit(world, job_in("large", waits(i)), 600);
+  EXPECT_GT(world.status(waits(0)).queue->position, 2);
+  for (int i = kAtOnce; i < 2 * kAtOnce; ++i) {
+    const auto starts = seconds_until(world, waits(i), test::at(0));
+    ASSERT_TRUE(starts) << i;
+    EXPECT_GE(*starts, 1'600) << i << ": when those end that come before it";
+    EXPECT_LE(*starts, 1'800) << i << ": not when the two before these have their quota";
+  }
+}
+
 TEST(AForecast, IsToldAnewOnlyWhereItIsOffByAGoodPartOfTheWait) {
   World world = a_rack_of(1);
   submit(world, make_job("runs", 1, 8));
