@@ -20,6 +20,11 @@ std::int32_t wanted_beside(const Candidate& candidate) {
   return is_tied && !candidate.has_others() && candidate.size >= spec.workers.count ? spec.workers.spares : 0;
 }
 
+/// Nothing sets it apart from others that ask for as much: no workers, no volumes, no nodes of its queue's own.
+bool is_plain(const Candidate& candidate, const Labels& flavor) {
+  return flavor.empty() && candidate.needs->claims.empty() && candidate.gang.workers.empty();
+}
+
 /// With as few workers, which tells more than what is foretold.
 bool has_trained(const Candidate& candidate) {
   return candidate.job->status.progress && candidate.size >= gang_size(*candidate.job);
@@ -60,8 +65,8 @@ Room::Place Room::find(const Candidate& candidate, const std::vector<Reservation
   }
   for (const auto* pod : candidate.in_the_way) give_or_take(*pod, true);
   for (const auto& flavor : out.demand.fits) {
-    const bool is_plain = flavor.empty() && avoided.empty() && candidate.needs->claims.empty() && candidate.gang.workers.empty();
-    if (const NoRoom* known = is_plain ? known_failure(candidate, binding) : nullptr) {
+    const bool may_be_known = avoided.empty() && is_plain(candidate, flavor);
+    if (const NoRoom* known = may_be_known ? known_failure(candidate, binding) : nullptr) {
       out.fit = std::max(out.fit, known->fit_now);
       continue;
     }
@@ -226,6 +231,14 @@ std::optional<Reservation> Room::reserve_for(const Candidate& candidate, const G
   auto reservation = reserve(topology_, held(), reservations_, later, *candidate.job);
   if (!reservation) hopeless_.add(gang, 0, gang.count - 1, {});
   return reservation;
+}
+
+bool Room::is_hopeless(const Candidate& candidate, const Labels& flavor) {
+  if (!is_plain(candidate, flavor)) return false;
+  const PodNeeds& needs = *candidate.needs;
+  const auto need = need_of(candidate);
+  return hopeless_.find(std::ssize(candidate.missing), needs.requests, needs.rules, need ? &*need : nullptr,
+                        candidate.job->spec.placement.pack, 0) != nullptr;
 }
 
 void Room::keep(Reservation reservation, bool by_right) {

@@ -70,6 +70,8 @@ class Room {
   bool keeps_no_more_by_right() const { return reservations_.size() - num_kept_ >= most_by_right(); }
   /// Nothing where there will never be room, as far as one can see.
   std::optional<Reservation> reserve_for(const Candidate& candidate, const Gang& gang);
+  /// It is known that reserve_for() finds nothing for its gang on such nodes; told without making it. False where nobody knows yet.
+  bool is_hopeless(const Candidate& candidate, const Labels& flavor);
   void keep(Reservation reservation, bool by_right = false);
   /// When gangs are expected to have left it the quota, in the order of their ends. Nothing where nobody can know.
   std::optional<Time> quota_expected(const Admission::Demand& demand, const Labels& flavor);

@@ -281,6 +281,10 @@ class Scheduling {
     const auto due = waiting_.explained_until(candidate, true);
     if (room_.keeps_no_more()) forecast_.line_up(candidate, demand, flavor, {});
     if (due && room_.keeps_no_more()) return look_again_at(*due);
+    if (due && room_.is_hopeless(candidate, flavor)) {  // the same as below, without making the gangs of thousands
+      if (room_.keeps_some()) forecast_.line_up(candidate, demand, flavor, {});
+      return look_again_at(*due);
+    }
     const Gang gang = gang_of_known_need(candidate, *candidate.needs, flavor);
     std::vector<std::string> before, makers;  // keep() moves those before
     for (const auto* reservation : binding) before.push_back(to_text(reservation->job->key));
