@@ -216,10 +216,10 @@ bool Admission::has_room(Queues& ledger, const Demand& demand, const Labels& lab
     move(ledger, *demand.left, true);
     return out;
   }
+  if (!ledger.has_room(demand.queue, labels, demand.amounts)) return false;  // as of most that wait, whoever is before them
   const bool is_now = &ledger == &queues_;
   const Resources kept = kept_from(demand, labels, !is_now);
-  const bool is_kept = !kept.entries().empty();
-  if (!ledger.has_room(demand.queue, labels, is_kept ? sum(demand.amounts, kept) : demand.amounts)) return false;
+  if (!kept.entries().empty() && !ledger.has_room(demand.queue, labels, sum(demand.amounts, kept))) return false;
   if (is_now && entitled_.empty() && heads_.empty() && ahead_.empty()) return true;
   if (!ledger.would_borrow(demand.queue, labels, demand.amounts)) return true;
   return is_now ? leaves_others_theirs_now(demand, labels) : leaves_others_theirs_later(ledger, demand, labels);

@@ -1,5 +1,6 @@
 #include "controller/decide/fair_order.h"
 
+#include <iterator>
 #include <utility>
 
 namespace trainyard::decide {
@@ -48,9 +49,10 @@ void FairOrder::put(Turns& turns, std::optional<Turns::iterator>& turn, double s
     told.place = below.place;
   };
   if (turn) {
+    const auto next = std::next(*turn);  // most stay where they are
     auto node = turns.extract(*turn);
     tell(node.value());
-    turn = turns.insert(std::move(node)).position;
+    turn = turns.insert(next, std::move(node));
   } else {
     Turn told;
     tell(told);

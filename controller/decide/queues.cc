@@ -162,14 +162,14 @@ void Queues::count_quota() {
 }
 
 void Queues::count_usage(const Cluster& cluster) {
-  std::map<ObjectKey, Charge> charges;
+  Charges charges;
   for (const auto& [key, job] : cluster.jobs()) {
     auto charge = charge_of(cluster, job);
     if (!charge) continue;
     add(find(charge->queue), charge->labels, charge->amounts);
     charges.emplace(key, std::move(*charge));
   }
-  charges_ = std::make_shared<const std::map<ObjectKey, Charge>>(std::move(charges));
+  charges_ = std::make_shared<const Charges>(std::move(charges));
 }
 
 Queues::Index Queues::find(const std::string& name) const {

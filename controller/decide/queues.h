@@ -4,11 +4,13 @@
 // A gang takes one flavor whole, and what it holds is in its status (admission) from before its first pod until its last one is gone;
 // so nothing of this is remembered, and another controller counts alike.
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "controller/decide/cluster.h"
@@ -104,6 +106,13 @@ class Queues {
     QuotaTree tree;
     std::vector<bool> is_limited;
   };
+  struct HashOfKey {
+    std::size_t operator()(const ObjectKey& key) const {
+      const std::hash<std::string> hash{};
+      return hash(key.name) ^ (hash(key.ns) << 1U);
+    }
+  };
+  using Charges = std::unordered_map<ObjectKey, Charge, HashOfKey>;
   const Node& node(Index index) const { return nodes_[static_cast<std::size_t>(index)]; }
   Node& node(Index index) { return nodes_[static_cast<std::size_t>(index)]; }
   void plant(const Cluster& cluster);
@@ -116,10 +125,10 @@ class Queues {
   bool all_limited(Index index, const Labels& labels, const Resources& amounts, Holds holds) const;
 
   std::vector<Node> nodes_;  // parents before children
-  std::map<std::string, Index> by_name_;
+  std::unordered_map<std::string, Index> by_name_;
   std::map<Labels, Cells> cells_;
-  std::shared_ptr<const std::map<ObjectKey, Charge>> charges_;  // copies of a ledger share it
-  std::set<ObjectKey> forgotten_;                               // of them
+  std::shared_ptr<const Charges> charges_;  // copies of a ledger share it
+  std::set<ObjectKey> forgotten_;           // of them
   Resources unqueued_;
   Resources capacity_;
 };
