@@ -92,6 +92,10 @@ class BackendComm::Started final : public Pending {
   Work work_;
 };
 
+std::unique_ptr<Pending> BackendComm::start_all_reduce(at::Tensor& tensor, ReduceOp op) {
+  return std::make_unique<Started>(*this, "all_reduce", std::vector{tensor}, [&] { return reduce(tensor, op); });
+}
+
 std::unique_ptr<Pending> BackendComm::start_all_gather(at::Tensor& whole, const at::Tensor& part) {
   return std::make_unique<Started>(*this, "all_gather", std::vector{whole, part},
                                    [&, in = part]() mutable { return backend_->_allgather_base(whole, in); });
@@ -124,11 +128,15 @@ BackendComm::Work BackendComm::exchange(at::Tensor& out, at::Tensor& in) {
   return backend_->alltoall_base(out, in, equal_out, equal_in);
 }
 
-void BackendComm::all_reduce(at::Tensor& tensor, ReduceOp op) {
+BackendComm::Work BackendComm::reduce(at::Tensor& tensor, ReduceOp op) {
   c10d::AllreduceOptions options;
   options.reduceOp = op == ReduceOp::kSum ? c10d::ReduceOp::SUM : c10d::ReduceOp::MAX;
   std::vector<at::Tensor> tensors{tensor};
-  guard("all_reduce", [&] { backend_->allreduce(tensors, options)->wait(); });
+  return backend_->allreduce(tensors, options);
+}
+
+void BackendComm::all_reduce(at::Tensor& tensor, ReduceOp op) {
+  guard("all_reduce", [&] { reduce(tensor, op)->wait(); });
 }
 
 void BackendComm::all_gather(std::vector<at::Tensor>& out, const at::Tensor& in) {

@@ -52,6 +52,7 @@ class BackendComm final : public Comm {
   void send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) override;
   void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) override;
   void barrier() override;
+  std::unique_ptr<Pending> start_all_reduce(at::Tensor& tensor, ReduceOp op) override;
   std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) override;
   std::unique_ptr<Pending> start_reduce_scatter(at::Tensor& part, const at::Tensor& whole) override;
   std::unique_ptr<Pending> start_all_to_all(at::Tensor& out, const at::Tensor& whole) override;
@@ -69,6 +70,7 @@ class BackendComm final : public Comm {
   void guard(const std::string& words, Step&& step) const;
   /// "send to rank 3".
   std::string with_peer(const char* words, std::int32_t peer) const;
+  Work reduce(at::Tensor& tensor, ReduceOp op);
   /// All parts are of one size.
   Work exchange(at::Tensor& out, at::Tensor& in);
   [[noreturn]] void lost(const std::string& words, const std::exception& error) const;

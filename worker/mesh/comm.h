@@ -51,6 +51,8 @@ class Comm {
   // These return at once, and go on beside the caller; several of a group are done in the order of their starts. `whole` is flat and has
   // a part of equal size for each rank, in rank order. The tensors must be neither changed nor read until wait().
 
+  /// As all_reduce(). Ends with the same bits as that.
+  virtual std::unique_ptr<Pending> start_all_reduce(at::Tensor& tensor, ReduceOp op) = 0;
   /// `part` of every rank, put together on every rank.
   virtual std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) = 0;
   /// Sums `whole` over the ranks; each gets its own part of it.

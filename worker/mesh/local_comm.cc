@@ -101,6 +101,11 @@ class LocalComm final : public Comm {
 
   void barrier() override { trade(at::empty({0})); }
 
+  std::unique_ptr<Pending> start_all_reduce(at::Tensor& tensor, ReduceOp op) override {
+    all_reduce(tensor, op);
+    return std::make_unique<Done>();
+  }
+
   std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) override {
     const at::NoGradGuard no_grad;
     at::cat_out(whole, trade(part));
@@ -224,6 +229,7 @@ class SoloComm final : public Comm {
   void send(const at::Tensor&, std::int32_t, std::int32_t) override { has_no_other(); }
   void receive(at::Tensor&, std::int32_t, std::int32_t) override { has_no_other(); }
   void barrier() override {}
+  std::unique_ptr<Pending> start_all_reduce(at::Tensor&, ReduceOp) override { return std::make_unique<Done>(); }
   std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) override { return copy(whole, part); }
   std::unique_ptr<Pending> start_reduce_scatter(at::Tensor& part, const at::Tensor& whole) override { return copy(part, whole); }
   std::unique_ptr<Pending> start_all_to_all(at::Tensor& out, const at::Tensor& whole) override { return copy(out, whole); }

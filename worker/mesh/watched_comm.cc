@@ -90,6 +90,11 @@ void WatchedComm::barrier() {
   watch("barrier", {}, -1, [&] { inner_->barrier(); });
 }
 
+std::unique_ptr<Pending> WatchedComm::start_all_reduce(at::Tensor& tensor, ReduceOp op) {
+  Call call = timeline_.started(group_, "all_reduce", tensor.numel());
+  return std::make_unique<Watched>(timeline_, std::move(call), tensor, inner_->start_all_reduce(tensor, op));
+}
+
 std::unique_ptr<Pending> WatchedComm::start_all_gather(at::Tensor& whole, const at::Tensor& part) {
   Call call = timeline_.started(group_, "all_gather", whole.numel());
   return std::make_unique<Watched>(timeline_, std::move(call), part, inner_->start_all_gather(whole, part));

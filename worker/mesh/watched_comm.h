@@ -25,6 +25,7 @@ class WatchedComm final : public Comm {
   void send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) override;
   void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) override;
   void barrier() override;
+  std::unique_ptr<Pending> start_all_reduce(at::Tensor& tensor, ReduceOp op) override;
   std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) override;
   std::unique_ptr<Pending> start_reduce_scatter(at::Tensor& part, const at::Tensor& whole) override;
   std::unique_ptr<Pending> start_all_to_all(at::Tensor& out, const at::Tensor& whole) override;

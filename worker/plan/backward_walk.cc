@@ -43,6 +43,15 @@ std::int64_t largest_tensor(const contract::TrainingJobSpec& spec, std::int32_t 
   return most;
 }
 
+/// Of each unit, where all data ranks get the whole sum; else nothing.
+std::vector<std::int64_t> unit_exchanges(const contract::TrainingJobSpec& spec, const std::optional<ZeroMemory>& zero,
+                                         const std::vector<BackwardUnit>& units) {
+  std::vector<std::int64_t> out;
+  if (zero || contract::degrees(spec).dp == 1) return out;
+  for (const auto& unit : units) out.push_back(whole_exchange_bytes(spec, unit.elements));
+  return out;
+}
+
 }  // namespace
 
 /// What has been seen of a micro-batch so far.
@@ -77,11 +86,18 @@ BackwardWalk::BackwardWalk(const contract::TrainingJobSpec& spec, std::int32_t s
       sum_(kFloatBytes * elements),
       exchange_bytes_(exchange_bytes(spec)),
       step_bytes_(step_bytes_each(spec) * largest_tensor(spec, stage)),
+      whole_exchanges_(unit_exchanges(spec, zero, units_)),
       gathers_(zero_stage(spec) < 3 && shard_ranks(spec) > 1 ? shard_ranks(spec) : 0) {}
 
 /// Of as many partial sums those of so many micro-batches consist.
 std::int64_t BackwardWalk::roots(std::int64_t done) const {
   return is_canonical_ ? std::popcount(static_cast<std::uint64_t>(done)) : std::min<std::int64_t>(1, done);
+}
+
+/// Bytes of a parameter in the sums of so many micro-batches. Of one alone they are as they were, but with ZeRO, which makes them FP32.
+std::int64_t BackwardWalk::sum_bytes(std::int64_t done) const {
+  if (!zero_ && is_canonical_ && done % 2 == 1) return kFloatBytes * roots(done - 1) + each_;
+  return kFloatBytes * roots(done);
 }
 
 std::int64_t BackwardWalk::sums(std::int64_t done) const {
@@ -112,25 +128,27 @@ Moment BackwardWalk::most(std::int64_t done, bool forward_between, const WalkedA
   const bool is_last = done + 1 == micro_batches_;
   const std::int64_t others = activations.others + activations.stream;
   std::int64_t kept = activations.kept + activations.stream;
-  for (const auto& unit : units_) {
+  const bool whole = !whole_exchanges_.empty();
+  for (std::size_t i = 0; i < units_.size(); ++i) {
+    const auto& unit = units_[i];
     const std::int64_t weights = each_ * unit.weights;
     now.consider({each_ * unit.gathering, now.gradients(), kept});
     if (unit.is_layer) {
       now.consider({weights, now.gradients() + each_ * down_, kept + activations.computed_again + activations.layer_work});
       kept = std::max(others, kept - activations.layer);
     }
-    if (!zero_) {
+    if (!zero_ && !whole) {
       now.own += each_ * unit.elements;
       now.consider({weights, now.gradients(), kept});
       continue;
     }
-    std::int64_t whole = (exchanges_each_ ? each_ : kFloatBytes) * unit.elements;
-    now.consider({weights, now.gradients() + whole, kept});
+    now.consider({weights, now.gradients() + (exchanges_each_ || whole ? each_ : kFloatBytes) * unit.elements, kept});
     if (!exchanges_each_) {
-      now.sums += whole * (roots(done + 1) - roots(done));
-      if (!is_last) continue;
-      now.sums -= whole * roots(done + 1);  // which is what goes now
+      now.sums += unit.elements * (is_last ? 0 : sum_bytes(done + 1));
+      now.sums -= unit.elements * sum_bytes(done);
+      if (!is_last) continue;  // else all of it goes now
     }
+    const std::int64_t goes = (exchanges_each_ ? each_ : kFloatBytes) * unit.elements;
     if (now.older > 0) {
       if (on_host_) {
         now.down = now.older_shard;
@@ -138,18 +156,17 @@ Moment BackwardWalk::most(std::int64_t done, bool forward_between, const WalkedA
         now.sums += now.older_shard;
       }
     }
-    now.older = std::exchange(now.newer, exchange(unit, done));
-    now.older_shard = std::exchange(now.newer_shard, kFloatBytes * unit.part);
-    now.consider({weights, now.gradients() + whole, kept});
+    now.older = std::exchange(now.newer, whole ? whole_exchanges_[i] : exchange(unit, done));
+    now.older_shard = std::exchange(now.newer_shard, kFloatBytes * (whole ? unit.elements : unit.part));
+    now.consider({weights, now.gradients() + goes, kept});
   }
-  if (!zero_) now.consider({0, whole_.as_it_ends(done), activations.others});
+  if (!zero_ && !whole) now.consider({0, whole_.as_it_ends(done), activations.others});
   return now.most;
 }
 
 Moment BackwardWalk::most_after() const {
   Course after;
   if (!zero_) {
-    after.consider({0, whole_.as_they_are_reduced(), 0});
     after.consider({0, kFloatBytes * parameters_ + step_bytes_, 0});
     return after.most;
   }

@@ -155,9 +155,9 @@ void add_peak(std::int64_t micro_batches, const BackwardWalk& walk, const Activa
 }
 
 /// The same where each backward is split in two. At the first half of a micro-batch `most_late` others have their second to come, and all but these
-/// and the ones that are done are as forward left them; its own second half comes after those.
-void add_peak_of_halves(std::int64_t micro_batches, const GradientCost& gradients, const ActivationCost& activations,
-                        RankBytes& bytes) {
+/// and the ones that are done are as forward left them; its own second half comes after those. `exchanges`: whole_exchanges(), after the last.
+void add_peak_of_halves(std::int64_t micro_batches, const GradientCost& gradients, std::int64_t exchanges,
+                        const ActivationCost& activations, RankBytes& bytes) {
   const auto consider = [&](std::int64_t of_gradients, std::int64_t of_activations) {
     if (of_gradients + of_activations <= bytes.gradients + bytes.activations) return;
     bytes.gradients = of_gradients;
@@ -176,7 +176,7 @@ void add_peak_of_halves(std::int64_t micro_batches, const GradientCost& gradient
     consider(gradients.as_it_ends(done) - activations.attention,  // its first layer's gate is at its turn
              others + activations.ends + activations.late_layer - activations.stream_gradient - activations.layer_work);
   });
-  consider(gradients.as_they_are_reduced(), 0);
+  consider(gradients.as_it_ends(micro_batches - 1) + exchanges, 0);
 }
 
 }  // namespace
@@ -244,7 +244,9 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   const auto activations = activations_of(spec, stage, bytes);
   const std::int64_t micro_batches = micro_batches_per_step(spec);
   if (activations.splits) {
-    add_peak_of_halves(micro_batches, GradientCost(spec, gradients, 0, zero), activations, bytes);
+    const GradientCost cost(spec, gradients, 0, zero);
+    const std::int64_t at_the_end = cost.as_it_ends(micro_batches - 1) / std::max<std::int64_t>(1, gradients);  // a parameter
+    add_peak_of_halves(micro_batches, cost, whole_exchanges(spec, stage, at_the_end), activations, bytes);
   } else {
     if (zero_stage(spec) == 3) bytes.parameters = 0;  // but for what is gathered at the moment
     add_peak(micro_batches, BackwardWalk(spec, stage, elements, gradients, zero), activations, bytes);

@@ -14,16 +14,12 @@ constexpr std::int64_t kFloatBytes = 4;
 
 std::int64_t ones(std::int64_t number) { return std::popcount(static_cast<std::uint64_t>(number)); }
 
-/// Elements that reduce_over() gathers at a time.
-constexpr std::int64_t kGathered = std::int64_t{1} << 22;
-
 }  // namespace
 
 GradientCost::GradientCost(const contract::TrainingJobSpec& spec, std::int64_t elements, std::int64_t last,
                            const std::optional<ZeroMemory>& zero)
     : is_canonical_(spec.training.reduction == contract::Reduction::kCanonical),
       exchanges_each_(reduces_every_micro_batch(spec)),
-      data_(contract::degrees(spec).dp),
       micro_batches_(micro_batches_per_step(spec)),
       each_(weight_bytes(spec)),
       sum_(kFloatBytes * elements),
@@ -54,11 +50,6 @@ std::int64_t GradientCost::as_it_ends(std::int64_t done) const {
   if (exchanges_each_) return zero_->shard_sums + each_ * zero_->unit + zero_->exchanges + own_;
   if (done + 1 < micro_batches_) return std::max(sums(done) + kFloatBytes * zero_->unit, sums(done + 1)) + own_;
   return sums(done) + own_ + zero_->exchanges;
-}
-
-std::int64_t GradientCost::as_they_are_reduced() const {
-  if (zero_ || data_ == 1) return 0;
-  return 2 * sum_ + (is_canonical_ ? kFloatBytes * data_ * std::min(kGathered, sum_ / kFloatBytes) : 0);
 }
 
 }  // namespace trainyard::plan

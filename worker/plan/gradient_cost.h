@@ -1,5 +1,5 @@
 #pragma once
-// What gradients take in the course of a step (worker/schedule/gradient_sum.h, sharded_gradients.h).
+// What gradients take in the course of a step (worker/schedule/gradient_sum.h, bucketed_gradients.h).
 // Letters: P parameters of a pipeline stage on one tensor-parallel rank, c bytes of a number in the compute format, m micro-batches, U the
 // parameters of a unit and S its part of a flat buffer (shards.h).
 
@@ -22,7 +22,8 @@ namespace trainyard::plan {
 ///   with shards of a sum  Canonical 4P·b(done)  exchanged, c·P and two exchanges
 ///   the same, of each     4·ΣS, first 0         4·ΣS + c·P + c·U + two exchanges
 ///
-/// With ZeRO a backward that is not split gives its gradients up one by one, while its activations go: backward_walk.h.
+/// With several data ranks those of stage 0 are exchanged when the last has ended (whole_exchanges()). There and with ZeRO a backward that is not
+/// split gives its gradients up one by one, while its activations go: backward_walk.h.
 class GradientCost {
  public:
   /// `elements`: P, a tied embedding that has two gradients counted twice, of which `last` have their gradients last: the first layer's and the
@@ -34,14 +35,12 @@ class GradientCost {
   /// When the first layer, whose backward comes last, is computed.
   std::int64_t as_its_last_layer_begins(std::int64_t done) const;
   std::int64_t as_it_ends(std::int64_t done) const;
-  /// After the last, at stage 0 with data ranks: the sums, and flat copies of them that are reduced.
-  std::int64_t as_they_are_reduced() const;
 
  private:
   std::int64_t sums(std::int64_t done) const;
 
   bool is_canonical_, exchanges_each_;
-  std::int64_t data_, micro_batches_, each_, sum_, own_, last_;
+  std::int64_t micro_batches_, each_, sum_, own_, last_;
   std::optional<ZeroMemory> zero_;
 };
 

@@ -13,7 +13,7 @@
 //             all-gather with Canonical
 //   pipeline  a micro-batch: B·T·D, with sequence parallelism B·T·D/tp, from each rank of a stage to that of the next, and as much back
 //             (arXiv:2104.04473, section 3.2); with v chunks a stage v times as much, and v − 1 times from the last stage to the first
-//   data      the gradients and the loss in FP32: an all-reduce with Fast, an all-gather with Canonical; with ZeRO see zero_cost.h
+//   data      the gradients, unit by unit, and the loss in FP32: all-reduces with Fast, all-gathers with Canonical; with ZeRO see zero_cost.h
 //   tied      V·D/tp in FP32 each way between the first and the last stage, where they share the embedding; with ZeRO a shard of it
 // Apart from that, as below a thousandth of it (Bookkeeping): the gradient norm's sums, and the word that rides on each step. Left out:
 // evaluations, checkpoints.

@@ -92,6 +92,21 @@ std::int64_t exchange_bytes(const contract::TrainingJobSpec& spec) {
   return kFloatBytes * (ranks + 1 + (spec.workers.gpusPerWorker == 0 ? ranks : 0));
 }
 
+std::int64_t whole_exchange_bytes(const contract::TrainingJobSpec& spec, std::int64_t elements) {
+  const bool gathers = spec.training.reduction == contract::Reduction::kCanonical;
+  const std::int64_t gathered = gathers ? contract::degrees(spec).dp * std::min(kGatheredElements, elements) : 0;
+  return kFloatBytes * (elements + gathered);
+}
+
+std::int64_t whole_exchanges(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int64_t each) {
+  if (zero_stage(spec) > 0 || contract::degrees(spec).dp == 1) return 0;
+  std::int64_t most = 0;
+  for (const auto& unit : backward_units(spec, stage)) {
+    most = std::max(most, whole_exchange_bytes(spec, unit.elements) + (kFloatBytes - each) * unit.elements);
+  }
+  return most;
+}
+
 std::vector<BackwardUnit> backward_units(const contract::TrainingJobSpec& spec, std::int32_t stage) {
   const auto units = units_of(spec, stage, 0);
   const bool has_head = stage + 1 == spec.parallelism.pipeline, has_look_up = stage == 0;

@@ -34,6 +34,16 @@ bool reduces_every_micro_batch(const contract::TrainingJobSpec& spec);
 /// themselves (Canonical), or both over Gloo, which does so too. Alone there is only what would go.
 std::int64_t exchange_bytes(const contract::TrainingJobSpec& spec);
 
+/// Of a sum over data ranks that each of them gets whole, the elements that Canonical gathers at a time, from all.
+inline constexpr std::int64_t kGatheredElements = std::int64_t{1} << 22;
+
+/// At stage 0 with data ranks, of a unit of so many elements: the flat sum, which is there from then on, and what Canonical gathers for a part
+/// of it; there are never more than two.
+std::int64_t whole_exchange_bytes(const contract::TrainingJobSpec& spec, std::int64_t elements);
+/// There, when a split backward is over: what the exchange of a unit takes at the most beyond `each` bytes a parameter, which its sums and the
+/// micro-batch's own gradients have until they are one sum and that is flat. Else 0.
+std::int64_t whole_exchanges(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int64_t each);
+
 /// A unit whose gradients backward comes to, in numbers; of one layer.
 struct BackwardUnit {
   std::int64_t elements = 0;

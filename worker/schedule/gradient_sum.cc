@@ -8,12 +8,6 @@
 namespace trainyard::schedule {
 namespace {
 
-at::Tensor flattened(const Summand& sum) {
-  std::vector<at::Tensor> flat;
-  for (const auto& tensor : sum) flat.push_back(tensor.reshape({-1}));
-  return at::cat(flat);
-}
-
 Summand in_fp32(Summand sum) {
   for (auto& tensor : sum) {
     if (tensor.defined()) tensor = tensor.to(at::kFloat);
@@ -46,17 +40,23 @@ void place_in(const at::Tensor& flat, Summand& sum) {
   }
 }
 
-void reduce_by_tree(mesh::Comm& data, at::Tensor& flat, std::int64_t chunk_elements) {
+void reduce_by_tree(mesh::Comm& group, at::Tensor& flat, std::int64_t chunk_elements) {
   for (std::int64_t first = 0; first < flat.numel(); first += chunk_elements) {
     at::Tensor chunk = flat.narrow(0, first, std::min(chunk_elements, flat.numel() - first));
     std::vector<at::Tensor> parts;
-    for (std::int32_t rank = 0; rank < data.size(); ++rank) parts.push_back(at::empty_like(chunk));
-    data.all_gather(parts, chunk);
+    for (std::int32_t rank = 0; rank < group.size(); ++rank) parts.push_back(at::empty_like(chunk));
+    group.all_gather(parts, chunk);
     chunk.copy_(tree_sum(std::move(parts)));
   }
 }
 
 }  // namespace
+
+at::Tensor flattened(const Summand& sum) {
+  std::vector<at::Tensor> flat;
+  for (const auto& tensor : sum) flat.push_back(tensor.reshape({-1}));
+  return at::cat(flat);
+}
 
 at::Tensor tree_sum(std::vector<at::Tensor> summands) {
   const auto join = [](const at::Tensor& left, const at::Tensor& right) { return left.add_(right); };
@@ -92,14 +92,14 @@ Summand GradientSum::take() {
   return std::exchange(running_, {});
 }
 
-void reduce_over(mesh::Comm& data, contract::Reduction reduction, Summand& sum, std::int64_t chunk_elements) {
-  if (data.size() == 1) return;
+void reduce_over(mesh::Comm& group, contract::Reduction reduction, Summand& sum, std::int64_t chunk_elements) {
+  if (group.size() == 1) return;
   const at::NoGradGuard no_grad;
   at::Tensor flat = flattened(sum);
   if (reduction == contract::Reduction::kCanonical) {
-    reduce_by_tree(data, flat, chunk_elements);
+    reduce_by_tree(group, flat, chunk_elements);
   } else {
-    data.all_reduce(flat, mesh::ReduceOp::kSum);
+    group.all_reduce(flat, mesh::ReduceOp::kSum);
   }
   place_in(flat, sum);
 }

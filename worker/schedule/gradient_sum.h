@@ -10,6 +10,7 @@
 #include "crds/contract/job.h"
 #include "worker/mesh/comm.h"
 #include "worker/plan/balanced_sum.h"
+#include "worker/plan/zero_cost.h"
 
 namespace trainyard::schedule {
 
@@ -36,12 +37,16 @@ class GradientSum {
   plan::BalancedSum<Summand, std::function<Summand(Summand, Summand)>> tree_;
 };
 
+/// One behind the other, in one tensor of its own.
+at::Tensor flattened(const Summand& sum);
+
 /// By a balanced tree over their index. May change all of them.
 at::Tensor tree_sum(std::vector<at::Tensor> summands);
 
-/// Over the ranks of `data`, or of another group, in place. Fast is one all-reduce of everything, in the order that the backend chooses. Canonical gathers
+/// Over the ranks of a group, in place. Fast is one all-reduce of everything, in the order that the backend chooses. Canonical gathers
 /// `chunk_elements` at a time and adds the ranks' parts by the balanced tree: with GradientSum, the same bits as one rank that had all
 /// micro-batches, where both the ranks and the micro-batches a rank are powers of two.
-void reduce_over(mesh::Comm& data, contract::Reduction reduction, Summand& sum, std::int64_t chunk_elements = 1 << 22);
+void reduce_over(mesh::Comm& group, contract::Reduction reduction, Summand& sum,
+                 std::int64_t chunk_elements = plan::kGatheredElements);
 
 }  // namespace trainyard::schedule

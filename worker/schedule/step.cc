@@ -70,7 +70,8 @@ StepRunner::StepRunner(const contract::TrainingJobSpec& spec, model::Parameters&
   const bool splits =
       spec.parallelism.pipelineSchedule.name == contract::PipelineScheduleName::kZeroBubble && mesh.layout().degrees().pp > 1;
   if (spec.parallelism.sequence && parameters.sharded() != nullptr) check_shards_of_norms(spec, mesh.at().pp);
-  if (parameters.sharded() != nullptr) sharded_ = std::make_unique<ShardedGradients>(spec, parameters, mesh, !splits);
+  if (parameters.sharded() != nullptr || mesh.data().size() > 1)
+    bucketed_ = std::make_unique<BucketedGradients>(spec, parameters, mesh, !splits);
   if (!splits) return;
   for (auto& chunk : chunks_) chunk.split_backward(late_);
 }
@@ -86,38 +87,36 @@ StepResult StepRunner::run(const StepInput& input) {
   const auto schedule = mesh_.layout().degrees().pp > 1 ? spec_.parallelism.pipelineSchedule.name
                                                         : contract::PipelineScheduleName::kOneForwardOneBackward;
   const auto program = plan::pipeline_program(schedule, shape(input), mesh_.at().pp);
-  Summand total = sharded_ ? summed_shards(program, input) : summed(program, input);
+  Summand total = bucketed_ ? summed_by_unit(program, input) : summed(program, input);
   if (spec_.parallelism.sequence) add_shards_of_tokens(total);
   const at::Tensor loss = total.back();
   return {.loss = loss, .gradients = by_parameter(total)};
 }
 
-/// Over micro-batches and data ranks, by leaf; last the loss.
+/// Over micro-batches, by leaf; last the loss. Of a data rank alone.
 Summand StepRunner::summed(const std::vector<plan::PipelineOp>& program, const StepInput& input) {
   std::vector<GradientSum> sums(chunks_.size(), GradientSum(spec_.training.reduction));
   const auto add = [&](std::int32_t chunk, Summand summand) { sums.at(static_cast<std::size_t>(chunk)).add(std::move(summand)); };
   execute(program, input, add, nullptr);
-  Summand total = all_chunks(sums);
-  reduce_over(mesh_.data(), spec_.training.reduction, total);
-  return total;
+  return all_chunks(sums);
 }
 
-/// The same of this data rank's shards.
-Summand StepRunner::summed_shards(const std::vector<plan::PipelineOp>& program, const StepInput& input) {
+/// Over data ranks too, of what this one keeps.
+Summand StepRunner::summed_by_unit(const std::vector<plan::PipelineOp>& program, const StepInput& input) {
   std::vector<std::vector<std::size_t>> leaves(chunks_.size());
   for (std::size_t leaf = 0; leaf < chunk_of_leaf_.size(); ++leaf) {
     leaves.at(static_cast<std::size_t>(chunk_of_leaf_[leaf])).push_back(leaf);
   }
-  sharded_->begin(input.micro_batches);
+  bucketed_->begin(input.micro_batches);
   const auto add = [&](std::int32_t chunk, Summand summand) {
     const auto at = static_cast<std::size_t>(chunk);
     const at::Tensor loss = std::move(summand.back());
     summand.pop_back();
-    sharded_->add(leaves.at(at), std::move(summand));
-    if (at + 1 == leaves.size()) sharded_->add_loss(loss);  // the last chunk has it, where one has
+    bucketed_->add(leaves.at(at), std::move(summand));
+    if (at + 1 == leaves.size()) bucketed_->add_loss(loss);  // the last chunk has it, where one has
   };
   execute(program, input, add, nullptr);
-  return sharded_->take();
+  return bucketed_->take();
 }
 
 double StepRunner::loss_sum(const StepInput& input) {
@@ -177,7 +176,7 @@ void StepRunner::forward(const plan::PipelineOp& op, const StepInput& input, InF
   if (first_token) *first_token += op.micro_batch * input.micro_batch_size * input.sequence_length;
   flight.output = chunk.forward(chunk.is_first() ? on_device(batch.tokens_BT, mesh_.device()) : flight.input, first_token);
   if (!chunk.is_last()) return;
-  if (sharded_) sharded_->settle();
+  if (bucketed_) bucketed_->settle();
   flight.output = chunk.loss_sum(flight.output, on_device(batch.targets_BT, mesh_.device()));
   if (loss_sum != nullptr) {
     if (op.micro_batch < input.micro_batches - input.not_counted) loss_sum->add_(flight.output);
@@ -190,7 +189,7 @@ void StepRunner::forward(const plan::PipelineOp& op, const StepInput& input, InF
 
 /// The gradients of the chunk's leaves and the loss; after the first half of a split backward those of matrices are undefined.
 Summand StepRunner::backward(std::int32_t chunk, InFlight& flight) {
-  if (sharded_) sharded_->settle();
+  if (bucketed_) bucketed_->settle();
   if (flight.gradient.defined()) {
     torch::autograd::backward({flight.output}, {flight.gradient});
   } else {

@@ -1,8 +1,8 @@
 #pragma once
 // Forward and backward of one optimizer step: runs the plan's program for this rank's pipeline stage, and reduces the gradients.
 //
-//   micro-batches ─> program of the stage (worker/plan/pipeline.h) ─> GradientSum ─> reduce_over(data) ─> with parallelism.sequence norms
-//   over the tensor ranks ─> tied embedding ─> StepResult
+//   micro-batches ─> program of the stage (worker/plan/pipeline.h) ─> GradientSum, with data ranks BucketedGradients ─> with
+//   parallelism.sequence norms over the tensor ranks ─> tied embedding ─> StepResult
 
 #include <cstdint>
 #include <functional>
@@ -17,8 +17,8 @@
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
 #include "worker/plan/pipeline.h"
+#include "worker/schedule/bucketed_gradients.h"
 #include "worker/schedule/gradient_sum.h"
-#include "worker/schedule/sharded_gradients.h"
 
 namespace trainyard::schedule {
 
@@ -79,7 +79,7 @@ class StepRunner {
   Summand finished(std::int32_t chunk, InFlight& flight);
   Summand gradients_of(std::int32_t chunk);
   Summand summed(const std::vector<plan::PipelineOp>& program, const StepInput& input);
-  Summand summed_shards(const std::vector<plan::PipelineOp>& program, const StepInput& input);
+  Summand summed_by_unit(const std::vector<plan::PipelineOp>& program, const StepInput& input);
   Summand all_chunks(std::vector<GradientSum>& sums);
   std::vector<at::Tensor> by_parameter(Summand& sum);
   void add_tied(std::vector<at::Tensor>& gradients);
@@ -91,7 +91,7 @@ class StepRunner {
   mesh::Mesh& mesh_;
   std::vector<std::int32_t> chunk_of_leaf_;
   model::LateWeights late_;
-  std::unique_ptr<ShardedGradients> sharded_;  // null at ZeRO stage 0
+  std::unique_ptr<BucketedGradients> bucketed_;  // null where there is one data rank, and nothing on its host
 };
 
 }  // namespace trainyard::schedule

@@ -56,12 +56,18 @@ TEST(Connect, CallsThatWereStartedTogetherEndInTheirOrderOverGloo) {
         const auto gather = group.start_all_gather(whole, mine);
         const auto reduce = group.start_reduce_scatter(sum, numbers);
         const auto exchange = group.start_all_to_all(out, other);
+        const at::Tensor thirds = (numbers + mesh.rank()) / 3;  // whose sums are rounded, by the order in which Gloo takes them
+        at::Tensor started = thirds.clone(), waited = thirds.clone();
+        const auto all = group.start_all_reduce(started, ReduceOp::kSum);
         at::Tensor one = at::ones({1});
         mesh.world().all_reduce(one, ReduceOp::kSum);
         EXPECT_EQ(one.item<float>(), 3);
         reduce->wait();
         gather->wait();
         exchange->wait();
+        all->wait();
+        group.all_reduce(waited, ReduceOp::kSum);
+        EXPECT_TRUE(at::equal(started, waited)) << "the same bits";
         for (std::int32_t rank = 0; rank < 3; ++rank) {
           EXPECT_TRUE(at::equal(whole.narrow(0, rank * kPart, kPart), at::full({kPart}, rank, at::kBFloat16)));
           EXPECT_TRUE(at::equal(out.narrow(0, rank * kPart, kPart),

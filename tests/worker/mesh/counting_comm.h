@@ -26,9 +26,7 @@ class CountingComm : public Comm {
   std::int32_t rank() const override { return inner_.rank(); }
   std::int32_t size() const override { return inner_.size(); }
   void all_reduce(at::Tensor& tensor, ReduceOp op) override {
-    // Of a ring's 2(n - 1)/n parts; what does not divide by n is on this rank where it comes last.
-    const std::int64_t all = 2 * (size() - 1) * bytes(tensor);
-    sent_.add(all / size() + (rank() == size() - 1 ? all % size() : 0));
+    add_ring(tensor);
     inner_.all_reduce(tensor, op);
   }
   void all_gather(std::vector<at::Tensor>& out, const at::Tensor& in) override {
@@ -48,6 +46,10 @@ class CountingComm : public Comm {
     sent_.add(0);
     inner_.barrier();
   }
+  std::unique_ptr<Pending> start_all_reduce(at::Tensor& tensor, ReduceOp op) override {
+    add_ring(tensor);
+    return inner_.start_all_reduce(tensor, op);
+  }
   std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) override {
     sent_.add((size() - 1) * bytes(part));
     return inner_.start_all_gather(whole, part);
@@ -62,6 +64,11 @@ class CountingComm : public Comm {
   }
 
  private:
+  /// Of a ring's 2(n - 1)/n parts; what does not divide by n is on this rank where it comes last.
+  void add_ring(const at::Tensor& tensor) {
+    const std::int64_t all = 2 * (size() - 1) * bytes(tensor);
+    sent_.add(all / size() + (rank() == size() - 1 ? all % size() : 0));
+  }
   static std::int64_t bytes(const at::Tensor& tensor) { return static_cast<std::int64_t>(tensor.nbytes()); }
   Comm& inner_;
   Count& sent_;

@@ -7,6 +7,8 @@
 #include <memory>
 #include <utility>
 
+#include <ATen/core/grad_mode.h>
+
 #include "tests/worker/mesh/late_link.h"
 #include "worker/mesh/mesh.h"
 
@@ -24,6 +26,16 @@ class LateComm : public Comm {
   void send(const at::Tensor& tensor, std::int32_t to, std::int32_t tag) override { inner_.send(tensor, to, tag); }
   void receive(at::Tensor& tensor, std::int32_t from, std::int32_t tag) override { inner_.receive(tensor, from, tag); }
   void barrier() override { inner_.barrier(); }
+  /// What is reduced in place is another number until then, and comes back for the call.
+  std::unique_ptr<Pending> start_all_reduce(at::Tensor& tensor, ReduceOp op) override {
+    const at::NoGradGuard no_grad;
+    const at::Tensor given = tensor.clone();
+    return later(tensor, [this, tensor, given, op]() mutable {
+      const at::NoGradGuard in_call;
+      tensor.copy_(given);
+      inner_.start_all_reduce(tensor, op)->wait();
+    });
+  }
   std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) override {
     return later(whole, [this, whole, part]() mutable { inner_.start_all_gather(whole, part)->wait(); });
   }

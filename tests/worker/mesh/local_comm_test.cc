@@ -40,6 +40,10 @@ TEST(LocalComm, PutsPartsTogetherAndSumsAndExchangesThem) {
     at::Tensor whole = at::empty({6}), part = at::empty({2}), out = at::empty({6});
     group.start_all_gather(whole, at::full({2}, mesh.rank(), at::kFloat))->wait();
     EXPECT_TRUE(at::equal(whole, at::tensor({0.f, 0.f, 1.f, 1.f, 2.f, 2.f})));
+    at::Tensor sum = at::full({2}, mesh.rank(), at::kFloat), most = sum.clone();
+    group.start_all_reduce(sum, ReduceOp::kSum)->wait();
+    group.start_all_reduce(most, ReduceOp::kMax)->wait();
+    EXPECT_TRUE(at::equal(sum, at::full({2}, 3.f)) && at::equal(most, at::full({2}, 2.f)));
     group.start_reduce_scatter(part, at::arange(6, at::kFloat) * (mesh.rank() + 1))->wait();
     EXPECT_TRUE(at::equal(part, at::tensor({0.f, 1.f}) * 6 + 12 * mesh.rank()));
     group.start_all_to_all(out, at::arange(6, at::kFloat) + 10 * mesh.rank())->wait();
@@ -99,6 +103,7 @@ TEST(ASoloComm, TakesNoMemory) {
   }
   comm->all_gather(gathered, in);
   comm->all_reduce(sum, ReduceOp::kSum);
+  comm->start_all_reduce(sum, ReduceOp::kSum)->wait();
   comm->broadcast(sum, 0);
   EXPECT_LT(test::LiveBytes::take_peak() - before, 100) << "one number of equal() at the most";
   EXPECT_TRUE(at::equal(gathered[0], in) && at::equal(sum, in));

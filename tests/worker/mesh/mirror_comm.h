@@ -33,6 +33,10 @@ class MirrorComm final : public Comm {
     at::sin_out(tensor, at::arange(tensor.numel(), tensor.options()).view(tensor.sizes()));
   }
   void barrier() override {}
+  std::unique_ptr<Pending> start_all_reduce(at::Tensor& tensor, ReduceOp op) override {
+    all_reduce(tensor, op);
+    return std::make_unique<Mirrored>(tensor);
+  }
   std::unique_ptr<Pending> start_all_gather(at::Tensor& whole, const at::Tensor& part) override {
     whole.view({size_, -1}).copy_(part);
     return std::make_unique<Mirrored>();

@@ -36,6 +36,10 @@ TEST(NcclOnGpu, ConnectsAGroupOfOneAndRunsItsCollectives) {
     call(result)->wait();
     EXPECT_TRUE(at::equal(result, values));
   };
+  started([&](at::Tensor& sum) {
+    sum.copy_(values);
+    return comm->start_all_reduce(sum, ReduceOp::kSum);
+  });
   started([&](at::Tensor& whole) { return comm->start_all_gather(whole, values); });
   started([&](at::Tensor& part) { return comm->start_reduce_scatter(part, values); });
   started([&](at::Tensor& out) { return comm->start_all_to_all(out, values); });

@@ -165,6 +165,7 @@ TEST(AWatchedComm, NumbersTheCallsOfItsGroupAndGivesWhatTheInnerOneGives) {
     at::Tensor one = at::ones({3});
     comm.all_reduce(one, ReduceOp::kSum);
     EXPECT_EQ(one[0].item<float>(), 2);
+    comm.start_all_reduce(one, ReduceOp::kMax)->wait();
     at::Tensor whole = at::empty({4});
     comm.start_all_gather(whole, at::full({2}, double{1} * comm.rank()))->wait();
     EXPECT_EQ(whole[3].item<float>(), 1);
@@ -177,7 +178,7 @@ TEST(AWatchedComm, NumbersTheCallsOfItsGroupAndGivesWhatTheInnerOneGives) {
     body(0);
   }
   EXPECT_EQ(timelines[0].activity().started, timelines[1].activity().started);
-  EXPECT_EQ(timelines[0].activity().started.at("tensor"), 4);
+  EXPECT_EQ(timelines[0].activity().started.at("tensor"), 5);
   EXPECT_TRUE(timelines[0].take_totals().calls.contains("tensor"));
 }
 

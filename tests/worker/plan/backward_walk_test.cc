@@ -168,8 +168,25 @@ TEST(BackwardWalk, AtStageThreeHasTheWeightsOfTheUnitThatGoesOrThoseThatAreGathe
   EXPECT_EQ(walk_of(job(2, 1)).most(0, false, {}).weights, 0) << "always there";
 }
 
-TEST(BackwardWalk, WithoutZeroHasGradientsThatGrowUntilTheyAreAdded) {
-  const auto spec = job(0);
+TEST(BackwardWalk, OfSeveralDataRanksWithoutZeroHasTheSumsUntilTheLastMicroBatchWhoseUnitsAreCopiedAndSummedOneByOne) {
+  auto spec = job(0);
+  const Units units(spec);
+  const std::int64_t all = num_parameters(*spec.model.size);
+  const auto walk = walk_of(spec);
+  EXPECT_EQ(walk.most(0, false, {}).gradients, 4 * all - 2 * units.of(4)) << "which become the sum";
+  EXPECT_EQ(walk.most(1, true, {}).gradients, 4 * all + 2 * units.of(0)) << "a unit, until it is added";
+  EXPECT_EQ(walk.most(2, true, {}).gradients, 4 * all + 4 * units.of(0));
+  EXPECT_EQ(walk_of(job(0, 1)).most(0, false, {}).gradients, 4 * all + 4 * units.of(4)) << "all that were summed stay";
+  spec.training.reduction = contract::Reduction::kCanonical;
+  const auto canonical = walk_of(spec);
+  EXPECT_EQ(canonical.most(0, false, {}).gradients, 2 * all) << "in BF16 still";
+  EXPECT_EQ(canonical.most(1, true, {}).gradients, 4 * all) << "two become one in FP32, unit by unit";
+  EXPECT_EQ(canonical.most(2, true, {}).gradients, 4 * all + 4 * units.of(4) + 2 * 4 * kData * kGatheredElements)
+      << "two parts of what all ranks have";
+}
+
+TEST(BackwardWalk, WithoutZeroHasGradientsOfARankAloneThatGrowUntilTheyAreAdded) {
+  const auto spec = job(0, 3, 1);
   const std::int64_t all = num_parameters(*spec.model.size), layer = std::int64_t{1} << 40;
   const Units units(spec);
   const auto walk = walk_of(spec);
@@ -181,10 +198,10 @@ TEST(BackwardWalk, WithoutZeroHasGradientsThatGrowUntilTheyAreAdded) {
   EXPECT_EQ(again.activations, 5 * layer);
 }
 
-TEST(BackwardWalk, HasAfterItWhatIsReducedAdamWsOwnNumbersAndWhatIsGathered) {
+TEST(BackwardWalk, HasAfterItTheSumsAdamWsOwnNumbersAndWhatIsGathered) {
   const auto spec = job(0);
   const std::int64_t all = num_parameters(*spec.model.size), head = std::int64_t{32768} * 1024;
-  EXPECT_EQ(walk_of(spec).most_after().gradients, 8 * all) << "a flat copy";
+  EXPECT_EQ(walk_of(spec).most_after().gradients, 4 * all) << "summed where they are";
   auto alone = job(0, 3, 1);
   EXPECT_EQ(walk_of(alone).most_after().gradients, 4 * all) << "a kernel needs nothing";
   alone.workers.gpusPerWorker = 0;

@@ -46,8 +46,6 @@ TEST(GradientCost, OfWholeGradientsIsOneSumUnderFastAndWhatAMicroBatchAdds) {
   EXPECT_EQ(cost.as_its_last_layer_begins(3), 1600 + 600);
   EXPECT_EQ(cost.as_it_ends(0), 1600) << "which become the sum";
   EXPECT_EQ(cost.as_it_ends(3), 1600 + 800);
-  EXPECT_EQ(cost.as_they_are_reduced(), 0) << "by nobody";
-  EXPECT_EQ(whole(job(Reduction::kFast, 8, 2)).as_they_are_reduced(), 3200);
 }
 
 TEST(GradientCost, OfWholeGradientsUnderCanonicalIsASumForEachDigitOneOfThoseDone) {
@@ -61,13 +59,6 @@ TEST(GradientCost, OfWholeGradientsUnderCanonicalIsASumForEachDigitOneOfThoseDon
   EXPECT_EQ(cost.as_it_ends(3), 2 * 1600 + 800);
   EXPECT_EQ(cost.as_it_ends(7), 3 * 1600 + 800);
   EXPECT_EQ(whole(job(Reduction::kCanonical, 1)).as_it_ends(0), 1600) << "there is nothing to add it to";
-}
-
-TEST(GradientCost, OfAReductionUnderCanonicalHasWhatIsGatheredOfAllRanksAtATime) {
-  EXPECT_EQ(whole(job(Reduction::kCanonical, 8, 2)).as_they_are_reduced(), 3200 + 4 * 2 * kElements);
-  const std::int64_t many = std::int64_t{1} << 23;
-  EXPECT_EQ(GradientCost(job(Reduction::kCanonical, 8, 4), many, kLast, std::nullopt).as_they_are_reduced(),
-            2 * 4 * many + 4 * 4 * (many / 2));
 }
 
 TEST(GradientCost, OfAMicroBatchIsThatOfAChunkInAnInterleavedStage) {
@@ -87,7 +78,6 @@ TEST(GradientCost, OfShardsInASplitBackwardHasAllOfAMicroBatchAtOnce) {
   EXPECT_EQ(of_sum.as_it_ends(3), 1600 + 4 * 50 + 800);
   EXPECT_EQ(of_sum.as_it_ends(7), 1600 + 800 + 16);
   EXPECT_EQ(of_sum.as_its_last_layer_begins(3), 1600 + 800);
-  EXPECT_EQ(of_sum.as_they_are_reduced(), 0);
   const auto of_each = split(2);
   EXPECT_EQ(of_each.as_it_begins(0), 0);
   EXPECT_EQ(of_each.as_it_begins(1), 1000);

@@ -17,7 +17,7 @@ at::Tensor values(std::size_t which, std::int64_t micro_batch) {
       .sin();
 }
 
-/// As ShardedGradients adds a micro-batch's.
+/// As BucketedGradients adds a micro-batch's.
 void add(OffloadedSums& sums, std::size_t which, const at::Tensor& summand) {
   auto [before, crossing] = sums.bring_up(which, at::kCPU);
   if (!before.defined()) return sums.send_down(which, summand.clone());

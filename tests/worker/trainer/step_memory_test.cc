@@ -142,6 +142,37 @@ TEST_F(StepMemory, OfADataRankIsForetoldAtEveryStageOfZero) {
   }
 }
 
+/// Tied and not, where gradients are most and where activations are.
+TEST_F(StepMemory, OfADataRankThatKeepsAllIsForetold) {
+  for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
+    for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
+      for (const std::int32_t micro_batches : {1, 2, 3, 8}) {
+        for (const std::int32_t length : {16, 512}) {
+          for (const bool tied : {false, true}) {
+            auto spec = job(precision, reduction, micro_batches, 4);
+            spec.data.sequenceLength = length;
+            spec.model.size->tieEmbeddings = tied;
+            expect_foretold(spec, {.dp = 4});
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(StepMemory, OfADataRankThatKeepsAllIsForetoldInEverySchedule) {
+  for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
+    for (const auto name : {PipelineScheduleName::kOneForwardOneBackward, PipelineScheduleName::kZeroBubble}) {
+      for (const std::int32_t stage : {0, 1}) {
+        auto spec = job(ComputePrecision::kFP32, reduction, 4, 2);
+        spec.parallelism.pipelineSchedule.name = name;
+        spec.data.sequenceLength = 16;  // so that gradients are most
+        expect_foretold(spec, {.pp = 2, .dp = 2}, stage);
+      }
+    }
+  }
+}
+
 TEST_F(StepMemory, IsForetoldWithTheOptimizerOffloaded) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {

@@ -226,7 +226,7 @@ TEST(Traffic, GoesInAsManyCallsOnEachAxisAsAStepNeeds) {
   // for the norm.
   EXPECT_EQ(sent.tensor.calls, 4 * (4 * (4 * 2 + 1) + 1) + 4 * (4 * (4 * 2 + 1 + 2) + 1));
   EXPECT_EQ(sent.pipeline.calls, 8 * (4 + 1)) << "activations one way, gradients the other; then one for the norm and the loss";
-  EXPECT_EQ(sent.data.calls, 8) << "the gradients and the loss";
+  EXPECT_EQ(sent.data.calls, 8 * (3 + 1)) << "the gradients of two layers and of an end, and the loss";
   EXPECT_EQ(sent.world.calls, 8) << "what the agents wish";
 }
 

@@ -1,4 +1,4 @@
-#include "worker/schedule/sharded_gradients.h"
+#include "worker/schedule/bucketed_gradients.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -17,29 +17,37 @@ namespace {
 /// Exchanges under way: one goes over the network while the next is packed. More would cost memory and win nothing.
 constexpr std::size_t kMostFlights = 2;
 
+/// What this rank has of its stage's parameters, in units that nobody shards.
+std::vector<plan::ShardUnit> whole_units(const model::Parameters& parameters, const mesh::Mesh& mesh) {
+  std::vector<plan::Parameter> mine;
+  for (const auto& parameter : parameters.all()) mine.push_back(parameter.global);
+  return plan::shard_units(mine, mesh.layout().degrees().tp, mesh.at().tp, 1);
+}
+
 }  // namespace
 
 /// The leaves of one use of a unit. A tied embedding that is looked up and multiplied with on one rank has two.
-struct ShardedGradients::Bucket {
+struct BucketedGradients::Bucket {
   const plan::ShardUnit* unit = nullptr;
   std::vector<std::size_t> leaves;  // by place in the unit
   Summand gradients;                // of the micro-batch whose backward is under way
   std::size_t present = 0;
   GradientSum sum;
   std::int32_t micro_batches = 0;  // done
-  at::Tensor shard;                // flat, FP32; undefined where it is on the host
+  at::Tensor kept;                 // flat, FP32: of ZeRO the shard; undefined where it is on the host
 };
 
-struct ShardedGradients::Flight {
+struct BucketedGradients::Flight {
   std::size_t bucket = 0;
   at::Tensor in, out;
+  at::Tensor whole;                        // without ZeRO: a part of what the bucket keeps, which is summed there
   std::unique_ptr<mesh::Pending> pending;  // null where there is nobody to exchange with
   OffloadedSums::Up before;                // of the micro-batches before, where these are on the host
 };
 
-class ShardedGradients::Hook final : public torch::autograd::PostAccumulateGradHook {
+class BucketedGradients::Hook final : public torch::autograd::PostAccumulateGradHook {
  public:
-  Hook(ShardedGradients& gradients, std::size_t leaf) : gradients_(gradients), leaf_(leaf) {}
+  Hook(BucketedGradients& gradients, std::size_t leaf) : gradients_(gradients), leaf_(leaf) {}
   void operator()(const at::Tensor& variable) override {
     at::Tensor gradient = variable.grad();
     variable.mutable_grad().reset();
@@ -47,17 +55,18 @@ class ShardedGradients::Hook final : public torch::autograd::PostAccumulateGradH
   }
 
  private:
-  ShardedGradients& gradients_;
+  BucketedGradients& gradients_;
   std::size_t leaf_;
 };
 
-ShardedGradients::ShardedGradients(const contract::TrainingJobSpec& spec, model::Parameters& parameters, mesh::Mesh& mesh,
-                                   bool early)
+BucketedGradients::BucketedGradients(const contract::TrainingJobSpec& spec, model::Parameters& parameters, mesh::Mesh& mesh,
+                                     bool early)
     : reduction_(spec.training.reduction),
       every_(plan::reduces_every_micro_batch(spec)),
       parameters_(parameters),
       mesh_(mesh),
-      shards_(mesh.shards()),
+      ranks_(parameters.sharded() != nullptr ? mesh.shards() : mesh.data()),
+      units_(parameters.sharded() != nullptr ? std::vector<plan::ShardUnit>() : whole_units(parameters, mesh)),
       losses_(reduction_) {
   const auto& leaves = parameters.leaves();
   places_.resize(leaves.size());
@@ -65,7 +74,7 @@ ShardedGradients::ShardedGradients(const contract::TrainingJobSpec& spec, model:
   // The look-up's leaf of a tied embedding stands before the head's: the first pass takes the one, the second the other.
   for (bool more = true; more;) {
     more = false;
-    for (const auto& unit : parameters.sharded()->units()) {
+    for (const auto& unit : parameters.sharded() != nullptr ? parameters.sharded()->units() : units_) {
       std::vector<std::size_t> found;
       for (const auto parameter : unit.parameters) {
         for (std::size_t leaf = 0; leaf < leaves.size(); ++leaf) {
@@ -94,20 +103,20 @@ ShardedGradients::ShardedGradients(const contract::TrainingJobSpec& spec, model:
   }
 }
 
-ShardedGradients::~ShardedGradients() {
+BucketedGradients::~BucketedGradients() {
   for (const auto& leaf : parameters_.leaves()) torch::autograd::impl::set_post_acc_grad_hooks(leaf.variable, nullptr);
 }
 
-void ShardedGradients::begin(std::int32_t micro_batches) {
+void BucketedGradients::begin(std::int32_t micro_batches) {
   micro_batches_ = micro_batches;
   for (auto& bucket : buckets_) {
     bucket.micro_batches = 0;
-    bucket.shard.reset();
+    bucket.kept.reset();
   }
   if (on_host_) on_host_->begin();
 }
 
-void ShardedGradients::add(const std::vector<std::size_t>& leaves, Summand gradients) {
+void BucketedGradients::add(const std::vector<std::size_t>& leaves, Summand gradients) {
   for (std::size_t i = 0; i < leaves.size(); ++i) {
     if (gradients[i].defined()) arrived(leaves[i], std::move(gradients[i]));
   }
@@ -115,7 +124,7 @@ void ShardedGradients::add(const std::vector<std::size_t>& leaves, Summand gradi
   if (on_host_) settle();
 }
 
-void ShardedGradients::arrived(std::size_t leaf, at::Tensor gradient) {
+void BucketedGradients::arrived(std::size_t leaf, at::Tensor gradient) {
   const at::NoGradGuard no_grad;
   const auto [index, place] = places_[leaf];
   Bucket& bucket = buckets_[index];
@@ -126,12 +135,38 @@ void ShardedGradients::arrived(std::size_t leaf, at::Tensor gradient) {
   Summand wholes = std::exchange(bucket.gradients, Summand(bucket.leaves.size()));
   const bool is_last = ++bucket.micro_batches == micro_batches_;
   if (every_) return start(index, wholes);
-  for (auto& whole : wholes) whole = whole.to(at::kFloat);
+  if (units_.empty()) {
+    for (auto& whole : wholes) whole = whole.to(at::kFloat);
+  }
   bucket.sum.add(std::move(wholes));
   if (is_last) start(index, bucket.sum.take());
 }
 
-void ShardedGradients::start(std::size_t index, const Summand& wholes) {
+void BucketedGradients::start(std::size_t index, const Summand& wholes) {
+  if (units_.empty()) return start_shards(index, wholes);
+  start_whole(index, wholes);
+}
+
+/// In place, in what the bucket keeps. Canonical gathers what the others have, a part at a time, since that takes as much of each rank.
+void BucketedGradients::start_whole(std::size_t index, const Summand& wholes) {
+  at::Tensor& kept = buckets_[index].kept = flattened(wholes);
+  const bool gathers = reduction_ == contract::Reduction::kCanonical;
+  const std::int64_t most = gathers ? plan::kGatheredElements : kept.numel();
+  for (std::int64_t first = 0; first < kept.numel(); first += most) {
+    while (flights_.size() >= kMostFlights) finish_oldest();
+    auto& flight = flights_.emplace_back();
+    flight.bucket = index;
+    flight.whole = kept.narrow(0, first, std::min(most, kept.numel() - first));
+    if (gathers) {
+      flight.out = at::empty({flight.whole.numel() * ranks_.size()}, kept.options());
+      flight.pending = ranks_.start_all_gather(flight.out, flight.whole);
+    } else {
+      flight.pending = ranks_.start_all_reduce(flight.whole, mesh::ReduceOp::kSum);
+    }
+  }
+}
+
+void BucketedGradients::start_shards(std::size_t index, const Summand& wholes) {
   // On the host the sum of a bucket's last micro-batch has to be there before this one is added to it.
   const auto is_under_way = [&] {
     return std::any_of(flights_.begin(), flights_.end(), [&](const Flight& flight) { return flight.bucket == index; });
@@ -139,9 +174,9 @@ void ShardedGradients::start(std::size_t index, const Summand& wholes) {
   while (flights_.size() >= kMostFlights || (on_host_ && is_under_way())) finish_oldest();
   const auto& unit = *buckets_[index].unit;
   const auto options = wholes.front().options().dtype(at::kFloat);
-  auto& [of, in, out, pending, before] = flights_.emplace_back();
+  auto& [of, in, out, whole, pending, before] = flights_.emplace_back();
   of = index;
-  in = at::empty({unit.part_elements * shards_.size()}, options);
+  in = at::empty({unit.part_elements * ranks_.size()}, options);
   std::vector<std::int64_t> next_row(wholes.size(), 0);
   for (std::int32_t rank = 0; rank < unit.data_ranks(); ++rank) {
     std::int64_t first = rank * unit.part_elements;
@@ -157,25 +192,29 @@ void ShardedGradients::start(std::size_t index, const Summand& wholes) {
     const std::int64_t end = (rank + 1) * unit.part_elements;
     if (end > first) in.narrow(0, first, end - first).zero_();
   }
-  if (shards_.size() == 1) {
+  if (ranks_.size() == 1) {
     out = std::move(in);
   } else if (reduction_ == contract::Reduction::kCanonical) {
     out = at::empty_like(in);
-    pending = shards_.start_all_to_all(out, in);
+    pending = ranks_.start_all_to_all(out, in);
   } else {
     out = at::empty({unit.part_elements}, options);
-    pending = shards_.start_reduce_scatter(out, in);
+    pending = ranks_.start_reduce_scatter(out, in);
   }
   if (on_host_) before = on_host_->bring_up(index, mesh_.device());
 }
 
-void ShardedGradients::finish_oldest() {
+void BucketedGradients::finish_oldest() {
   Flight flight = std::move(flights_.front());
   flights_.erase(flights_.begin());
   if (flight.pending) flight.pending->wait();
+  if (flight.whole.defined()) {
+    if (flight.out.defined()) flight.whole.copy_(tree_sum(flight.out.chunk(ranks_.size())));
+    return;
+  }
   at::Tensor sum = std::move(flight.out);
   // The tree adds in the first part; a copy, so that the others go.
-  if (reduction_ == contract::Reduction::kCanonical && shards_.size() > 1) sum = tree_sum(sum.chunk(shards_.size())).clone();
+  if (reduction_ == contract::Reduction::kCanonical && ranks_.size() > 1) sum = tree_sum(sum.chunk(ranks_.size())).clone();
   if (on_host_) {
     if (auto& [before, crossing] = flight.before; before.defined()) {
       crossing->wait_on_device();
@@ -183,21 +222,21 @@ void ShardedGradients::finish_oldest() {
     }
     return on_host_->send_down(flight.bucket, std::move(sum));
   }
-  auto& shard = buckets_[flight.bucket].shard;
-  if (shard.defined()) {
-    shard.add_(sum);
+  auto& kept = buckets_[flight.bucket].kept;
+  if (kept.defined()) {
+    kept.add_(sum);
   } else {
-    shard = std::move(sum);
+    kept = std::move(sum);
   }
 }
 
-void ShardedGradients::settle() {
+void BucketedGradients::settle() {
   const at::NoGradGuard no_grad;
   while (!flights_.empty()) finish_oldest();
 }
 
 /// The sums over the micro-batches, with those of the ranks that keep the same shards. What lies on the host comes up for it.
-void ShardedGradients::add_replicas(mesh::Comm& replicas) {
+void BucketedGradients::add_replicas(mesh::Comm& replicas) {
   OffloadedSums::Up next;
   if (on_host_) next = on_host_->bring_up(0, mesh_.device());
   for (std::size_t i = 0; i < buckets_.size(); ++i) {
@@ -208,31 +247,32 @@ void ShardedGradients::add_replicas(mesh::Comm& replicas) {
       up.crossing->wait_on_device();
       shard.push_back(up.sum);
     } else {
-      shard.push_back(std::move(buckets_[i].shard));
+      shard.push_back(std::move(buckets_[i].kept));
     }
     reduce_over(replicas, reduction_, shard);
     if (on_host_) {
       on_host_->send_down(i, std::move(shard.front()));
     } else {
-      buckets_[i].shard = std::move(shard.front());
+      buckets_[i].kept = std::move(shard.front());
     }
   }
 }
 
-Summand ShardedGradients::take() {
+Summand BucketedGradients::take() {
   const at::NoGradGuard no_grad;
   settle();
-  if (auto* const replicas = mesh_.replicas()) add_replicas(*replicas);
+  if (auto* const replicas = mesh_.replicas(); replicas != nullptr && units_.empty()) add_replicas(*replicas);
   if (on_host_) on_host_->settle();
   Summand sums(places_.size());
   for (std::size_t index = 0; index < buckets_.size(); ++index) {
-    const auto& bucket = buckets_[index];
-    const at::Tensor& shard = on_host_ ? on_host_->sum(index) : bucket.shard;
-    const auto boxes = bucket.unit->boxes(shards_.rank());
+    auto& bucket = buckets_[index];
+    // Whole sums stay no longer than whoever gets them needs them: of a tied embedding's two one is gone before AdamW's step.
+    const at::Tensor kept = on_host_ ? on_host_->sum(index) : units_.empty() ? bucket.kept : std::exchange(bucket.kept, {});
+    const auto boxes = bucket.unit->boxes(units_.empty() ? ranks_.rank() : 0);
     std::int64_t first = 0;
     for (std::size_t i = 0; i < boxes.size(); ++i) {
       const std::int64_t count = plan::num_elements(boxes[i].sizes);
-      sums[bucket.leaves[i]] = shard.narrow(0, first, count).view(boxes[i].sizes);
+      sums[bucket.leaves[i]] = kept.narrow(0, first, count).view(boxes[i].sizes);
       first += count;
     }
   }

@@ -1,12 +1,12 @@
 #pragma once
-// ZeRO's gradients: each data rank gets the sum of its shard alone, and a unit's exchange goes on while backward does the next unit
+// Gradients where there are several data ranks, unit by unit: a unit's exchange goes on while backward does the next unit
 // (docs/numerics.md).
 //
-//   backward ─ a leaf's gradient is there (hook) ─ all of a unit's are ─> added up, or ─> exchanged among the data ranks ─> shard
+//   backward ─ a leaf's gradient is there (hook) ─ all of a unit's are ─> added up, or ─> exchanged among the data ranks ─> sum
 //
-// A rank's micro-batches are added up first, and the sum is exchanged during the last one's backward. But with Fast at stages 2 and 3
-// each micro-batch is exchanged, so that no rank keeps whole gradients. With zero.offload.optimizer shards are summed up in the host's
-// memory (offloaded_sums.h), where the optimizer wants them.
+// With ZeRO each data rank gets the sum of its shard alone; without, all get all of it. A rank's micro-batches are added up first, and the
+// sum is exchanged during the last one's backward. But with Fast at stages 2 and 3 each micro-batch is exchanged, so that no rank keeps
+// whole gradients. With zero.offload.optimizer shards are summed up in the host's memory (offloaded_sums.h), where the optimizer wants them.
 
 #include <cstdint>
 #include <memory>
@@ -17,20 +17,21 @@
 #include "crds/contract/job.h"
 #include "worker/mesh/mesh.h"
 #include "worker/model/parameters.h"
+#include "worker/plan/shards.h"
 #include "worker/schedule/gradient_sum.h"
 #include "worker/schedule/offloaded_sums.h"
 
 namespace trainyard::schedule {
 
-/// Lives on the training thread, and in backward on the thread of autograd while that one waits. `parameters` are sharded; they and `mesh`
-/// must outlive it. Exchanges are made in the order in which backward comes to the units, on every rank the same.
-class ShardedGradients {
+/// Lives on the training thread, and in backward on the thread of autograd while that one waits. `parameters` and `mesh` must outlive it.
+/// Exchanges are made in the order in which backward comes to the units, on every rank the same.
+class BucketedGradients {
  public:
   /// `early`: gradients are taken while backward goes on, as autograd tells of them; not so where a backward is split in two halves.
-  ShardedGradients(const contract::TrainingJobSpec& spec, model::Parameters& parameters, mesh::Mesh& mesh, bool early);
-  ~ShardedGradients();
-  ShardedGradients(const ShardedGradients&) = delete;
-  ShardedGradients& operator=(const ShardedGradients&) = delete;
+  BucketedGradients(const contract::TrainingJobSpec& spec, model::Parameters& parameters, mesh::Mesh& mesh, bool early);
+  ~BucketedGradients();
+  BucketedGradients(const BucketedGradients&) = delete;
+  BucketedGradients& operator=(const BucketedGradients&) = delete;
 
   /// Before the first backward of a step.
   void begin(std::int32_t micro_batches);
@@ -42,7 +43,7 @@ class ShardedGradients {
   void settle();
   /// After the same, once a micro-batch.
   void add_loss(const at::Tensor& loss) { losses_.add({loss}); }
-  /// After the last: the sums over micro-batches and data ranks of this rank's shards, one a leaf, in the order of the leaves and the shape
+  /// After the last: the sums over micro-batches and data ranks of what this rank keeps, one a leaf, in the order of the leaves and the shape
   /// of Parameters::all()'s boxes; last the loss. On the device; with zero.offload.optimizer all but the loss on the host, where they stay
   /// until the next begin().
   Summand take();
@@ -53,6 +54,8 @@ class ShardedGradients {
   class Hook;
   void arrived(std::size_t leaf, at::Tensor gradient);
   void start(std::size_t index, const Summand& wholes);
+  void start_shards(std::size_t index, const Summand& wholes);
+  void start_whole(std::size_t index, const Summand& wholes);
   void finish_oldest();
   void add_replicas(mesh::Comm& replicas);
 
@@ -60,7 +63,8 @@ class ShardedGradients {
   bool every_;
   model::Parameters& parameters_;
   mesh::Mesh& mesh_;
-  mesh::Comm& shards_;
+  mesh::Comm& ranks_;                   // that exchange: those that shard together, or all data ranks
+  std::vector<plan::ShardUnit> units_;  // without ZeRO: whole
   std::vector<Bucket> buckets_;
   std::vector<std::pair<std::size_t, std::size_t>> places_;  // by leaf: bucket, and place in it
   std::vector<Flight> flights_;
