@@ -73,7 +73,7 @@ class BackwardWalk::Course {
 
 BackwardWalk::BackwardWalk(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int64_t parameters,
                            std::int64_t elements, const std::optional<ZeroMemory>& zero)
-    : whole_(spec, elements, 0, std::nullopt),
+    : whole_(spec, elements, std::nullopt),
       zero_(zero),
       units_(backward_units(spec, stage)),
       is_canonical_(spec.training.reduction == contract::Reduction::kCanonical),

@@ -244,7 +244,7 @@ RankBytes bytes_per_rank(const contract::TrainingJobSpec& spec, std::int32_t sta
   const auto activations = activations_of(spec, stage, bytes);
   const std::int64_t micro_batches = micro_batches_per_step(spec);
   if (activations.splits) {
-    const GradientCost cost(spec, gradients, 0, zero);
+    const GradientCost cost(spec, gradients, zero);
     const std::int64_t at_the_end = cost.as_it_ends(micro_batches - 1) / std::max<std::int64_t>(1, gradients);  // a parameter
     add_peak_of_halves(micro_batches, cost, whole_exchanges(spec, stage, at_the_end), activations, bytes);
   } else {

@@ -16,15 +16,13 @@ std::int64_t ones(std::int64_t number) { return std::popcount(static_cast<std::u
 
 }  // namespace
 
-GradientCost::GradientCost(const contract::TrainingJobSpec& spec, std::int64_t elements, std::int64_t last,
-                           const std::optional<ZeroMemory>& zero)
+GradientCost::GradientCost(const contract::TrainingJobSpec& spec, std::int64_t elements, const std::optional<ZeroMemory>& zero)
     : is_canonical_(spec.training.reduction == contract::Reduction::kCanonical),
       exchanges_each_(reduces_every_micro_batch(spec)),
       micro_batches_(micro_batches_per_step(spec)),
       each_(weight_bytes(spec)),
       sum_(kFloatBytes * elements),
       own_(each_ * elements / chunks_per_stage(spec.parallelism)),
-      last_(each_ * last),
       zero_(zero) {}
 
 std::int64_t GradientCost::sums(std::int64_t done) const {
@@ -35,11 +33,6 @@ std::int64_t GradientCost::sums(std::int64_t done) const {
 
 std::int64_t GradientCost::as_it_begins(std::int64_t done) const {
   return !zero_ && is_canonical_ && done % 2 == 1 ? sums(done - 1) + own_ : sums(done);
-}
-
-std::int64_t GradientCost::as_its_last_layer_begins(std::int64_t done) const {
-  if (!zero_) return sums(done) + std::max<std::int64_t>(0, own_ - last_);
-  return as_it_ends(done) - (exchanges_each_ ? each_ : kFloatBytes) * zero_->unit;
 }
 
 std::int64_t GradientCost::as_it_ends(std::int64_t done) const {

@@ -26,21 +26,17 @@ namespace trainyard::plan {
 /// split gives its gradients up one by one, while its activations go: backward_walk.h.
 class GradientCost {
  public:
-  /// `elements`: P, a tied embedding that has two gradients counted twice, of which `last` have their gradients last: the first layer's and the
-  /// embedding's. `zero`: with ZeRO; then backward is a split one.
-  GradientCost(const contract::TrainingJobSpec& spec, std::int64_t elements, std::int64_t last,
-               const std::optional<ZeroMemory>& zero);
+  /// `elements`: P, a tied embedding that has two gradients counted twice. `zero`: with ZeRO; then backward is a split one.
+  GradientCost(const contract::TrainingJobSpec& spec, std::int64_t elements, const std::optional<ZeroMemory>& zero);
 
   std::int64_t as_it_begins(std::int64_t done) const;
-  /// When the first layer, whose backward comes last, is computed.
-  std::int64_t as_its_last_layer_begins(std::int64_t done) const;
   std::int64_t as_it_ends(std::int64_t done) const;
 
  private:
   std::int64_t sums(std::int64_t done) const;
 
   bool is_canonical_, exchanges_each_;
-  std::int64_t micro_batches_, each_, sum_, own_, last_;
+  std::int64_t micro_batches_, each_, sum_, own_;
   std::optional<ZeroMemory> zero_;
 };
 

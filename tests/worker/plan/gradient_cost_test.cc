@@ -10,7 +10,7 @@ namespace {
 using contract::PipelineScheduleName;
 using contract::Reduction;
 
-constexpr std::int64_t kElements = 400, kLast = 100;
+constexpr std::int64_t kElements = 400;
 /// No two alike, so that none stands for another.
 const ZeroMemory kZero{.shard_sums = 1000, .unit = 50, .exchanges = 16};
 
@@ -34,16 +34,14 @@ contract::TrainingJobSpec in_two_stages(contract::TrainingJobSpec spec, Pipeline
   return spec;
 }
 
-GradientCost whole(const contract::TrainingJobSpec& spec) { return {spec, kElements, kLast, std::nullopt}; }
-GradientCost sharded(const contract::TrainingJobSpec& spec) { return {spec, kElements, kLast, kZero}; }
+GradientCost whole(const contract::TrainingJobSpec& spec) { return {spec, kElements, std::nullopt}; }
+GradientCost sharded(const contract::TrainingJobSpec& spec) { return {spec, kElements, kZero}; }
 
 TEST(GradientCost, OfWholeGradientsIsOneSumUnderFastAndWhatAMicroBatchAdds) {
   const auto cost = whole(job(Reduction::kFast, 8));
   EXPECT_EQ(cost.as_it_begins(0), 0);
   EXPECT_EQ(cost.as_it_begins(1), 1600);
   EXPECT_EQ(cost.as_it_begins(7), 1600);
-  EXPECT_EQ(cost.as_its_last_layer_begins(0), 600);
-  EXPECT_EQ(cost.as_its_last_layer_begins(3), 1600 + 600);
   EXPECT_EQ(cost.as_it_ends(0), 1600) << "which become the sum";
   EXPECT_EQ(cost.as_it_ends(3), 1600 + 800);
 }
@@ -64,7 +62,6 @@ TEST(GradientCost, OfWholeGradientsUnderCanonicalIsASumForEachDigitOneOfThoseDon
 TEST(GradientCost, OfAMicroBatchIsThatOfAChunkInAnInterleavedStage) {
   const auto cost = whole(in_two_stages(job(Reduction::kFast, 8), PipelineScheduleName::kInterleaved));
   EXPECT_EQ(cost.as_it_ends(3), 1600 + 400);
-  EXPECT_EQ(cost.as_its_last_layer_begins(3), 1600 + 200);
 }
 
 TEST(GradientCost, OfShardsInASplitBackwardHasAllOfAMicroBatchAtOnce) {
@@ -77,12 +74,10 @@ TEST(GradientCost, OfShardsInASplitBackwardHasAllOfAMicroBatchAtOnce) {
   EXPECT_EQ(of_sum.as_it_ends(0), 1600 + 800) << "the sum";
   EXPECT_EQ(of_sum.as_it_ends(3), 1600 + 4 * 50 + 800);
   EXPECT_EQ(of_sum.as_it_ends(7), 1600 + 800 + 16);
-  EXPECT_EQ(of_sum.as_its_last_layer_begins(3), 1600 + 800);
   const auto of_each = split(2);
   EXPECT_EQ(of_each.as_it_begins(0), 0);
   EXPECT_EQ(of_each.as_it_begins(1), 1000);
   EXPECT_EQ(of_each.as_it_ends(7), 1000 + 2 * 50 + 16 + 800);
-  EXPECT_EQ(of_each.as_its_last_layer_begins(7), 1000 + 16 + 800);
   const auto canonical = split(2, Reduction::kCanonical);
   EXPECT_EQ(canonical.as_it_begins(7), 3 * 1600) << "in FP32";
   EXPECT_EQ(canonical.as_it_ends(1), 1600 + 4 * 50 + 800);
