@@ -53,6 +53,8 @@ struct Choice {
   }
 };
 
+bool is_power_of_two(std::int32_t number) { return std::has_single_bit(static_cast<std::uint32_t>(number)); }
+
 /// The job as one process trains it; with the same micro-batches, so that the sums have the same terms.
 contract::TrainingJobSpec plain_job(const Choice& choice, std::int64_t steps) {
   auto spec = small_job(choice.reduction);
@@ -60,9 +62,9 @@ contract::TrainingJobSpec plain_job(const Choice& choice, std::int64_t steps) {
   size.keyValueHeads = 4;  // for four tensor ranks
   size.vocabularySize = 257;
   const std::int32_t parts = choice.degrees.pp * (choice.schedule == PipelineScheduleName::kInterleaved ? 2 : 1);
-  size.layers = parts <= 2 ? 3 : parts <= 4 ? 5 : 9;  // no even split
-  const bool by_three = choice.degrees.pp == 3 || choice.degrees.dp == 3;
-  spec.training.globalBatchSize = by_three ? 12 : 8;
+  size.layers = parts <= 2 ? 3 : parts <= 4 ? 5 : parts <= 7 ? 7 : 9;  // no even split, but of seven stages
+  const std::int32_t most = std::max(choice.degrees.pp, choice.degrees.dp);
+  spec.training.globalBatchSize = is_power_of_two(most) ? 8 : most == 3 ? 12 : 2 * most;
   spec.training.steps = steps;
   spec.training.learningRateSchedule.warmupSteps = 2;
   spec.parallelism.microBatchSize = choice.micro_batch_size;
@@ -81,8 +83,6 @@ contract::TrainingJobSpec parallel_job(const Choice& choice, std::int64_t steps)
   return spec;
 }
 
-bool is_power_of_two(std::int32_t number) { return std::has_single_bit(static_cast<std::uint32_t>(number)); }
-
 /// Whether the sums over micro-batches and ranks are the one process's: docs/numerics.md, "The gradient of a step".
 bool has_equal_bits(const Choice& choice) {
   const auto batch = static_cast<std::int32_t>(plain_job(choice, 1).training.globalBatchSize);
@@ -100,8 +100,8 @@ std::vector<Combination> all_combinations(Reduction reduction) {
     if (choice.degrees.dp == 1 && choice.zero > 0) return;
     if (contract::validate(parallel_job(choice, kBitSteps)).empty()) out.push_back(std::move(values));
   };
-  for (const int pp : {1, 2, 3, 4, 8}) {
-    for (const int dp : {1, 2, 3, 4, 8}) {
+  for (int pp = 1; pp <= 8; ++pp) {
+    for (int dp = 1; dp <= 8; ++dp) {
       for (const int tp : {1, 2, 4}) {
         if (pp * dp * tp > 8) continue;
         for (int rest = 0; rest < 4 * 2 * 4 * 3 * 2; ++rest) {
