@@ -1,7 +1,9 @@
 #include "worker/schedule/gradient_sum.h"
 
 #include <cmath>
+#include <vector>
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "tests/worker/mesh/ranks.h"
@@ -78,6 +80,18 @@ TEST(GradientSum, OfBf16IsTheSumOfTheSameNumbersInFp32) {
       EXPECT_EQ(found.scalar_type(), at::kFloat);
       EXPECT_TRUE(at::equal(found, full.take()[0])) << count;
     }
+  }
+}
+
+/// More numbers than a thread of a CPU adds at a time, in rows that go into that number and are left over, and as one row.
+TEST(GradientSum, OfBf16IsTheSameWhereATensorIsAddedInParts) {
+  at::set_num_threads(1);
+  const at::Tensor numbers = at::arange(80'000, at::kFloat).mul(0.37).sin().to(at::kBFloat16);
+  for (const auto& shape : std::vector<std::vector<std::int64_t>>{{5, 16'000}, {80'000}, {2, 40'000}}) {
+    GradientSum mixed(Reduction::kFast);
+    for (int i = 0; i < 3; ++i) mixed.add({numbers.view(shape).clone()});
+    const at::Tensor in_fp32 = numbers.view(shape).to(at::kFloat);
+    EXPECT_TRUE(at::equal(mixed.take()[0], in_fp32 + in_fp32 + in_fp32)) << shape.front() << " rows";
   }
 }
 
