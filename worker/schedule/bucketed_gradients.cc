@@ -14,7 +14,7 @@
 namespace trainyard::schedule {
 namespace {
 
-/// Exchanges under way: one goes over the network while the next is packed. More would cost memory and win nothing.
+/// Exchanges under way that take memory: one goes over the network while the next is packed, and each more would take as much.
 constexpr std::size_t kMostFlights = 2;
 
 /// What this rank has of its stage's parameters, in units that nobody shards.
@@ -67,6 +67,7 @@ BucketedGradients::BucketedGradients(const contract::TrainingJobSpec& spec, mode
       mesh_(mesh),
       ranks_(parameters.sharded() != nullptr ? mesh.shards() : mesh.data()),
       units_(parameters.sharded() != nullptr ? std::vector<plan::ShardUnit>() : whole_units(parameters, mesh)),
+      in_place_(!units_.empty() && reduction_ == contract::Reduction::kFast),
       losses_(reduction_) {
   const auto& leaves = parameters.leaves();
   places_.resize(leaves.size());
@@ -147,22 +148,29 @@ void BucketedGradients::start(std::size_t index, const Summand& wholes) {
   start_whole(index, wholes);
 }
 
-/// In place, in what the bucket keeps. Canonical gathers what the others have, a part at a time, since that takes as much of each rank.
+/// Into what the bucket keeps. Canonical gathers what the others have, a part at a time, since that takes as much of each rank.
 void BucketedGradients::start_whole(std::size_t index, const Summand& wholes) {
-  at::Tensor& kept = buckets_[index].kept = flattened(wholes);
-  const bool gathers = reduction_ == contract::Reduction::kCanonical;
-  const std::int64_t most = gathers ? plan::kGatheredElements : kept.numel();
-  for (std::int64_t first = 0; first < kept.numel(); first += most) {
+  const auto make_room = [&] {
     while (flights_.size() >= kMostFlights) finish_oldest();
+  };
+  if (!in_place_) make_room();  // before the sum is there twice
+  at::Tensor& kept = buckets_[index].kept = flattened(wholes);
+  const auto part = [&](std::int64_t first, std::int64_t most) -> Flight& {
     auto& flight = flights_.emplace_back();
     flight.bucket = index;
     flight.whole = kept.narrow(0, first, std::min(most, kept.numel() - first));
-    if (gathers) {
-      flight.out = at::empty({flight.whole.numel() * ranks_.size()}, kept.options());
-      flight.pending = ranks_.start_all_gather(flight.out, flight.whole);
-    } else {
-      flight.pending = ranks_.start_all_reduce(flight.whole, mesh::ReduceOp::kSum);
-    }
+    return flight;
+  };
+  if (in_place_) {
+    auto& flight = part(0, kept.numel());
+    flight.pending = ranks_.start_all_reduce(flight.whole, mesh::ReduceOp::kSum);
+    return;
+  }
+  for (std::int64_t first = 0; first < kept.numel(); first += plan::kGatheredElements) {
+    make_room();
+    auto& flight = part(first, plan::kGatheredElements);
+    flight.out = at::empty({flight.whole.numel() * ranks_.size()}, kept.options());
+    flight.pending = ranks_.start_all_gather(flight.out, flight.whole);
   }
 }
 
@@ -230,9 +238,13 @@ void BucketedGradients::finish_oldest() {
   }
 }
 
-void BucketedGradients::settle() {
+void BucketedGradients::finish_all() {
   const at::NoGradGuard no_grad;
   while (!flights_.empty()) finish_oldest();
+}
+
+void BucketedGradients::settle() {
+  if (!in_place_) finish_all();
 }
 
 /// The sums over the micro-batches, with those of the ranks that keep the same shards. What lies on the host comes up for it.
@@ -260,7 +272,7 @@ void BucketedGradients::add_replicas(mesh::Comm& replicas) {
 
 Summand BucketedGradients::take() {
   const at::NoGradGuard no_grad;
-  settle();
+  finish_all();
   if (auto* const replicas = mesh_.replicas(); replicas != nullptr && units_.empty()) add_replicas(*replicas);
   if (on_host_) on_host_->settle();
   Summand sums(places_.size());

@@ -40,6 +40,7 @@ class BucketedGradients {
   void add(const std::vector<std::size_t>& leaves, Summand gradients);
   /// Waits for the exchanges that are under way, and frees their buffers. What of a micro-batch is still under way when its backward is over goes
   /// on beside the next one's forward, whose activations grow meanwhile; before a head's loss or a backward begins, which take most, it has to be done.
+  /// Those that take no buffers go on until take(): of Fast without ZeRO, which reduces in place what nobody reads before.
   void settle();
   /// After the same, once a micro-batch.
   void add_loss(const at::Tensor& loss) { losses_.add({loss}); }
@@ -57,6 +58,7 @@ class BucketedGradients {
   void start_shards(std::size_t index, const Summand& wholes);
   void start_whole(std::size_t index, const Summand& wholes);
   void finish_oldest();
+  void finish_all();
   void add_replicas(mesh::Comm& replicas);
 
   contract::Reduction reduction_;
@@ -65,6 +67,7 @@ class BucketedGradients {
   mesh::Mesh& mesh_;
   mesh::Comm& ranks_;                   // that exchange: those that shard together, or all data ranks
   std::vector<plan::ShardUnit> units_;  // without ZeRO: whole
+  bool in_place_;                       // what is exchanged is reduced where it is, so that no flight takes memory
   std::vector<Bucket> buckets_;
   std::vector<std::pair<std::size_t, std::size_t>> places_;  // by leaf: bucket, and place in it
   std::vector<Flight> flights_;

@@ -103,27 +103,52 @@ std::vector<std::string> notes_of(const contract::TrainingJobSpec& spec) {
   return notes;
 }
 
-/// Two at a time, in the order in which backward comes to them; what is left ends with the step.
-const std::vector<std::string> kUnits{"begins 2080 in backward",
-                                      "begins 12320 in backward",
-                                      "ends 2080 in backward",
-                                      "begins 12320 in backward",
-                                      "ends 12320 in backward",
-                                      "begins 2048 in backward",
-                                      "ends 12320",
-                                      "ends 2048"};
+/// In the order in which backward comes to them; what is left ends with the step.
+const std::vector<std::string> kAllAtOnce{"begins 2080 in backward",
+                                          "begins 12320 in backward",
+                                          "begins 12320 in backward",
+                                          "begins 2048 in backward",
+                                          "ends 2080",
+                                          "ends 12320",
+                                          "ends 12320",
+                                          "ends 2048",
+                                          "all of 1"};  // the loss
 
-TEST(BucketedGradients, WithoutZeroExchangesEachUnitWhileBackwardDoesTheNext) {
-  auto expected = kUnits;
-  expected.push_back("all of 1");  // the loss
-  EXPECT_EQ(notes_of(job(Reduction::kFast, 1)), expected);
-  EXPECT_EQ(notes_of(job(Reduction::kCanonical, 1)), kUnits) << "whose loss is gathered";
+TEST(BucketedGradients, WithoutZeroExchangesEachUnitWhileBackwardDoesTheNextOnes) {
+  EXPECT_EQ(notes_of(job(Reduction::kFast, 1)), kAllAtOnce);
 }
 
 TEST(BucketedGradients, WithoutZeroExchangesTheSumOfAllMicroBatchesOnce) {
-  auto expected = kUnits;
-  expected.push_back("all of 1");
-  EXPECT_EQ(notes_of(job(Reduction::kFast, 3)), expected);
+  EXPECT_EQ(notes_of(job(Reduction::kFast, 3)), kAllAtOnce);
+}
+
+/// Whose loss is gathered.
+TEST(BucketedGradients, UnderCanonicalHasTwoExchangesUnderWayAtTheMostSinceTheyTakeMemory) {
+  const std::vector<std::string> expected{"begins 2080 in backward",
+                                          "begins 12320 in backward",
+                                          "ends 2080 in backward",
+                                          "begins 12320 in backward",
+                                          "ends 12320 in backward",
+                                          "begins 2048 in backward",
+                                          "ends 12320",
+                                          "ends 2048"};
+  EXPECT_EQ(notes_of(job(Reduction::kCanonical, 1)), expected);
+}
+
+TEST(BucketedGradients, OfOneChunkOfAStageAreExchangedBesideTheBackwardOfTheOtherWhereThatTakesNoMemory) {
+  const auto notes = [](Reduction reduction) {
+    auto spec = job(reduction, 2, 2);
+    spec.model.size->layers = 4;
+    spec.parallelism.pipelineSchedule = {.name = contract::PipelineScheduleName::kInterleaved, .virtualStages = 2};
+    return notes_of(spec);
+  };
+  EXPECT_EQ(notes(Reduction::kFast),
+            (std::vector<std::string>{"begins 12320 in backward", "begins 12320 in backward", "begins 2048 in backward",
+                                      "ends 12320", "ends 12320", "ends 2048", "all of 1"}));
+  EXPECT_EQ(notes(Reduction::kCanonical),
+            (std::vector<std::string>{"begins 12320 in backward", "ends 12320", "begins 12320 in backward",
+                                      "begins 2048 in backward", "ends 12320", "ends 2048"}))
+      << "before the next backward begins";
 }
 
 TEST(BucketedGradients, OfABackwardThatIsSplitInTwoGoWhenItIsDone) {
