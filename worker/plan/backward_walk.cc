@@ -43,15 +43,6 @@ std::int64_t largest_tensor(const contract::TrainingJobSpec& spec, std::int32_t 
   return most;
 }
 
-/// Of each unit, where all data ranks get the whole sum; else nothing.
-std::vector<std::int64_t> unit_exchanges(const contract::TrainingJobSpec& spec, const std::optional<ZeroMemory>& zero,
-                                         const std::vector<BackwardUnit>& units) {
-  std::vector<std::int64_t> out;
-  if (zero || contract::degrees(spec).dp == 1) return out;
-  for (const auto& unit : units) out.push_back(whole_exchange_bytes(spec, unit.elements));
-  return out;
-}
-
 }  // namespace
 
 /// What has been seen of a micro-batch so far.
@@ -86,7 +77,7 @@ BackwardWalk::BackwardWalk(const contract::TrainingJobSpec& spec, std::int32_t s
       sum_(kFloatBytes * elements),
       exchange_bytes_(exchange_bytes(spec)),
       step_bytes_(step_bytes_each(spec) * largest_tensor(spec, stage)),
-      whole_exchanges_(unit_exchanges(spec, zero, units_)),
+      whole_gathers_(zero || contract::degrees(spec).dp == 1 ? std::nullopt : std::optional<WholeGathers>(spec)),
       gathers_(zero_stage(spec) < 3 && shard_ranks(spec) > 1 ? shard_ranks(spec) : 0) {}
 
 /// Of as many partial sums those of so many micro-batches consist.
@@ -99,6 +90,9 @@ std::int64_t BackwardWalk::sum_bytes(std::int64_t done) const {
   if (!zero_ && is_canonical_ && done % 2 == 1) return kFloatBytes * roots(done - 1) + each_;
   return kFloatBytes * roots(done);
 }
+
+/// Whether a micro-batch's own gradients, or those of the one before that they are added to, turn into FP32 then.
+bool BackwardWalk::turns(std::int64_t done) const { return is_canonical_ ? done % 2 == 1 || micro_batches_ == 1 : done == 0; }
 
 std::int64_t BackwardWalk::sums(std::int64_t done) const {
   if (!zero_) return whole_.as_it_begins(done);
@@ -128,27 +122,34 @@ Moment BackwardWalk::most(std::int64_t done, bool forward_between, const WalkedA
   const bool is_last = done + 1 == micro_batches_;
   const std::int64_t others = activations.others + activations.stream;
   std::int64_t kept = activations.kept + activations.stream;
-  const bool whole = !whole_exchanges_.empty();
-  for (std::size_t i = 0; i < units_.size(); ++i) {
-    const auto& unit = units_[i];
+  auto gathers = whole_gathers_;
+  for (const auto& unit : units_) {
     const std::int64_t weights = each_ * unit.weights;
     now.consider({each_ * unit.gathering, now.gradients(), kept});
     if (unit.is_layer) {
       now.consider({weights, now.gradients() + each_ * down_, kept + activations.computed_again + activations.layer_work});
       kept = std::max(others, kept - activations.layer);
     }
-    if (!zero_ && !whole) {
+    if (!zero_ && !gathers) {
       now.own += each_ * unit.elements;
       now.consider({weights, now.gradients(), kept});
       continue;
     }
-    now.consider({weights, now.gradients() + (exchanges_each_ || whole ? each_ : kFloatBytes) * unit.elements, kept});
+    now.consider({weights, now.gradients() + (exchanges_each_ || gathers ? each_ : kFloatBytes) * unit.elements, kept});
+    if (gathers && turns(done)) now.consider({weights, now.gradients() + unit.turning, kept});
     if (!exchanges_each_) {
       now.sums += unit.elements * (is_last ? 0 : sum_bytes(done + 1));
       now.sums -= unit.elements * sum_bytes(done);
       if (!is_last) continue;  // else all of it goes now
     }
     const std::int64_t goes = (exchanges_each_ ? each_ : kFloatBytes) * unit.elements;
+    if (gathers) {
+      now.sums += kFloatBytes * unit.elements;  // the flat one
+      now.newer = 0;
+      now.consider({weights, now.gradients() + goes + gathers->begin(unit.elements), kept});
+      now.newer = gathers->under_way();
+      continue;
+    }
     if (now.older > 0) {
       if (on_host_) {
         now.down = now.older_shard;
@@ -156,11 +157,11 @@ Moment BackwardWalk::most(std::int64_t done, bool forward_between, const WalkedA
         now.sums += now.older_shard;
       }
     }
-    now.older = std::exchange(now.newer, whole ? whole_exchanges_[i] : exchange(unit, done));
-    now.older_shard = std::exchange(now.newer_shard, kFloatBytes * (whole ? unit.elements : unit.part));
+    now.older = std::exchange(now.newer, exchange(unit, done));
+    now.older_shard = std::exchange(now.newer_shard, kFloatBytes * unit.part);
     now.consider({weights, now.gradients() + goes, kept});
   }
-  if (!zero_ && !whole) now.consider({0, whole_.as_it_ends(done), activations.others});
+  if (!zero_ && !gathers) now.consider({0, whole_.as_it_ends(done), activations.others});
   return now.most;
 }
 

@@ -44,8 +44,9 @@ struct WalkedActivations {
 ///   its gradients are there   c·U, (n+1)·S of the next the same, and c·U, 4·U where micro-batches are added up first
 ///   they are exchanged        the same                 the same with x·S, without the older of the two exchanges
 ///
-/// Without ZeRO data ranks exchange the sum over micro-batches too, and x·S is whole_exchange_bytes(). A rank alone keeps the micro-batch's own gradients
-/// until its backward is over.
+/// Without ZeRO data ranks exchange the sum over micro-batches too: a flat copy of it, 4·U, is what stays, and what there is of WholeGathers stands for x·S.
+/// Before, a unit's gradients are added up: where they, or the ones they are added to, are in the compute format still, BackwardUnit::turning and c·U.
+/// A rank alone keeps the micro-batch's own gradients until its backward is over.
 ///
 /// The activations of a layer are gone when its gradients are there. Exchanges of the last two units go on beside the next micro-batch's forward, until
 /// its head or its backward begins; with offload they do not. A look-up's backward needs no weights.
@@ -67,6 +68,7 @@ class BackwardWalk {
   std::int64_t sums(std::int64_t done) const;
   std::int64_t roots(std::int64_t done) const;
   std::int64_t sum_bytes(std::int64_t done) const;
+  bool turns(std::int64_t done) const;
   std::int64_t exchange(const BackwardUnit& unit, std::int64_t done) const;
 
   GradientCost whole_;
@@ -74,7 +76,7 @@ class BackwardWalk {
   std::vector<BackwardUnit> units_;
   bool is_canonical_, exchanges_each_, on_host_;
   std::int64_t micro_batches_, each_, down_, parameters_, sum_, exchange_bytes_, step_bytes_;
-  std::vector<std::int64_t> whole_exchanges_;  // by unit; empty where nobody gets whole sums of others
+  std::optional<WholeGathers> whole_gathers_;  // of nothing yet; empty where nobody gets whole sums of others
   std::int64_t gathers_;                       // ranks that gather whole weights after the step; 0 where they do not
 };
 

@@ -65,6 +65,19 @@ std::vector<UnitCost> units_of(const contract::TrainingJobSpec& spec, std::int32
   return units;
 }
 
+/// BackwardUnit::turning: what has turned, what has not, and the tensor that turns in both formats.
+std::int64_t turning_bytes(const contract::TrainingJobSpec& spec, const ShardUnit& unit) {
+  const std::int64_t each = weight_bytes(spec);
+  if (each == kFloatBytes) return kFloatBytes * unit.elements();
+  std::int64_t most = 0, turned = 0;
+  for (const auto& whole : unit.wholes) {
+    const std::int64_t elements = num_elements(whole.sizes);
+    most = std::max(most, kFloatBytes * (turned + elements) + each * (unit.elements() - turned));
+    turned += elements;
+  }
+  return most;
+}
+
 /// The most that exchanges take, and a sum on its way to the host beside them, while backward comes from unit to unit.
 std::int64_t most_exchanges(const contract::TrainingJobSpec& spec, const std::vector<const ShardUnit*>& backward) {
   const bool adds =
@@ -92,17 +105,32 @@ std::int64_t exchange_bytes(const contract::TrainingJobSpec& spec) {
   return kFloatBytes * (ranks + 1 + (spec.workers.gpusPerWorker == 0 ? ranks : 0));
 }
 
-std::int64_t whole_exchange_bytes(const contract::TrainingJobSpec& spec, std::int64_t elements) {
-  const bool gathers = spec.training.reduction == contract::Reduction::kCanonical;
-  const std::int64_t gathered = gathers ? contract::degrees(spec).dp * std::min(kGatheredElements, elements) : 0;
-  return kFloatBytes * (elements + gathered);
+WholeGathers::WholeGathers(const contract::TrainingJobSpec& spec)
+    : each_(spec.training.reduction == contract::Reduction::kCanonical ? kFloatBytes * contract::degrees(spec).dp : 0) {}
+
+std::int64_t WholeGathers::begin(std::int64_t elements) {
+  const std::int64_t parts = std::max<std::int64_t>(1, (elements + kGatheredElements - 1) / kGatheredElements);
+  const std::int64_t with_the_one_before = last_ + std::min(kGatheredElements, elements);
+  const std::int64_t with_each_other = std::min(2 * kGatheredElements, elements);
+  last_ = elements - (parts - 1) * kGatheredElements;
+  under_way_ = parts == 1 ? with_the_one_before : kGatheredElements + last_;
+  return each_ * std::max(with_the_one_before, with_each_other);
 }
 
 std::int64_t whole_exchanges(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int64_t each) {
   if (zero_stage(spec) > 0 || contract::degrees(spec).dp == 1) return 0;
-  std::int64_t most = 0;
-  for (const auto& unit : backward_units(spec, stage)) {
-    most = std::max(most, whole_exchange_bytes(spec, unit.elements) + (kFloatBytes - each) * unit.elements);
+  // In the order of leaves (worker/model/parameters.h), as the engine comes to them then: forward's, but that a tied head is the first.
+  auto units = backward_units(spec, stage);
+  std::reverse(units.begin(), units.end());
+  const bool is_tied = spec.model.size.value().tieEmbeddings && stage + 1 == spec.parallelism.pipeline;
+  if (is_tied) std::rotate(units.begin(), std::prev(units.end()), units.end());
+  WholeGathers gathers(spec);
+  std::int64_t most = 0, beyond = 0;  // what those before have
+  for (const auto& unit : units) {
+    most = std::max(most, beyond + gathers.under_way());
+    const std::int64_t gathered = gathers.begin(unit.elements);
+    most = std::max(most, beyond + (2 * kFloatBytes - each) * unit.elements + gathered);  // the sum, and the flat one
+    beyond += (kFloatBytes - each) * unit.elements;
   }
   return most;
 }
@@ -113,7 +141,10 @@ std::vector<BackwardUnit> backward_units(const contract::TrainingJobSpec& spec, 
   const bool is_tied = has_head && spec.model.size.value().tieEmbeddings;
   std::vector<BackwardUnit> out;
   const auto add = [&](const UnitCost& cost, std::int64_t count) {
-    const BackwardUnit unit{.elements = cost.unit.elements(), .part = cost.unit.part_elements, .is_layer = cost.is_layer};
+    const BackwardUnit unit{.elements = cost.unit.elements(),
+                            .part = cost.unit.part_elements,
+                            .is_layer = cost.is_layer,
+                            .turning = turning_bytes(spec, cost.unit)};
     out.insert(out.end(), static_cast<std::size_t>(count), unit);
   };
   if (is_tied) add(units.front(), 1);

@@ -37,11 +37,23 @@ std::int64_t exchange_bytes(const contract::TrainingJobSpec& spec);
 /// Of a sum over data ranks that each of them gets whole, the elements that Canonical gathers at a time, from all.
 inline constexpr std::int64_t kGatheredElements = std::int64_t{1} << 22;
 
-/// At stage 0 with data ranks, of a unit of so many elements: the flat sum, which is there from then on, and what Canonical gathers for a part
-/// of it; there are never more than two.
-std::int64_t whole_exchange_bytes(const contract::TrainingJobSpec& spec, std::int64_t elements);
-/// There, when a split backward is over: what the exchange of a unit takes at the most beyond `each` bytes a parameter, which its sums and the
-/// micro-batch's own gradients have until they are one sum and that is flat. Else 0.
+/// At stage 0 with data ranks: what is gathered at the moment, in bytes, while units are exchanged one after the other, each in parts of so many
+/// elements of which two are under way at the most, the last one of the unit before among them. With Fast nothing is.
+class WholeGathers {
+ public:
+  explicit WholeGathers(const contract::TrainingJobSpec& spec);
+  /// A unit's exchange begins: the most that there is until its last part goes.
+  std::int64_t begin(std::int64_t elements);
+  /// From then on, until the next one's begins.
+  std::int64_t under_way() const { return each_ * under_way_; }
+
+ private:
+  std::int64_t each_;                      // bytes for an element that a rank has of a part
+  std::int64_t last_ = 0, under_way_ = 0;  // elements of the last part, and of it and the one before
+};
+
+/// At stage 0 with data ranks, when a split backward is over: what the exchange of its units takes at the most, with the flat sum that comes of it,
+/// beyond `each` bytes a parameter, which sums and the micro-batch's own gradients have until they are one sum and that is flat. Else 0.
 std::int64_t whole_exchanges(const contract::TrainingJobSpec& spec, std::int32_t stage, std::int64_t each);
 
 /// A unit whose gradients backward comes to, in numbers; of one layer.
@@ -49,6 +61,8 @@ struct BackwardUnit {
   std::int64_t elements = 0;
   std::int64_t part = 0;  // of its flat buffer, that of a rank (shards.h)
   bool is_layer = false;
+  /// Bytes: the most that it takes while it turns from the compute format into FP32, tensor by tensor.
+  std::int64_t turning = 0;
   // At stage 3, else 0:
   std::int64_t gathering = 0;             // it and the next, as it is gathered
   std::int64_t weights = 0;               // the same, from then until its gradients are there

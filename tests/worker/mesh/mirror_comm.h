@@ -1,6 +1,6 @@
 #pragma once
 // One rank of a group whose others give what it gives: what a rank computes and keeps can be seen without them. It takes as many buffers as
-// BackendComm does over Gloo.
+// BackendComm does over Gloo, but not what Gloo has for itself within a call: of a gathering all that is gathered, a second time.
 
 #include <memory>
 #include <utility>

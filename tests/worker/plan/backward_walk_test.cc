@@ -173,16 +173,30 @@ TEST(BackwardWalk, OfSeveralDataRanksWithoutZeroHasTheSumsUntilTheLastMicroBatch
   const Units units(spec);
   const std::int64_t all = num_parameters(*spec.model.size);
   const auto walk = walk_of(spec);
-  EXPECT_EQ(walk.most(0, false, {}).gradients, 4 * all - 2 * units.of(4)) << "which become the sum";
+  EXPECT_EQ(walk.most(0, false, {}).gradients, 4 * all + 2 * units.of(4)) << "which become the sum, in FP32";
   EXPECT_EQ(walk.most(1, true, {}).gradients, 4 * all + 2 * units.of(0)) << "a unit, until it is added";
   EXPECT_EQ(walk.most(2, true, {}).gradients, 4 * all + 4 * units.of(0));
   EXPECT_EQ(walk_of(job(0, 1)).most(0, false, {}).gradients, 4 * all + 4 * units.of(4)) << "all that were summed stay";
   spec.training.reduction = contract::Reduction::kCanonical;
   const auto canonical = walk_of(spec);
   EXPECT_EQ(canonical.most(0, false, {}).gradients, 2 * all) << "in BF16 still";
-  EXPECT_EQ(canonical.most(1, true, {}).gradients, 4 * all) << "two become one in FP32, unit by unit";
-  EXPECT_EQ(canonical.most(2, true, {}).gradients, 4 * all + 4 * units.of(4) + 2 * 4 * kData * kGatheredElements)
-      << "two parts of what all ranks have";
+  EXPECT_EQ(canonical.most(1, true, {}).gradients, 4 * all + (2 + 2) * units.of(4))
+      << "two become one in FP32, unit by unit, both of the last beside it";
+  EXPECT_EQ(canonical.most(2, true, {}).gradients, 4 * all + 4 * units.of(0) + 2 * 4 * kData * kGatheredElements)
+      << "two parts of what all ranks have, of a unit that has more";
+}
+
+TEST(BackwardWalk, WithoutZeroUnderCanonicalTurnsTheSumOfOneMicroBatchIntoFp32WhenTheNextIsAddedToIt) {
+  auto spec = job(0, 9);
+  spec.training.reduction = contract::Reduction::kCanonical;
+  const Units units(spec);
+  const std::int64_t all = num_parameters(*spec.model.size), tensor = units.of(4);  // of the head, too, which has a norm
+  const std::int64_t head = 6 * tensor + 2 * 1024;
+  const auto walk = walk_of(spec);
+  EXPECT_EQ(walk.most(2, true, {}).gradients, (4 + 2) * all) << "nothing to add to";
+  EXPECT_EQ(walk.most(7, true, {}).gradients, (4 + 4 + 2) * all + head) << "before sums become one";
+  spec.training.precision.compute = contract::ComputePrecision::kFP32;
+  EXPECT_EQ(walk_of(spec).most(7, true, {}).gradients, 3 * 4 * all + 4 * units.of(0)) << "they are";
 }
 
 TEST(BackwardWalk, WithoutZeroHasGradientsOfARankAloneThatGrowUntilTheyAreAdded) {

@@ -96,6 +96,56 @@ TEST(BackwardUnits, OfATiedHeadAtStageThreeAreThereWithTheNorm) {
   EXPECT_EQ(units[1].weights, units[0].weights);
 }
 
+/// In the order of their names; most is there when the last large one is in both formats.
+TEST(BackwardUnits, TurnIntoFp32TensorByTensor) {
+  auto spec = job(1, 3);
+  const auto units = backward_units(spec, 0);
+  EXPECT_EQ(units[0].turning, (4 + 2) * kEmbedding + 2 * 1024) << "the norm comes last";
+  EXPECT_EQ(units[1].turning, 4 * layer() + 2 * 1024 * 1024) << "v's";
+  EXPECT_EQ(units[4].turning, (4 + 2) * kEmbedding);
+  spec.training.precision.compute = contract::ComputePrecision::kFP32;
+  EXPECT_EQ(backward_units(spec, 0)[1].turning, 4 * layer()) << "it is";
+}
+
+TEST(WholeGathers, AreOfTwoPartsAtTheMostTheLastOneOfTheUnitBeforeAmongThem) {
+  auto spec = job();
+  spec.parallelism.zero.stage = 0;
+  spec.training.reduction = contract::Reduction::kCanonical;
+  constexpr std::int64_t kEach = 4 * kData, kPart = kGatheredElements;
+  WholeGathers gathers(spec);
+  EXPECT_EQ(gathers.under_way(), 0);
+  EXPECT_EQ(gathers.begin(1000), kEach * 1000);
+  EXPECT_EQ(gathers.under_way(), kEach * 1000);
+  EXPECT_EQ(gathers.begin(kPart), kEach * (1000 + kPart));
+  EXPECT_EQ(gathers.under_way(), kEach * (1000 + kPart));
+  EXPECT_EQ(gathers.begin(2 * kPart + 5), kEach * 2 * kPart) << "with the one before, and then two of its own";
+  EXPECT_EQ(gathers.under_way(), kEach * (kPart + 5));
+  EXPECT_EQ(gathers.begin(2000), kEach * (5 + 2000));
+  EXPECT_EQ(gathers.begin(kPart + 1), kEach * (2000 + kPart));
+  EXPECT_EQ(gathers.under_way(), kEach * (kPart + 1));
+  WholeGathers alone(spec);
+  EXPECT_EQ(alone.begin(10 * kPart), kEach * 2 * kPart) << "also of the first";
+  spec.training.reduction = contract::Reduction::kFast;
+  WholeGathers none(spec);
+  EXPECT_EQ(none.begin(10 * kPart) + none.under_way(), 0) << "reduced in place";
+}
+
+TEST(WholeExchanges, OfASplitBackwardAreOfOneUnitAfterTheOtherFromTheEmbeddingOn) {
+  auto spec = job(2, 2);
+  spec.parallelism.zero.stage = 0;
+  EXPECT_EQ(whole_exchanges(spec, 0, 4), 4 * kEmbedding) << "flat";
+  EXPECT_EQ(whole_exchanges(spec, 0, 6), 2 * kEmbedding);
+  spec.training.reduction = contract::Reduction::kCanonical;
+  constexpr std::int64_t kTwoParts = 2 * 4 * kData * kGatheredElements;
+  EXPECT_EQ(whole_exchanges(spec, 0, 4), 4 * kEmbedding + kTwoParts);
+  EXPECT_EQ(whole_exchanges(spec, 0, 12), (8 - 12) * kEmbedding + kTwoParts) << "its sums are one then";
+  EXPECT_EQ(whole_exchanges(spec, 1, 12), (8 - 12) * layer() + kTwoParts) << "a layer is the first";
+  spec.model.size->tieEmbeddings = true;
+  EXPECT_EQ(whole_exchanges(spec, 1, 12), (8 - 12) * kEmbedding + kTwoParts) << "the head's comes first by its name";
+  spec.parallelism.zero.stage = 1;
+  EXPECT_EQ(whole_exchanges(spec, 0, 4), 0);
+}
+
 TEST(ExchangeBytes, AreThoseOfAllPartsToSendAndOfOneThatComesOrAllWhereRanksAddUpThemselves) {
   auto spec = job();
   EXPECT_EQ(exchange_bytes(spec), 4 * (kData + 1));

@@ -160,6 +160,36 @@ TEST_F(StepMemory, OfADataRankThatKeepsAllIsForetold) {
   }
 }
 
+/// A sum that is in BF16 turns into FP32 when the next micro-batch is added to it: of an embedding, which is one tensor, all at once. Of nine
+/// micro-batches the eighth takes most.
+TEST_F(StepMemory, OfADataRankThatKeepsAllIsForetoldWithALargeEmbedding) {
+  for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
+    for (const std::int32_t classes : {4000, 16000}) {
+      for (const std::int32_t micro_batches : {2, 5, 9}) {
+        for (const bool tied : {false, true}) {
+          auto spec = job(ComputePrecision::kBF16, reduction, micro_batches, 2);
+          spec.data.sequenceLength = 16;  // so that gradients are most
+          spec.model.size->tieEmbeddings = tied;
+          spec.model.size->vocabularySize = classes;
+          expect_foretold(spec, {.dp = 2});
+        }
+      }
+    }
+  }
+}
+
+/// Of 8,960,000 numbers, in three parts of which two are under way.
+TEST_F(StepMemory, OfADataRankThatGathersAnEmbeddingInPartsIsForetold) {
+  for (const bool tied : {false, true}) {
+    auto spec = job(ComputePrecision::kFP32, Reduction::kCanonical, 1, 2);
+    spec.data.sequenceLength = 16;
+    spec.model.size->tieEmbeddings = tied;
+    spec.model.size->vocabularySize = 70'000;
+    ASSERT_GT(spec.model.size->vocabularySize * spec.model.size->hiddenSize, 2 * plan::kGatheredElements);
+    expect_foretold(spec, {.dp = 2});
+  }
+}
+
 TEST_F(StepMemory, OfADataRankThatKeepsAllIsForetoldInEverySchedule) {
   for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
     for (const auto name : {PipelineScheduleName::kOneForwardOneBackward, PipelineScheduleName::kZeroBubble}) {
