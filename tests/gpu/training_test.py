@@ -1,4 +1,4 @@
-"""trainyard-rank on a GPU against itself on the CPU, twice, and resumed. Run by tests/gpu/run.sh; docs/numerics.md states what is proved.
+"""trainyard-rank on a GPU against itself on the CPU, twice, resumed, and on two GPUs. Run by tests/gpu/run.sh; docs/numerics.md states what is proved.
 It prints what it found, since tolerances are bounds and the distances are of interest. Skipped where there is no GPU."""
 
 import pathlib
@@ -93,6 +93,22 @@ class TrainingOnGpu(unittest.TestCase):
             with tempfile.TemporaryDirectory() as folder, self.subTest(precision):
                 first, second = (self.stored_after(on("GPU", precision, 10, sequence_length=2048), pathlib.Path(folder) / name) for name in "ab")
                 self.expect_equal(first, second)
+
+    @unittest.skipIf(torch.cuda.device_count() < 2, "NCCL wants a GPU a rank, and there are not two")
+    def test_two_data_ranks_equal_one_gpu_under_canonical_bit_for_bit(self):
+        """NCCL gathers their gradients, unit by unit, while backward goes on. No test with threads can: those share autograd's thread of a
+        GPU, which would wait for itself."""
+        for precision in ("FP32", "BF16"):
+            with tempfile.TemporaryDirectory() as folder, self.subTest(precision):
+                alone = self.stored_after(on("GPU", precision), pathlib.Path(folder) / "one")
+                self.expect_equal(self.stored_after(on("GPU", precision, data=2), pathlib.Path(folder) / "two"), alone)
+
+    @unittest.skipIf(torch.cuda.device_count() < 2, "NCCL wants a GPU a rank, and there are not two")
+    def test_two_data_ranks_stay_close_to_one_gpu_under_fast(self):
+        one, two = (losses(ranks.run(on("GPU", reduction="Fast", data=data))) for data in (1, 2))
+        print(f"data 2 under Fast: first loss {furthest(two[:1], one[:1]):.1e}, {STEPS} losses {furthest(two, one):.1e} from one GPU's")
+        self.assertLess(furthest(two[:1], one[:1]), 1.0e-6)
+        self.assertLess(furthest(two, one), 1.0e-4)
 
     def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(self):
         for precision in ("FP32", "BF16", "FP16", *FP8):
