@@ -62,7 +62,7 @@ contract::TrainingJobSpec plain_job(const Choice& choice, std::int64_t steps) {
   size.keyValueHeads = 4;  // for four tensor ranks
   size.vocabularySize = 257;
   const std::int32_t parts = choice.degrees.pp * (choice.schedule == PipelineScheduleName::kInterleaved ? 2 : 1);
-  size.layers = parts <= 2 ? 3 : parts <= 4 ? 5 : parts <= 7 ? 7 : 9;  // no even split, but of seven stages
+  size.layers = parts <= 2 ? 3 : parts <= 4 ? 5 : parts <= 6 ? 7 : parts <= 8 ? 9 : parts + 1;  // no even split
   const std::int32_t most = std::max(choice.degrees.pp, choice.degrees.dp);
   spec.training.globalBatchSize = is_power_of_two(most) ? 8 : most == 3 ? 12 : 2 * most;
   spec.training.steps = steps;
@@ -133,7 +133,7 @@ std::vector<Combination> to_train(Reduction reduction) {
   const auto all = all_combinations(reduction);
   auto chosen = wants_all() ? all : covering_set(all);
   EXPECT_GE(covering_set(all).size(), 20u);
-  EXPECT_LE(covering_set(all).size(), 60u);
+  EXPECT_LE(covering_set(all).size(), 65u);
   std::printf("%s: %zu of %zu layouts\n", std::string(contract::name_of(reduction)).c_str(), chosen.size(), all.size());
   return chosen;
 }
