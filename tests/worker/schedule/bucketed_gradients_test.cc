@@ -10,7 +10,10 @@
 #include <torch/csrc/autograd/graph_task.h>
 
 #include "tests/worker/mesh/late_comm.h"
+#include "tests/worker/mesh/mirror_comm.h"
 #include "tests/worker/mesh/ranks.h"
+#include "tests/worker/model/live_bytes.h"
+#include "worker/plan/cost.h"
 #include "worker/schedule/step.h"
 
 namespace trainyard::schedule {
@@ -67,6 +70,16 @@ contract::TrainingJobSpec job(Reduction reduction, std::int32_t micro_batches, s
   return spec;
 }
 
+StepInput input_of(const contract::TrainingJobSpec& spec) {
+  return {.micro_batches = spec.training.globalBatchSize / 2,
+          .micro_batch_size = 1,
+          .sequence_length = 8,
+          .loss_tokens = std::int64_t{8} * spec.training.globalBatchSize,
+          .read = [rows = at::arange(9, at::kLong).view({1, 9})](std::int32_t) {
+            return MicroBatch{.tokens_BT = rows.narrow(1, 0, 8), .targets_BT = rows.narrow(1, 1, 8)};
+          }};
+}
+
 /// What data rank 0 of the first stage exchanges in a step.
 std::vector<std::string> notes_of(const contract::TrainingJobSpec& spec) {
   const contract::Layout layout(contract::degrees(spec), contract::world_size(spec));
@@ -90,14 +103,7 @@ std::vector<std::string> notes_of(const contract::TrainingJobSpec& spec) {
     parameters.initialize(1);
     auto chunks = model::llama_chunks(spec, parameters, mesh);
     StepRunner runner(spec, parameters, chunks, mesh);
-    const at::Tensor rows = at::arange(9, at::kLong).view({1, 9});
-    runner.run({.micro_batches = spec.training.globalBatchSize / 2,
-                .micro_batch_size = 1,
-                .sequence_length = 8,
-                .loss_tokens = 8 * spec.training.globalBatchSize,
-                .read = [&](std::int32_t) {
-                  return MicroBatch{rows.narrow(1, 0, 8), rows.narrow(1, 1, 8)};
-                }});
+    runner.run(input_of(spec));
     if (plain.rank() == 0) notes = mine;
   });
   return notes;
@@ -155,6 +161,28 @@ TEST(BucketedGradients, OfABackwardThatIsSplitInTwoGoWhenItIsDone) {
   auto spec = job(Reduction::kFast, 2, 2);
   spec.parallelism.pipelineSchedule.name = contract::PipelineScheduleName::kZeroBubble;
   EXPECT_EQ(notes_of(spec), (std::vector<std::string>{"begins 2048", "begins 12320", "ends 2048", "ends 12320", "all of 1"}));
+}
+
+/// Of a tied embedding's two sums the look-up's is what both are added up in; the head's would take its memory beside AdamW's step.
+TEST(BucketedGradients, WithoutZeroAreNowhereButInWhatAStepGives) {
+  at::set_num_threads(1);
+  for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
+    auto spec = job(reduction, 2);
+    spec.model.size->tieEmbeddings = true;
+    const contract::Layout layout(contract::degrees(spec), contract::world_size(spec));
+    const test::LiveBytes live;
+    auto mesh = mesh::mirrored(layout);
+    model::Parameters parameters(spec, mesh);
+    parameters.initialize(1);
+    auto chunks = model::llama_chunks(spec, parameters, mesh);
+    StepRunner runner(spec, parameters, chunks, mesh);
+    runner.run(input_of(spec));  // what is made once is there then
+    const auto input = input_of(spec);
+    const std::int64_t before = test::LiveBytes::now();
+    const auto result = runner.run(input);
+    EXPECT_EQ(test::LiveBytes::now() - before, 4 * (plan::num_parameters(*spec.model.size) + 1)) << "and the loss";
+    EXPECT_EQ(result.gradients.size(), parameters.all().size());
+  }
 }
 
 }  // namespace
