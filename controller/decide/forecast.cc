@@ -102,8 +102,10 @@ Forecast::Outlook Forecast::process(const Entry& entry, std::size_t index) {
   };
   const auto& told = entry.told;
   if (told.is_searched && !told.start) {  // the first that is given back is kept for it, and nobody knows for how long
+    Outlook out = nodes == nullptr ? Outlook{} : nobody_knows(*nodes);
+    if (out.unknown.empty()) out.unknown = endless_on_nodes_of(entry);
     take(now_, std::nullopt);
-    return nodes == nullptr ? Outlook{} : nobody_knows(*nodes);
+    return out;
   }
   Time start = told.start.value_or(now_);
   if (told.is_searched) {
@@ -123,6 +125,17 @@ Forecast::Outlook Forecast::process(const Entry& entry, std::size_t index) {
   const auto end = expected_end_if_started(*entry.job, start);
   take(start, end ? std::optional(std::max(start, *end)) : std::nullopt);
   return {.start = start, .unknown = {}};
+}
+
+/// It may wait for less than what is scarce, as for cores beside free GPUs.
+std::string Forecast::endless_on_nodes_of(const Entry& entry) const {
+  const Topology& topology = room_.topology();
+  for (const auto& holding : room_.held()) {
+    const auto is_in_its_way = [&](const auto& pod) { return is_of_kind(topology.node(pod.first), entry.needs->rules); };
+    if (holding.job != nullptr && !holding.ends && std::any_of(holding.pods.begin(), holding.pods.end(), is_in_its_way))
+      return to_text(holding.job->key);
+  }
+  return "";
 }
 
 /// What is scarce: GPUs; else what it asks for the greatest part of.

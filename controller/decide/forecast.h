@@ -102,6 +102,7 @@ class Forecast {
   };
   void add(const Candidate& candidate, const Admission::Demand& demand, const Labels& flavor, const Told& told, bool starts_now);
   Outlook process(const Entry& entry, std::size_t index);
+  std::string endless_on_nodes_of(const Entry& entry) const;
   std::string resource_of(const Entry& entry);
   Supply* nodes_for(const Entry& entry, const std::string& resource, std::size_t index);
   Kind& make_kind(const Entry& entry, const std::string& resource);

@@ -74,6 +74,19 @@ TEST(EveryJobThatWaits, IsToldWhoseEndNobodyKnowsWhereThatIsWhatItWaitsFor) {
       << why;
 }
 
+Job with_cores(Job job, const std::string& cpu) {
+  job.spec.workers.templ["spec"]["containers"][0]["resources"]["requests"]["cpu"] = cpu;
+  return job;
+}
+
+TEST(EveryJobThatWaits, ForCoresBesideFreeGpusIsToldWhoHasThem) {
+  World world(ClusterBuilder{}.racks(1).nodes_per_rack(1).gpus_per_node(8).cpus_per_node(64).build());
+  submit(world, with_cores(make_job("cores", 1, 0), "60"));
+  submit(world, with_cores(make_job("gpus", 1, 8), "16"));
+  const std::string why = world.condition("Placed", "gpus").message;
+  EXPECT_NE(why.find("hen it starts nobody can know: default/cores comes before it"), std::string::npos) << why;
+}
+
 TEST(EveryJobThatWaits, HasThatOfGpusWhichItsKindOfNodesHas) {
   World world = a_world_of(2, {}, 1);  // node-0 is an h100, node-1 an a100
   const auto on = [](const char* gpu, Job job) {
