@@ -8,6 +8,7 @@
 #include <cpprest/http_client.h>
 #include <cpprest/rawptrstream.h>
 #include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <pplx/threadpool.h>
 
 #include "controller/kube/answer.h"
@@ -23,6 +24,7 @@ constexpr int kThreads = 8;
 void set_up_cpprestsdk() {
   static std::once_flag once;
   std::call_once(once, [] {
+    OPENSSL_init_ssl(0, nullptr);  // before the threads, which leave to it what they hold: it is to go after them
     crossplat::threadpool::initialize_with_threads(kThreads);
     hide_system_authorities();
   });
