@@ -124,11 +124,6 @@ class DeviceNeeds {
     const auto found = by_size_.find(workers);
     return found != by_size_.end() ? found->second : by_size_.emplace(workers, reckon()).first->second;
   }
-  /// Nothing also where nobody has asked yet.
-  const DeviceNeed* known(std::int32_t workers) const {
-    const auto found = by_size_.find(workers);
-    return found == by_size_.end() || !found->second ? nullptr : &*found->second;
-  }
   /// As if nobody had asked.
   void forget() const { by_size_.clear(); }
   bool operator==(const DeviceNeeds&) const { return true; }

@@ -57,7 +57,7 @@ std::vector<Action> transition_events(const Job& job, const contract::TrainingJo
   const auto& last = job.status;
   if (next.uncountedRestarts > last.uncountedRestarts && next.failure) {
     out.push_back(make_event(job, EventType::kWarning, reason::kRestarting,
-                             "restart that counts nothing against lifecycle.maxRestarts: " + next.failure->message,
+                             "restart, which lifecycle.maxRestarts does not count: " + next.failure->message,
                              "uncounted/" + std::to_string(next.uncountedRestarts)));
   }
   if (next.restarts > last.restarts && next.failure) {

@@ -18,6 +18,13 @@ bool is_of_kind(const Node& node, const NodeRules& rules) {
   return !found || (*found == Obstacle::kRejected);
 }
 
+/// What a node must be for the job's pods, its queue's flavor included.
+NodeRules rules_of(const NodeRules& rules, const Labels& flavor) {
+  NodeRules out = rules;
+  out.selector.insert(flavor.begin(), flavor.end());
+  return out;
+}
+
 std::int64_t in_whole_pods(std::int64_t free, std::int64_t each) { return each <= 0 || free <= 0 ? 0 : free / each * each; }
 
 }  // namespace
@@ -130,8 +137,9 @@ Forecast::Outlook Forecast::process(const Entry& entry, std::size_t index) {
 /// It may wait for less than what is scarce, as for cores beside free GPUs.
 std::string Forecast::endless_on_nodes_of(const Entry& entry) const {
   const Topology& topology = room_.topology();
+  const NodeRules rules = rules_of(entry.needs->rules, entry.flavor);
   for (const auto& holding : room_.held()) {
-    const auto is_in_its_way = [&](const auto& pod) { return is_of_kind(topology.node(pod.first), entry.needs->rules); };
+    const auto is_in_its_way = [&](const auto& pod) { return is_of_kind(topology.node(pod.first), rules); };
     if (holding.job != nullptr && !holding.ends && std::any_of(holding.pods.begin(), holding.pods.end(), is_in_its_way))
       return to_text(holding.job->key);
   }
@@ -172,8 +180,7 @@ Supply* Forecast::nodes_for(const Entry& entry, const std::string& resource, std
 }
 
 Forecast::Kind& Forecast::make_kind(const Entry& entry, const std::string& resource) {
-  NodeRules rules = entry.needs->rules;
-  rules.selector.insert(entry.flavor.begin(), entry.flavor.end());
+  const NodeRules rules = rules_of(entry.needs->rules, entry.flavor);
   const Topology& topology = room_.topology();
   std::vector<bool> belongs(topology.num_nodes());
   std::int64_t free = 0;

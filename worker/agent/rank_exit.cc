@@ -24,7 +24,7 @@ contract::Failure from_exit(const RankExit& exit) {
   } else if (exit.signal != 0) {
     failure.reason = "RankCrashed";
     failure.message = rank + " was ended by " + contract::signal_name(exit.signal);
-    if (exit.signal == SIGKILL) failure.message += ", as the kernel sends it where a node has no memory left";
+    if (exit.signal == SIGKILL) failure.message += ", which the kernel sends where a node has no memory left";
   } else if (exit.exit_code == contract::kUserErrorExitCode) {
     failure.failureClass = FailureClass::kUser;
     failure.reason = "UserError";

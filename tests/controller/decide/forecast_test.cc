@@ -87,6 +87,19 @@ TEST(EveryJobThatWaits, ForCoresBesideFreeGpusIsToldWhoHasThem) {
   EXPECT_NE(why.find("hen it starts nobody can know: default/cores comes before it"), std::string::npos) << why;
 }
 
+TEST(EveryJobThatWaits, ForCoresIsToldWhoHasThemOnNodesThatItsQueueMayUse) {
+  World world = a_world_of(2, {make_queue("team", {gpus(8, {{"gpu", "h100"}})})}, 1);
+  const auto on = [](const char* gpu, Job job) {
+    job.spec.workers.templ["spec"]["nodeSelector"]["gpu"] = gpu;
+    return job;
+  };
+  submit(world, on("a100", with_cores(make_job("a-stranger", 1, 0), "60")));
+  submit(world, on("h100", with_cores(make_job("b-neighbour", 1, 0), "60")));
+  submit(world, with_cores(job_in("team", "gpus"), "16"));
+  const std::string why = world.condition("Placed", "gpus").message;
+  EXPECT_NE(why.find("hen it starts nobody can know: default/b-neighbour comes before it"), std::string::npos) << why;
+}
+
 TEST(EveryJobThatWaits, HasThatOfGpusWhichItsKindOfNodesHas) {
   World world = a_world_of(2, {}, 1);  // node-0 is an h100, node-1 an a100
   const auto on = [](const char* gpu, Job job) {
