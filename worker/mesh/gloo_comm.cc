@@ -7,7 +7,7 @@ namespace trainyard::mesh {
 std::unique_ptr<Comm> gloo_comm(const BackendOptions& options) {
   auto gloo = c10d::ProcessGroupGloo::Options::create(options.connect_timeout);
   gloo->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(options.bind_address));
-  gloo->threads = 1;  // one call at a time, by the training thread
+  gloo->threads = 1;  // calls run in the order in which they begin, on the training thread or on autograd's
   try {
     auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(options.store, options.rank, options.size, gloo);
     backend->setTimeout(options.timeout);
