@@ -8,7 +8,7 @@
 namespace trainyard::bench {
 namespace {
 
-constexpr std::chrono::milliseconds kLimit{180'000}, kLimitEach{20};
+constexpr std::chrono::milliseconds kLimit{180'000}, kLimitEach{20}, kBetweenTries{100};
 
 }  // namespace
 
@@ -22,6 +22,7 @@ Count::Count(testing::SimulatedCluster& cluster, const std::string& collection, 
 Count::~Count() {
   const std::lock_guard lock(mutex_);
   ended_ = true;
+  changed_.notify_all();
   if (wire_) wire_->shut();
 }
 
@@ -47,7 +48,8 @@ void Count::watch() {
       wire->read_lines(collection_ + "?watch=1&resourceVersion=" + version_,
                        [this](const std::string& line) { return heard(line); });
     } catch (const boost::system::system_error&) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      std::unique_lock lock(mutex_);
+      changed_.wait_for(lock, kBetweenTries, [this] { return ended_; });
     }
   }
 }
