@@ -128,7 +128,7 @@ TEST(Memory, ThatAJobThatWaitsNeedsIsReckonedOnceForItsSpecAndNotInEachLook) {
   ASSERT_EQ(world.condition("Placed").reason, "Unschedulable") << "what is free is too small";
   const auto need = [&] { return world.job().device_needs.get(1, [] { return std::optional<DeviceNeed>(); }); };
   EXPECT_EQ(need(), device_need(world.job().spec).value());
-  world.pass(60);
+  world.cluster.put(Job(world.job()));
   EXPECT_TRUE(need()) << "its status was written";
   Job edited = world.job();
   edited.spec.data.sequenceLength = 2048;
