@@ -4,9 +4,11 @@
 #include <array>
 #include <charconv>
 #include <cstdint>
+#include <optional>
 #include <sstream>
 #include <string_view>
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 namespace trainyard::agent {
@@ -90,6 +92,38 @@ Json convert(const YAML::Node& node, int depth, std::int64_t& values) {
   return out;
 }
 
+/// Refuses a text of which yaml-cpp's parser would take a token for the start of a document without end, as of ", b": up to 0.8 it says
+/// at such a token that there is an empty document, and leaves it there (github.com/jbeder/yaml-cpp/issues/1040).
+class ParserMovesOn final : public YAML::EventHandler {
+ public:
+  static void check(const std::string& text) {
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    ParserMovesOn handler;
+    while (parser.HandleNextDocument(handler)) {
+    }
+  }
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (mark.pos == last_) throw YAML::ParserException(mark, "no document can start here, and the one before has ended");
+    last_ = mark.pos;
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
+  void OnAlias(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
+  void OnScalar(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
+                const std::string& /*value*/) override {}
+  void OnSequenceStart(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
+                       YAML::EmitterStyle::value /*style*/) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
+                  YAML::EmitterStyle::value /*style*/) override {}
+  void OnMapEnd() override {}
+
+ private:
+  std::optional<int> last_;  // where the last document started, in bytes
+};
+
 /// Editors that indent by tabs make files that look right, and the parser often tells of what comes after.
 bool is_indented_by_a_tab(const std::string& text, int line) {
   std::istringstream lines(text);
@@ -105,6 +139,7 @@ std::vector<Json> json_of_yaml(const std::string& text) {
   std::vector<Json> out;
   std::int64_t values = 0;
   try {
+    ParserMovesOn::check(text);
     for (const auto& document : YAML::LoadAll(text)) {
       if (!document.IsNull()) out.push_back(convert(document, 0, values));
     }

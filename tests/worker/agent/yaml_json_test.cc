@@ -74,6 +74,13 @@ TEST(YamlJson, SaysWhereATextIsNoYaml) {
   EXPECT_EQ(error_of("a: [1,\nb: 2\n"), "line 3, column 1: end of sequence flow not found");
 }
 
+TEST(YamlJson, EndsWhereNoDocumentCanStart) {  // yaml-cpp would find empty documents there for ever
+  const std::string why = "no document can start here, and the one before has ended";
+  EXPECT_EQ(error_of(","), "line 1, column 1: " + why);
+  EXPECT_EQ(error_of("- a: 1\n, b: 2\n"), "line 2, column 1: " + why);
+  EXPECT_EQ(error_of("{a: 1}, b\n"), "line 1, column 7: " + why);
+}
+
 TEST(YamlJson, SaysThatALineIsIndentedByATab) {
   const std::string advice = "; YAML allows no tabs for indentation, and this line has one: use spaces";
   EXPECT_EQ(error_of("spec:\n  a: 1\n\tb: 2\n"), "line 3, column 1: illegal tab when looking for indentation" + advice);
