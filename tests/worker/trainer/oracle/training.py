@@ -53,6 +53,14 @@ def gradient_norm(gradients):
     return math.sqrt(total)
 
 
+def clip_by_stock(gradients, max_norm):
+    """PyTorch's own clipping, which changes the gradients. Returns their norm before it, added up in the gradients' type."""
+    owners = [torch.zeros_like(gradient) for gradient in gradients]
+    for owner, gradient in zip(owners, gradients):
+        owner.grad = gradient
+    return torch.nn.utils.clip_grad_norm_(owners, max_norm).item()
+
+
 def learning_rate(training, step):
     """Of optimizer step `step`, counted from 1."""
     peak = training["optimizer"]["learningRate"]
@@ -73,8 +81,9 @@ def learning_rate(training, step):
 
 
 class Training:
-    def __init__(self, spec, initial):
-        """`initial`: the parameters by name, which this training takes over."""
+    def __init__(self, spec, initial, stock_clipping=False):
+        """`initial`: the parameters by name, which this training takes over. `stock_clipping`: clips by PyTorch's own clip_grad_norm_."""
+        self.stock_clipping = stock_clipping
         self.training, self.micro_batch = spec["training"], spec["parallelism"].get("microBatchSize", 1)
         self.parameters = {name: initial[name].requires_grad_() for name in sorted(initial)}
         self.half = self.training.get("precision", {}).get("compute") == "FP16"
@@ -136,11 +145,12 @@ class Training:
             self.parameters[name].grad = gradient
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(gradients)
-        stock_norm = torch.nn.utils.get_total_norm(gradients.values()).item()
-        stock_norm_in_fp64 = torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients.values()]).item()
-        clipping = self.training.get("gradientClipping")
-        if clipping:
-            coefficient = min(1.0, clipping["maxNorm"] / (norm + 1.0e-6))
+        max_norm = self.training.get("gradientClipping", {}).get("maxNorm", math.inf)
+        stock = gradients if self.stock_clipping else {name: gradient.clone() for name, gradient in gradients.items()}
+        stock_norm_in_fp64 = clip_by_stock([gradient.double() for gradient in gradients.values()], max_norm)
+        stock_norm = clip_by_stock(stock.values(), max_norm)
+        if not self.stock_clipping and max_norm < math.inf:
+            coefficient = min(1.0, max_norm / (norm + 1.0e-6))
             for gradient in gradients.values():
                 gradient.mul_(coefficient)
         rate = learning_rate(self.training, self.steps_done)
