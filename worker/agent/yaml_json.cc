@@ -92,8 +92,8 @@ Json convert(const YAML::Node& node, int depth, std::int64_t& values) {
   return out;
 }
 
-/// Refuses a text of which yaml-cpp's parser would take a token for the start of a document without end, as of ", b": up to 0.8 it says
-/// at such a token that there is an empty document, and leaves it there (github.com/jbeder/yaml-cpp/issues/1040).
+/// Refuses a comma where a document would start: yaml-cpp's parser says that there is an empty document, and leaves the comma there, so that
+/// 0.7's LoadAll finds one after the other for ever, and later ones drop what follows (github.com/jbeder/yaml-cpp/issues/1040).
 class ParserMovesOn final : public YAML::EventHandler {
  public:
   static void check(const std::string& text) {
@@ -105,7 +105,7 @@ class ParserMovesOn final : public YAML::EventHandler {
   }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
-    if (mark.pos == last_) throw YAML::ParserException(mark, "no document can start here, and the one before has ended");
+    if (mark.pos == last_) throw YAML::ParserException(mark, "a comma outside of [ ] and { }: no document can start with it");
     last_ = mark.pos;
   }
   void OnDocumentEnd() override {}

@@ -74,11 +74,21 @@ TEST(YamlJson, SaysWhereATextIsNoYaml) {
   EXPECT_EQ(error_of("a: [1,\nb: 2\n"), "line 3, column 1: end of sequence flow not found");
 }
 
-TEST(YamlJson, EndsWhereNoDocumentCanStart) {  // yaml-cpp would find empty documents there for ever
-  const std::string why = "no document can start here, and the one before has ended";
+TEST(YamlJson, SaysThatACommaIsWhereADocumentWouldStart) {  // yaml-cpp would find empty documents there for ever
+  const std::string why = "a comma outside of [ ] and { }: no document can start with it";
   EXPECT_EQ(error_of(","), "line 1, column 1: " + why);
+  EXPECT_EQ(error_of("---\n,\n"), "line 2, column 1: " + why);
   EXPECT_EQ(error_of("- a: 1\n, b: 2\n"), "line 2, column 1: " + why);
   EXPECT_EQ(error_of("{a: 1}, b\n"), "line 1, column 7: " + why);
+  EXPECT_EQ(error_of("'a',\n"), "line 1, column 4: " + why);
+  EXPECT_EQ(error_of("&a,b c\n"), "line 1, column 3: " + why);
+}
+
+TEST(YamlJson, ReadsDocumentsHoweverTheyEnd) {
+  EXPECT_EQ(json_of_yaml("%YAML 1.2\n---\na: 1\n...\n---\n[b, c]\n--- d\n---\n{e: 1, f: 2}\n...\n# end\n").size(), 4u);
+  EXPECT_EQ(json_of_yaml("\xEF\xBB\xBF"
+                         "a: 1, 2\r\n---\r\nb: 2\r\n"),
+            (std::vector<json>{{{"a", "1, 2"}}, {{"b", 2}}}));
 }
 
 TEST(YamlJson, SaysThatALineIsIndentedByATab) {

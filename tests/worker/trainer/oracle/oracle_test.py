@@ -89,13 +89,14 @@ class Oracle(unittest.TestCase):
         self.assertTrue(0 < clipped < STEPS, f"this is about steps that are clipped and steps that are not; {clipped} were")
 
     def test_stock_clip_grad_norm_trains_the_same_within_1e_6(self):
-        """All in FP32. (Where PyTorch adds more squares in FP32, its norm is up to 8.3e-6 from their exact sum: compare() has it in FP64, too.)"""
+        """In FP32, of this job. Of some others PyTorch's norm is up to 8.3e-6 off, which is why compare() has it in FP64, too."""
         spec = small(CORPUS)
         _, wanted = self.compare(spec, stock_norm=1.0e-6)
         stock = Training(spec, initial_values.of_model(SMALL, spec["training"]["seed"]), stock_clipping=True)
         for number, expected in enumerate(wanted, 1):
             self.assertLess(abs(stock.step()["loss"] / expected["loss"] - 1), 1.0e-6, f"loss of step {number}")
-        self.assertGreater(sum(step["gradientNorm"] > 1.0 for step in wanted), 0, "this is about steps that are clipped")
+        clipped = sum(step["gradientNorm"] > 1.0 for step in wanted)
+        self.assertTrue(0 < clipped < STEPS, f"this is about steps that are clipped and steps that are not; {clipped} were")
 
     def test_the_fast_reduction_of_one_process_is_the_same_bits(self):
         self.compare(small(CORPUS, reduction="Fast", batch=6))

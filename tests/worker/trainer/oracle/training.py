@@ -147,7 +147,7 @@ class Training:
         norm = gradient_norm(gradients)
         max_norm = self.training.get("gradientClipping", {}).get("maxNorm", math.inf)
         stock = gradients if self.stock_clipping else {name: gradient.clone() for name, gradient in gradients.items()}
-        stock_norm_in_fp64 = clip_by_stock([gradient.double() for gradient in gradients.values()], max_norm)
+        stock_norm_in_fp64 = clip_by_stock([gradient.to(torch.float64, copy=True) for gradient in gradients.values()], max_norm)
         stock_norm = clip_by_stock(stock.values(), max_norm)
         if not self.stock_clipping and max_norm < math.inf:
             coefficient = min(1.0, max_norm / (norm + 1.0e-6))
