@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a trained model: installs what is missing, builds, starts the local cluster, installs the chart, applies
-# crds/examples/dictionary-tiny.yaml and shows its progress. Run again, it finds what is there.
+# crds/examples/dictionary-tiny.yaml and shows its progress. Run again, also in another checkout, it finds what is there, and trains anew: the
+# job's own checkpoints are removed.
 # TRAINYARD_CLUSTER=existing uses the cluster of KUBECONFIG, with the images of CONTROLLER_IMAGE and WORKER_IMAGE (repository:tag),
 # and expects the claims `corpus` and `checkpoints` to be there, filled as crds/examples/dictionary-tiny-fill.yaml says.
 # A job of the example's name that is there and has ended is replaced; one that has not ended ends this.
@@ -33,7 +34,7 @@ apply_job() {
   local deadline=$((SECONDS + 180))
   kubectl delete trainingjob "$job" --ignore-not-found --wait --timeout 60s &&
     until no_pods; do [ $SECONDS -lt $deadline ] || return 1; sleep 0.5; done &&
-    if [ "$cluster" = local ]; then make_volumes; fi &&
+    if [ "$cluster" = local ]; then rm -rf "$DIR/volumes/default/checkpoints/$job" && make_volumes; fi &&
     kubectl apply -f crds/examples/dictionary-tiny.yaml
 }
 

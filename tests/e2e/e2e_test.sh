@@ -312,7 +312,7 @@ as_controller() { kubectl --as system:serviceaccount:team:trainyard "$@"; }
 # ---- the run
 
 if [ ! -e "$DIR" ]; then trap 'tests/cluster/down.sh' EXIT; fi
-{ .ci/corpus && tests/cluster/up.sh && load_images && make_volumes && install_chart; } >> "$log" 2>&1 ||
+{ .ci/corpus && tests/cluster/up.sh && load_images && rm -rf "$DIR"/volumes/*/checkpoints/* && make_volumes && install_chart; } >> "$log" 2>&1 ||
   { cat "$log"; echo "0 passed, 1 failed"; exit 1; }
 for name in $(sed -n 's/^test_\([a-z0-9_]*\)().*/\1/p' "$self" tests/e2e/{kubectl,busy_cluster}.sh); do run "$name"; done
 printf '\n%d passed, %d failed\n' $passed $failed

@@ -29,14 +29,13 @@ install_into() {
     kubectl -n "$1" rollout status deployment --timeout 60s
 }
 
-# make_volumes [NAMESPACE]: the claims `corpus` and `checkpoints`, on folders of this machine that all nodes see; checkpoints are
-# emptied.
+# make_volumes [NAMESPACE]: the claims `corpus` and `checkpoints`, on folders of this machine that all nodes see. They belong to the cluster and
+# not to this checkout, so that another one goes on with them.
 make_volumes() {
   local namespace=${1:-default} folder
   folder=$DIR/volumes/$namespace
-  rm -rf "$folder/checkpoints"
-  mkdir -p "$folder" && mkdir -m 1777 "$folder/checkpoints" || return 1
-  sed "s|/var/lib/trainyard/corpus|$PWD/corpus|; s|/var/lib/trainyard/checkpoints|$folder/checkpoints|
+  .ci/corpus "$DIR/volumes/corpus" && mkdir -p "$folder/checkpoints" && chmod 1777 "$folder/checkpoints" || return 1
+  sed "s|/var/lib/trainyard/corpus|$DIR/volumes/corpus|; s|/var/lib/trainyard/checkpoints|$folder/checkpoints|
        s|namespace: default|namespace: $namespace|; s|name: dictionary-tiny-|name: $namespace-|" \
     crds/examples/dictionary-tiny-volumes.yaml | kubectl apply -f -
 }
