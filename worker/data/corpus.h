@@ -25,9 +25,9 @@ class CorpusUnavailable : public std::runtime_error {
 class Corpus {
  public:
   /// `field` names the source in messages: `data.train[0]`. Formats: Text gives each byte as a token (0 to 255); UInt16 and UInt32 are
-  /// little-endian token files without a header, as docs/formats.md says. In a directory, names that begin with a dot and empty files
-  /// are left out. Throws UserError, with all problems at once, when there is nothing at the path, nothing in it, this user may not
-  /// read it, or a token file ends within a token; CorpusUnavailable.
+  /// little-endian token files without a header (docs/formats.md); the first 256 are mapped. In a directory, names that begin with a dot
+  /// and empty files are left out. Throws UserError, with all problems at once, when there is nothing at the path, nothing in it, this
+  /// user may not read it, or a token file ends within a token; CorpusUnavailable.
   Corpus(std::string field, const contract::Source& source, std::int64_t vocabulary_size);
 
   std::int64_t num_tokens() const { return num_tokens_; }

@@ -1,6 +1,7 @@
 #pragma once
 // A file's bytes, read where they are wanted.
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -8,18 +9,27 @@
 
 namespace trainyard::data {
 
-/// Open for reading, or closed and opened again for each read: a folder may have more files than a process may have open. The file is
-/// read and not mapped: an I/O error of a mapped page ends the process by SIGBUS, which names no file, and mappings are few, too. Pages
-/// stay in the kernel's cache all the same, and are shared by the ranks of a node. Immutable; any thread may read.
+/// How a file is held between reads. Pages stay in the kernel's cache in each case, and are shared by the ranks of a node.
+enum class Access {
+  kReopened,  ///< not at all: it is opened for each read; a folder may have more files than a process may have open
+  kOpen,      ///< by a descriptor
+  kMapped,    ///< in memory, without a descriptor
+};
+
+/// A read never ends the process: the bytes of a mapping are copied by the kernel (by /proc/self/mem, proc(5)), to whom a page that cannot
+/// be had, of a volume that goes away or of a file that was made shorter, is an answer where it is a SIGBUS to a load, which names no file
+/// (docs/design/0006). Where the mapping does not answer, the file is opened and read, whose error says why. So it is too, for good, where
+/// a file cannot be mapped: a file system may not offer it. Immutable; any thread may read, but no process that was forked without an exec.
 class SourceFile {
  public:
   /// Throws std::system_error when the file cannot be opened for reading.
-  SourceFile(std::filesystem::path path, bool stays_open);
+  SourceFile(std::filesystem::path path, Access access);
 
   const std::filesystem::path& path() const { return path_; }
   std::int64_t num_bytes() const { return num_bytes_; }
-  /// Fills `out` from `offset` on. False: the file has ended before, so it is no longer the one that was opened. Throws
-  /// std::system_error.
+  bool is_mapped() const { return mapping_.has_value(); }
+  /// Fills `out` from `offset` on. False: the file has ended before (a mapped one: what has its path is shorter now), so it is no longer
+  /// the one that was opened. Throws std::system_error.
   bool read(std::int64_t offset, std::span<unsigned char> out) const;
 
  private:
@@ -36,8 +46,24 @@ class SourceFile {
     int value_;
   };
 
+  /// Unmaps at its end.
+  class Mapping {
+   public:
+    Mapping(void* begin, std::size_t num_bytes) : begin_(static_cast<unsigned char*>(begin)), num_bytes_(num_bytes) {}
+    ~Mapping();
+    Mapping(Mapping&& other) noexcept;
+    Mapping& operator=(Mapping&&) = delete;
+    /// Copies from `offset` on; false when any of it is not there.
+    bool copy(std::int64_t offset, std::span<unsigned char> out) const;
+
+   private:
+    unsigned char* begin_;
+    std::size_t num_bytes_;
+  };
+
   std::filesystem::path path_;
   std::optional<Descriptor> open_;
+  std::optional<Mapping> mapping_;
   std::int64_t num_bytes_ = 0;
 };
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/worker/data/mappings.h"
 #include "tests/worker/data/scratch_folder.h"
 
 namespace trainyard::data {
@@ -136,14 +137,20 @@ TEST(Corpus, LeavesWhatAnotherStartMayMendToTheInfrastructure) {
   EXPECT_NE(directory.find("Too many open files"), std::string::npos) << directory;
 }
 
-TEST(Corpus, ReadsAFolderOfMoreFilesThanAProcessMayHaveOpenOrMapped) {
-  const ScratchFolder folder;
+/// `files` files in `folder`, each with a number of four digits; and all that they say.
+std::string write_numbers(const ScratchFolder& folder, int files) {
   std::string text;
-  for (int i = 0; i < 3000; ++i) {
-    const std::string number = std::to_string(10'000 + i);
+  for (int i = 0; i < files; ++i) {
+    const std::string number = std::to_string(1'000 + i);
     folder.write(number, number);
     text += number;
   }
+  return text;
+}
+
+TEST(Corpus, ReadsAFolderOfMoreTextsThanAProcessMayHaveOpen) {
+  const ScratchFolder folder;
+  const std::string text = write_numbers(folder, 3'000);
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   const rlimit few{.rlim_cur = 256, .rlim_max = before.rlim_max};
@@ -151,22 +158,33 @@ TEST(Corpus, ReadsAFolderOfMoreFilesThanAProcessMayHaveOpenOrMapped) {
   const Corpus corpus("t", {.path = folder.path()}, 256);
   EXPECT_EQ(all_of(corpus), std::vector<std::int64_t>(text.begin(), text.end()));
   setrlimit(RLIMIT_NOFILE, &before);
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) EXPECT_EQ(line.find(folder.path().string()), std::string::npos) << line;
+  EXPECT_EQ(mappings_of(folder.path()), 0);
+}
+
+TEST(Corpus, MapsTokenFilesWithinWhatAProcessMayMap) {
+  const ScratchFolder folder;
+  const std::string text = write_numbers(folder, 300);
+  std::vector<std::int64_t> tokens;
+  for (std::size_t i = 0; i < text.size(); i += 2) tokens.push_back(text[i] + 256 * text[i + 1]);
+  const Corpus corpus("t", {.path = folder.path(), .format = SourceFormat::kUInt16}, 65536);
+  EXPECT_EQ(all_of(corpus), tokens);
+  EXPECT_EQ(mappings_of(folder.path()), 256);  // 128 such sources are within the 65,530 of a process
 }
 
 TEST(Corpus, NamesAFileThatCanNoLongerBeRead) {
   const ScratchFolder folder;
-  const auto path = folder.write("a", "abc");
-  const Corpus corpus("data.train[0]", {.path = path}, 256);
-  std::filesystem::resize_file(path, 1);
-  try {
-    all_of(corpus);
-    ADD_FAILURE() << "read";
-  } catch (const UserError& error) {
-    EXPECT_EQ(error.reason(), "CorpusChanged");
-    EXPECT_NE(std::string(error.what()).find(path.string() + " has become shorter than the 3 bytes"), std::string::npos)
-        << error.what();
+  for (const auto format : {SourceFormat::kText, SourceFormat::kUInt16}) {
+    const auto path = folder.write("a", "abcd");
+    const Corpus corpus("data.train[0]", {.path = path, .format = format}, 65536);
+    std::filesystem::resize_file(path, 1);
+    try {
+      all_of(corpus);
+      ADD_FAILURE() << "read";
+    } catch (const UserError& error) {
+      EXPECT_EQ(error.reason(), "CorpusChanged");
+      EXPECT_NE(std::string(error.what()).find(path.string() + " has become shorter than the 4 bytes"), std::string::npos)
+          << error.what();
+    }
   }
 }
 
