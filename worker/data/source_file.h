@@ -27,7 +27,6 @@ class SourceFile {
 
   const std::filesystem::path& path() const { return path_; }
   std::int64_t num_bytes() const { return num_bytes_; }
-  bool is_mapped() const { return mapping_.has_value(); }
   /// Fills `out` from `offset` on. False: the file has ended before (a mapped one: what has its path is shorter now), so it is no longer
   /// the one that was opened. Throws std::system_error.
   bool read(std::int64_t offset, std::span<unsigned char> out) const;
