@@ -101,8 +101,12 @@ Failure pod_ended(const Pod& pod) {
   } else {
     failure.reason = "WorkerExited";
     const std::string code = worker.exit_code ? " with exit code " + std::to_string(*worker.exit_code) : "";
-    failure.message = name + "'s container ended" + code + " without a last word of its agent" + said(worker.exit_reason) +
-                      "; its log says more, where it runs another program than `trainyard-worker agent`";
+    const bool has_a_cause =
+        worker.exit_reason != "Error" && worker.exit_reason != "Completed";  // the kubelet's two words for none
+    failure.message = name + "'s container ended" + code + " without a last word of its agent" +
+                      (has_a_cause ? said(worker.exit_reason) : "") +
+                      "; its log says more. Where command or args of spec.workers.template start another program than "
+                      "`trainyard-worker agent`, leave them out";
   }
   return failure;
 }

@@ -189,7 +189,7 @@ std::string waits_for(const Worker& worker) {
     const auto& key = worker.pod->key;
     const std::string more = is_stuck(pod)
                                  ? ""
-                                 : "; `kubectl -n " + key.ns + " describe pod " + key.name +
+                                 : "; `kubectl -n " + key.ns + " events --for pod/" + key.name +
                                        "` says for what: a Secret, ConfigMap or volume that is missing, or a large image";
     return "waits: " + pod.waiting_reason + (pod.waiting_message.empty() ? "" : ": " + pod.waiting_message) + more;
   }
@@ -218,7 +218,9 @@ void tell_how_it_runs(Review& review) {
   if (unreachable) {
     review.set(condition::kRunning, true, unreachable->reason, unreachable->message);
   } else {
-    review.set(condition::kRunning, true, "Training", std::to_string(workers.size()) + " workers train" + passed_over(workers));
+    review.set(
+        condition::kRunning, true, "Training",
+        (workers.size() == 1 ? "1 worker trains" : std::to_string(workers.size()) + " workers train") + passed_over(workers));
   }
   tell_of_steps(review);
 }

@@ -62,8 +62,9 @@ void set_all(Review& review, const char* reason, const char* message) {
 
 void settle(Review& review) {
   forget_the_gang(review);
-  const char* message = has_checkpoints(review) ? "the job is suspended; spec.suspend: false goes on from the newest checkpoint"
-                                                : "the job is suspended; spec.suspend: false starts it again";
+  const char* message = has_checkpoints(review)
+                            ? "the job is suspended; spec.suspend: false goes on from the newest checkpoint, where there is one"
+                            : "the job is suspended; spec.suspend: false starts it again";
   review.set(condition::kSuspended, true, "Suspended", message);
   set_all(review, "Suspended", message);
 }
@@ -74,17 +75,18 @@ void settle_preempted(Review& review) {
   ++review.status.preemptions;
   review.status.startTime.reset();  // as after a suspension
   set_all(review, reason::kPreempted,
-          has_checkpoints(review) ? "the job made room for another; it goes on from its newest checkpoint"
+          has_checkpoints(review) ? "the job made room for another; it goes on from its newest checkpoint, where there is one"
                                   : "the job made room for another; it starts again when there is room");
 }
 
 void settle_drained(Review& review) {
   forget_the_gang(review);
   review.status.startTime.reset();
-  set_all(review, reason::kDrained,
-          has_checkpoints(review)
-              ? "its TrainingQueue was drained; the job goes on from its newest checkpoint when it starts again"
-              : "its TrainingQueue was drained; the job starts again when the queue does");
+  set_all(
+      review, reason::kDrained,
+      has_checkpoints(review)
+          ? "its TrainingQueue was drained; the job goes on from its newest checkpoint, where there is one, when it starts again"
+          : "its TrainingQueue was drained; the job starts again when the queue does");
 }
 
 /// The ranks were done before they were told to stop.

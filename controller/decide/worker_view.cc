@@ -70,7 +70,7 @@ class Examination {
                                                .has_gpus = job_.spec.workers.gpusPerWorker > 0,
                                                .peers_are_told = !is_custom(),
                                                .node_trouble = node == nullptr ? "" : node->trouble});
-    if (failure.reason == kProgramExited) failure.message += words_of_end(failure, verdict.line);
+    if (is_custom() && failure.reason == kProgramExited) failure.message += words_of_end(failure, verdict.line);
     if (verdict.reason == kNodeOutOfMemory && node != nullptr && node->memory_pressure) tell_of_memory_pressure(failure, pod);
     failure.failureClass = verdict.failure_class;
     if (!verdict.reason.empty()) failure.reason = verdict.reason;

@@ -49,10 +49,10 @@ inline std::vector<Change> load_changes() {
   const Json table = load("tests/crds/cases.yaml");  // which has to outlive the loop
   std::vector<Change> out;
   for (const auto& row : table.at("changes")) {
-    out.push_back(
-        {row.at("name"), row.at("patch"), row.value("immutable", std::vector<std::string>{}),
-         row.value("message",
-                   "may not change after the job was created; delete the job and apply it again, or use another name")});
+    out.push_back({row.at("name"), row.at("patch"), row.value("immutable", std::vector<std::string>{}),
+                   row.value("message",
+                             "may not change after the job was created; delete the job and apply it again (its checkpoints "
+                             "stay), or use another name")});
   }
   return out;
 }

@@ -130,7 +130,7 @@ test_a_missing_corpus_fails_at_once_and_says_what_to_mount() {
 
 test_a_missing_secret_is_hinted_at_while_its_pod_waits() {
   start no-secret 's#persistentVolumeClaim: {claimName: corpus, readOnly: true}#secret: {secretName: nosuch}#' &&
-    within 45 has 'describe pod no-secret-0-1` says for what: a Secret' condition no-secret Running message
+    within 45 has 'events --for pod/no-secret-0-1` says for what: a Secret' condition no-secret Running message
 }
 
 test_checkpoints_that_are_not_shared_fail_the_job() {

@@ -127,6 +127,20 @@ TEST(APod, ThatEndedWithoutALastWordIsReplacedWithItsEvidence) {
   EXPECT_EQ(world.pods(), (std::vector<std::string>{"a-0-1", "a-1-2"}));
 }
 
+TEST(AContainer, ThatRunsAnotherProgramThanTheAgentSaysWhatToDo) {
+  World world = a_running_world();
+  world.change_pod("a-1-1", [](Pod& pod) {
+    pod.phase = PodPhase::kFailed;
+    pod.worker->exit_code = 1;
+    pod.worker->exit_reason = "Error";
+  });
+  world.settle();
+  EXPECT_EQ(world.status().failure->message,
+            "pod default/a-1-1's container ended with exit code 1 without a last word of its agent; its log says more. Where "
+            "command or "
+            "args of spec.workers.template start another program than `trainyard-worker agent`, leave them out");
+}
+
 TEST(AContainer, ThatIsKilledWhileItsNodeHasNoMemoryLeftHasNotUsedUpItsOwn) {
   for (const bool has_pressure : {true, false}) {
     World world = a_running_world();

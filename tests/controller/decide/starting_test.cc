@@ -58,10 +58,11 @@ TEST(AGang, WhoseContainersAreNotCreatedForHalfAMinuteSaysWhereTheCauseIsToBeFou
   world.pass(20);
   EXPECT_EQ(world.condition("Running").message, "0 of 2 workers are up");
   world.pass(10);
-  EXPECT_EQ(world.condition("Running").message,
-            "0 of 2 workers are up; " + name_of_worker({.index = 0, .pod = world.cluster.pod({"default", "a-0-1"})}) +
-                " waits: ContainerCreating; `kubectl -n default describe pod a-0-1` says for what: a Secret, ConfigMap or volume "
-                "that is missing, or a large image");
+  EXPECT_EQ(
+      world.condition("Running").message,
+      "0 of 2 workers are up; " + name_of_worker({.index = 0, .pod = world.cluster.pod({"default", "a-0-1"})}) +
+          " waits: ContainerCreating; `kubectl -n default events --for pod/a-0-1` says for what: a Secret, ConfigMap or volume "
+          "that is missing, or a large image");
 }
 
 TEST(AnAgent, ThatIsHiddenGivesAConditionThatNamesTheNetworkPolicy) {

@@ -114,6 +114,8 @@ TEST(AJob, ThatIsCreatedSuspendedMakesNoPods) {
   EXPECT_EQ(world.status().phase, Phase::kSuspended);
   EXPECT_TRUE(world.pods().empty());
   EXPECT_EQ(world.status().generation, 0);
+  EXPECT_EQ(world.condition("Suspended").message,
+            "the job is suspended; spec.suspend: false goes on from the newest checkpoint, where there is one");
 }
 
 TEST(Resuming, StartsANewGenerationAndTheDeadlineAnew) {
