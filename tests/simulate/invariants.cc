@@ -197,7 +197,7 @@ void Invariants::pod_changed(const test::FakeKubeApi::Change& change) {
 
 void Invariants::check_new_pod(const decide::Pod& pod, const Json& spec) {
   const std::string name = decide::to_text(pod.key);
-  if (queues && !late_pods.contains(name)) check_quota();
+  if (!quota.is_empty() && !late_pods.contains(name)) check_quota();
   const auto job = jobs_.find(pod.worker->job_uid);
   if (job != jobs_.end() && pod.worker->generation > job->second.job.status.generation) {
     fail("a pod before its generation: " + name);
@@ -227,10 +227,13 @@ void Invariants::check_new_pod(const decide::Pod& pod, const Json& spec) {
 
 /// Where nothing has changed for so long that every controller must know of it.
 void Invariants::check_victim(const std::string& uid, const Seen& victim) {
-  const bool is_quota_known = queues || !victim.job.spec.queue;
+  const bool is_quota_known = !quota.is_empty() || !victim.job.spec.queue;
   if (admission_changes || !is_quota_known || world_.time.uptime() - relieved_at_ < staleness) return;
   ++num_victims_judged_;
-  if (!is_needed(uid, victim)) fail("a job was told to make room that nobody needs: " + decide::to_text(victim.job.key));
+  if (is_needed(uid, victim)) return;
+  world_.time.after(kTogether, [this, uid, victim] {
+    if (!is_needed(uid, victim)) fail("a job was told to make room that nobody needs: " + decide::to_text(victim.job.key));
+  });
 }
 
 /// Whether somebody who waits lacks what the victim holds, and may have it: for its higher priority, or since its queue would stay within
@@ -238,10 +241,10 @@ void Invariants::check_victim(const std::string& uid, const Seen& victim) {
 /// between them. Where one cannot say, as of what becomes of the room that a gang of which workers are missing waits for, it is needed.
 bool Invariants::is_needed(const std::string& uid, const Seen& victim) const {
   const auto& its = victim.job.spec;
-  const Held all = held(true), later = held(false);
-  Held wanted;
+  const CpuQuota::Held all = held(true), later = held(false);
+  CpuQuota::Held wanted;
   std::int64_t cpus = 0, gpus = 0, all_cpus = 0, all_gpus = 0;
-  bool by_priority = false, others_are_within = false;
+  bool by_priority = false, by_right = false;
   for (const auto& [other_uid, other] : jobs_) {
     const auto& spec = other.job.spec;
     const bool waits = !ended(other.job.status) && !spec.suspend &&
@@ -252,19 +255,18 @@ bool Invariants::is_needed(const std::string& uid, const Seen& victim) const {
     const bool has_pods =
         std::any_of(pods_.begin(), pods_.end(), [&id = other_uid](const auto& pod) { return pod.second.job_uid == id; });
     by_priority = by_priority || is_higher;
-    if (spec.queue && !queues && is_higher) return true;
-    if (queues && spec.queue) {
-      const bool is_within = later.of(*spec.queue) + least <= (*spec.queue == "a" ? queues->a : queues->b);
-      others_are_within = others_are_within || (is_within && spec.queue != its.queue);
-      wanted.of(*spec.queue) += least;
+    if (spec.queue && quota.is_empty() && is_higher) return true;
+    if (!quota.is_empty() && spec.queue) {
+      by_right = by_right || (its.queue && quota.stays_within(*spec.queue, least, later, *its.queue) &&
+                              quota.borrows(*its.queue, all, *spec.queue));
+      wanted[*spec.queue] += least;
     }
     (spec.workers.gpusPerWorker > 0 ? all_gpus : all_cpus) += least;
     if (is_higher || has_pods) (spec.workers.gpusPerWorker > 0 ? gpus : cpus) += least;  // others come after it
   }
-  const bool borrows = queues && its.queue && all.of(*its.queue) > (*its.queue == "a" ? queues->a : queues->b);
-  const bool by_right = borrows && others_are_within;
-  const auto lacks_quota = [&](const Held& held) {
-    return queues && its.queue && !may_hold({.a = held.a + wanted.a, .b = held.b + wanted.b});
+  const auto lacks_quota = [&](CpuQuota::Held held) {
+    for (const auto& [queue, amount] : wanted) held[queue] += amount;
+    return !quota.is_empty() && its.queue && !quota.may_hold(held);
   };
   const Free now = free_without(""), then = free_without(uid);
   const auto lacks_nodes = [&](std::int64_t without_gpu, std::int64_t with_gpu) {
@@ -303,37 +305,33 @@ Invariants::Free Invariants::free_without(const std::string& job_uid) const {
 }
 
 /// `by_those_that_go_too`: also by gangs that were told to go.
-Invariants::Held Invariants::held(bool by_those_that_go_too) const {
-  Held out;
+CpuQuota::Held Invariants::held(bool by_those_that_go_too) const {
+  CpuQuota::Held out;
   for (const auto& [uid, job] : jobs_) {
     const auto& status = job.job.status;
     if (!status.admission || (decide::is_vacating(status) && !by_those_that_go_too)) continue;
     const bool has_pods =
         std::any_of(pods_.begin(), pods_.end(), [&id = uid](const auto& pod) { return pod.second.job_uid == id; });
     if (ended(status) && !has_pods) continue;  // what it had is in its status still
-    out.of(status.admission->queue) += std::stoll(status.admission->resources.at("cpu").text);
+    out[status.admission->queue] += std::stoll(status.admission->resources.at("cpu").text);
   }
   return out;
 }
 
-bool Invariants::may_hold(const Held& held) const {
-  const std::int64_t kept = queues->a_lends ? std::max<std::int64_t>(0, queues->a - *queues->a_lends) : 0;
-  const std::int64_t of_a = queues->a - kept;
-  return held.b <= queues->b + std::min(of_a, queues->b_borrows.value_or(of_a)) &&
-         std::max<std::int64_t>(0, held.a - kept) + held.b <= of_a + queues->b;
-}
-
 void Invariants::check_quota() {
-  Held used;
+  CpuQuota::Held used;
   std::set<std::string> counted;
   for (const auto& [uid, pod] : pods_) {
     if (pod.job_uid.empty() || late_pods.contains(pod.name)) continue;
     const auto job = jobs_.find(pod.job_uid);
     if (job == jobs_.end() || !job->second.job.status.admission || !counted.insert(job->first).second) continue;
     const auto& admission = *job->second.job.status.admission;
-    used.of(admission.queue) += std::stoll(admission.resources.at("cpu").text);
+    used[admission.queue] += std::stoll(admission.resources.at("cpu").text);
   }
-  if (!may_hold(used)) fail("quota exceeded: a uses " + std::to_string(used.a) + ", b " + std::to_string(used.b));
+  if (quota.may_hold(used)) return;
+  std::string text;
+  for (const auto& [queue, amount] : used) text += (text.empty() ? "" : ", ") + queue + " uses " + std::to_string(amount);
+  fail("quota exceeded: " + text);
 }
 
 void Invariants::watch_partial_gangs() {

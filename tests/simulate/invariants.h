@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/simulate/cpu_quota.h"
 #include "tests/simulate/world.h"
 
 namespace trainyard::simulate {
@@ -15,18 +16,16 @@ namespace trainyard::simulate {
 class Invariants {
  public:
   explicit Invariants(World& world);
+  /// Of several gangs that make room together all are told so within this time, after which each is judged.
+  static constexpr milliseconds kTogether{30};
   /// A gang may be partial for this long more than its start timeout, for what the faults of a story add.
   seconds partial_slack{150};
   /// A pod may be made long after its maker gave the request up, on a node that is taken since: the kubelet then rejects it.
   std::set<std::string> late_pods;  // ns/name
   /// So may one be that is larger than it was when the API server was asked about it.
   bool admission_changes = false;
-  /// The quotas of cpu of two queues, a and b, of one tree, where there are such: both may borrow of each other, within these limits.
-  struct TwoQueues {
-    std::int64_t a = 0, b = 0;
-    std::optional<std::int64_t> a_lends, b_borrows;
-  };
-  std::optional<TwoQueues> queues;
+  /// Of the one tree of queues of the story, where it has one.
+  CpuQuota quota;
   /// What a controller decides on, or writes, may be as old as this: watches lag behind, a process that was frozen wakes up, a request
   /// arrives long after it was given up.
   seconds staleness{15};
@@ -68,14 +67,7 @@ class Invariants {
   };
   /// Once those have gone that are about to go, and the job with that UID.
   Free free_without(const std::string& job_uid) const;
-  /// What is held of the quotas.
-  struct Held {
-    std::int64_t a = 0, b = 0;
-    std::int64_t of(const std::string& queue) const { return queue == "a" ? a : b; }
-    std::int64_t& of(const std::string& queue) { return queue == "a" ? a : b; }
-  };
-  Held held(bool by_those_that_go_too) const;
-  bool may_hold(const Held& held) const;
+  CpuQuota::Held held(bool by_those_that_go_too) const;
   void relieved() { relieved_at_ = world_.time.uptime(); }
   void check_quota();
   void watch_partial_gangs();

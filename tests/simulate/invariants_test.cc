@@ -59,6 +59,7 @@ struct AnInvariant : testing::Test {
   }
   /// What the invariants say, without when.
   std::string complaint() {
+    world.time.run_for(Invariants::kTogether);
     const auto all = invariants.violations();
     if (all.empty()) return "";
     return all.front().substr(all.front().find(": ") + 2) + (all.size() > 1 ? " and more: " + all[1] : "");
@@ -160,27 +161,27 @@ struct QuotaOfTwoQueues : AnInvariant {
 };
 
 TEST_F(QuotaOfTwoQueues, HoldsForAllThatTheyHaveTogether) {
-  invariants.queues = Invariants::TwoQueues{.a = 3, .b = 0, .a_lends = {}, .b_borrows = {}};
+  invariants.quota = CpuQuota::of_two(3, 0);
   admit("b", "b");
   add_pod("b-0-1", "b", 0);
   EXPECT_EQ(complaint(), "") << "it borrows";
   admit("c", "a");
   add_pod("c-0-1", "c", 0);
-  EXPECT_EQ(complaint(), "quota exceeded: a uses 2, b 2");
+  EXPECT_EQ(complaint(), "quota exceeded: a uses 2, b uses 2");
 }
 
 TEST_F(QuotaOfTwoQueues, HoldsForWhatOneMayBorrow) {
-  invariants.queues = Invariants::TwoQueues{.a = 6, .b = 0, .a_lends = {}, .b_borrows = 1};
+  invariants.quota = CpuQuota::of_two(6, 0, {}, 1);
   admit("b", "b");
   add_pod("b-0-1", "b", 0);
-  EXPECT_EQ(complaint(), "quota exceeded: a uses 0, b 2");
+  EXPECT_EQ(complaint(), "quota exceeded: b uses 2");
 }
 
 TEST_F(QuotaOfTwoQueues, HoldsForWhatOneLends) {
-  invariants.queues = Invariants::TwoQueues{.a = 6, .b = 0, .a_lends = 1, .b_borrows = {}};
+  invariants.quota = CpuQuota::of_two(6, 0, 1);
   admit("b", "b");
   add_pod("b-0-1", "b", 0);
-  EXPECT_EQ(complaint(), "quota exceeded: a uses 0, b 2");
+  EXPECT_EQ(complaint(), "quota exceeded: b uses 2");
 }
 
 struct AVictim : AnInvariant {
@@ -262,7 +263,7 @@ TEST_F(AVictimOnGpus, IsNotNeededWhereItHasNoneOfThoseThatLack) {
 struct AVictimOfQuota : AnInvariant {
   void SetUp() override {
     AnInvariant::SetUp();
-    invariants.queues = Invariants::TwoQueues{.a = 4, .b = 2, .a_lends = {}, .b_borrows = {}};
+    invariants.quota = CpuQuota::of_two(4, 2);
     world.apply({.name = "c", .workers = 4, .queue = "b"});
     hold("c", "b", 4);
   }

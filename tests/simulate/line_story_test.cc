@@ -49,7 +49,7 @@ TEST_F(Line, AQueueGetsItsOwnQuotaBackFromAStreamOfJobsThatBorrowIt) {
   world.add_queue("all", Json::object());
   world.add_queue("a", {{"parent", "all"}, {"flavors", cpus_of(8)}});
   world.add_queue("b", {{"parent", "all"}, {"flavors", cpus_of(0)}});
-  invariants.queues = Invariants::TwoQueues{.a = 8, .b = 0, .a_lends = {}, .b_borrows = {}};
+  invariants.quota = CpuQuota::of_two(8, 0);
   keep_applying("b");
   world.time.run_for(seconds(120));
   world.apply({.name = "mine", .workers = 8, .queue = "a"});

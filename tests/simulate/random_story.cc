@@ -116,27 +116,44 @@ void RandomStory::add_job() {
   if (world_.time.one_in(3)) add_claim_of(shape);
   static constexpr const char* kClasses[] = {"", "", "high", "middle", "polite"};
   shape.priority_class = kClasses[static_cast<std::size_t>(random(0, 4))];
-  static constexpr const char* kQueues[] = {"", "a", "b"};
-  if (invariants_.queues) shape.queue = kQueues[static_cast<std::size_t>(random(0, 2))];
+  if (!invariants_.quota.is_empty()) shape.queue = random_leaf();
   jobs_.push_back(shape);
   world_.time.after(milliseconds(random(0, 20'000)), [this, shape] { world_.apply(shape); });
 }
 
-/// Each of them can hold every job, by what it may borrow.
+/// Each that has none below it can hold every job, by what it may borrow.
 void RandomStory::add_queues() {
-  constexpr int kLargest = 3;  // workers of one cpu
-  Invariants::TwoQueues queues{.a = random(kLargest, 2 * kLargest), .b = random(0, kLargest), .a_lends = {}, .b_borrows = {}};
-  if (world_.time.one_in(2)) queues.a_lends = kLargest;
-  if (world_.time.one_in(2)) queues.b_borrows = kLargest;
-  const auto with_cpu = [](std::int64_t nominal, const char* limit, const std::optional<std::int64_t>& value) {
-    Json cpu = {{"name", "cpu"}, {"nominal", nominal}};
-    if (value) cpu[limit] = *value;
-    return Json{{"parent", "all"}, {"flavors", Json::array({{{"resources", Json::array({cpu})}}})}};
+  static constexpr int kLargest = 3;  // workers of one cpu
+  const auto maybe = [this] { return world_.time.one_in(2) ? std::optional<std::int64_t>(kLargest) : std::nullopt; };
+  std::vector<CpuQuota::Queue> queues;
+  const auto add = [&](const char* name, const std::string& parent, int nominal, bool lends, bool borrows) {
+    queues.push_back({.name = name, .parent = parent, .nominal = nominal, .lends = {}, .borrows = {}});
+    if (lends) queues.back().lends = maybe();
+    if (borrows) queues.back().borrows = maybe();
   };
-  world_.add_queue("all", Json::object());
-  world_.add_queue("a", with_cpu(queues.a, "lendingLimit", queues.a_lends));
-  world_.add_queue("b", with_cpu(queues.b, "borrowingLimit", queues.b_borrows));
-  invariants_.queues = queues;
+  add("all", "", 0, false, false);
+  const bool is_deep = world_.time.one_in(2);
+  if (is_deep) add("department", "all", random(0, kLargest), true, true);
+  const std::string above = queues.back().name;
+  add("a", above, random(kLargest, 2 * kLargest), true, false);
+  add("b", above, random(0, kLargest), false, true);
+  if (is_deep) add("c", "all", random(0, kLargest), false, true);
+  for (const auto& queue : queues) {
+    Json cpu = {{"name", "cpu"}, {"nominal", queue.nominal}};
+    if (queue.lends) cpu["lendingLimit"] = *queue.lends;
+    if (queue.borrows) cpu["borrowingLimit"] = *queue.borrows;
+    Json spec = Json::object();
+    if (!queue.parent.empty()) spec = {{"parent", queue.parent}, {"flavors", {{{"resources", {cpu}}}}}};
+    world_.add_queue(queue.name, std::move(spec));
+  }
+  invariants_.quota = CpuQuota(std::move(queues));
+}
+
+/// Or none.
+std::string RandomStory::random_leaf() {
+  const bool is_deep = invariants_.quota.queues().size() > 3;
+  static constexpr const char* kLeaves[] = {"", "a", "b", "c"};
+  return kLeaves[static_cast<std::size_t>(random(0, is_deep ? 3 : 2))];
 }
 
 /// The claim comes before the job or after it, and is bound later still.
@@ -406,8 +423,8 @@ void RandomStory::mend_nodes() {
 }
 
 void RandomStory::stop_queue() {
-  static constexpr const char* kQueues[] = {"all", "a", "b"};
-  const std::string queue = kQueues[static_cast<std::size_t>(random(0, 2))];
+  static constexpr const char* kQueues[] = {"all", "a", "b", "department", "c"};
+  const std::string queue = kQueues[static_cast<std::size_t>(random(0, invariants_.quota.queues().size() > 3 ? 4 : 2))];
   world_.set_stop(queue, world_.time.one_in(2) ? contract::Stop::kHold : contract::Stop::kDrain);
   world_.time.after(milliseconds(random(100, 40'000)), [this, queue] { world_.set_stop(queue, contract::Stop::kNone); });
 }

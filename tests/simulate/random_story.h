@@ -28,6 +28,7 @@ class RandomStory {
   void add_job();
   void add_claim_of(JobShape& shape);
   void add_queues();
+  std::string random_leaf();
   void set_up_requests();
   void set_up_watches(int controller);
   void next_fault();
