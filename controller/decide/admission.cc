@@ -1,6 +1,7 @@
 #include "controller/decide/admission.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <set>
 
@@ -71,47 +72,84 @@ void raise_admission(contract::TrainingJobStatus& status, const Resources& more)
 }
 
 Admission::Admission(const Cluster& cluster, const std::vector<Candidate>& line, Time now)
-    : cluster_(cluster), now_(now), queues_(cluster), claimed_(queues_) {
+    : cluster_(cluster), now_(now), queues_(cluster), later_(queues_), claimed_(queues_) {
   if (queues_.is_empty()) return;
+  let_leave();
+  claimed_ = later_;
   entitle(line);
-  for (const auto& [place, amounts] : entitled_) claimed_.add(place.first, place.second, amounts);
 }
 
 /// In the order of the line, as long as they stay within their queue's own quota. A queue is done with at the first that does not, but for one
-/// that could not have its place if nobody else used anything: it keeps nobody from his.
+/// that could not have its place if nobody else used anything: it keeps nobody from his. Then likewise the others within what that
+/// leaves of the quota of the queues above theirs, of the lowest first.
 void Admission::entitle(const std::vector<Candidate>& line) {
-  Queues all = queues_;
+  Queues all = later_;
   std::set<Index> done;
+  std::map<Index, std::vector<std::pair<const Candidate*, Index>>, std::greater<>> below;  // parents are before children
   for (const auto& candidate : line) {
     if (candidate.needs == nullptr) continue;
     const Index queue = queues_.find(queue_name(cluster_, *candidate.job));
-    const Charge* left = queues_.charge(*candidate.job);
-    if (queue < 0 || (left != nullptr && keeps_its_quota(candidate))) continue;
-    if (!waits_for_something_else(*candidate.job)) waiting_[queue].push_back(&candidate);
-    if (done.contains(queue)) continue;
-    if (queues_.flavors(queue).empty() || queues_.stopped(queue)) {
+    if (queue < 0 || (queues_.charge(*candidate.job) != nullptr && keeps_its_quota(candidate))) continue;
+    if (waits_for_something_else(*candidate.job)) continue;
+    waiting_[queue].push_back(&candidate);
+    if (queues_.flavors(queue).empty() || queues_.stopped(queue)) continue;
+    if (!done.contains(queue)) {
+      if (entitle(candidate, queue, queue, all)) continue;
+      if (!may_ever_have(candidate, queue)) continue;
       done.insert(queue);
+    }
+    for (Index above = queues_.parent(queue); above >= 0 && queues_.parent(above) >= 0; above = queues_.parent(above)) {
+      below[above].emplace_back(&candidate, queue);
+    }
+  }
+  for (const auto& [within, candidates] : below) {
+    done.clear();
+    for (const auto& [candidate, queue] : candidates) {
+      if (done.contains(queue) || entitlements_.contains(candidate->job->key)) continue;
+      if (!entitle(*candidate, queue, within, all) && may_ever_have(*candidate, queue)) done.insert(queue);
+    }
+  }
+}
+
+/// Whether it has a right to its place within the quota of `within`, which is its queue or above it; `all` counts what those before it have.
+bool Admission::entitle(const Candidate& candidate, Index queue, Index within, Queues& all) {
+  const Resources amounts = times(candidate.needs->requests, candidate.waits_for);
+  const Charge* left = queues_.charge(*candidate.job);
+  for (const auto& [labels, resources] : queues_.flavors(queue)) {
+    if (contradicts(labels, candidate.needs->rules)) continue;
+    const Resources before = all.counted(within, labels);
+    if (left != nullptr) move(all, *left, false);
+    if (!all.has_room_within(within, queue, labels, amounts)) {
+      if (left != nullptr) move(all, *left, true);
       continue;
     }
-    if (waits_for_something_else(*candidate.job)) continue;
-    const Resources amounts = times(candidate.needs->requests, candidate.waits_for);
-    if (left != nullptr) move(all, *left, false);
-    bool is_within = false, may_ever_fit = false;
-    for (const auto& flavor : queues_.flavors(queue)) {
-      if (is_within || contradicts(flavor.labels, candidate.needs->rules)) continue;
-      may_ever_fit = may_ever_fit || all.may_ever_fit(queue, flavor.labels, amounts);
-      is_within = !all.would_borrow(queue, flavor.labels, amounts);
-      if (!is_within) continue;
-      const Place place{queue, flavor.labels};
-      all.add(queue, flavor.labels, amounts);
-      const Resources more = uncounted(queue, flavor.labels, amounts, left);
-      entitled_[place] += more;
-      entitlements_.emplace(candidate.job->key, std::pair(place, more));
-    }
-    if (is_within) continue;
-    if (left != nullptr) move(all, *left, true);
-    if (may_ever_fit) done.insert(queue);
+    all.add(queue, labels, amounts);
+    const Entitlement right{
+        .place = {within, labels}, .is_own = within == queue, .amounts = excess(all.counted(within, labels), before)};
+    (right.is_own ? entitled_ : entitled_below_)[right.place] += right.amounts;
+    claimed_.count(within, labels, right.amounts, true);
+    entitlements_.emplace(candidate.job->key, right);
+    return true;
   }
+  return false;
+}
+
+bool Admission::may_ever_have(const Candidate& candidate, Index queue) const {
+  const Resources amounts = times(candidate.needs->requests, candidate.waits_for);
+  const auto& flavors = queues_.flavors(queue);
+  return std::any_of(flavors.begin(), flavors.end(), [&](const Flavor& flavor) {
+    return !contradicts(flavor.labels, candidate.needs->rules) && queues_.may_ever_fit(queue, flavor.labels, amounts);
+  });
+}
+
+/// Of that flavor: it has it, or others leave it that in another way.
+void Admission::give_up_right(const ObjectKey& key, const Labels& labels) {
+  const auto found = entitlements_.find(key);
+  if (found == entitlements_.end() || found->second.place.second != labels) return;
+  const auto& [place, is_own, amounts] = found->second;
+  (is_own ? entitled_ : entitled_below_)[place] -= amounts;
+  claimed_.count(place.first, place.second, amounts, false);
+  entitlements_.erase(found);
 }
 
 bool Admission::holds_rightly(const Job& job, const Charge& charge) {
@@ -123,7 +161,8 @@ bool Admission::holds_rightly(const Job& job, const Charge& charge) {
     move(queues_, charge, true);
     return true;
   }
-  if (later_) remove(charge);
+  move(later_, charge, false);
+  known_later_.clear();
   return false;
 }
 
@@ -135,7 +174,8 @@ Admission::Demand Admission::demand(const Candidate& candidate, const PodNeeds& 
     return out;
   }
   out.ends = expected_end_if_started(job, now_);
-  out.is_entitled = entitlements_.contains(job.key);
+  const auto right = entitlements_.find(job.key);
+  out.is_entitled = right != entitlements_.end() && right->second.is_own;
   const Charge* charge = queues_.charge(job);
   if (charge != nullptr && grows_beyond(candidate, needs, *charge)) {
     out.left = *charge;
@@ -211,18 +251,28 @@ bool Admission::has_room(Queues& ledger, const Demand& demand, const Labels& lab
   if (demand.left) {
     Demand alone = demand;
     alone.left.reset();
+    known_later_.clear();
     move(ledger, *demand.left, false);
     const bool out = has_room(ledger, alone, labels);
     move(ledger, *demand.left, true);
+    known_later_.clear();
     return out;
   }
   if (!ledger.has_room(demand.queue, labels, demand.amounts)) return false;  // as of most that wait, whoever is before them
   const bool is_now = &ledger == &queues_;
   const Resources kept = kept_from(demand, labels, !is_now);
   if (!kept.entries().empty() && !ledger.has_room(demand.queue, labels, sum(demand.amounts, kept))) return false;
-  if (is_now && entitled_.empty() && heads_.empty() && ahead_.empty()) return true;
+  if (is_now && entitled_.empty() && entitled_below_.empty() && heads_.empty() && ahead_.empty()) return true;
   if (!ledger.would_borrow(demand.queue, labels, demand.amounts)) return true;
   return is_now ? leaves_others_theirs_now(demand, labels) : leaves_others_theirs_later(ledger, demand, labels);
+}
+
+/// `claimed` counts what others are to have. Of a queue above its own that has room for it only those below that queue are to have any.
+bool Admission::leaves_others_theirs(const Queues& claimed, const Demand& demand, const Labels& labels) const {
+  for (Index above = queues_.parent(demand.queue); above >= 0 && queues_.parent(above) >= 0; above = queues_.parent(above)) {
+    if (claimed.has_room_within(above, demand.queue, labels, demand.amounts)) return true;
+  }
+  return claimed.has_room(demand.queue, labels, demand.amounts);
 }
 
 bool Admission::leaves_others_theirs_now(const Demand& demand, const Labels& labels) const {
@@ -230,7 +280,6 @@ bool Admission::leaves_others_theirs_now(const Demand& demand, const Labels& lab
   const auto is_known = [&](const auto& amounts) { return is_at_least(demand.amounts, amounts); };
   if (!demand.ends && std::any_of(known.begin(), known.end(), is_known)) return false;
   const auto each_that_is_not_left = [&](auto change) {  // its own queue's, and that of others for whom it will be over in time
-    if (const auto* own = find_in(entitled_, demand.queue, labels)) change(demand.queue, *own);
     for (const auto* claims : {&heads_, &ahead_}) {
       for (const auto& [place, claim] : *claims) {
         const bool is_own = place.first == demand.queue;
@@ -239,8 +288,17 @@ bool Admission::leaves_others_theirs_now(const Demand& demand, const Labels& lab
       }
     }
   };
+  const auto change_rights =
+      [&](bool adds) {  // those of its own queue; and against it those below a queue above it have none by that
+        if (const auto* own = find_in(entitled_, demand.queue, labels)) claimed_.count(demand.queue, labels, *own, adds);
+        for (Index within = demand.queue; within >= 0; within = queues_.parent(within)) {
+          if (const auto* rights = find_in(entitled_below_, within, labels)) claimed_.count(within, labels, *rights, adds);
+        }
+      };
   each_that_is_not_left([&](Index queue, const Resources& amounts) { claimed_.remove(queue, labels, amounts); });
-  const bool out = claimed_.has_room(demand.queue, labels, demand.amounts);
+  change_rights(false);
+  const bool out = leaves_others_theirs(claimed_, demand, labels);
+  change_rights(true);
   each_that_is_not_left([&](Index queue, const Resources& amounts) { claimed_.add(queue, labels, amounts); });
   if (!out && !demand.ends) known.push_back(demand.amounts);
   return out;
@@ -254,7 +312,7 @@ std::string Admission::others_before(const Demand& demand, const Labels& labels)
       if (is_before) return "TrainingQueue " + queues_.queue(place.first).name + ", whose turn to borrow comes before";
     }
   }
-  return "queues that are within their own quota";
+  return "queues that are within their own quota, or within that of a queue above them";
 }
 
 Admission::Refusal Admission::why_not(const Job& job, const PodNeeds& needs, const Demand& demand) const {
@@ -299,21 +357,19 @@ Admission::Refusal Admission::why_not(const Job& job, const PodNeeds& needs, con
 
 void Admission::start(const Job& job, const Demand& demand, const Labels& labels) {
   settled_.insert(&job);
+  known_later_.clear();
   if (demand.left) {
     move(queues_, *demand.left, false);
-    if (later_) move(*later_, *demand.left, false);
+    move(later_, *demand.left, false);
     queues_.forget(job);
   }
   if (!demand.takes_quota() && !queues_.is_empty() && !demand.is_charged) queues_.add(-1, labels, demand.amounts);
   if (!demand.takes_quota()) return;
-  if (const auto found = entitlements_.find(job.key); found != entitlements_.end()) {
-    const auto& [place, amounts] = found->second;
-    entitled_[place] -= amounts;
-    claimed_.remove(place.first, place.second, amounts);
-    entitlements_.erase(found);
+  if (const auto right = entitlements_.find(job.key); right != entitlements_.end()) {
+    give_up_right(job.key, Labels(right->second.place.second));
   }
   change(queues_, demand.queue, labels, demand.amounts, true);
-  if (later_) later_->add(demand.queue, labels, demand.amounts);
+  later_.add(demand.queue, labels, demand.amounts);
 }
 
 std::int32_t Admission::room_for_more(Index queue, const Labels& labels, const Resources& requests, std::int32_t most) const {
@@ -331,14 +387,17 @@ std::int32_t Admission::room_for_more(Index queue, const Labels& labels, const R
 void Admission::add_more(Index queue, const Labels& labels, const Resources& amounts) {
   if (queues_.is_empty()) return;
   change(queues_, queue, labels, amounts, true);
-  if (later_) later_->add(queue, labels, amounts);
+  later_.add(queue, labels, amounts);
+  known_later_.clear();
 }
 
 void Admission::keep(const Demand& demand, const Labels& labels, std::optional<Time> expected) {
   if (!demand.takes_quota()) return;
+  known_later_.clear();
   const Resources amounts = uncounted(demand, labels);
   kept_[{demand.queue, labels}].push_back({.amounts = amounts, .expected = expected});
   if (demand.is_entitled) return;  // nobody may borrow that
+  give_up_right(demand.job->key, labels);
   const auto [found, is_first] = ahead_.try_emplace(Place(demand.queue, labels), WaitedFor{.amounts = {}, .expected = expected});
   WaitedFor& claim = found->second;
   claim.amounts += amounts;
@@ -353,7 +412,17 @@ void Admission::wait(const Demand& demand, const Labels& labels) {
   waited_for_[{demand.queue, labels}].amounts += amounts;
   const Place tree(queues_.root(demand.queue), labels);
   if (trees_with_a_head_.contains(tree) || !queues_.would_borrow(demand.queue, labels, amounts)) return;
-  if (!claimed_.has_room_without_borrowers(demand.queue, labels, demand.amounts)) return;
+  const auto right = entitlements_.find(demand.job->key);
+  const auto change_right = [&](bool adds) {
+    if (right == entitlements_.end()) return;
+    claimed_.count(right->second.place.first, right->second.place.second, right->second.amounts, adds);
+  };
+  change_right(false);
+  const bool is_first = claimed_.has_room_without_borrowers(demand.queue, labels, demand.amounts);
+  change_right(true);
+  if (!is_first) return;
+  give_up_right(demand.job->key, labels);
+  known_later_.clear();
   trees_with_a_head_.insert(tree);
   heads_.emplace(Place(demand.queue, labels), WaitedFor{.amounts = amounts, .expected = {}});
   claimed_.add(demand.queue, labels, amounts);

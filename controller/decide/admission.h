@@ -6,8 +6,10 @@
 // - The first job of a tree that waits for quota, and would have it once nobody else borrows any more, keeps it from those of other queues
 //   that would borrow, too, with the same exception: else jobs of several queues would borrow in turns what they leave each other, and he
 //   would wait for ever. What others use of their own is no matter of his: where they leave too little, he keeps nobody waiting.
-// - A job that would borrow leaves alone what jobs of other queues of the tree that wait could take within their own quota. Else two
-//   queues could take quota from each other in turns: the one by priority, the other by right.
+// - A job that would borrow leaves alone what jobs of other queues of the tree that wait could take within their own quota, or within that of
+//   a queue above theirs that is not above its own; and what those that are stopped for it could take back so. Else two queues could take
+//   quota from each other in turns: the one by priority, the other by right. What it may have within the quota of a queue above its own
+//   it leaves only to those below that queue.
 // - Quota of gangs that vacate is promised to those for whom they do, in the order of the line. Who may take it within his own quota once
 //   they are gone, and could not before, has it before those who would borrow it: else he would take it back by right from one that was
 //   promised it a moment ago, and a third would be stopped for what the first had left.
@@ -50,7 +52,7 @@ class Admission {
     std::vector<Labels> later;     // where there are none: those in which it has a place when others are gone
     std::optional<Charge> left{};  // what pods of its last gang hold, as one on a lost node; it goes over into what it takes
     std::optional<Time> ends{};    // when it would be over if it started now
-    bool is_entitled = false;      // it waits within its queue's own quota
+    bool is_entitled = false;      // it waits within its queue's own quota, which nobody else may borrow then
     bool takes_quota() const { return queue >= 0 && !is_charged; }
   };
   /// One that was admitted and has no pod yet is asked again: where the answer to the write of its status was lost, another may have
@@ -128,28 +130,46 @@ class Admission {
   bool leaves_others_theirs_now(const Demand& demand, const Labels& labels) const;
   bool leaves_others_theirs_later(Queues& ledger, const Demand& demand, const Labels& labels) const;
   std::string others_before(const Demand& demand, const Labels& labels) const;
+  bool leaves_others_theirs(const Queues& claimed, const Demand& demand, const Labels& labels) const;
   void entitle(const std::vector<Candidate>& line);
-  Resources entitled_later(Queues& ledger, Index queue, const Labels& labels) const;
-  Queues& later() const;
+  bool entitle(const Candidate& candidate, Index queue, Index within, Queues& all);
+  bool may_ever_have(const Candidate& candidate, Index queue) const;
+  void give_up_right(const ObjectKey& key, const Labels& labels);
+  template <class Takes>
+  void offer(Index queue, const Labels& labels, Takes takes) const;
+  Resources entitled_later(const Queues& ledger, Index queue, const Labels& labels) const;
+  bool some_are_stopped(Index queue) const;
+  void count_stopped(Index queue, int more);
+  void let_leave();
   Queues::Claim claim(const Demand& demand, const Labels& labels, const Charge& charge, const Resources& amounts);
 
   const Cluster& cluster_;
   const Time now_;
   mutable Queues queues_;   // what-ifs change it and change it back
-  mutable Queues claimed_;  // the same, and as if what entitled_, heads_ and ahead_ say were used
-  mutable std::optional<Queues> later_;
+  Queues later_;            // the same without what gangs hold that are about to go, and with what was promised of it
+  mutable Queues claimed_;  // without these, too, and as if what entitled_, heads_ and ahead_ say were used
   ByPlace<std::vector<WaitedFor>> kept_;  // for who waits before
   ByPlace<Resources> promised_;           // of that, what later_ counts as used
   ByPlace<WaitedFor> waited_for_;
-  ByPlace<Resources> entitled_;           // to who waits within his own quota
-  ByPlace<Resources> entitled_promised_;  // of that, what later_ counts as used
-  std::map<ObjectKey, std::pair<Place, Resources>> entitlements_;
+  ByPlace<Resources> entitled_;           // to who waits, or will, within the quota of his own queue
+  ByPlace<Resources> entitled_below_;     // to those of queues below that one, within its quota, who have no such right
+  ByPlace<Resources> entitled_promised_;  // of entitled_, what later_ counts as used
+  struct Entitlement {
+    Place place;
+    bool is_own = false;  // of his own queue
+    Resources amounts;    // that it counts
+  };
+  std::map<ObjectKey, Entitlement> entitlements_;
   std::map<Index, std::vector<const Candidate*>> waiting_;  // by queue, in the order of the line, which outlives this
   std::set<const Job*> settled_;                            // of them those that have started or are promised quota, in this look
-  ByPlace<WaitedFor> heads_;                                // to the first of a tree that waits for quota
-  ByPlace<WaitedFor> ahead_;                                // to who waits for nodes or was promised it, not within his own quota
-  std::set<Place, PairBefore> trees_with_a_head_;           // by root
-  mutable ByPlace<std::vector<Resources>> too_much_;        // amounts that would take away what others are to have
+  std::map<Index, std::vector<const Charge*>>
+      stopped_;                                       // by queue: what gangs hold that make room for others, and will wait again
+  std::map<Index, int> num_stopped_;                  // of the queue and those below it
+  mutable ByPlace<Resources> known_later_;            // what entitled_later() found, until anything changes that
+  ByPlace<WaitedFor> heads_;                          // to the first of a tree that waits for quota
+  ByPlace<WaitedFor> ahead_;                          // to who waits for nodes or was promised it, not within his own quota
+  std::set<Place, PairBefore> trees_with_a_head_;     // by root
+  mutable ByPlace<std::vector<Resources>> too_much_;  // amounts that would take away what others are to have
 };
 
 /// Into the status: what the gang holds from now on, where it takes quota.

@@ -254,6 +254,17 @@ bool Queues::would_borrow(Index index, const Labels& labels, const Resources& am
                       [index](const QuotaTree& tree, std::int64_t amount) { return tree.stays_within(index, index, amount); });
 }
 
+bool Queues::has_room_within(Index top, Index index, const Labels& labels, const Resources& amounts) const {
+  return all_limited(index, labels, amounts, [top, index](const QuotaTree& tree, std::int64_t amount) {
+    return tree.available_within(top, index) >= amount;
+  });
+}
+
+bool Queues::is_in(Index index, Index top) const {
+  while (index > top) index = node(index).parent;  // parents are before children
+  return index == top;
+}
+
 Queues::Claim Queues::claim(Index index, const Labels& labels, const Resources& amounts, Index other) const {
   Index mine = index, theirs = other, last_mine = -1, last_theirs = -1;  // the queues below the one in common, on either side
   while (mine != theirs) {
@@ -300,6 +311,22 @@ void Queues::remove(Index index, const Labels& labels, const Resources& amounts)
   for (auto& [resource, cell] : cells_.find(labels)->second) {
     if (cell.is_limited[static_cast<std::size_t>(index)]) cell.tree.remove(index, amounts[resource]);
   }
+}
+
+void Queues::count(Index index, const Labels& labels, const Resources& amounts, bool adds) {
+  if (cells(index, labels) == nullptr) return;
+  for (auto& [resource, cell] : cells_.find(labels)->second) {
+    const std::int64_t amount = amounts[resource];
+    if (amount > 0) adds ? cell.tree.add(index, amount) : cell.tree.remove(index, amount);
+  }
+}
+
+Resources Queues::counted(Index index, const Labels& labels) const {
+  Resources out;
+  if (const auto* cells = this->cells(index, labels)) {
+    for (const auto& [resource, cell] : *cells) out.set(resource, cell.tree.usage(index));
+  }
+  return out;
 }
 
 void Queues::use(Index index, const Resources& amounts, bool adds) {

@@ -69,6 +69,10 @@ class Queues {
   bool may_ever_fit(Index index, const Labels& labels, const Resources& amounts) const;
   /// Whether there would be room once nobody else of the tree borrows any more, and the jobs of the queue itself are gone.
   bool has_room_without_borrowers(Index index, const Labels& labels, const Resources& amounts) const;
+  /// Whether there would be room if `top`, which is it or above it, were a tree of its own: what nobody outside `top` can take back.
+  bool has_room_within(Index top, Index index, const Labels& labels, const Resources& amounts) const;
+  /// Whether `index` is `top` or below it.
+  bool is_in(Index index, Index top) const;
   /// Whether the queue would use more than what it and those below it bring.
   bool would_borrow(Index index, const Labels& labels, const Resources& amounts) const;
   /// How two queues of one tree stand to each other, below the queue that they have in common: whether the side of the one would stay
@@ -82,6 +86,10 @@ class Queues {
 
   void add(Index index, const Labels& labels, const Resources& amounts);
   void remove(Index index, const Labels& labels, const Resources& amounts);
+  /// As if the queue itself used so much more or less, also of what is limited only for those below it. usage() does not tell it.
+  void count(Index index, const Labels& labels, const Resources& amounts, bool adds);
+  /// Of what is limited in that flavor: what the queue uses, with what those below it use of what it or they lend.
+  Resources counted(Index index, const Labels& labels) const;
 
   /// What the job holds; nothing where it holds nothing or has no queue.
   const Charge* charge(const Job& job) const;

@@ -29,10 +29,10 @@ QuotaTree::QuotaTree(std::vector<Index> parents, std::vector<QuotaLimits> limits
 
 std::int64_t QuotaTree::passed(const Node& node) { return std::max<std::int64_t>(0, node.usage - node.kept); }
 
-std::int64_t QuotaTree::available(Index index) const {
+std::int64_t QuotaTree::available_within(Index top, Index index) const {
   const Node& node = nodes_[at(index)];
-  if (node.parent < 0) return node.subtree - node.usage;
-  std::int64_t of_others = available(node.parent);
+  if (index == top || node.parent < 0) return node.subtree - node.usage;
+  std::int64_t of_others = available_within(top, node.parent);
   if (node.limits.borrowing) of_others = std::min(of_others, node.subtree - node.kept + *node.limits.borrowing - passed(node));
   return std::max<std::int64_t>(0, node.kept - node.usage) + std::max<std::int64_t>(0, of_others);
 }

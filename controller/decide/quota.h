@@ -36,7 +36,9 @@ class QuotaTree {
   QuotaTree(std::vector<Index> parents, std::vector<QuotaLimits> limits);
 
   /// What more the jobs of the node may use now; 0 or less where that is nothing.
-  std::int64_t available(Index node) const;
+  std::int64_t available(Index node) const { return available_within(-1, node); }
+  /// The same as if `top`, which is it or above it, were the root: nothing of what others bring, and nothing used by them. -1: the root.
+  std::int64_t available_within(Index top, Index node) const;
   /// The same while nobody uses anything.
   std::int64_t most(Index node) const;
   void add(Index node, std::int64_t amount);

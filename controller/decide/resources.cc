@@ -103,6 +103,14 @@ void Resources::lower_to(const Resources& other) {
   for (auto& [name, amount] : entries_) amount = std::min(amount, other[name]);
 }
 
+Resources excess(const Resources& amounts, const Resources& other) {
+  Resources out;
+  for (const auto& [name, amount] : amounts.entries()) {
+    if (amount > other[name]) out.set(name, amount - other[name]);
+  }
+  return out;
+}
+
 Resources times(const Resources& amounts, std::int64_t number) {
   Resources out = amounts;
   for (const auto& [name, amount] : amounts.entries()) {

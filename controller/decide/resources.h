@@ -42,6 +42,9 @@ class Resources {
 /// So many times the amounts.
 Resources times(const Resources& amounts, std::int64_t number);
 
+/// By how much each amount is above the other's; nothing of those that are not.
+Resources excess(const Resources& amounts, const Resources& other);
+
 /// A Kubernetes ResourceList ({"cpu": "500m", "nvidia.com/gpu": 8}). Values that are no quantities are added to `problems`.
 Resources read_resources(const contract::Json& list, const std::string& path, std::vector<contract::Problem>& problems);
 

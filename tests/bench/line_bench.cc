@@ -78,16 +78,23 @@ decide::Cluster with_gpus_that_are_too_small(int nodes, int jobs) {
   return cluster;
 }
 
-/// The same jobs in so many queues of ten organizations; those that run hold quota, and half of the queues have none left.
-decide::Cluster with_queues(decide::Cluster cluster, int queues) {
+/// The same jobs in so many queues of ten organizations; those that run hold quota, and half of the queues have none left. Or of ten departments
+/// of one, whose queues bring nothing: half of the jobs have a right to what their department brings.
+decide::Cluster with_queues(decide::Cluster cluster, int queues, bool has_departments = false) {
   const auto put = [&cluster](const std::string& name, const std::string& parent, std::int64_t nominal) {
     const decide::Flavor flavor{.labels = {}, .resources = {{test::kGpu, {nominal, 8, std::nullopt}}}};
     cluster.put(decide::Queue{
         .name = name, .uid = name, .resource_version = "1", .generation = 1, .parent = parent, .flavors = {flavor}});
   };
-  for (int i = 0; i < 10; ++i) put("org-" + std::to_string(i), "", 8);
-  for (int i = 0; i < queues; ++i) put("queue-" + std::to_string(i), "org-" + std::to_string(i % 10), 16 * (i % 2));
   const auto all = cluster.jobs();
+  if (has_departments) put("all", "", 8);
+  const std::int64_t brings = 8 * static_cast<std::int64_t>(all.size()) / 20;
+  for (int i = 0; i < 10; ++i) {
+    has_departments ? put("org-" + std::to_string(i), "all", brings) : put("org-" + std::to_string(i), "", 8);
+  }
+  for (int i = 0; i < queues; ++i) {
+    put("queue-" + std::to_string(i), "org-" + std::to_string(i % 10), has_departments ? 0 : 16 * (i % 2));
+  }
   int number = 0;
   for (const auto& [key, job] : all) {
     decide::Job in_queue = job;
@@ -114,6 +121,18 @@ void look_at_the_line_of_queues(benchmark::State& state) {
   }
   state.SetLabel(std::to_string(jobs) + " jobs wait in " + std::to_string(queues) + " queues, " + std::to_string(nodes) +
                  " nodes (bar: 100 ms)");
+}
+
+void look_at_the_line_of_departments(benchmark::State& state) {
+  const auto nodes = static_cast<int>(state.range(0)), jobs = static_cast<int>(state.range(1));
+  const auto queues = static_cast<int>(state.range(2));
+  const auto cluster = with_queues(full_cluster(nodes, jobs), queues, true);
+  for (auto unused : state) {
+    (void)unused;
+    benchmark::DoNotOptimize(decide::schedule(cluster, test::at(1000)));
+  }
+  state.SetLabel(std::to_string(jobs) + " jobs wait in " + std::to_string(queues) + " queues of 10 departments, " +
+                 std::to_string(nodes) + " nodes (bar: 100 ms)");
 }
 
 bool makes_pods(const decide::Plan& plan) {
@@ -203,6 +222,8 @@ BENCHMARK(look_at_the_line_of_queues)
     ->Args({1'256, 10'000, 100})
     ->Args({12'504, 10'000, 100})
     ->Unit(benchmark::kMillisecond);
+
+BENCHMARK(look_at_the_line_of_departments)->Args({32, 10'000, 100})->Args({1'256, 10'000, 1'000})->Unit(benchmark::kMillisecond);
 
 BENCHMARK(look_at_the_line)
     ->Args({32, 10})

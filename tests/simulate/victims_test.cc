@@ -204,6 +204,9 @@ TEST(Victims, AreThoseWhoseRoomSomebodyNeeds) { expect_all_are_needed<Crowding>(
 TEST(Victims, OnGpusAreThoseWhoseGpusOrCpusSomebodyNeeds) { expect_all_are_needed<CrowdingOnGpus>(1); }
 TEST(Victims, OfAQueueThatBorrowsAreThoseWhoseQuotaSomebodyNeeds) { expect_all_are_needed<Borrowing>(1); }
 TEST(Victims, OfAQueueThatBorrowsAreThoseWhoseQuotaOrGpusSomebodyNeeds) { expect_all_are_needed<BorrowingOnGpus>(1); }
+TEST(Victims, OfQueuesInADepartmentAreThoseWhoseQuotaSomebodyNeeds) { expect_all_are_needed<BorrowingInADepartment>(1); }
+TEST(Victims, AreNotStoppedInTurns) { expect_all_are_needed<AtOnce<Borrowing>>(1); }
+TEST(Victims, InADepartmentAreNotStoppedInTurns) { expect_all_are_needed<AtOnce<BorrowingInADepartment>>(1); }
 
 }  // namespace
 }  // namespace trainyard::simulate

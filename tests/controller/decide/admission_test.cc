@@ -195,6 +195,131 @@ TEST(EveryQueueWithinItsQuota, TakesItBackOneAfterTheOtherWhereThereAreMoreThanA
   EXPECT_EQ(stopped, kQueues) << "each borrower once, and nobody without need";
 }
 
+/// One node, and a team that has nothing of its own beside what its department brings.
+std::vector<Queue> a_department_and_others() {
+  return {make_queue("org", {}),
+          make_queue("department", {gpus(8)}, "org"),
+          make_queue("team", {gpus(0)}, "department"),
+          make_queue("other-team", {gpus(0)}, "department"),
+          make_queue("x", {gpus(0)}, "org"),
+          make_queue("y", {gpus(0)}, "org")};
+}
+
+Job high_in(const char* queue, const char* name) {
+  Job job = job_in(queue, name);
+  job.spec.priorityClassName = "high";
+  return job;
+}
+
+TEST(AQueueAbove, HasItsQuotaForThoseBelowItBeforeOthersBorrowIt) {
+  World world = a_world_of(1, a_department_and_others());
+  world.add(high_in("x", "greedy"));
+  world.add(job_in("team", "mine"));
+  for (int i = 0; i < 5; ++i) world.pass(60);
+  EXPECT_EQ(world.pods("mine").size(), 1u);
+  EXPECT_TRUE(world.pods("greedy").empty());
+  EXPECT_EQ(world.status("greedy").preemptions, 0) << "what it borrowed would be taken back by right the moment after";
+}
+
+TEST(AQueueAbove, HasItForAllBelowItByTheirOrderAlone) {
+  World world = a_world_of(1, a_department_and_others());
+  world.add(high_in("other-team", "first"));
+  world.add(job_in("team", "mine"));
+  for (int i = 0; i < 5; ++i) world.pass(60);
+  EXPECT_EQ(world.pods("first").size(), 1u);
+  EXPECT_TRUE(world.pods("mine").empty());
+}
+
+TEST(AQueueAbove, HasWhatAVictimLeavesBeforeAnotherBorrowsIt) {
+  World world = a_world_of(1, a_department_and_others());
+  start(world, job_in("y", "victim"));
+  ASSERT_TRUE(runs(world, "victim"));
+  world.add(high_in("x", "greedy"));
+  world.add(job_in("team", "mine"));
+  for (int i = 0; i < 10; ++i) world.pass(60);
+  EXPECT_EQ(world.status("victim").preemptions, 1);
+  EXPECT_EQ(world.status("greedy").preemptions, 0) << "it takes from the victim what is taken back from it at once";
+  EXPECT_EQ(world.pods("mine").size(), 1u);
+}
+
+TEST(AQueueAbove, KeepsNothingForOneWhoseBorrowingLimitIsReached) {
+  auto queues = a_department_and_others();
+  queues[2] = make_queue("team", {gpus(0, {}, 0)}, "department");
+  World world = a_world_of(1, queues);
+  world.add(high_in("x", "greedy"));
+  world.add(job_in("team", "mine"));
+  world.pass(60);
+  EXPECT_EQ(world.pods("greedy").size(), 1u);
+}
+
+// Against all outside it, whatever these wait for.
+TEST(AQueueAbove, LetsThoseBelowItHaveItsQuotaWhoeverWaitsOutside) {
+  for (const char* priority_class : {"high", "polite"}) {
+    auto queues = a_department_and_others();
+    queues[0] = make_queue("org", {gpus(8)});
+    World world = a_world_of(2, queues);
+    const auto add = [&](const char* queue, const char* name) {
+      Job job = job_in(queue, name);
+      job.spec.priorityClassName = priority_class;
+      start(world, job);
+    };
+    add("y", "borrower");
+    ASSERT_TRUE(runs(world, "borrower"));
+    world.add(job_in("team", "second"));
+    add("x", "outsider");
+    add("team", "first");
+    for (int i = 0; i < 10; ++i) world.pass(60);
+    EXPECT_EQ(world.pods("first").size() + world.pods("second").size(), 1u) << priority_class;
+    EXPECT_TRUE(world.pods("outsider").empty()) << priority_class;
+    EXPECT_EQ(world.status("borrower").preemptions, 0) << priority_class;
+  }
+}
+
+// Its own job has the quota by the queue's own name, and its teams by order alone.
+TEST(AQueueAbove, WithAJobOfItsOwnTakesBackFromATeamBelowItOnceAndNotInTurns) {
+  for (const bool has_org : {true, false}) {
+    std::vector<Queue> queues{make_queue("department", {gpus(8)}, has_org ? "org" : ""),
+                              make_queue("team", {gpus(0)}, "department")};
+    if (has_org) queues.insert(queues.begin(), make_queue("org", {}));
+    World world = a_world_of(1, queues);
+    world.cluster.settings.preempted_min_run = std::chrono::seconds(0);
+    world.add(high_in("team", "urgent"));
+    world.add(job_in("department", "owner"));
+    for (int i = 0; i < 5; ++i) world.pass(60);
+    EXPECT_EQ(world.pods("owner").size(), 1u) << has_org;
+    EXPECT_EQ(world.status("urgent").preemptions, 0) << has_org;
+  }
+}
+
+TEST(AQueueAbove, GivesWhatAQueueBelowItBringsToThatQueuesJobsFirst) {
+  World world =
+      a_world_of(2, {make_queue("org", {gpus(8)}), make_queue("division", {}, "org"), make_queue("poor", {gpus(0)}, "division"),
+                     make_queue("rich", {gpus(8)}, "division"), make_queue("poor-team", {gpus(0)}, "poor"),
+                     make_queue("rich-team", {gpus(0)}, "rich"), make_queue("x", {gpus(0)}, "org")});
+  world.add(high_in("x", "outsider"));
+  world.add(job_in("poor-team", "of-the-poor"));
+  world.add(job_in("rich-team", "of-the-rich"));
+  for (int i = 0; i < 5; ++i) world.pass(60);
+  EXPECT_EQ(world.pods("outsider").size(), 1u) << "of 16 only 8 are kept from it";
+  EXPECT_EQ(world.pods("of-the-rich").size(), 1u);
+  EXPECT_TRUE(world.pods("of-the-poor").empty());
+}
+
+// b uses 7 and has 5 of its own: once a borrower has made two of its gangs stop, it has room for one of them again.
+TEST(ABorrower, StopsNoneWhoWouldTakeItBackByRight) {
+  World world = a_world_of(1, {make_queue("org", {}), make_queue("a", {gpus(2)}, "org"), make_queue("b", {gpus(5)}, "org")});
+  world.cluster.settings.preempted_min_run = std::chrono::seconds(0);
+  start(world, job_in("b", "one", 1, 1));
+  for (const char* name : {"two", "three", "four"}) start(world, job_in("b", name, 1, 2));
+  ASSERT_TRUE(runs(world, "four"));
+  Job greedy = high_in("a", "greedy");
+  greedy.spec.workers.gpusPerWorker = 1;
+  greedy.spec.workers.count = 3;
+  world.add(greedy);
+  for (int i = 0; i < 10; ++i) world.pass(60);
+  for (const char* name : {"one", "two", "three", "four"}) EXPECT_EQ(world.status(name).preemptions, 0) << name;
+}
+
 TEST(RoomForMore, IsAsManyPodsAsTheQuotaHasRoomFor) {
   const World world = a_world_of(8, {make_queue("research", {gpus(20)})});
   const Admission admission(world.cluster, {}, test::at(0));
