@@ -120,6 +120,8 @@ class Admission {
     Resources promised{};          // of the amounts, what later_ counts as used
     Resources open() const;
   };
+  /// It has quota as part of a gang that is there or about to be. Pods of an earlier one may be left, as on a lost node: they give no right.
+  static bool keeps_its_quota(const Candidate& candidate);
   bool holds_rightly(const Job& job, const Charge& charge);
   void change(Queues& ledger, Index queue, const Labels& labels, const Resources& amounts, bool adds) const;
   void move(Queues& ledger, const Charge& charge, bool adds) const;
