@@ -196,7 +196,7 @@ std::string pending_edits(const Review& review) {
 }
 
 /// A line each, and none behind the last: kubectl would show it.
-std::string listed(const std::vector<Problem>& problems) {
+std::string message_of(const std::vector<Problem>& problems) {
   std::string out = contract::to_text(problems);
   out.pop_back();
   return out;
@@ -215,7 +215,7 @@ void accept(Review& review, bool finds_layout) {
     return review.set(condition::kAccepted, true, "Accepted", pending.empty() ? can_run(review) : pending);
   }
   const std::vector<Problem> problems = problems_of(review.cluster, job);
-  if (!problems.empty()) return refuse(review, "InvalidSpec", listed(problems));
+  if (!problems.empty()) return refuse(review, "InvalidSpec", message_of(problems));
   if (!check_template(review) || !check_memory(review, finds_layout)) return;
   review.set(condition::kAccepted, true, "Accepted", can_run(review));
   // Of one that has a queue schedule() says whether its quota has room.
@@ -244,7 +244,7 @@ bool is_acceptable(const Cluster& cluster, const Job& job, Time now) {
 SecondLook second_look(const Cluster& cluster, const Job& job, Time now) {
   SecondLook out;
   if (const auto problems = problems_of(cluster, job); !problems.empty()) {
-    out.problem = listed(problems);
+    out.problem = message_of(problems);
     return out;
   }
   const auto& settings = cluster.settings;

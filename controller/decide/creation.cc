@@ -9,13 +9,10 @@
 #include "controller/decide/spares.h"
 #include "controller/decide/start_timeout.h"
 #include "controller/decide/unseen_nodes.h"
+#include "controller/decide/words.h"
 
 namespace trainyard::decide {
 namespace {
-
-std::string counted(std::int32_t number, const char* noun) {
-  return std::to_string(number) + " " + noun + (number == 1 ? "" : "s");
-}
 
 /// Why pods are missing, as far as the API server said.
 std::string words_of(const Refusal* refusal) {

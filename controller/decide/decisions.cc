@@ -69,6 +69,6 @@ Json decisions(const Cluster& cluster, Time now) {
   return out;
 }
 
-std::string hash_of(const Json& decisions) { return text_hash(decisions.dump(-1, ' ', false, Json::error_handler_t::replace)); }
+std::string hash_of(const Json& decisions) { return json_hash(decisions); }
 
 }  // namespace trainyard::decide

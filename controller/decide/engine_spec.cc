@@ -19,8 +19,6 @@ contract::TrainingJobSpec trained_spec(const contract::TrainingJobSpec& spec, st
   return out;
 }
 
-std::string hash_of(const Json& json) { return text_hash(json.dump(-1, ' ', false, Json::error_handler_t::replace)); }
-
 }  // namespace
 
 contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec, std::int32_t gang_size) {
@@ -40,11 +38,11 @@ contract::TrainingJobSpec engine_spec(const contract::TrainingJobSpec& spec, std
 std::string spec_hash(const contract::TrainingJobSpec& spec, std::int32_t gang_size) {
   contract::TrainingJobSpec engine = engine_spec(spec, gang_size);
   engine.lifecycle = {};
-  return std::string(kSparse) + hash_of(contract::encode_sparse(engine));
+  return std::string(kSparse) + json_hash(contract::encode_sparse(engine));
 }
 
 std::string older_spec_hash(const contract::TrainingJobSpec& spec, std::int32_t gang_size) {
-  return hash_of(contract::encode(trained_spec(spec, gang_size)));
+  return json_hash(contract::encode(trained_spec(spec, gang_size)));
 }
 
 bool is_older_spec_hash(const std::string& hash) { return !hash.empty() && !hash.starts_with(kSparse); }

@@ -17,14 +17,14 @@ namespace {
 using contract::Condition;
 using contract::ConditionStatus;
 
-constexpr std::size_t kLongestMessage = 1024;  // of an Event (events.k8s.io/v1 calls it note)
+constexpr std::size_t kLongestNote = 1024;  // the message of an Event, which events.k8s.io/v1 calls note
 
 Event make_event(const Job& job, EventType type, std::string reason, std::string message, const std::string& happening) {
   return {.job = job.key,
           .job_uid = job.uid,
           .type = type,
           .reason = std::move(reason),
-          .message = contract::shortened(std::move(message), kLongestMessage),
+          .message = contract::shortened(std::move(message), kLongestNote),
           .name = job.key.name + "." + text_hash(job.uid + "/" + happening)};
 }
 

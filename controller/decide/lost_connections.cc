@@ -28,9 +28,9 @@ bool is_second_in_a_row(const Review& review, const Failure& cause) {
   return at && review.now < *at + kInARow;
 }
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_of_name(char c) { return is_digit(c) || (c >= 'a' && c <= 'z') || c == '-'; }
-bool is_of_address(char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == ':'; }
+bool is_decimal(char c) { return c >= '0' && c <= '9'; }
+bool is_of_name(char c) { return is_decimal(c) || (c >= 'a' && c <= 'z') || c == '-'; }
+bool is_of_address(char c) { return is_decimal(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == ':'; }
 
 /// Whether `words` has `name`, and not as a part of a longer one.
 bool names(std::string_view words, std::string_view name, bool (*goes_before)(char), bool (*goes_on)(char)) {
@@ -48,7 +48,7 @@ bool names_address(std::string_view words, const std::string& ip) {
   const bool is_v6 = ip.find(':') != std::string::npos;
   if (is_v6) return names(words, ip, is_of_address, is_of_address);
   return names(
-      words, ip, [](char c) { return is_digit(c) || c == '.'; }, is_digit);
+      words, ip, [](char c) { return is_decimal(c) || c == '.'; }, is_decimal);
 }
 bool names_pod(std::string_view words, const std::string& pod) { return names(words, pod, is_of_name, is_of_name); }
 

@@ -64,13 +64,6 @@ std::vector<Labels> flavors_of(const Cluster& cluster, const Job& job) {
   return out;
 }
 
-bool has_labels(const Node& node, const Labels& labels) {
-  return std::all_of(labels.begin(), labels.end(), [&node](const auto& label) {
-    const auto found = node.labels.find(label.first);
-    return found != node.labels.end() && found->second == label.second;
-  });
-}
-
 /// The nodes that the job's pods may be on, however full or ill they are now.
 class Eligible {
  public:

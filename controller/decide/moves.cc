@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t kMovesNamed = 3;
 
-double devices_of(const Holding& holding) {
+double devices_moved(const Holding& holding) {
   return static_cast<double>(std::max(1, holding.job->spec.workers.gpusPerWorker)) * static_cast<double>(holding.pods.size());
 }
 
@@ -41,7 +41,7 @@ class WhatIf {
       if (held[i].job != nullptr && !held[i].is_vacating) movable_.push_back(i);
     }
     std::stable_sort(movable_.begin(), movable_.end(),
-                     [&](std::size_t a, std::size_t b) { return devices_of(held[a]) < devices_of(held[b]); });
+                     [&](std::size_t a, std::size_t b) { return devices_moved(held[a]) < devices_moved(held[b]); });
   }
 
   /// Moves of gangs that have pods in that domain alone.

@@ -7,6 +7,7 @@
 
 #include "controller/decide/memory_fit.h"
 #include "controller/decide/quantity.h"
+#include "controller/decide/words.h"
 
 namespace trainyard::decide {
 namespace {
@@ -28,16 +29,6 @@ constexpr std::array<Words, 9> kObstacles{{
     {" is not ready", " are not ready"},
     {" rejected a pod a moment ago", " rejected pods a moment ago"},
 }};
-
-std::string listed(const std::vector<std::string>& items) {
-  std::string out;
-  for (std::size_t i = 0; i < items.size(); ++i) out += (i == 0 ? "" : i + 1 < items.size() ? ", " : " and ") + items[i];
-  return out;
-}
-
-std::string counted(std::int64_t number, const std::string& noun) {
-  return std::to_string(number) + " " + noun + (number == 1 ? "" : "s");
-}
 
 /// "2 workers of 8 nvidia.com/gpu and 16 cpu".
 std::string wanted(const Gang& gang) {

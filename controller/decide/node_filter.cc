@@ -44,6 +44,13 @@ bool matches_terms(const Json& terms, const Node& node) {
 
 }  // namespace
 
+bool has_labels(const Node& node, const Labels& labels) {
+  return std::all_of(labels.begin(), labels.end(), [&node](const auto& label) {
+    const auto found = node.labels.find(label.first);
+    return found != node.labels.end() && found->second == label.second;
+  });
+}
+
 bool tolerates(const std::vector<Toleration>& tolerations, const Taint& taint) {
   return std::any_of(tolerations.begin(), tolerations.end(), [&taint](const Toleration& toleration) {
     if (!toleration.effect.empty() && toleration.effect != taint.effect) return false;

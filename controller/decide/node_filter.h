@@ -18,6 +18,7 @@ std::optional<Obstacle> obstacle(const Node& node, const NodeRules& rules);
 /// Whether it is of those that no node gets rid of by itself: an empty node would not do either.
 inline bool is_lasting(Obstacle obstacle) { return obstacle <= Obstacle::kTaint; }
 
+bool has_labels(const Node& node, const Labels& labels);
 bool tolerates(const std::vector<Toleration>& tolerations, const Taint& taint);
 
 /// What the template asks of kube-scheduler that the controller itself does not check, so that binding Direct can't hold it.

@@ -21,7 +21,7 @@ bool drives_away(const Taint& taint, const Settings& settings) {
   return taint.effect == "NoSchedule" && std::find(keys.begin(), keys.end(), taint.key) != keys.end();
 }
 
-std::string text_of(const Taint& taint) {
+std::string taint_text(const Taint& taint) {
   return taint.key + (taint.value.empty() ? "" : "=" + taint.value) + ":" + taint.effect;
 }
 
@@ -39,7 +39,7 @@ std::optional<Departure> must_leave(const Cluster& cluster, const Pod& pod) {
   }
   for (const auto& taint : node->taints) {
     if (!drives_away(taint, cluster.settings) || tolerates(pod.worker->tolerations, taint)) continue;
-    return Departure{reason::kNodeDrained, false, "its node " + pod.node + " has the taint " + text_of(taint)};
+    return Departure{reason::kNodeDrained, false, "its node " + pod.node + " has the taint " + taint_text(taint)};
   }
   return std::nullopt;
 }

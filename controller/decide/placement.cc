@@ -7,7 +7,7 @@
 namespace trainyard::decide {
 namespace {
 
-std::int64_t rounded(std::int64_t fit, std::int64_t group) { return fit - fit % group; }
+std::int64_t whole_groups(std::int64_t fit, std::int64_t group) { return fit - fit % group; }
 
 }  // namespace
 
@@ -141,7 +141,7 @@ void GangFit::fill(Index i, std::int64_t count, std::vector<std::string>& nodes)
   const std::int64_t group = group_for(parts, count);
   while (count > 0) {
     const auto chosen = best_part(parts, count, group);
-    const std::int64_t share = std::min(count, rounded(fit_[*chosen], group));
+    const std::int64_t share = std::min(count, whole_groups(fit_[*chosen], group));
     fill(*chosen, share, nodes);
     count -= share;
     parts.erase(chosen);
@@ -153,7 +153,7 @@ std::int64_t GangFit::group_for(const std::vector<Index>& parts, std::int64_t co
   for (const auto group : gang_.groups) {
     if (group < 1 || count % group != 0) continue;
     std::int64_t room = 0;
-    for (const auto part : parts) room += rounded(fit_[part], group);
+    for (const auto part : parts) room += whole_groups(fit_[part], group);
     if (room >= count) return group;
   }
   return 1;
@@ -163,7 +163,7 @@ std::int64_t GangFit::group_for(const std::vector<Index>& parts, std::int64_t co
 std::vector<GangFit::Index>::iterator GangFit::best_part(std::vector<Index>& parts, std::int64_t count,
                                                          std::int64_t group) const {
   return std::min_element(parts.begin(), parts.end(), [&](Index a, Index b) {
-    const auto fit_a = rounded(fit_[a], group), fit_b = rounded(fit_[b], group);
+    const auto fit_a = whole_groups(fit_[a], group), fit_b = whole_groups(fit_[b], group);
     const bool whole_a = fit_a >= count, whole_b = fit_b >= count;
     if (whole_a != whole_b) return whole_a;
     return whole_a ? fit_[a] < fit_[b] : fit_a > fit_b;

@@ -333,7 +333,7 @@ std::string with_default_image(const std::string& digest, const Settings& settin
 std::string template_digest(const TrainingJobSpec& spec) {
   const Json parts{spec.workers.templ, spec.workers.gpusPerWorker, spec.workers.gpuResourceName,
                    contract::name_of(spec.placement.binding)};
-  std::string hash = text_hash(parts.dump(-1, ' ', false, Json::error_handler_t::replace));
+  std::string hash = json_hash(parts);
   if (!has_image(member(member(spec.workers.templ, "spec"), "containers"))) hash += kUsesDefaultImage;
   return hash;
 }

@@ -5,17 +5,11 @@
 #include <utility>
 
 #include "controller/decide/conditions.h"
+#include "controller/decide/node_filter.h"
 #include "controller/decide/quantity.h"
 
 namespace trainyard::decide {
 namespace {
-
-bool has_labels(const Node& node, const Labels& labels) {
-  return std::all_of(labels.begin(), labels.end(), [&](const auto& wanted) {
-    const auto found = node.labels.find(wanted.first);
-    return found != node.labels.end() && found->second == wanted.second;
-  });
-}
 
 Resources amounts_of(const contract::AdmissionStatus& admission) {
   Resources out;

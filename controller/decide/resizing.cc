@@ -8,11 +8,10 @@
 #include "controller/decide/progress.h"
 #include "controller/decide/restart.h"
 #include "controller/decide/spares.h"
+#include "controller/decide/words.h"
 
 namespace trainyard::decide {
 namespace {
-
-std::string counted(std::int32_t number) { return std::to_string(number) + (number == 1 ? " worker" : " workers"); }
 
 bool all_are(const GangView& gang, WorkerState state) {
   return std::all_of(gang.workers.begin(), gang.workers.end(), [state](const Worker& worker) { return worker.state == state; });
@@ -23,7 +22,7 @@ bool is_resizing(const Review& review) { return reason_of(review.status, conditi
 /// The next generation is placed; phase_of() calls it restarting.
 void settle(Review& review, const std::string& how) {
   const auto* stopping = resize_for(review.status, contract::ResizeReason::kStopping);
-  const std::string with = stopping == nullptr ? "" : " with " + counted(stopping->workers);
+  const std::string with = stopping == nullptr ? "" : " with " + counted(stopping->workers, "worker");
   const std::string message = how + ", and the gang goes on from its newest checkpoint" + with;
   review.set(condition::kPlaced, false, reason::kResizing, message);
   review.set(condition::kRunning, false, reason::kRestarting, message);
@@ -73,7 +72,7 @@ void await_stop(Review& review) {
 void begin_resize(Review& review, std::int32_t workers, const std::string& why) {
   set_resize(review.status, contract::ResizeReason::kStopping, workers, review.now);
   review.set(condition::kRunning, false, reason::kResizing,
-             "a checkpoint is written, then the gang goes on with " + counted(workers) + " instead of " +
+             "a checkpoint is written, then the gang goes on with " + counted(workers, "worker") + " instead of " +
                  std::to_string(gang_size(review.job)) + ": " + why);
 }
 

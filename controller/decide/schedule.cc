@@ -35,7 +35,7 @@ constexpr std::int32_t kVainReclaims = 64;
 /// So many of those that wait for quota are told when to expect it; each costs a look at all gangs that run.
 constexpr std::int32_t kExpected = 16;
 
-std::string listed(const std::vector<std::string>& names) {
+std::string first_named(const std::vector<std::string>& names) {
   std::string out;
   for (std::size_t i = 0; i < std::min(names.size(), kNamed); ++i) {
     out += (i == 0 ? "" : i + 1 == names.size() ? " and " : ", ") + names[i];
@@ -45,7 +45,7 @@ std::string listed(const std::vector<std::string>& names) {
 
 /// "default/a and default/b stop at a checkpoint".
 std::string stopping(const std::vector<std::string>& jobs) {
-  return listed(jobs) + (jobs.size() == 1 ? " stops" : " stop") + " at a checkpoint";
+  return first_named(jobs) + (jobs.size() == 1 ? " stops" : " stop") + " at a checkpoint";
 }
 
 class Scheduling {
@@ -313,7 +313,7 @@ class Scheduling {
       why.message = stopping(makers) + " and will make room";
     } else if (none == nullptr) {
       why.reason = reason::kReserved;
-      why.message = "there is room now, which is kept for " + listed(before) + ", before it in the line" +
+      why.message = "there is room now, which is kept for " + first_named(before) + ", before it in the line" +
                     (expected_end_if_started(*candidate.job, now_)
                          ? "; it would not be over by then"
                          : "; a job with lifecycle.activeDeadlineSeconds may use it until then, where it is over in time");

@@ -18,7 +18,7 @@
 namespace trainyard::decide {
 namespace {
 
-constexpr std::chrono::seconds kFirstWait{10}, kLongestWait{600};
+constexpr std::chrono::seconds kFirstSpareWait{10}, kLongestSpareWait{600};
 constexpr std::chrono::seconds kForgiven{60};  // nodes that are avoided now may be taken again
 constexpr const char* kNoMore = "no node that could have another one has room for it now";
 
@@ -26,7 +26,7 @@ constexpr const char* kNoMore = "no node that could have another one has room fo
 Time makes_again_at(const contract::TrainingJobStatus& status) {
   if (!status.spares || status.spares->attempts == 0) return {};
   const auto made = contract::parse_rfc3339(status.spares->madeAt.value_or("")).value_or(Time{});
-  return made + std::min(kLongestWait, kFirstWait * (1 << std::min(status.spares->attempts - 1, 10)));
+  return made + std::min(kLongestSpareWait, kFirstSpareWait * (1 << std::min(status.spares->attempts - 1, 10)));
 }
 
 /// Nodes for up to so many pods, each as near to the gang's own (`gang.beside`) as there is room; taken.

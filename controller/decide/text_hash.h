@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "crds/contract/fields.h"
+
 namespace trainyard::decide {
 
 inline std::uint64_t text_number(std::string_view text) {
@@ -23,6 +25,11 @@ inline std::string text_hash(std::string_view text) {
   std::string out(16, '0');
   for (std::size_t i = 16; i-- > 0; hash >>= 4) out[i] = kDigits[hash & 15];
   return out;
+}
+
+/// Equal for objects whose keys are in another order; bytes that are no UTF-8 are replaced.
+inline std::string json_hash(const contract::Json& json) {
+  return text_hash(json.dump(-1, ' ', false, contract::Json::error_handler_t::replace));
 }
 
 }  // namespace trainyard::decide

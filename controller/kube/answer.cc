@@ -3,17 +3,13 @@
 #include <algorithm>
 #include <cctype>
 
+#include "controller/kube/json_text.h"
 #include "controller/kube/managed_fields.h"
 
 namespace trainyard::kube {
 namespace {
 
 constexpr std::size_t kMaxMessageBytes = 400;  // of a page that is not the API server's
-
-std::string string_at(const Json& object, const char* key) {
-  const auto at = object.find(key);
-  return at != object.end() && at->is_string() ? at->get<std::string>() : "";
-}
 
 /// Everything but RFC 3986's unreserved characters is encoded.
 std::string percent_encoded(std::string_view text) {
@@ -41,9 +37,9 @@ Response decode_answer(int status, std::string_view body, std::optional<std::chr
   const bool is_json = !response.body.is_discarded();
   if (!is_json) response.body = std::string(body.substr(0, std::min(body.size(), kMaxMessageBytes)));
   if (response.ok()) return response;
-  if (response.body.is_object() && string_at(response.body, "kind") == "Status") {
-    response.reason = string_at(response.body, "reason");
-    response.message = string_at(response.body, "message");
+  if (response.body.is_object() && text_at(response.body, "kind") == "Status") {
+    response.reason = text_at(response.body, "reason");
+    response.message = text_at(response.body, "message");
   } else if (response.body.is_string()) {
     response.message = response.body.get<std::string>();
   }

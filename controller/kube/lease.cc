@@ -1,12 +1,10 @@
 #include "controller/kube/lease.h"
 
+#include "controller/kube/json_text.h"
+
 namespace trainyard::kube {
 namespace {
 
-std::string text_at(const Json& object, const char* key) {
-  const auto at = object.find(key);
-  return at != object.end() && at->is_string() ? at->get<std::string>() : "";
-}
 std::int64_t number_at(const Json& object, const char* key) {
   const auto at = object.find(key);
   return at != object.end() && at->is_number_integer() ? at->get<std::int64_t>() : 0;

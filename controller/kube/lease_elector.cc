@@ -13,7 +13,7 @@ constexpr milliseconds kReleaseTimeout{2'000};
 constexpr const char* kTooLate = "renewals came too late; the API server is slow, or this process did not run";
 
 /// Rounded up: who waits so long does not come a moment early, with no time left for another try.
-milliseconds until(std::chrono::steady_clock::time_point end) {
+milliseconds time_left(std::chrono::steady_clock::time_point end) {
   return std::max(milliseconds(1), std::chrono::ceil<milliseconds>(end - std::chrono::steady_clock::now()));
 }
 
@@ -70,7 +70,7 @@ void LeaseElector::run(const std::stop_token& stop) {
 LeaseElector::Clock::time_point LeaseElector::lost_at() const { return held_since_ + options_.renew_deadline; }
 
 milliseconds LeaseElector::until_next_try() {
-  if (leading_) return std::min(options_.retry_period, until(lost_at()));
+  if (leading_) return std::min(options_.retry_period, time_left(lost_at()));
   // Candidates that started together spread out.
   const auto whole = options_.retry_period.count();
   return milliseconds(std::uniform_int_distribution<milliseconds::rep>(whole * 3 / 4, whole * 5 / 4)(random_));
@@ -86,7 +86,7 @@ bool LeaseElector::try_to_hold(Clock::time_point end) {
 }
 
 bool LeaseElector::fetch(Clock::time_point end) {
-  Response answer = api_.perform({.path = collection_ + "/" + options_.name, .timeout = until(end)});
+  Response answer = api_.perform({.path = collection_ + "/" + options_.name, .timeout = time_left(end)});
   if (answer.is_not_found()) {
     lease_ = Json{{"metadata", {{"name", options_.name}, {"namespace", options_.name_space}}}};
     seen_ = {};
@@ -107,7 +107,7 @@ bool LeaseElector::write(const LeaseRecord& record, Clock::time_point end) {
   Response answer = api_.perform({.method = exists ? Method::kPut : Method::kPost,
                                   .path = exists ? collection_ + "/" + options_.name : collection_,
                                   .body = write_lease(*lease_, record),
-                                  .timeout = until(end)});
+                                  .timeout = time_left(end)});
   if (!answer.ok() || !answer.body.is_object()) {
     failed(answer);
     lease_.reset();  // somebody else wrote, or it is unknown whether this write happened: look

@@ -2,18 +2,15 @@
 
 #include <utility>
 
+#include "controller/kube/json_text.h"
+
 namespace trainyard::kube {
 namespace {
-
-std::string string_at(const Json& object, const char* key) {
-  const auto at = object.find(key);
-  return at != object.end() && at->is_string() ? at->get<std::string>() : "";
-}
 
 Identity identity_of(const Json& object) {
   const auto metadata = object.find("metadata");
   if (metadata == object.end() || !metadata->is_object()) return {};
-  return {string_at(*metadata, "namespace"), string_at(*metadata, "name"), string_at(*metadata, "uid")};
+  return {text_at(*metadata, "namespace"), text_at(*metadata, "name"), text_at(*metadata, "uid")};
 }
 
 /// Hands on what was read so far.
@@ -26,11 +23,11 @@ void hand_on(Listing& listing, const TakePage& take) {
 bool take_page(Json page, const WatchTarget& target, Listing& listing, std::string& continue_token) {
   const auto metadata = page.find("metadata"), items = page.find("items");
   if (metadata == page.end() || !metadata->is_object() || items == page.end()) return false;
-  listing.resource_version = string_at(*metadata, "resourceVersion");
-  continue_token = string_at(*metadata, "continue");
-  std::string kind = string_at(page, "kind");
+  listing.resource_version = text_at(*metadata, "resourceVersion");
+  continue_token = text_at(*metadata, "continue");
+  std::string kind = text_at(page, "kind");
   if (kind.ends_with("List")) kind.resize(kind.size() - 4);
-  const std::string api_version = string_at(page, "apiVersion");
+  const std::string api_version = text_at(page, "apiVersion");
   if (items->is_null()) return true;  // Go's spelling of an empty list
   for (auto& item : *items) {
     if (!item.is_object()) continue;

@@ -9,8 +9,6 @@
 namespace trainyard::simulate {
 namespace {
 
-Json cpus_of(int nominal) { return Json::array({{{"resources", Json::array({{{"name", "cpu"}, {"nominal", nominal}}})}}}); }
-
 struct Line : Story {
   /// Every few seconds another of two workers that trains for longer than that, as long as the story goes on.
   void keep_applying(const std::string& queue, seconds every = seconds(15)) {

@@ -12,8 +12,6 @@
 namespace trainyard::simulate {
 namespace {
 
-Json cpus_of(int nominal) { return Json::array({{{"resources", Json::array({{{"name", "cpu"}, {"nominal", nominal}}})}}}); }
-
 /// Three nodes of 8 cpus; each worker takes one.
 struct PreemptionLoop : Story {
   void SetUp() override {

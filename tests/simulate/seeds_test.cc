@@ -21,13 +21,13 @@
 #include <gtest/gtest.h>
 
 #include "tests/simulate/random_story.h"
+#include "tests/simulate/seeds.h"
 
 namespace trainyard::simulate {
 namespace {
 
 std::optional<std::uint64_t> only_seed;
 std::string program;
-constexpr std::uint64_t kSeeds = 10'000;
 constexpr std::size_t kMostFailures = 5;
 
 double cpu_seconds() {
@@ -114,9 +114,8 @@ unsigned num_cores() {
 }
 
 TEST(Seeds, EveryStoryEndsWell) {
-  const char* wanted = std::getenv("TRAINYARD_SEEDS");
   const std::uint64_t first = only_seed.value_or(1);
-  const std::uint64_t last = only_seed ? first : wanted != nullptr ? std::stoull(wanted) : kSeeds;
+  const std::uint64_t last = only_seed ? first : num_seeds();
   const std::uint64_t step = only_seed ? 1 : num_cores();
   std::vector<std::unique_ptr<Teller>> tellers;
   for (std::uint64_t i = 0; i < step; ++i) tellers.push_back(std::make_unique<Teller>(first + i, last, step));

@@ -13,6 +13,11 @@ namespace trainyard::simulate {
 
 using contract::Phase;
 
+/// Flavors of a queue.
+inline Json cpus_of(int nominal) {
+  return Json::array({{{"resources", Json::array({{{"name", "cpu"}, {"nominal", nominal}}})}}});
+}
+
 struct Story : testing::Test {
   World world{1};
   Invariants invariants{world};

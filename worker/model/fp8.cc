@@ -79,7 +79,7 @@ at::Tensor product_in_blocks(const Fp8Matrix& a_MK, const Fp8Matrix& b_NK, at::S
                            {scales_for_gpu(b_NK)}, {recipe(b_NK)}, {kPlain}, {}, type);
 }
 
-struct Linear : torch::autograd::Function<Linear> {
+struct Fp8Linear : torch::autograd::Function<Fp8Linear> {
   static variable_list forward(AutogradContext* context, const at::Tensor& x, at::TensorList weights, std::int64_t number) {
     context->save_for_backward({x});
     // Not as saved variables, of which a second run of a block would wait for the end of these products.
@@ -184,7 +184,7 @@ at::Tensor fp8_gradient_of_weight(const Fp8Factor& gradient, const Fp8Matrix& x_
 
 std::vector<at::Tensor> fp8_linear(const at::Tensor& x, const std::vector<at::Tensor>& weights, contract::Fp8Recipe recipe) {
   keep_first(x);
-  return Linear::apply(x, at::TensorList(weights), static_cast<std::int64_t>(recipe));
+  return Fp8Linear::apply(x, at::TensorList(weights), static_cast<std::int64_t>(recipe));
 }
 
 void check_fp8([[maybe_unused]] at::Device device, [[maybe_unused]] contract::Fp8Recipe recipe) {

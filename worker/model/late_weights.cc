@@ -16,7 +16,7 @@ struct Address : torch::CustomClassHolder {
 };
 
 // The products below are those of autograd's own formulas for the matrix product, with the same operands in the same order of memory.
-struct Linear : torch::autograd::Function<Linear> {
+struct LinearWithLateWeight : torch::autograd::Function<LinearWithLateWeight> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight_NK, LateWeights* late) {
     context->save_for_backward({x});
     context->saved_data["weight"] =
@@ -35,7 +35,9 @@ struct Linear : torch::autograd::Function<Linear> {
 
 }  // namespace
 
-at::Tensor LateWeights::linear(const at::Tensor& x, const at::Tensor& weight_NK) { return Linear::apply(x, weight_NK, this); }
+at::Tensor LateWeights::linear(const at::Tensor& x, const at::Tensor& weight_NK) {
+  return LinearWithLateWeight::apply(x, weight_NK, this);
+}
 
 void LateWeights::finish(std::vector<Product> products) {
   const at::NoGradGuard no_grad;

@@ -18,7 +18,7 @@ using torch::autograd::variable_list;
 
 /// Whether plain loops are the fastest way on a CPU: in FP32, of tensors so small that calls are what takes the time and LibTorch's own loops
 /// are one thread's. Larger ones its vectors of the processor's whole width go through faster.
-bool can_loop(const at::Tensor& x, const at::Tensor& weight) {
+bool can_norm_by_loops(const at::Tensor& x, const at::Tensor& weight) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && x.is_contiguous() &&
          weight.is_contiguous() && x.numel() <= at::internal::GRAIN_SIZE;
 }
@@ -106,7 +106,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight_D, double epsi
 #ifdef TRAINYARD_CUDA
   if (can_norm_on_gpu(x)) return RmsNorm::apply(for_kernels(x), for_kernels(weight_D), epsilon);
 #endif
-  if (can_loop(x, weight_D)) return SmallRmsNorm::apply(x, x, weight_D, epsilon);
+  if (can_norm_by_loops(x, weight_D)) return SmallRmsNorm::apply(x, x, weight_D, epsilon);
   return at::rms_norm(x, {x.size(-1)}, weight_D, epsilon);
 }
 

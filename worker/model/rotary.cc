@@ -21,7 +21,7 @@ at::Tensor swap_halves(const at::Tensor& x) {
 
 /// Whether a plain loop is the fastest way on a CPU: in FP32, each head's numbers side by side, of tensors so small that calls are what takes
 /// the time and LibTorch's own loops are one thread's.
-bool can_loop(const at::Tensor& x, const at::Tensor& cosine) {
+bool can_rotate_by_a_loop(const at::Tensor& x, const at::Tensor& cosine) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && cosine.scalar_type() == at::kFloat && x.dim() == 4 && x.stride(3) == 1 &&
          x.is_non_overlapping_and_dense() && cosine.is_contiguous() && x.numel() <= at::internal::GRAIN_SIZE;
 }
@@ -60,7 +60,7 @@ at::Tensor turned(const at::Tensor& x, const at::Tensor& cosine, const at::Tenso
     return out_BTNH.transpose(1, 2);
   }
 #endif
-  if (can_loop(x, cosine)) return turned_by_a_loop(x, cosine, sine, back);
+  if (can_rotate_by_a_loop(x, cosine)) return turned_by_a_loop(x, cosine, sine, back);
   return (x * cosine).add_(back ? swap_halves(x * sine) : swap_halves(x).mul_(sine));
 }
 

@@ -20,10 +20,10 @@ struct Surroundings : torch::CustomClassHolder {
   mesh::Comm* comm;
   Multiplying how;
 };
-void keep(AutogradContext* context, mesh::Comm* comm, Multiplying how = {}) {
+void keep_surroundings(AutogradContext* context, mesh::Comm* comm, Multiplying how = {}) {
   context->saved_data["around"] = c10::IValue::make_capsule(c10::make_intrusive<Surroundings>(comm, std::move(how)));
 }
-c10::intrusive_ptr<Surroundings> kept(AutogradContext* context) {
+c10::intrusive_ptr<Surroundings> kept_surroundings(AutogradContext* context) {
   return c10::static_intrusive_pointer_cast<Surroundings>(context->saved_data["around"].toCapsule());
 }
 
@@ -73,13 +73,13 @@ class Scattering {
   std::unique_ptr<mesh::Pending> pending_;
 };
 
-struct Leave : torch::autograd::Function<Leave> {
+struct LeaveToShards : torch::autograd::Function<LeaveToShards> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, mesh::Comm* comm) {
-    keep(context, comm);
+    keep_surroundings(context, comm);
     return Scattering(x, *comm).take();
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    return {gathered(gradients[0], *kept(context)->comm), {}};
+    return {gathered(gradients[0], *kept_surroundings(context)->comm), {}};
   }
 };
 
@@ -92,7 +92,7 @@ struct Products : torch::autograd::Function<Products> {
     context->save_for_backward({x});
     // Not as saved variables: those might be packed away, and come back as other tensors.
     context->saved_data["weights"] = weights.vec();
-    keep(context, comm, how);
+    keep_surroundings(context, comm, how);
     const at::Tensor whole = gathered(x, *comm);
     if (how.fp8) return fp8_multiply(whole, weights, *how.fp8);
     variable_list outputs;
@@ -101,7 +101,7 @@ struct Products : torch::autograd::Function<Products> {
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const auto around = kept(context);
+    const auto around = kept_surroundings(context);
     const auto weights = context->saved_data["weights"].toTensorVector();
     const auto& how = around->how;
     const at::Tensor x = context->get_saved_variables()[0];
@@ -147,7 +147,7 @@ struct Products : torch::autograd::Function<Products> {
 
 at::Tensor gathered(const at::Tensor& shard, mesh::Comm& comm) { return Gathering(shard, comm).take(); }
 
-at::Tensor leave_to_shards(const at::Tensor& x_BTD, mesh::Comm& comm) { return Leave::apply(x_BTD, &comm); }
+at::Tensor leave_to_shards(const at::Tensor& x_BTD, mesh::Comm& comm) { return LeaveToShards::apply(x_BTD, &comm); }
 
 std::vector<at::Tensor> gather_and_multiply(const at::Tensor& x_BSD, const std::vector<at::Tensor>& weights, mesh::Comm& comm,
                                             const Multiplying& how) {

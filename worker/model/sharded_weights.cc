@@ -170,20 +170,20 @@ struct Place : torch::CustomClassHolder {
   std::int64_t next;
 };
 
-void keep(AutogradContext* context, const c10::intrusive_ptr<Place>& place) {
+void keep_place(AutogradContext* context, const c10::intrusive_ptr<Place>& place) {
   context->saved_data["place"] = c10::IValue::make_capsule(place);
 }
-c10::intrusive_ptr<Place> kept(AutogradContext* context) {
+c10::intrusive_ptr<Place> kept_place(AutogradContext* context) {
   return c10::static_intrusive_pointer_cast<Place>(context->saved_data["place"].toCapsule());
 }
 
 struct EnterUnit : torch::autograd::Function<EnterUnit> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const c10::intrusive_ptr<Place>& place) {
-    keep(context, place);
+    keep_place(context, place);
     return x.view_as(x);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const auto place = kept(context);
+    const auto place = kept_place(context);
     place->weights->release(place->unit);
     return {gradients[0], {}};
   }
@@ -191,11 +191,11 @@ struct EnterUnit : torch::autograd::Function<EnterUnit> {
 
 struct LeaveUnit : torch::autograd::Function<LeaveUnit> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const c10::intrusive_ptr<Place>& place) {
-    keep(context, place);
+    keep_place(context, place);
     return x.view_as(x);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const auto place = kept(context);
+    const auto place = kept_place(context);
     place->weights->need(place->unit, place->next);
     return {gradients[0], {}};
   }

@@ -13,10 +13,10 @@ struct CommAddress : torch::CustomClassHolder {
   explicit CommAddress(mesh::Comm* address) : comm(address) {}
   mesh::Comm* comm;
 };
-void keep(AutogradContext* context, mesh::Comm* comm) {
+void keep_comm(AutogradContext* context, mesh::Comm* comm) {
   context->saved_data["comm"] = c10::IValue::make_capsule(c10::make_intrusive<CommAddress>(comm));
 }
-mesh::Comm& kept(AutogradContext* context) {
+mesh::Comm& kept_comm(AutogradContext* context) {
   return *c10::static_intrusive_pointer_cast<CommAddress>(context->saved_data["comm"].toCapsule())->comm;
 }
 
@@ -26,17 +26,17 @@ at::Tensor summed(const at::Tensor& x, mesh::Comm& comm) {
   return sum;
 }
 
-struct Enter : torch::autograd::Function<Enter> {
+struct EnterParallel : torch::autograd::Function<EnterParallel> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, mesh::Comm* comm) {
-    keep(context, comm);
+    keep_comm(context, comm);
     return x.view_as(x);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    return {summed(gradients[0], kept(context)), {}};
+    return {summed(gradients[0], kept_comm(context)), {}};
   }
 };
 
-struct Leave : torch::autograd::Function<Leave> {
+struct LeaveParallel : torch::autograd::Function<LeaveParallel> {
   static at::Tensor forward(AutogradContext* context, at::Tensor x, mesh::Comm* comm) {
     comm->all_reduce(x, mesh::ReduceOp::kSum);
     context->mark_dirty({x});
@@ -79,9 +79,9 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
 
 }  // namespace
 
-at::Tensor enter_parallel(const at::Tensor& x, mesh::Comm& comm) { return Enter::apply(x, &comm); }
+at::Tensor enter_parallel(const at::Tensor& x, mesh::Comm& comm) { return EnterParallel::apply(x, &comm); }
 
-at::Tensor leave_parallel(const at::Tensor& x, mesh::Comm& comm) { return Leave::apply(x, &comm); }
+at::Tensor leave_parallel(const at::Tensor& x, mesh::Comm& comm) { return LeaveParallel::apply(x, &comm); }
 
 at::Tensor vocabulary_parallel_embedding(const at::Tensor& tokens_BT, const at::Tensor& weight_VD, std::int64_t first_row) {
   const at::Tensor local_BT = tokens_BT - first_row;

@@ -12,8 +12,6 @@
 namespace trainyard::plan {
 namespace {
 
-constexpr std::int64_t kFloatBytes = 4;
-
 /// Of what AdamW makes of a number while it changes it.
 std::int64_t step_bytes_each(const contract::TrainingJobSpec& spec) {
   if (spec.workers.gpusPerWorker > 0 || spec.parallelism.zero.offload.optimizer) return 0;  // a kernel, or pieces

@@ -10,8 +10,6 @@
 namespace trainyard::plan {
 namespace {
 
-constexpr std::int64_t kFloatBytes = 4;
-
 std::int64_t ones(std::int64_t number) { return std::popcount(static_cast<std::uint64_t>(number)); }
 
 }  // namespace

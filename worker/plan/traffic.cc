@@ -16,8 +16,6 @@ namespace {
 using contract::Axis;
 using contract::Layout;
 
-constexpr std::int64_t kFloatBytes = 4;
-
 /// What a rank sends on in a ring of n, of an all-reduce of `bytes`.
 std::int64_t all_reduce(std::int64_t bytes, std::int64_t n) { return (2 * (n - 1) * bytes + n / 2) / n; }
 

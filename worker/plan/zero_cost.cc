@@ -14,8 +14,6 @@
 namespace trainyard::plan {
 namespace {
 
-constexpr std::int64_t kFloatBytes = 4;
-
 struct UnitCost {
   ShardUnit unit;
   std::int64_t count = 1;      // of equal units: layers are

@@ -24,6 +24,8 @@
 
 namespace trainyard::plan {
 
+inline constexpr std::int64_t kFloatBytes = 4;  // of FP32
+
 /// c.
 std::int64_t weight_bytes(const contract::TrainingJobSpec& spec);
 

@@ -14,7 +14,7 @@
 namespace trainyard::report {
 namespace {
 
-constexpr std::size_t kMostQueued = 4096;  // steps, while the disk does not write
+constexpr std::size_t kMostQueuedSteps = 4096;  // steps, while the disk does not write
 
 constexpr std::array<std::uint32_t, 256> make_table() {
   std::array<std::uint32_t, 256> table{};
@@ -140,7 +140,7 @@ void EventFile::push(const std::string& event) {
   {
     const std::lock_guard lock(mutex_);
     queue_.push_back(record_of(event));
-    if (queue_.size() > kMostQueued) queue_.pop_front();
+    if (queue_.size() > kMostQueuedSteps) queue_.pop_front();
   }
   changed_.notify_all();
 }

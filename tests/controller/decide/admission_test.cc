@@ -19,7 +19,7 @@ Job job_with_deadline(const char* queue, const char* name, std::int64_t seconds)
   return job;
 }
 
-void tell_time_left(World& world, std::int64_t seconds, const std::string& name) {
+void tell_time_left_for_ten_seconds(World& world, std::int64_t seconds, const std::string& name) {
   world.say(
       0, [seconds](contract::State& state) { state.progress->remainingSeconds = seconds; }, name);
   world.pass(10);
@@ -83,8 +83,8 @@ TEST(TheFirstThatWaitsToBorrow, KeepsNobodyWaitingWhereOthersUseTheirOwnSoThatIt
 
 TEST(TheFirstThatWaitsToBorrow, LeavesTheQuotaMeanwhileToAJobThatIsOverInTime) {
   World world = a_world_of_borrowers(8);
-  tell_time_left(world, 1000, "b1");
-  tell_time_left(world, 1000, "b2");
+  tell_time_left_for_ten_seconds(world, 1000, "b1");
+  tell_time_left_for_ten_seconds(world, 1000, "b2");
   start(world, job_in("a", "large", 2));
   start(world, job_with_deadline("b", "long", 2000));
   EXPECT_TRUE(world.pods("long").empty()) << "8 are free, and it would hold them when the large one could start";
@@ -109,7 +109,7 @@ TEST(ABorrowerThatWaitsForNodes, KeepsItsQuotaFromThoseOfOtherQueuesThatWouldBor
 TEST(AJobThatWaitsForNodes, LeavesItsQuotaMeanwhileToAJobOfItsQueueThatIsOverInTime) {
   World world = a_world_of(3, {make_queue("research", {gpus(16)})});
   start(world, test::make_job("x", 2, 8));  // in no queue
-  tell_time_left(world, 1000, "x");
+  tell_time_left_for_ten_seconds(world, 1000, "x");
   start(world, job_in("research", "large", 2));
   ASSERT_EQ(world.condition("Placed", "large").reason, "Unschedulable") << "there is quota, and one node";
   start(world, job_with_deadline("research", "long", 2000));
@@ -130,7 +130,7 @@ TEST(AJobThatWaitsForNodes, KeepsItsQuotaWhereNobodyKnowsWhenThereWillBeNodes) {
 TEST(AJobThatWaitsForQuota, IsToldWhenToExpectItByTheTimeThatOthersHaveLeft) {
   World world = a_world_of(4, {make_queue("research", {gpus(16)})});
   start(world, job_in("research", "a"));
-  tell_time_left(world, 1000, "a");
+  tell_time_left_for_ten_seconds(world, 1000, "a");
   const double told = world.now;
   start(world, job_in("research", "large", 2));
   ASSERT_TRUE(world.status("large").queue);
@@ -143,7 +143,7 @@ TEST(AJobThatWaitsForQuota, IsToldWhenToExpectItByTheTimeThatOthersHaveLeft) {
 TEST(AJobThatWaitsForQuota, LeavesItMeanwhileToAJobOfItsQueueThatIsOverInTime) {
   World world = a_world_of(4, {make_queue("research", {gpus(16)})});
   start(world, job_in("research", "a"));
-  tell_time_left(world, 1000, "a");
+  tell_time_left_for_ten_seconds(world, 1000, "a");
   start(world, job_in("research", "large", 2));
   start(world, job_with_deadline("research", "long", 2000));
   start(world, job_with_deadline("research", "short", 500));

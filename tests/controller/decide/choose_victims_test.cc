@@ -128,7 +128,7 @@ Gang gang_of(int workers, int gpus, bool in_a_rack = false) {
   return gang;
 }
 
-struct Tally {
+struct VictimTally {
   int choices = 0, none = 0, least = 0;
   double work = 0, least_work = 0;
   void print() const {
@@ -138,7 +138,7 @@ struct Tally {
 };
 
 /// `rank_of` tells who comes before whom, `may_stop` whether such a choice may be made at all, `makes_room` whether it helps.
-void check(const SmallWorld& world, const std::vector<std::size_t>& victims, Tally& tally,
+void check(const SmallWorld& world, const std::vector<std::size_t>& victims, VictimTally& tally,
            const std::function<std::pair<bool, std::int32_t>(std::size_t)>& rank_of,
            const std::function<bool(const std::vector<std::size_t>&)>& may_stop,
            const std::function<bool(const std::vector<std::size_t>&)>& makes_room, const std::string& where) {
@@ -189,7 +189,7 @@ TEST(ChooseVictims, InEverySmallWorldStopsAsFewOfAsLowPriorityAsPossibleAndNobod
     kinds.push_back({.gpus = spot, .is_protected = true});
   }
   const std::vector<Gang> newcomers{gang_of(1, 1), gang_of(1, 2), gang_of(2, 1), gang_of(2, 2), gang_of(2, 1, true)};
-  Tally tally;
+  VictimTally tally;
   for_each_world(kinds, [&](const Gangs& gangs) {
     const SmallWorld world(gangs, {});
     for (const auto& gang : newcomers) {

@@ -664,7 +664,7 @@ TEST(AResize, GivesASlowCheckpointTenMinutes) {
 }
 
 const contract::Failure kCrash{.exitCode = 70, .reason = "EngineError", .message = "No space left on device"};
-const contract::Failure kEcc{
+const contract::Failure kUncorrectable{
     .exitCode = 70, .reason = "EngineError", .message = "CUDA error: uncorrectable ECC error encountered"};
 
 TEST(AResize, DuringWhichARankFailsTellsAndCountsThat) {
@@ -682,7 +682,7 @@ TEST(AResize, DuringWhichARankFailsTellsAndCountsThat) {
 TEST(AResize, DuringWhichANodeFailsAvoidsThatNode) {
   World world = a_world_that_resizes();
   const std::string node = world.pod(1).node;
-  world.fail_rank(1, kEcc);
+  world.fail_rank(1, kUncorrectable);
   world.settle();
   ASSERT_EQ(world.status().avoidedNodes.size(), 1u);
   EXPECT_EQ(world.status().avoidedNodes.front().node, node);

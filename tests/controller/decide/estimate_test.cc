@@ -12,7 +12,7 @@ namespace {
 using test::ClusterBuilder;
 using test::make_job;
 
-ClusterBuilder nodes(const std::string& product = "NVIDIA-H100-80GB-HBM3") {
+ClusterBuilder four_nodes(const std::string& product = "NVIDIA-H100-80GB-HBM3") {
   return ClusterBuilder{}.racks(2).nodes_per_rack(2).gpus_per_node(8).gpu_model(product, 81'559);
 }
 contract::PlacementStatus told(const Cluster& cluster, const Job& job, const std::vector<std::string>& on) {
@@ -22,7 +22,7 @@ contract::PlacementStatus told(const Cluster& cluster, const Job& job, const std
 }
 
 TEST(TellPlace, TellsAllOfGpusThatAreKnown) {
-  const auto place = told(nodes().build(), make_job("a", 2, 8), {"node-0", "node-2"});
+  const auto place = told(four_nodes().build(), make_job("a", 2, 8), {"node-0", "node-2"});
   ASSERT_EQ(place.traffic.size(), 2u);
   EXPECT_GT(place.traffic[0].bytesPerStep, 0);
   EXPECT_GT(place.traffic[0].seconds.value_or(0), 0);
@@ -35,7 +35,7 @@ TEST(TellPlace, TellsAllOfGpusThatAreKnown) {
 }
 
 TEST(TellPlace, GoesByTheSlowestOfTheGpus) {
-  auto builder = nodes();
+  auto builder = four_nodes();
   builder.change("node-2", [](Node& node) {
     node.labels["nvidia.com/gpu.product"] = "NVIDIA-A100-SXM4-40GB";
     node.labels["nvidia.com/gpu.memory"] = "40960";
@@ -54,7 +54,7 @@ TEST(TellPlace, SaysWhatItDoesNotKnow) {
                            const std::function<void(Job&)>& edit = [](Job&) {}) {
     Job job = make_job("a", static_cast<int>(on.size()), 8);
     edit(job);
-    const auto place = told(nodes().change("node-0", change).build(), job, on);
+    const auto place = told(four_nodes().change("node-0", change).build(), job, on);
     EXPECT_FALSE(place.estimate && place.memoryPerRank->device);
     return place.unknown.value_or("");
   };
@@ -75,15 +75,15 @@ TEST(TellPlace, SaysWhatItDoesNotKnow) {
 }
 
 TEST(TellPlace, NeedsNoNetworkInsideOneNode) {
-  const auto place = told(nodes("NVIDIA-H100-PCIe").build(), make_job("a", 1, 8), {"node-0"});
+  const auto place = told(four_nodes("NVIDIA-H100-PCIe").build(), make_job("a", 1, 8), {"node-0"});
   EXPECT_TRUE(place.estimate);
   EXPECT_FALSE(place.unknown);
 }
 
 TEST(TellPlace, LeavesOutWhatAnotherEngineOrACpuDoesNotHave) {
-  const auto custom = told(nodes().build(), test::make_custom_job("a", 1, 8), {"node-0"});
+  const auto custom = told(four_nodes().build(), test::make_custom_job("a", 1, 8), {"node-0"});
   EXPECT_EQ(custom, contract::PlacementStatus{});
-  const auto cpu = told(nodes().build(), make_job("a", 2), {"node-0", "node-1"});
+  const auto cpu = told(four_nodes().build(), make_job("a", 2), {"node-0", "node-1"});
   EXPECT_TRUE(cpu.memoryPerRank);
   EXPECT_EQ(cpu.traffic.size(), 2u);
   EXPECT_FALSE(cpu.estimate || cpu.unknown);
@@ -97,7 +97,7 @@ TEST(TellPlace, SaysWhatNeedsNoNodesWhereKubeSchedulerChoosesThem) {
 }
 
 TEST(TellPlace, LeavesOutANodeThatIsGone) {
-  const auto place = told(nodes().build(), make_job("a", 3, 8), {"node-0", "gone", "node-1"});
+  const auto place = told(four_nodes().build(), make_job("a", 3, 8), {"node-0", "gone", "node-1"});
   EXPECT_TRUE(place.estimate);
 }
 

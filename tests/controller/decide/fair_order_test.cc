@@ -13,7 +13,7 @@ namespace trainyard::decide {
 namespace {
 
 /// The definition: of all that wait, that whose queues' shares, from the root down, come first; then the first in the line.
-struct Plainly {
+struct PlainOrder {
   const Cluster& cluster;
   const std::vector<Candidate>& line;
   std::vector<Resources> used;  // by jobs of the queue itself; the last: of jobs without one
@@ -95,8 +95,8 @@ TEST(TheFairOrder, IsThatOfTheDefinitionInRandomTreesWhileJobsStart) {
     });
     const Queues queues(cluster);
     FairOrder order(cluster, line, queues);
-    Plainly plainly{cluster, line, std::vector<Resources>(static_cast<std::size_t>(num_queues) + 1),
-                    std::vector<bool>(line.size())};
+    PlainOrder plainly{cluster, line, std::vector<Resources>(static_cast<std::size_t>(num_queues) + 1),
+                       std::vector<bool>(line.size())};
     for (;;) {
       const Candidate* wanted = plainly.next();
       const Candidate* found = order.next();
@@ -105,7 +105,7 @@ TEST(TheFairOrder, IsThatOfTheDefinitionInRandomTreesWhileJobsStart) {
       if (found == nullptr) break;
       if (draw(0, 1) == 0) continue;
       const Resources amounts{{test::kGpu, found->job->spec.workers.gpusPerWorker}};
-      const int queue = Plainly::queue_of(*found);
+      const int queue = PlainOrder::queue_of(*found);
       order.count(queue < 0 ? -1 : queues.find(std::to_string(queue)), amounts);
       plainly.count(queue, amounts);
     }

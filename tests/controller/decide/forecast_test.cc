@@ -18,23 +18,6 @@ using test::World;
 
 constexpr int kBehindTheHead = 10;  // more than have room kept for them
 
-World a_rack_of(int nodes) { return World(ClusterBuilder{}.racks(1).nodes_per_rack(nodes).gpus_per_node(8).build()); }
-
-/// Settles a second later, so that jobs have an age.
-void submit(World& world, Job job, std::optional<std::int64_t> deadline = {}) {
-  job.spec.lifecycle.activeDeadlineSeconds = deadline;
-  world.add(std::move(job));
-  world.settle();
-  world.now += 1;
-}
-
-void tell_time_left(World& world, std::int64_t seconds, const std::string& name) {
-  world.train(1, name);
-  world.say(
-      0, [seconds](contract::State& state) { state.progress->remainingSeconds = seconds; }, name);
-  world.settle();
-}
-
 Time end_of(const World& world, const std::string& name) {
   const auto& progress = world.status(name).progress.value();
   return *contract::parse_rfc3339(progress.updatedAt) + std::chrono::seconds(progress.remainingSeconds.value());
@@ -46,17 +29,17 @@ std::optional<double> seconds_until(const World& world, const std::string& name,
   return std::chrono::duration<double>(*contract::parse_rfc3339(*queue->estimatedStartTime) - from).count();
 }
 
-std::string waits(int number) { return "waits-" + std::to_string(number); }
+std::string waiting(int number) { return "waits-" + std::to_string(number); }
 
 TEST(EveryJobThatWaits, IsToldWhenItMayStartInTheOrderOfTheLine) {
   World world = a_rack_of(1);
   submit(world, make_job("runs", 1, 8));
   tell_time_left(world, 1'000, "runs");
   const Time end = end_of(world, "runs");
-  for (int i = 0; i < kBehindTheHead; ++i) submit(world, make_job(waits(i), 1, 8), 600);
+  for (int i = 0; i < kBehindTheHead; ++i) submit(world, make_job(waiting(i), 1, 8), 600);
   for (int i = 0; i < kBehindTheHead; ++i) {
-    EXPECT_EQ(world.status(waits(i)).queue->position, i + 1);
-    EXPECT_EQ(seconds_until(world, waits(i), end), 600 * i) << i << ": each runs until its deadline";
+    EXPECT_EQ(world.status(waiting(i)).queue->position, i + 1);
+    EXPECT_EQ(seconds_until(world, waiting(i), end), 600 * i) << i << ": each runs until its deadline";
   }
 }
 
@@ -64,10 +47,10 @@ TEST(EveryJobThatWaits, IsToldWhoseEndNobodyKnowsWhereThatIsWhatItWaitsFor) {
   World world = a_rack_of(1);
   submit(world, make_job("runs", 1, 8));
   tell_time_left(world, 1'000, "runs");
-  for (int i = 0; i < kBehindTheHead; ++i) submit(world, make_job(waits(i), 1, 8), i == 6 ? std::nullopt : std::optional(600));
-  EXPECT_TRUE(world.status(waits(6)).queue->estimatedStartTime);
-  EXPECT_FALSE(world.status(waits(7)).queue->estimatedStartTime);
-  const std::string why = world.condition("Placed", waits(7)).message;
+  for (int i = 0; i < kBehindTheHead; ++i) submit(world, make_job(waiting(i), 1, 8), i == 6 ? std::nullopt : std::optional(600));
+  EXPECT_TRUE(world.status(waiting(6)).queue->estimatedStartTime);
+  EXPECT_FALSE(world.status(waiting(7)).queue->estimatedStartTime);
+  const std::string why = world.condition("Placed", waiting(7)).message;
   EXPECT_NE(why.find("hen it starts nobody can know: default/waits-6 comes before it, has no lifecycle.activeDeadlineSeconds and "
                      "tells no time left."),
             std::string::npos)
@@ -108,9 +91,9 @@ TEST(EveryJobThatWaits, HasThatOfGpusWhichItsKindOfNodesHas) {
   };
   submit(world, on("h100", make_job("new", 1, 8)), 1'000);
   submit(world, on("a100", make_job("old", 1, 8)));
-  for (int i = 0; i < kBehindTheHead; ++i) submit(world, on(i % 2 == 0 ? "h100" : "a100", make_job(waits(i), 1, 8)), 600);
+  for (int i = 0; i < kBehindTheHead; ++i) submit(world, on(i % 2 == 0 ? "h100" : "a100", make_job(waiting(i), 1, 8)), 600);
   for (int i = 0; i < kBehindTheHead; ++i) {
-    EXPECT_EQ(world.status(waits(i)).queue->estimatedStartTime.has_value(), i % 2 == 0) << i << ": of old nobody knows the end";
+    EXPECT_EQ(world.status(waiting(i)).queue->estimatedStartTime.has_value(), i % 2 == 0) << i << ": of old nobody knows the end";
   }
 }
 
@@ -119,10 +102,10 @@ TEST(EveryJobThatWaits, ForQuotaIsToldWhenItsQueueHasSome) {
   submit(world, job_in("small", "runs"));
   tell_time_left(world, 1'000, "runs");
   const Time end = end_of(world, "runs");
-  for (int i = 0; i < kBehindTheHead; ++i) submit(world, job_in("small", waits(i)), 600);
+  for (int i = 0; i < kBehindTheHead; ++i) submit(world, job_in("small", waiting(i)), 600);
   for (int i = 0; i < kBehindTheHead; ++i) {
-    EXPECT_EQ(world.condition("Placed", waits(i)).reason, "QuotaExceeded");
-    EXPECT_EQ(seconds_until(world, waits(i), end), 600 * i) << i << ": the three other nodes are of no use to it";
+    EXPECT_EQ(world.condition("Placed", waiting(i)).reason, "QuotaExceeded");
+    EXPECT_EQ(seconds_until(world, waiting(i), end), 600 * i) << i << ": the three other nodes are of no use to it";
   }
 }
 
@@ -135,9 +118,9 @@ TEST(EveryJobThatWaits, ForNodesIsNotHeldUpByThoseBeforeItThatWaitForQuota) {
     before.spec.priorityClassName = "polite";
     submit(world, std::move(before), 600);
   }
-  for (int i = 0; i < kBehindTheHead; ++i) submit(world, job_in("large", waits(i)), 600);
-  EXPECT_GT(world.status(waits(0)).queue->position, kBehindTheHead);
-  const auto last = seconds_until(world, waits(kBehindTheHead - 1), test::at(0));
+  for (int i = 0; i < kBehindTheHead; ++i) submit(world, job_in("large", waiting(i)), 600);
+  EXPECT_GT(world.status(waiting(0)).queue->position, kBehindTheHead);
+  const auto last = seconds_until(world, waiting(kBehindTheHead - 1), test::at(0));
   ASSERT_TRUE(last);
   EXPECT_GE(*last, 1'000 + 600 * (kBehindTheHead - 2))
       << "nodes are kept for the first two, as if there were no quota to wait for";
@@ -158,10 +141,10 @@ TEST(EveryJobThatWaits, MayHaveTheNodesUntilThenOfThoseBeforeItWhoHaveTheirQuota
   // Of the first it is looked for when its queue has enough, of the second it follows from the first's end.
   EXPECT_GE(seconds_until(world, "first", test::at(0)).value_or(0), 10'000);
   EXPECT_GE(seconds_until(world, "second", test::at(0)).value_or(0), 10'600);
-  for (int i = 0; i < kBehindTheHead; ++i) submit(world, job_in("large", waits(i)), 600);
-  EXPECT_GT(world.status(waits(0)).queue->position, 2);
+  for (int i = 0; i < kBehindTheHead; ++i) submit(world, job_in("large", waiting(i)), 600);
+  EXPECT_GT(world.status(waiting(0)).queue->position, 2);
   for (int i = kAtOnce; i < 2 * kAtOnce; ++i) {
-    const auto starts = seconds_until(world, waits(i), test::at(0));
+    const auto starts = seconds_until(world, waiting(i), test::at(0));
     ASSERT_TRUE(starts) << i;
     EXPECT_GE(*starts, 1'600) << i << ": when those end that come before it";
     EXPECT_LE(*starts, 1'800) << i << ": not when the two before these have their quota";
@@ -172,13 +155,13 @@ TEST(AForecast, IsToldAnewOnlyWhereItIsOffByAGoodPartOfTheWait) {
   World world = a_rack_of(1);
   submit(world, make_job("runs", 1, 8));
   tell_time_left(world, 10'000, "runs");
-  for (int i = 0; i < kBehindTheHead; ++i) submit(world, make_job(waits(i), 1, 8), 600);
-  const auto last = waits(kBehindTheHead - 1);
-  const auto told = world.status(last).queue->estimatedStartTime, head = world.status(waits(0)).queue->estimatedStartTime;
+  for (int i = 0; i < kBehindTheHead; ++i) submit(world, make_job(waiting(i), 1, 8), 600);
+  const auto last = waiting(kBehindTheHead - 1);
+  const auto told = world.status(last).queue->estimatedStartTime, head = world.status(waiting(0)).queue->estimatedStartTime;
   tell_time_left(world, 10'500, "runs");
   world.pass(60);
   EXPECT_EQ(world.status(last).queue->estimatedStartTime, told) << "500 s of 15,000 are not worth a write";
-  EXPECT_NE(world.status(waits(0)).queue->estimatedStartTime, head) << "of the head it is no forecast";
+  EXPECT_NE(world.status(waiting(0)).queue->estimatedStartTime, head) << "of the head it is no forecast";
   tell_time_left(world, 13'000, "runs");
   world.pass(60);
   EXPECT_NE(world.status(last).queue->estimatedStartTime, told);
@@ -188,8 +171,8 @@ TEST(AForecast, ThatMovesWithTheClockIsToldEverMoreSeldom) {
   World world = a_rack_of(1);
   submit(world, make_job("runs", 1, 8));
   tell_time_left(world, 30, "runs");
-  for (int i = 0; i < kBehindTheHead; ++i) submit(world, make_job(waits(i), 1, 8), 60);
-  const auto last = waits(kBehindTheHead - 1);
+  for (int i = 0; i < kBehindTheHead; ++i) submit(world, make_job(waiting(i), 1, 8), 60);
+  const auto last = waiting(kBehindTheHead - 1);
   std::set<std::string> told;
   for (int i = 0; i < 40; ++i) {
     world.pass(30);  // runs overruns: it may end at any moment
@@ -203,7 +186,7 @@ TEST(AForecast, ForADryRunBehindTheHeadIsInItsAnswer) {
   World world = a_rack_of(1);
   submit(world, make_job("runs", 1, 8));
   tell_time_left(world, 1'000, "runs");
-  for (int i = 0; i < kBehindTheHead; ++i) submit(world, make_job(waits(i), 1, 8), 600);
+  for (int i = 0; i < kBehindTheHead; ++i) submit(world, make_job(waiting(i), 1, 8), 600);
   Job asks = make_job("asks", 1, 8);
   asks.spec.dryRun = true;
   submit(world, std::move(asks));

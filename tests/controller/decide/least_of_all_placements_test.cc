@@ -118,10 +118,10 @@ Nodes best_fit(const Topology& topology, int workers, std::int64_t gpus) {
 /// The free room, in workers, of each node of each rack of each block.
 using Rack = std::vector<int>;
 using Block = std::vector<Rack>;
-using World = std::vector<Block>;
+using Blocks = std::vector<Block>;
 
 /// The free room of each node of each rack: every multiset of racks, every multiset of nodes.
-void for_each_cluster(int racks, int nodes, int room, const std::function<void(const World&)>& visit) {
+void for_each_cluster(int racks, int nodes, int room, const std::function<void(const Blocks&)>& visit) {
   std::vector<Rack> shapes;  // of one rack, not rising
   Rack shape;
   const std::function<void(int)> extend = [&](int most) {
@@ -165,7 +165,7 @@ std::vector<std::vector<Part>> sums(int total, const std::vector<std::vector<Par
 }
 
 /// Every cluster of so many nodes of `room` workers in racks of any sizes, and these in blocks of any sizes.
-std::vector<World> every_tree(int nodes, int room) {
+std::vector<Blocks> every_tree(int nodes, int room) {
   std::vector<std::vector<Rack>> racks;
   for (int size = 1; size <= nodes; ++size) racks.push_back({Rack(static_cast<std::size_t>(size), room)});
   std::vector<std::vector<Block>> blocks;
@@ -173,14 +173,14 @@ std::vector<World> every_tree(int nodes, int room) {
   return sums(nodes, blocks);
 }
 
-struct Tally {
+struct PlacementTally {
   std::int64_t worlds = 0, as_good = 0;
   double ours = 0, least = 0, best_fit = 0;  // bytes over the widest level
   double ours_nodes = 0, least_nodes = 0, best_fit_nodes = 0;
 };
 
 /// One block, or as many as there are.
-Cluster cluster_of(const World& world, int room) {
+Cluster cluster_of(const Blocks& world, int room) {
   struct Place {
     int free;
     std::size_t rack, block;
@@ -207,7 +207,7 @@ Cluster cluster_of(const World& world, int room) {
   return builder.build();
 }
 
-void compare(const World& world, int room, const std::vector<contract::TrainingJobSpec>& jobs, Tally& tally) {
+void compare(const Blocks& world, int room, const std::vector<contract::TrainingJobSpec>& jobs, PlacementTally& tally) {
   int total = 0;
   for (const auto& block : world) {
     for (const auto& rack : block) total = std::accumulate(rack.begin(), rack.end(), total);
@@ -236,8 +236,8 @@ void compare(const World& world, int room, const std::vector<contract::TrainingJ
   }
 }
 
-void compare(int racks, int nodes_per_rack, int room, const std::vector<contract::TrainingJobSpec>& jobs, Tally& tally) {
-  for_each_cluster(racks, nodes_per_rack, room, [&](const World& world) { compare(world, room, jobs, tally); });
+void compare(int racks, int nodes_per_rack, int room, const std::vector<contract::TrainingJobSpec>& jobs, PlacementTally& tally) {
+  for_each_cluster(racks, nodes_per_rack, room, [&](const Blocks& world) { compare(world, room, jobs, tally); });
 }
 
 /// What these take of whole nodes, and of half nodes.
@@ -269,7 +269,7 @@ std::vector<contract::TrainingJobSpec> jobs_of_half_nodes() {
   return jobs;
 }
 
-void expect_almost_the_best(const Tally& tally) {
+void expect_almost_the_best(const PlacementTally& tally) {
   std::cout << tally.worlds << " placements, " << tally.as_good << " as good as the best; together " << tally.ours / tally.least
             << " x the least over the widest level and " << tally.ours_nodes / tally.least_nodes << " x over nodes; best fit "
             << tally.best_fit / tally.least << " x\n";
@@ -279,7 +279,7 @@ void expect_almost_the_best(const Tally& tally) {
 }
 
 TEST(Placement, SendsAlmostAsLittleOverRacksAsTheBestOfAllPlacements) {
-  Tally tally;
+  PlacementTally tally;
   const auto jobs = jobs_of_whole_nodes(), halves = jobs_of_half_nodes();
   compare(2, 4, 1, jobs, tally);
   compare(4, 2, 1, jobs, tally);
@@ -293,7 +293,7 @@ TEST(Placement, SendsAlmostAsLittleOverRacksAsTheBestOfAllPlacements) {
 
 /// Racks of any sizes, 5 and 3 or 3, 3 and 2, in blocks of any sizes. What is not free is as if it were not there.
 TEST(Placement, SendsAlmostAsLittleAsTheBestInEveryClusterOfUpToEightNodesInRacksAndBlocks) {
-  Tally tally;
+  PlacementTally tally;
   std::size_t trees = 0;
   for (int nodes = 1; nodes <= 8; ++nodes) {
     const auto worlds = every_tree(nodes, 1);
@@ -305,7 +305,7 @@ TEST(Placement, SendsAlmostAsLittleAsTheBestInEveryClusterOfUpToEightNodesInRack
 }
 
 TEST(Placement, SendsAlmostAsLittleAsTheBestOnHalfNodesOfEveryTreeOfUpToSevenNodes) {
-  Tally tally;
+  PlacementTally tally;
   for (int nodes = 1; nodes <= 7; ++nodes) {
     for (auto world : every_tree(nodes, 2)) {
       compare(world, 2, jobs_of_half_nodes(), tally);

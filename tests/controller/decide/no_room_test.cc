@@ -10,7 +10,7 @@ namespace {
 using test::ClusterBuilder;
 using test::kGpu;
 
-Gang gang(int count, int gpus) { return {.count = count, .requests = {{kGpu, gpus}, {"pods", 1}}}; }
+Gang wanted_gang(int count, int gpus) { return {.count = count, .requests = {{kGpu, gpus}, {"pods", 1}}}; }
 Explanation explanation(const Cluster& cluster, const Gang& gang) {
   const Topology topology(cluster);
   return explain(cluster, topology, gang, std::get<NoRoom>(place_gang(topology, gang)));
@@ -27,7 +27,7 @@ TEST(NoRoom, SaysInNumbersWhatIsMissingAndWhoHoldsIt) {
                               .change("node-3", [](Node& node) { node.unschedulable = true; })
                               .change("node-4", [](Node& node) { node.ready = false; })
                               .build();
-  const auto why = explanation(cluster, gang(4, 8));
+  const auto why = explanation(cluster, wanted_gang(4, 8));
   EXPECT_FALSE(why.never);
   EXPECT_EQ(why.message,
             "needs 4 workers of 8 nvidia.com/gpu; 1 fits now. Of 6 nodes, 1 is cordoned, 1 is not ready and 3 are too full: "
@@ -36,7 +36,7 @@ TEST(NoRoom, SaysInNumbersWhatIsMissingAndWhoHoldsIt) {
 
 TEST(NoRoom, TellsARequestThatNoNodeCanEverHoldFromAFullCluster) {
   const Cluster cluster = ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).build();
-  const auto why = explanation(cluster, gang(1, 16));
+  const auto why = explanation(cluster, wanted_gang(1, 16));
   EXPECT_TRUE(why.never);
   EXPECT_EQ(
       why.message,
@@ -46,7 +46,7 @@ TEST(NoRoom, TellsARequestThatNoNodeCanEverHoldFromAFullCluster) {
 
 TEST(NoRoom, SaysWhenTheWholeClusterIsTooSmall) {
   const Cluster cluster = ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).use("node-0", 8).build();
-  const auto why = explanation(cluster, gang(3, 8));
+  const auto why = explanation(cluster, wanted_gang(3, 8));
   EXPECT_TRUE(why.never);
   EXPECT_NE(why.message.find("the whole cluster would hold 2 if it were empty"), std::string::npos) << why.message;
 }
@@ -54,7 +54,7 @@ TEST(NoRoom, SaysWhenTheWholeClusterIsTooSmall) {
 TEST(NoRoom, NamesTheBestDomainWherePackIsRequired) {
   const Cluster cluster =
       ClusterBuilder{}.racks(2).nodes_per_rack(4).gpus_per_node(8).use("node-0", 8).use("node-5", 8).use("node-6", 1).build();
-  Gang four = gang(4, 8);
+  Gang four = wanted_gang(4, 8);
   four.pack = contract::Pack{.level = "rack", .mode = contract::PackMode::kRequired};
   const auto why = explanation(cluster, four);
   EXPECT_FALSE(why.never);
@@ -63,7 +63,7 @@ TEST(NoRoom, NamesTheBestDomainWherePackIsRequired) {
 
 TEST(NoRoom, SaysSoWhereNoNodeMatchesTheTemplate) {
   const Cluster cluster = ClusterBuilder{}.racks(1).nodes_per_rack(2).gpus_per_node(8).build();
-  Gang picky = gang(1, 8);
+  Gang picky = wanted_gang(1, 8);
   picky.rules.selector = {{"gpu", "b200"}};
   const auto why = explanation(cluster, picky);
   EXPECT_TRUE(why.never);
@@ -71,7 +71,7 @@ TEST(NoRoom, SaysSoWhereNoNodeMatchesTheTemplate) {
 }
 
 TEST(NoRoom, SaysSoWhereThereAreNoNodes) {
-  const auto why = explanation(ClusterBuilder{}.racks(0).build(), gang(1, 8));
+  const auto why = explanation(ClusterBuilder{}.racks(0).build(), wanted_gang(1, 8));
   EXPECT_NE(why.message.find("The cluster has no nodes."), std::string::npos) << why.message;
 }
 

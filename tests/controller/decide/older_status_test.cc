@@ -21,7 +21,7 @@ void was_named(World& world, const std::string& hash) {
 }
 std::string name_of(const Job& job) { return spec_hash(job.spec, 2); }
 std::string older_name_of(const Job& job) { return older_spec_hash(job.spec, 2); }
-void edit_checkpoints(contract::TrainingJobSpec& spec) { spec.checkpoint->everySteps = 7; }
+void edit_checkpoint_interval(contract::TrainingJobSpec& spec) { spec.checkpoint->everySteps = 7; }
 /// The agent of worker 1 has not heard of the generation.
 void forget(World& world) {
   world.say(1, [](contract::State& state) { state = {.version = 1, .podUid = state.podUid}; });
@@ -36,7 +36,7 @@ TEST(AnUpgrade, TellsNoRunningJobOfAnEditThatNobodyMade) {
     EXPECT_EQ(world.status().specHash, name_of(world.job())) << "so that the next release knows it";
     EXPECT_EQ(world.status().generation, 1);
   }
-  world.edit("a", edit_checkpoints);
+  world.edit("a", edit_checkpoint_interval);
   world.pass(10);
   EXPECT_NE(world.condition("Accepted").message.find("takes effect at the next restart"), std::string::npos);
 }
@@ -66,7 +66,7 @@ TEST(AnUpgrade, BeginsTheNextGenerationWhereItDoesNotAndCountsNoRestart) {
 TEST(AnUpgrade, StillTellsOfAnEditThatTheControllerBeforeItTold) {
   World world = a_running_world();
   const std::string before = older_name_of(world.job());
-  world.edit("a", edit_checkpoints);
+  world.edit("a", edit_checkpoint_interval);
   world.pass(10);
   was_named(world, before);
   world.pass(10);

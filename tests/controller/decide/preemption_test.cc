@@ -24,13 +24,7 @@ World a_world_with_classes(int nodes) {
   return World(std::move(cluster));
 }
 
-Job job_of_class(const char* name, const char* priority_class, int workers = 1, int gpus = 8) {
-  Job job = make_job(name, workers, gpus);
-  job.spec.priorityClassName = priority_class;
-  return job;
-}
-
-void start(World& world, const Job& job) {
+void train(World& world, const Job& job) {
   world.add(job);
   world.settle();
   world.train(1, job.key.name);
@@ -51,7 +45,7 @@ void save_checkpoint(World& world, const std::string& name) {
 
 TEST(AJobOfHigherPriority, MakesOneOfLowerStopAtACheckpointAndTakesItsPlace) {
   World world = a_world_with_classes(2);
-  start(world, make_job("low", 2, 8));
+  train(world, make_job("low", 2, 8));
   world.add(job_of_class("urgent", "high"));
   world.decide_once();  // accepted
   world.decide_once();  // no room
@@ -82,7 +76,7 @@ TEST(AJobOfHigherPriority, MakesOneOfLowerStopAtACheckpointAndTakesItsPlace) {
 
 TEST(AJobOfHigherPriority, StopsNobodyWhereThereIsRoomWhereItWouldNotHelpOrWhereItsClassNeverPreempts) {
   World world = a_world_with_classes(2);
-  start(world, make_job("low", 1, 8));
+  train(world, make_job("low", 1, 8));
   world.add(job_of_class("fits", "high"));
   world.add(job_of_class("too-large", "high", 3));
   world.add(job_of_class("waits", "polite"));
@@ -95,7 +89,7 @@ TEST(AJobOfHigherPriority, StopsNobodyWhereThereIsRoomWhereItWouldNotHelpOrWhere
 
 TEST(AJobOfEqualPriority, StopsNobody) {
   World world = a_world_with_classes(1);
-  start(world, job_of_class("a", "high"));
+  train(world, job_of_class("a", "high"));
   world.add(job_of_class("b", "high"));
   world.settle();
   EXPECT_EQ(world.status("a").phase, Phase::kRunning);
@@ -103,8 +97,8 @@ TEST(AJobOfEqualPriority, StopsNobody) {
 
 TEST(TheVictim, IsTheOneThatLosesTheLeastWorkSinceItsLastCheckpoint) {
   World world = a_world_with_classes(2);
-  start(world, make_job("a", 1, 8));
-  start(world, make_job("b", 1, 8));
+  train(world, make_job("a", 1, 8));
+  train(world, make_job("b", 1, 8));
   world.pass(1000);
   save_checkpoint(world, "a");  // of the two the older, which recency would spare and priority would not tell apart
   world.pass(10);
@@ -116,8 +110,8 @@ TEST(TheVictim, IsTheOneThatLosesTheLeastWorkSinceItsLastCheckpoint) {
 
 TEST(TheVictim, IsOfTheLowestPriorityThatHelps) {
   World world = a_world_with_classes(2);
-  start(world, job_of_class("middle", "middle"));
-  start(world, make_job("low", 1, 8));
+  train(world, job_of_class("middle", "middle"));
+  train(world, make_job("low", 1, 8));
   world.pass(1000);
   save_checkpoint(world, "middle");
   world.add(job_of_class("urgent", "high"));
@@ -128,8 +122,8 @@ TEST(TheVictim, IsOfTheLowestPriorityThatHelps) {
 
 TEST(NobodyIsStopped, ForRoomThatThereWillBeSoonAnyway) {
   World world = a_world_with_classes(2);
-  start(world, make_job("ends", 1, 8));
-  start(world, make_job("goes-on", 1, 8));
+  train(world, make_job("ends", 1, 8));
+  train(world, make_job("goes-on", 1, 8));
   world.say(
       0, [](contract::State& state) { state.progress->remainingSeconds = 30; }, "ends");
   world.pass(6);  // numbers are written by turns
@@ -142,8 +136,8 @@ TEST(NobodyIsStopped, ForRoomThatThereWillBeSoonAnyway) {
 
 TEST(NobodyIsStopped, ForRoomThatThePodsOfADeletedJobAreAboutToLeave) {
   World world = a_world_with_classes(2);
-  start(world, make_job("deleted", 1, 8));
-  start(world, make_job("goes-on", 1, 8));
+  train(world, make_job("deleted", 1, 8));
+  train(world, make_job("goes-on", 1, 8));
   const Pod left = world.pod(0, "deleted");
   world.cluster.erase_job({"default", "deleted"});  // its pods are for the garbage collector
   world.kubelets_work = false;
@@ -160,8 +154,8 @@ TEST(NobodyIsStopped, ForRoomThatThePodsOfADeletedJobAreAboutToLeave) {
 
 TEST(NobodyIsStopped, AtTheMomentWhenTheGangThatWasWaitedForHasEnded) {
   World world = a_world_with_classes(2);
-  start(world, make_job("ends", 1, 8));
-  start(world, make_job("goes-on", 1, 8));
+  train(world, make_job("ends", 1, 8));
+  train(world, make_job("goes-on", 1, 8));
   world.finish("ends");
   world.decide_once();  // Succeeded, and its pod is still there
   ASSERT_EQ(world.status("ends").phase, Phase::kSucceeded);
@@ -175,7 +169,7 @@ TEST(NobodyIsStopped, AtTheMomentWhenTheGangThatWasWaitedForHasEnded) {
 
 TEST(NobodyIsStopped, ForPodsThatAQuotaForbids) {
   World world = a_world_with_classes(1);
-  start(world, make_job("low", 1, 8));
+  train(world, make_job("low", 1, 8));
   Job urgent = job_of_class("urgent", "high");
   world.cluster.put_template_check(urgent.uid, template_hash(urgent.spec, world.cluster.settings),
                                    {.accepted = true,
@@ -192,7 +186,7 @@ TEST(NobodyIsStopped, ForPodsThatAQuotaForbids) {
 
 TEST(NobodyIsStopped, WhileHisPriorityClassIsMadeAnew) {
   World world = a_world_with_classes(1);
-  start(world, job_of_class("a", "high"));
+  train(world, job_of_class("a", "high"));
   world.add(job_of_class("b", "middle"));
   world.settle();
   world.cluster.erase_priority_class("high");
@@ -207,8 +201,8 @@ TEST(NobodyIsStopped, WhereRoomComesBeforeHisCheckpointHasToBeThere) {
   World world = a_world_with_classes(2);
   Job slow = make_job("slow", 1, 8);
   slow.spec.lifecycle.checkpointGraceSeconds = 600;
-  start(world, make_job("ends", 1, 8));
-  start(world, slow);
+  train(world, make_job("ends", 1, 8));
+  train(world, slow);
   world.say(
       0, [](contract::State& state) { state.progress->remainingSeconds = 300; }, "ends");
   world.pass(6);
@@ -223,7 +217,7 @@ TEST(NobodyIsStopped, WhereRoomComesBeforeHisCheckpointHasToBeThere) {
 
 TEST(AJobThatIsDone, WhileItIsToldToMakeRoomHasSucceeded) {
   World world = a_world_with_classes(1);
-  start(world, make_job("low", 1, 8));
+  train(world, make_job("low", 1, 8));
   world.add(job_of_class("urgent", "high"));
   world.decide_once();
   world.decide_once();
@@ -237,8 +231,8 @@ TEST(AJobThatIsDone, WhileItIsToldToMakeRoomHasSucceeded) {
 // kubernetes-sigs/kueue issues 6861 and 7301: a workload that was preempted over a hundred times.
 TEST(AJobThatWasPreempted, IsLeftAloneForItsMinimumRunTimeOncePlacedAgain) {
   World world = a_world_with_classes(1);
-  start(world, make_job("low", 1, 8));
-  start(world, job_of_class("u1", "high"));
+  train(world, make_job("low", 1, 8));
+  train(world, job_of_class("u1", "high"));
   world.finish("u1");
   world.settle();
   ASSERT_EQ(world.pods("low").size(), 1u);
@@ -255,7 +249,7 @@ TEST(AJobThatWasPreempted, IsLeftAloneForItsMinimumRunTimeOncePlacedAgain) {
 TEST(APreemption, ThatWasBegunIsCarriedThroughByTheNextController) {
   for (int actions = 0; actions < 12; ++actions) {
     World world = a_world_with_classes(2);
-    start(world, make_job("low", 2, 8));
+    train(world, make_job("low", 2, 8));
     world.add(job_of_class("urgent", "high", 2));
     world.die_after(actions);
     try {
@@ -272,12 +266,6 @@ TEST(APreemption, ThatWasBegunIsCarriedThroughByTheNextController) {
 }
 
 // ---- The choice itself, in small worlds, against all possible choices.
-
-struct SmallWorld {
-  Cluster cluster;
-  std::vector<Holding> held;
-  Gang gang;
-};
 
 class SmallWorlds : public ::testing::Test {
  protected:

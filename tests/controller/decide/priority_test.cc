@@ -20,12 +20,6 @@ Cluster with_classes() {
   return cluster;
 }
 
-Job job_of_class(const char* name, const char* priority_class) {
-  Job job = make_job(name, 1, 8);
-  job.spec.priorityClassName = priority_class;
-  return job;
-}
-
 TEST(APriority, IsThatOfTheClassOfTheSpecThenOfTheTemplateThenOfTheClusterThenZero) {
   const Cluster cluster = with_classes();
   Job job = make_job("a");

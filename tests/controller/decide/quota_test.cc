@@ -11,7 +11,7 @@ namespace {
 using Index = QuotaTree::Index;
 
 /// The definitions of quota.h word for word, from what the jobs of each node use: slow, and without any state.
-struct Plainly {
+struct PlainQuota {
   std::vector<Index> parents;
   std::vector<QuotaLimits> limits;
   std::vector<std::int64_t> used;  // by the node's own jobs
@@ -44,7 +44,7 @@ struct Plainly {
   }
   /// The most that can be added to what the node's jobs use without breaking a rule.
   std::int64_t available(std::size_t n) const {
-    Plainly more = *this;
+    PlainQuota more = *this;
     std::int64_t amount = 0;
     for (;; ++amount) {
       ++more.used[n];
@@ -59,7 +59,7 @@ TEST(QuotaOfATree, IsAvailableAsTheRulesSayInEveryWorldOfThreeQueues) {
   int worlds = 0, with_room = 0;
   for (const auto& parents : std::vector<std::vector<Index>>{{-1, -1, -1}, {-1, 0, -1}, {-1, 0, 0}, {-1, 0, 1}}) {
     for (int code = 0; code < 27 * 27 * 27; code += 1 + static_cast<int>(random() % 9)) {
-      Plainly plainly{.parents = parents, .limits = {}, .used = {0, 0, 0}};
+      PlainQuota plainly{.parents = parents, .limits = {}, .used = {0, 0, 0}};
       for (int rest = code; plainly.limits.size() < 3; rest /= 27) {
         plainly.limits.push_back({.nominal = rest % 3, .borrowing = limits[rest / 3 % 3], .lending = limits[rest / 9 % 3]});
       }
@@ -100,7 +100,7 @@ TEST(QuotaOfATree, IsNeverExceededInWhateverOrderJobsComeAndGo) {
   for (unsigned seed = 1; seed <= 200; ++seed) {
     std::mt19937 random(seed);
     const auto up_to = [&random](int most) { return static_cast<int>(random() % static_cast<unsigned>(most + 1)); };
-    Plainly plainly;
+    PlainQuota plainly;
     const int nodes = 2 + up_to(8);
     for (int i = 0; i < nodes; ++i) {
       plainly.parents.push_back(i == 0 ? -1 : up_to(i) - 1);

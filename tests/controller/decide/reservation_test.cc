@@ -13,26 +13,10 @@ using test::ClusterBuilder;
 using test::make_job;
 using test::World;
 
-World a_rack_of(int nodes) { return World(ClusterBuilder{}.racks(1).nodes_per_rack(nodes).gpus_per_node(8).build()); }
-
-/// Settles a second later, so that jobs have an age.
-void submit(World& world, Job job) {
-  world.add(std::move(job));
-  world.settle();
-  world.now += 1;
-}
-
 Job job_with_deadline(const char* name, int workers, int gpus, std::int64_t seconds) {
   Job job = make_job(name, workers, gpus);
   job.spec.lifecycle.activeDeadlineSeconds = seconds;
   return job;
-}
-
-void tell_time_left(World& world, std::int64_t seconds, const std::string& name) {
-  world.train(1, name);
-  world.say(
-      0, [seconds](contract::State& state) { state.progress->remainingSeconds = seconds; }, name);
-  world.settle();
 }
 
 TEST(ALargeJob, AtTheHeadOfTheLineIsNotStarvedBySmallOnes) {

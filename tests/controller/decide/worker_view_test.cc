@@ -13,14 +13,14 @@ using contract::Failure;
 using contract::State;
 
 /// A job of one worker at generation 3, whose pod runs on node-0, and whose agent answers.
-struct Scene {
+struct OneWorker {
   Cluster cluster = test::ClusterBuilder{}.racks(1).nodes_per_rack(1).build();
   Job job = test::make_job("a", 1);
   Pod pod{.key = {"default", "a-0-2"}, .uid = "u", .node = "node-0", .phase = PodPhase::kRunning, .created = test::at(0)};
   AgentView agent{
       .state = State{.podUid = "u", .generation = 3, .phase = AgentPhase::kRunning}, .reachable = true, .since = test::at(0)};
 
-  Scene() {
+  OneWorker() {
     job.status.generation = 3;
     pod.worker =
         WorkerPod{.job = "a", .job_uid = job.uid, .worker = 0, .generation = 2, .ip = "10.0.0.1", .container_running = true};
@@ -40,7 +40,7 @@ TEST(AWorker, IsWhatItsAgentSaysOfThePresentGeneration) {
                                                                       {AgentPhase::kStopped, WorkerState::kStopped},
                                                                       {AgentPhase::kSucceeded, WorkerState::kSucceeded},
                                                                       {AgentPhase::kFailed, WorkerState::kFailed}}) {
-    Scene scene;
+    OneWorker scene;
     scene.agent.state->phase = phase;
     EXPECT_EQ(scene.worker().state, state) << contract::name_of(phase);
     EXPECT_TRUE(scene.worker().reusable);
@@ -50,7 +50,7 @@ TEST(AWorker, IsWhatItsAgentSaysOfThePresentGeneration) {
 }
 
 TEST(AWorker, IsMissingWithoutAPodAndComingWithoutAnAgent) {
-  Scene scene;
+  OneWorker scene;
   scene.cluster.put(scene.job);
   const auto gang = view_gang(scene.cluster, scene.job, test::at(0));
   EXPECT_EQ(gang.workers.at(0).state, WorkerState::kMissing);
@@ -59,7 +59,7 @@ TEST(AWorker, IsMissingWithoutAPodAndComingWithoutAnAgent) {
 }
 
 TEST(AWorker, SpeaksThroughItsLastWordWhenItsPodHasEnded) {
-  Scene scene;
+  OneWorker scene;
   scene.pod.phase = PodPhase::kFailed;
   scene.pod.worker->last_word =
       State{.generation = 3, .phase = AgentPhase::kFailed, .failure = Failure{.reason = "RankCrashed"}, .secondary = true};
@@ -74,7 +74,7 @@ TEST(AWorker, SpeaksThroughItsLastWordWhenItsPodHasEnded) {
 }
 
 TEST(AWorker, IsLeavingUntilItsGraceIsLongOver) {
-  Scene scene;
+  OneWorker scene;
   scene.pod.deletion_time = test::at(100);
   EXPECT_EQ(scene.worker(1).state, WorkerState::kLeaving);
   EXPECT_EQ(scene.gang(1).changes_at, test::at(110));
@@ -85,7 +85,7 @@ TEST(AWorker, IsLeavingUntilItsGraceIsLongOver) {
 }
 
 TEST(AWorker, IsLostWithItsNodeOnlyWhereItIsSilentToo) {
-  Scene scene;
+  OneWorker scene;
   scene.cluster.put(Node{.name = "node-0", .ready = false, .ready_since = test::at(50)});
   EXPECT_EQ(scene.worker(1'000).state, WorkerState::kUp);
   scene.agent.reachable = false;
@@ -98,7 +98,7 @@ TEST(AWorker, IsLostWithItsNodeOnlyWhereItIsSilentToo) {
 }
 
 TEST(AWorker, IsNotLostWhereOnlyItsAgentIsSilent) {
-  Scene scene;
+  OneWorker scene;
   scene.agent.reachable = false;
   EXPECT_EQ(scene.worker(1e6).state, WorkerState::kUp);
   EXPECT_TRUE(scene.worker(1e6).reusable);
@@ -106,7 +106,7 @@ TEST(AWorker, IsNotLostWhereOnlyItsAgentIsSilent) {
 }
 
 TEST(AWorker, IsLostWhereItsAgentIsSilentAndAnotherWorkerFailed) {
-  Scene scene;
+  OneWorker scene;
   scene.job.spec.workers.count = 2;  // worker 1 has no pod
   scene.agent.reachable = false;
   EXPECT_EQ(scene.worker(9).state, WorkerState::kUp);
@@ -118,7 +118,7 @@ TEST(AWorker, IsLostWhereItsAgentIsSilentAndAnotherWorkerFailed) {
 }
 
 TEST(AWorker, WhoseRanksHaveEndedCannotBeUsedAgainWhereItsAgentIsSilent) {
-  Scene scene;
+  OneWorker scene;
   scene.agent.reachable = false;
   for (const auto phase : {AgentPhase::kStopped, AgentPhase::kFailed}) {
     scene.agent.state->phase = phase;
@@ -129,7 +129,7 @@ TEST(AWorker, WhoseRanksHaveEndedCannotBeUsedAgainWhereItsAgentIsSilent) {
 }
 
 TEST(AWorker, IsLostWithItsContainerThoughItsPodRunsOn) {
-  Scene scene;
+  OneWorker scene;
   scene.pod.worker->exit_code = 137;
   EXPECT_EQ(scene.worker().state, WorkerState::kLost);
   EXPECT_EQ(scene.worker().failure->exitCode, 137);
@@ -139,7 +139,7 @@ TEST(AWorker, IsLostWithItsContainerThoughItsPodRunsOn) {
 }
 
 TEST(AWorker, WhoseContainerCannotBeStartedIsTheUsersFaultWhereTheCommandIs) {
-  Scene scene;
+  OneWorker scene;
   scene.pod.worker->exit_code = 128;
   scene.pod.worker->exit_reason = "StartError";
   scene.pod.worker->exit_message = "exec: \"python3\": executable file not found in $PATH: unknown";
@@ -152,7 +152,7 @@ TEST(AWorker, WhoseContainerCannotBeStartedIsTheUsersFaultWhereTheCommandIs) {
 }
 
 TEST(AWorker, WhoseAgentHasAnotherKeyIsKeptWhileItsGangRunsAndIsLostToTheNextOne) {
-  Scene scene;
+  OneWorker scene;
   scene.agent.reachable = false;
   scene.agent.other_key = true;
   set_condition(scene.job.status, {.type = condition::kRunning, .is_true = true, .reason = "Training"}, 1, test::at(0));
@@ -164,7 +164,7 @@ TEST(AWorker, WhoseAgentHasAnotherKeyIsKeptWhileItsGangRunsAndIsLostToTheNextOne
 }
 
 TEST(APod, IsRejectedOnlyWhereItNeverRan) {
-  Scene scene;
+  OneWorker scene;
   scene.pod.phase = PodPhase::kFailed;
   for (const char* reason : {"OutOfcpu", "OutOfnvidia.com/gpu", "UnexpectedAdmissionError", "NodeAffinity"}) {
     scene.pod.worker->reason = reason;
@@ -178,7 +178,7 @@ TEST(APod, IsRejectedOnlyWhereItNeverRan) {
 }
 
 TEST(AGangsView, TakesTheNewestPodOfEachWorker) {
-  Scene scene;
+  OneWorker scene;
   Pod newer = scene.pod;
   newer.key.name = "a-0-3";
   newer.uid = "newer";

@@ -11,7 +11,7 @@
 namespace trainyard::agent {
 namespace {
 
-class LineWriterTest : public testing::Test {
+class LineWriterTest : public ::testing::Test {
  protected:
   void SetUp() override { ASSERT_EQ(::pipe(ends.data()), 0); }
   void TearDown() override {

@@ -8,7 +8,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-class PodLogTest : public testing::Test {
+class PodLogTest : public ::testing::Test {
  protected:
   void step(std::int64_t step, std::optional<double> validation = {}) {
     state.progress = contract::Progress{.step = step, .steps = 500, .loss = 2.5, .validationLoss = validation};

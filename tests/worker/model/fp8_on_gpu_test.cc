@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "crds/contract/user_error.h"
+#include "tests/worker/model/difference.h"
 #include "worker/model/fp8.h"
 
 namespace trainyard::model {
@@ -22,12 +23,6 @@ class Fp8OnGpu : public testing::TestWithParam<Fp8Recipe> {
     }
   }
 };
-
-/// 1 − 2xy / (x² + y²).
-double difference(const at::Tensor& x, const at::Tensor& y) {
-  const at::Tensor a = x.cpu().to(at::kDouble), b = y.cpu().to(at::kDouble);
-  return 1 - (2 * (a * b).sum() / (a.square().sum() + b.square().sum())).item<double>();
-}
 
 TEST_P(Fp8OnGpu, CastsAndScalesAreTheBitsOfTheCpu) {
   at::manual_seed(1);

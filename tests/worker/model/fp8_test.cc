@@ -14,6 +14,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "tests/worker/model/difference.h"
+
 namespace trainyard::model {
 namespace {
 
@@ -144,12 +146,6 @@ TEST(ToFp8, OfATransposeIsTheTransposeWhereScalesAreTheSame) {
     EXPECT_TRUE(at::equal(found.scales, expected.scales));
   }
   for (const auto blocks : {Fp8Blocks::kRow, Fp8Blocks::k1x128}) EXPECT_ANY_THROW(transposed(to_fp8(x, blocks)));
-}
-
-/// 1 − 2xy / (x² + y²): 0 where both are equal.
-double difference(const at::Tensor& x, const at::Tensor& y) {
-  const at::Tensor a = x.to(at::kDouble), b = y.to(at::kDouble);
-  return 1 - (2 * (a * b).sum() / (a.square().sum() + b.square().sum())).item<double>();
 }
 
 TEST(Fp8Linear, IsNearTheLinearLayerForwardAndBackward) {

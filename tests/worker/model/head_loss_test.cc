@@ -6,7 +6,7 @@
 namespace trainyard::model {
 namespace {
 
-at::Tensor mixed(const std::vector<std::int64_t>& shape, double phase) {
+at::Tensor sines(const std::vector<std::int64_t>& shape, double phase) {
   return at::arange(at::empty(shape).numel(), at::kFloat).mul(0.37).add(phase).sin().mul(3).view(shape);
 }
 
@@ -22,7 +22,7 @@ const Case kCases[] = {{{}, "none"},
 TEST(HeadLoss, HasTheGradientOfPyTorchsFunctionsAndTheValueOfTheCrossEntropyAlone) {
   const at::Tensor targets = at::tensor({0, 9, 4, 4, 7, 1}, at::kLong);
   for (const auto& [terms, name] : kCases) {
-    const at::Tensor x = mixed({6, 8}, 0).requires_grad_(), weight = mixed({10, 8}, 1).requires_grad_();
+    const at::Tensor x = sines({6, 8}, 0).requires_grad_(), weight = sines({10, 8}, 1).requires_grad_();
     const at::Tensor again = x.detach().clone().requires_grad_(), weight_again = weight.detach().clone().requires_grad_();
     const at::Tensor logits = at::linear(again, weight_again);
     const at::Tensor wanted = at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum, -100, terms.labelSmoothing) +
@@ -41,7 +41,7 @@ TEST(HeadLoss, HasTheGradientOfPyTorchsFunctionsAndTheValueOfTheCrossEntropyAlon
 TEST(HeadLoss, OfLogitsIsTheFormulaThatItsHeaderHas) {
   const at::Tensor targets = at::tensor({2, 0, 4}, at::kLong);
   for (const auto& [terms, name] : kCases) {
-    const at::Tensor logits = mixed({3, 5}, 2).requires_grad_();
+    const at::Tensor logits = sines({3, 5}, 2).requires_grad_();
     loss_of_logits(logits, targets, terms).backward();
     const at::Tensor shares = at::softmax(logits.detach(), 1), log_sum = logits.detach().logsumexp(1, true);
     const at::Tensor wanted = shares * (1 + 2 * terms.zLoss * log_sum) -

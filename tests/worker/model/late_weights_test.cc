@@ -6,12 +6,12 @@
 namespace trainyard::model {
 namespace {
 
-struct Gradients {
+struct GradientsOfTwoLayers {
   at::Tensor output, x, first, second;  // of two layers, one after the other
 };
 
 /// Two linear layers with something that is not linear between them; `finish` computes what was kept.
-Gradients through(LateWeights* late, at::ScalarType type, bool finish = true) {
+GradientsOfTwoLayers through(LateWeights* late, at::ScalarType type, bool finish = true) {
   const auto values = [&](at::IntArrayRef shape, double step) {
     const at::Tensor ramp = at::arange(c10::multiply_integers(shape), at::kFloat).mul(step).sin();
     return ramp.view(shape).to(type).requires_grad_();

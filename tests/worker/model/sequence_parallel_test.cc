@@ -7,6 +7,7 @@
 
 #include "tests/worker/mesh/late_comm.h"
 #include "tests/worker/mesh/ranks.h"
+#include "tests/worker/model/four_tensor_ranks.h"
 #include "tests/worker/model/live_bytes.h"
 #include "worker/model/fp8.h"
 #include "worker/model/recompute.h"
@@ -14,8 +15,6 @@
 
 namespace trainyard::model {
 namespace {
-
-contract::Layout four() { return contract::Layout({.tp = 4}, 4); }
 
 at::Tensor values(at::IntArrayRef shape, double step, at::ScalarType type = at::kFloat) {
   return at::arange(c10::multiply_integers(shape), at::kFloat).mul(step).sin().view(shape).to(type);
@@ -28,7 +27,7 @@ at::Tensor shard_of(const at::Tensor& whole, std::int32_t rank) {
 
 TEST(Gathered, AreTheShardsOneBehindTheOther) {
   const at::Tensor whole = values({2, 12, 5}, 0.3);
-  mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+  mesh::run_ranks(four_tensor_ranks(), [&](mesh::Mesh& mesh) {
     const at::Tensor found = gathered(shard_of(whole, mesh.rank()), mesh.tensor());
     EXPECT_TRUE(at::equal(found, whole));
     EXPECT_TRUE(at::equal(gathered(shard_of(whole, mesh.rank()).view({6, 5}), mesh.tensor()), whole.view({24, 5})));
@@ -37,7 +36,7 @@ TEST(Gathered, AreTheShardsOneBehindTheOther) {
 
 TEST(LeaveToShards, GivesEachRankItsShardOfTheSumAndGathersGradients) {
   const at::Tensor whole = values({2, 12, 5}, 0.3);
-  mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+  mesh::run_ranks(four_tensor_ranks(), [&](mesh::Mesh& mesh) {
     const at::Tensor x = (whole * (mesh.rank() + 1)).requires_grad_();
     const at::Tensor y = leave_to_shards(x, mesh.tensor());
     EXPECT_TRUE(at::allclose(y, shard_of(whole * 10, mesh.rank()), 1e-6, 1e-6));
@@ -48,7 +47,7 @@ TEST(LeaveToShards, GivesEachRankItsShardOfTheSumAndGathersGradients) {
 }
 
 TEST(LeaveToShards, SaysWhichTokensRanksCannotShare) {
-  mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+  mesh::run_ranks(four_tensor_ranks(), [&](mesh::Mesh& mesh) {
     try {
       leave_to_shards(at::ones({1, 6, 3}), mesh.tensor());
       FAIL();
@@ -58,7 +57,7 @@ TEST(LeaveToShards, SaysWhichTokensRanksCannotShare) {
   });
 }
 
-struct Gradients {
+struct GradientsOfProducts {
   std::vector<at::Tensor> outputs;
   at::Tensor x;  // the rank's shard of it
   std::vector<at::Tensor> weights;
@@ -67,11 +66,11 @@ struct Gradients {
 constexpr std::int64_t kRows[] = {32, 16, 48};
 
 /// Three products of [2, 12, 16] with weights of this rank, and their gradients.
-Gradients multiplied(mesh::Mesh& mesh, at::ScalarType type, bool shards, Multiplying how) {
+GradientsOfProducts multiplied(mesh::Mesh& mesh, at::ScalarType type, bool shards, Multiplying how) {
   at::Tensor x = values({2, 12, 16}, 0.37, type);
   if (shards) x = shard_of(x, mesh.rank());
   x.requires_grad_();
-  Gradients out;
+  GradientsOfProducts out;
   std::vector<at::Tensor> weights;
   for (const auto rows : kRows) weights.push_back(values({rows, 16}, 0.11 + mesh.rank(), type).requires_grad_());
   if (shards) {
@@ -96,7 +95,7 @@ Gradients multiplied(mesh::Mesh& mesh, at::ScalarType type, bool shards, Multipl
   return out;
 }
 
-void expect_equal(const Gradients& a, const Gradients& b) {
+void expect_equal(const GradientsOfProducts& a, const GradientsOfProducts& b) {
   EXPECT_TRUE(at::equal(a.x, b.x));
   for (std::size_t i = 0; i < a.outputs.size(); ++i) {
     EXPECT_TRUE(at::equal(a.outputs[i], b.outputs[i])) << i;
@@ -106,7 +105,7 @@ void expect_equal(const Gradients& a, const Gradients& b) {
 
 TEST(GatherAndMultiply, GivesTheBitsOfTensorParallelismForwardAndBackward) {
   for (const auto type : {at::kFloat, at::kBFloat16}) {
-    mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+    mesh::run_ranks(four_tensor_ranks(), [&](mesh::Mesh& mesh) {
       const auto wanted = multiplied(mesh, type, false, {});
       expect_equal(multiplied(mesh, type, true, {}), wanted);
       LateWeights late;
@@ -117,7 +116,7 @@ TEST(GatherAndMultiply, GivesTheBitsOfTensorParallelismForwardAndBackward) {
 
 TEST(GatherAndMultiply, GivesTheBitsOfTensorParallelismInFp8) {
   for (const auto recipe : {contract::Fp8Recipe::kTensorwise, contract::Fp8Recipe::kRowwise, contract::Fp8Recipe::kBlockwise}) {
-    mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+    mesh::run_ranks(four_tensor_ranks(), [&](mesh::Mesh& mesh) {
       const Multiplying how{.fp8 = recipe};
       expect_equal(multiplied(mesh, at::kBFloat16, true, how), multiplied(mesh, at::kBFloat16, false, how));
     });
@@ -125,7 +124,7 @@ TEST(GatherAndMultiply, GivesTheBitsOfTensorParallelismInFp8) {
 }
 
 TEST(GatherAndMultiply, IsTheSameWhenItsExchangesEndAtOnceAndWhenTheyEndAtTheLastMoment) {
-  mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+  mesh::run_ranks(four_tensor_ranks(), [&](mesh::Mesh& mesh) {
     auto late = mesh::late(mesh);
     expect_equal(multiplied(late, at::kFloat, true, {}), multiplied(mesh, at::kFloat, true, {}));
     LateWeights weights;
@@ -166,7 +165,7 @@ class NotingComm final : public mesh::LateComm {
 };
 
 TEST(GatherAndMultiply, GathersAgainBesideTheGradientOfTheInputWhoseSumGoesBesideThoseOfTheWeights) {
-  mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+  mesh::run_ranks(four_tensor_ranks(), [&](mesh::Mesh& mesh) {
     std::vector<std::string> notes;
     NotingComm comm(mesh.tensor(), notes);
     const at::Tensor x = at::ones({2, 3, 16}).requires_grad_(), weight = at::ones({8, 16}).requires_grad_();
@@ -180,7 +179,7 @@ TEST(GatherAndMultiply, GathersAgainBesideTheGradientOfTheInputWhoseSumGoesBesid
 
 TEST(GatherAndMultiply, KeepsTheShardAlone) {
   test::LiveBytes live;
-  mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+  mesh::run_ranks(four_tensor_ranks(), [&](mesh::Mesh& mesh) {
     const at::Tensor weight = at::ones({8, 64}).requires_grad_();
     const at::Tensor x = at::ones({2, 3, 64}).requires_grad_() * 1;
     gather_and_multiply(x, {weight}, mesh.tensor(), {});  // what the group of threads hands over stays until the next time
@@ -195,7 +194,7 @@ TEST(GatherAndMultiply, KeepsTheShardAlone) {
 }
 
 TEST(GatherAndMultiply, DoesNotRunAgainInABlockThatIsComputedAgain) {
-  mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+  mesh::run_ranks(four_tensor_ranks(), [&](mesh::Mesh& mesh) {
     std::vector<std::string> notes;
     NotingComm comm(mesh.tensor(), notes);
     const at::Tensor x = at::ones({2, 3, 16}).requires_grad_(), weight = at::ones({8, 16}).requires_grad_();
@@ -207,7 +206,7 @@ TEST(GatherAndMultiply, DoesNotRunAgainInABlockThatIsComputedAgain) {
 }
 
 TEST(LateWeights, GatherAShardOnceForAllProductsWithIt) {
-  mesh::run_ranks(four(), [&](mesh::Mesh& mesh) {
+  mesh::run_ranks(four_tensor_ranks(), [&](mesh::Mesh& mesh) {
     std::vector<std::string> notes;
     NotingComm comm(mesh.tensor(), notes);
     LateWeights late;

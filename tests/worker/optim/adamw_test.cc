@@ -5,16 +5,11 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include "tests/worker/optim/adamw_options.h"
 #include "tests/worker/plan/dynamic_map.h"
 
 namespace trainyard::optim {
 namespace {
-
-contract::Optimizer options(double weight_decay = 0.1) {
-  contract::Optimizer out;
-  out.weightDecay = weight_decay;
-  return out;
-}
 
 /// The published algorithm on one number, in FP64.
 struct Reference {
@@ -30,13 +25,13 @@ struct Reference {
 
 TEST(AdamW, FollowsThePublishedAlgorithm) {
   const at::Tensor decaying = at::full({2, 2}, 0.5f), other = at::full({3}, 0.5f);
-  AdamW optimizer(options(), {{decaying, true}, {other, false}});
+  AdamW optimizer(adamw_options(), {{decaying, true}, {other, false}});
   Reference with{.weight = 0.5}, without{.weight = 0.5};
   for (int t = 1; t <= 20; ++t) {
     const double gradient = std::sin(t), rate = 0.01 / t;
     optimizer.step({at::full({2, 2}, gradient, at::kFloat), at::full({3}, gradient, at::kFloat)}, rate);
-    with.step(gradient, rate, t, options(), true);
-    without.step(gradient, rate, t, options(), false);
+    with.step(gradient, rate, t, adamw_options(), true);
+    without.step(gradient, rate, t, adamw_options(), false);
     EXPECT_NEAR(decaying[1][1].item<double>(), with.weight, 1e-6);
     EXPECT_NEAR(other[2].item<double>(), without.weight, 1e-6);
   }
@@ -46,7 +41,7 @@ TEST(AdamW, FollowsThePublishedAlgorithm) {
 TEST(AdamW, MovesByTheLearningRateInTheFirstStepWhateverTheGradientsSize) {
   for (const float gradient : {1e-3f, 1.0f, 1e3f}) {
     const at::Tensor weight = at::zeros({1});
-    AdamW optimizer(options(0), {{weight, true}});
+    AdamW optimizer(adamw_options(0), {{weight, true}});
     optimizer.step({at::full({1}, gradient)}, 0.01);
     EXPECT_NEAR(weight.item<double>(), -0.01, 1e-6);
   }
@@ -56,7 +51,7 @@ TEST(AdamW, IsTheOperationsOfPyTorchBitForBitOfFewNumbersAndOfMany) {
   for (const std::int64_t count : {1, 7, 31, 64, 1000, 4097, 16'384, 16'385}) {
     const at::Tensor master = at::arange(count, at::kFloat).mul(0.37).sin(), book = master.clone();
     const at::Tensor average = at::zeros({count}), square = at::zeros({count});
-    AdamW optimizer(options(), {{master, true}});
+    AdamW optimizer(adamw_options(), {{master, true}});
     for (int t = 1; t <= 5; ++t) {
       const at::Tensor gradient = at::arange(count, at::kFloat).mul(0.11).add(static_cast<double>(t)).cos();
       const double rate = 0.01 / t, clipping = t == 3 ? 1.0 : 0.3;
@@ -77,14 +72,14 @@ TEST(AdamW, IsTheOperationsOfPyTorchBitForBitOfFewNumbersAndOfMany) {
 
 TEST(AdamW, GoesOnFromItsMomentsAndItsStep) {
   const at::Tensor through = at::ones({4});
-  AdamW one(options(), {{through, true}});
+  AdamW one(adamw_options(), {{through, true}});
   const auto gradient = [](int t) { return at::full({4}, std::cos(t), at::kFloat); };
   for (int t = 1; t <= 6; ++t) one.step({gradient(t)}, 0.01);
 
   const at::Tensor halfway = at::ones({4});
-  AdamW before(options(), {{halfway, true}});
+  AdamW before(adamw_options(), {{halfway, true}});
   for (int t = 1; t <= 3; ++t) before.step({gradient(t)}, 0.01);
-  AdamW after(options(), {{halfway, true}});
+  AdamW after(adamw_options(), {{halfway, true}});
   at::Tensor average = after.averages()[0], square = after.squares()[0];
   average.copy_(before.averages()[0]);
   square.copy_(before.squares()[0]);
@@ -95,11 +90,11 @@ TEST(AdamW, GoesOnFromItsMomentsAndItsStep) {
 
 TEST(AdamW, WithMomentsInBf16DoesTheStepOfFp32AndThenRoundsThem) {
   const at::Tensor master = at::arange(300, at::kFloat).mul(0.37).sin();
-  AdamW kept(options(), {{master, true}}, at::kBFloat16);
+  AdamW kept(adamw_options(), {{master, true}}, at::kBFloat16);
   for (int t = 1; t <= 5; ++t) {
     const at::Tensor gradient = at::arange(300, at::kFloat).mul(0.11).add(static_cast<double>(t)).cos();
     const at::Tensor exact = master.clone();
-    AdamW in_fp32(options(), {{exact, true}});
+    AdamW in_fp32(adamw_options(), {{exact, true}});
     at::Tensor average = in_fp32.averages()[0], square = in_fp32.squares()[0];
     average.copy_(kept.averages()[0]);
     square.copy_(kept.squares()[0]);
@@ -133,8 +128,8 @@ TEST(AdamW, WithMomentsInCodesDoesTheStepOfFp32AndThenCodesThem) {
   const at::Tensor master = at::arange(kRows * kColumns, at::kFloat).mul(0.37).sin().view({kRows, kColumns}),
                    norm = at::ones({300});
   at::set_num_threads(1);
-  AdamW kept(options(), {{.master = master, .weight = {}, .segment = kColumns}, {.master = norm, .decays = false, .weight = {}}},
-             at::kByte);
+  AdamW kept(adamw_options(),
+             {{.master = master, .weight = {}, .segment = kColumns}, {.master = norm, .decays = false, .weight = {}}}, at::kByte);
   EXPECT_EQ(kept.averages()[0].scalar_type(), at::kByte);
   EXPECT_EQ(kept.squares()[1].scalar_type(), at::kFloat);
   EXPECT_EQ(kept.average_scales()[0].sizes(), at::IntArrayRef({kRows, 2}));
@@ -144,7 +139,7 @@ TEST(AdamW, WithMomentsInCodesDoesTheStepOfFp32AndThenCodesThem) {
     const at::Tensor gradient =
         at::arange(kRows * kColumns, at::kFloat).mul(0.11).add(static_cast<double>(t)).cos().pow(9).view({kRows, kColumns});
     const at::Tensor exact = master.clone(), exact_norm = norm.clone(), of_norm = at::full({300}, std::cos(t), at::kFloat);
-    AdamW in_fp32(options(), {{exact, true}, {exact_norm, false}});
+    AdamW in_fp32(adamw_options(), {{exact, true}, {exact_norm, false}});
     at::Tensor a = in_fp32.averages()[0], s = in_fp32.squares()[0], norm_a = in_fp32.averages()[1], norm_s = in_fp32.squares()[1];
     a.copy_(average);
     s.copy_(square);
@@ -177,8 +172,8 @@ TEST(AdamW, WithMomentsInCodesTakesAStepCloseToThatOfFp32) {
   at::set_num_threads(1);
   constexpr std::int64_t kRows = 64, kColumns = 256;
   const at::Tensor one = at::zeros({kRows, kColumns}), other = at::zeros({kRows, kColumns});
-  AdamW in_codes(options(0), {{.master = one, .weight = {}, .segment = kColumns}}, at::kByte),
-      in_fp32(options(0), {{other, true}});
+  AdamW in_codes(adamw_options(0), {{.master = one, .weight = {}, .segment = kColumns}}, at::kByte),
+      in_fp32(adamw_options(0), {{other, true}});
   for (int t = 1; t <= 2; ++t) {
     const at::Tensor gradient = at::arange(kRows * kColumns, at::kFloat).mul(0.11).add(t).cos().mul(0.25).add(0.75).view_as(one);
     in_codes.step({gradient.clone()}, 0.01);
@@ -196,7 +191,7 @@ TEST(AdamW, WithMomentsInCodesGivesTheSameBitsOnSeveralCores) {
   for (const int cores : {1, 3}) {
     at::set_num_threads(cores);
     masters.push_back(at::arange(300 * 333, at::kFloat).mul(0.37).sin().view({300, 333}));
-    AdamW optimizer(options(), {{.master = masters.back(), .weight = {}, .segment = 333}}, at::kByte);
+    AdamW optimizer(adamw_options(), {{.master = masters.back(), .weight = {}, .segment = 333}}, at::kByte);
     at::set_num_threads(1);
     for (int t = 1; t <= 3; ++t) optimizer.step({at::arange(300 * 333, at::kFloat).mul(0.2).add(t).cos().view({300, 333})}, 0.01);
     codes.push_back(optimizer.averages()[0]);

@@ -8,16 +8,11 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/worker/optim/mixed.h"
 #include "worker/optim/gradient_norm.h"
 
 namespace trainyard::optim {
 namespace {
-
-/// Of mixed size and sign, so that another order of the additions would show.
-at::Tensor mixed(const std::vector<std::int64_t>& shape) {
-  const at::Tensor i = at::arange(plan::num_elements(shape), at::kFloat);
-  return i.mul(0.37).sin().mul(i.remainder(7).sub(3).mul(3).exp()).view(shape);
-}
 
 at::Tensor sums_by_kernel(const at::Tensor& packed, const NormCut& cut) {
   at::Tensor sums = at::full({cut.num_blocks()}, -1.0, at::kDouble);

@@ -5,15 +5,11 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/worker/optim/mixed.h"
 #include "worker/optim/gradient_norm.h"
 
 namespace trainyard::optim {
 namespace {
-
-at::Tensor mixed(const std::vector<std::int64_t>& shape) {
-  const at::Tensor i = at::arange(plan::num_elements(shape), at::kFloat);
-  return i.mul(0.37).sin().mul(i.remainder(7).sub(3).mul(3).exp()).view(shape);
-}
 
 class NormOnGpu : public testing::Test {
  protected:

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/worker/mesh/late_link.h"
+#include "tests/worker/optim/adamw_options.h"
 #include "worker/optim/adamw.h"
 
 namespace trainyard::optim {
@@ -25,12 +26,6 @@ at::Tensor values(const std::vector<std::int64_t>& sizes, double phase) {
   return at::arange(count, at::kFloat).mul(0.37).add(phase).sin().view(sizes);
 }
 
-contract::Optimizer options() {
-  contract::Optimizer out;
-  out.weightDecay = 0.1;
-  return out;
-}
-
 /// The optimizers of equal tensors, beside each other.
 struct Pair {
   Pair(mesh::HostLink& link, at::ScalarType type, bool weights_on_host, at::ScalarType states = at::kFloat) {
@@ -43,8 +38,8 @@ struct Pair {
       weights.push_back(at::zeros(sizes, type));
       offloaded.push_back({.master = on_host.back(), .decays = decays, .weight = weights.back(), .segment = segment_of(sizes)});
     }
-    by_operations = std::make_unique<AdamW>(options(), plain, states);
-    by_blocks = std::make_unique<AdamW>(options(), offloaded, HostSide{.link = &link, .weights = weights_on_host}, states);
+    by_operations = std::make_unique<AdamW>(adamw_options(), plain, states);
+    by_blocks = std::make_unique<AdamW>(adamw_options(), offloaded, HostSide{.link = &link, .weights = weights_on_host}, states);
   }
   void step(int number) {
     std::vector<at::Tensor> gradients, same;

@@ -11,7 +11,7 @@ namespace {
 constexpr std::int64_t kData = 8;
 
 /// In BF16, on GPUs, of three micro-batches a rank.
-contract::TrainingJobSpec job(std::int32_t stage, std::int32_t micro_batches = 3, std::int64_t data = kData) {
+contract::TrainingJobSpec job_at_zero_stage(std::int32_t stage, std::int32_t micro_batches = 3, std::int64_t data = kData) {
   contract::TrainingJobSpec spec;
   spec.model.size =
       contract::ModelSize{.layers = 3, .hiddenSize = 1024, .heads = 16, .feedForwardSize = 4096, .vocabularySize = 32768};
@@ -41,7 +41,7 @@ struct Units {
 };
 
 TEST(BackwardWalk, OfEachMicroBatchHasTheUnitThatGoesTwoExchangesAndTheShardsThatAreThere) {
-  const auto spec = job(2);
+  const auto spec = job_at_zero_stage(2);
   const Units units(spec);
   const auto walk = walk_of(spec);
   const std::int64_t going = 2 * units.of(4) + units.exchange(4) + units.exchange(3);
@@ -51,7 +51,7 @@ TEST(BackwardWalk, OfEachMicroBatchHasTheUnitThatGoesTwoExchangesAndTheShardsTha
 
 /// What came before the head's goes first: there are activations then, and none at the end.
 TEST(BackwardWalk, HasTheActivationsOfLayersThatAreNotDoneYet) {
-  const auto spec = job(2, 1);
+  const auto spec = job_at_zero_stage(2, 1);
   const Units units(spec);
   const std::int64_t layer = std::int64_t{1} << 40;
   const auto moment = walk_of(spec).most(0, false, {.kept = 3 * layer, .layer = layer});
@@ -64,7 +64,7 @@ TEST(BackwardWalk, HasTheActivationsOfLayersThatAreNotDoneYet) {
 }
 
 TEST(BackwardWalk, HasWhatIsComputedAgainAndWorkedWithBesideExchangesAndTheFirstGradientOfItsLayer) {
-  const auto spec = job(2, 1);
+  const auto spec = job_at_zero_stage(2, 1);
   const Units units(spec);
   const std::int64_t again = std::int64_t{1} << 40, layer = std::int64_t{1} << 34;
   const std::int64_t down = 2 * std::int64_t{1024} * 4096;
@@ -76,7 +76,7 @@ TEST(BackwardWalk, HasWhatIsComputedAgainAndWorkedWithBesideExchangesAndTheFirst
 }
 
 TEST(BackwardWalk, HasTheResidualStreamsGradientFromTheLastLayerToTheLookUp) {
-  const auto spec = job(2, 1);
+  const auto spec = job_at_zero_stage(2, 1);
   const std::int64_t stream = std::int64_t{1} << 40;
   EXPECT_EQ(walk_of(spec).most(0, false, {.kept = 7, .head = 5, .stream = stream}).activations, 7 + stream)
       << "the head's is gone";
@@ -87,7 +87,7 @@ TEST(BackwardWalk, HasTheResidualStreamsGradientFromTheLastLayerToTheLookUp) {
 
 /// A layer's weights are gathered before it keeps anything, and what they were gathered in is gone as it is computed.
 TEST(BackwardWalk, AtStageThreeHasInForwardWhatIsGatheredBesideTheLayersBefore) {
-  const auto spec = job(3);
+  const auto spec = job_at_zero_stage(3);
   const Units units(spec);
   const std::int64_t layer = std::int64_t{1} << 40;
   const auto moment = walk_of(spec).most(1, true, {.kept = 3 * layer, .layer = layer, .stream = 0});
@@ -99,13 +99,13 @@ TEST(BackwardWalk, AtStageThreeHasInForwardWhatIsGatheredBesideTheLayersBefore) 
 
 TEST(BackwardWalk, HasAHeadsWorkBeforeAnyGradients) {
   const auto moment =
-      walk_of(job(2, 1)).most(0, false, {.kept = 7, .head = 5, .work = std::int64_t{1} << 40, .computed_again = 3});
+      walk_of(job_at_zero_stage(2, 1)).most(0, false, {.kept = 7, .head = 5, .work = std::int64_t{1} << 40, .computed_again = 3});
   EXPECT_EQ(moment.activations, 7 + 5 + (std::int64_t{1} << 40));
   EXPECT_EQ(moment.gradients, 0);
 }
 
 TEST(BackwardWalk, HasTheLastExchangesOfOneMicroBatchBesideTheNextOnesForward) {
-  const auto spec = job(2);
+  const auto spec = job_at_zero_stage(2);
   const Units units(spec);
   const std::int64_t sums = zero_memory(spec, 0).shard_sums, kept = std::int64_t{1} << 40;
   const WalkedActivations activations{.kept = kept, .layer = kept / 2};
@@ -114,12 +114,13 @@ TEST(BackwardWalk, HasTheLastExchangesOfOneMicroBatchBesideTheNextOnesForward) {
   EXPECT_EQ(walk.most(1, false, activations), (Moment{0, sums + 2 * units.of(0) + units.exchange(0), kept}))
       << "backward follows backward";
   EXPECT_EQ(walk.most(0, true, activations), (Moment{0, 2 * units.of(0) + units.exchange(0), kept})) << "none came before";
-  EXPECT_EQ(walk_of(job(1)).most(1, true, activations).gradients, 4 * num_parameters(*spec.model.size) + 4 * units.of(0))
+  EXPECT_EQ(walk_of(job_at_zero_stage(1)).most(1, true, activations).gradients,
+            4 * num_parameters(*spec.model.size) + 4 * units.of(0))
       << "nothing goes yet";
 }
 
 TEST(BackwardWalk, OfASumHasItAllUntilTheLastMicroBatchWhoseUnitsGoOneByOne) {
-  const auto spec = job(1);
+  const auto spec = job_at_zero_stage(1);
   const Units units(spec);
   const std::int64_t all = 4 * num_parameters(*spec.model.size);
   const auto walk = walk_of(spec);
@@ -128,11 +129,11 @@ TEST(BackwardWalk, OfASumHasItAllUntilTheLastMicroBatchWhoseUnitsGoOneByOne) {
   EXPECT_EQ(walk.most(2, true, {}).gradients, all + std::max(4 * units.of(0), units.exchange(0)));
   const std::int64_t at_the_end =
       4 * units.of(4) + units.exchange(4) + units.exchange(3) + units.sum(0) + units.sum(1) + units.sum(2);
-  EXPECT_GE(walk_of(job(1, 1)).most(0, false, {}).gradients, at_the_end);
+  EXPECT_GE(walk_of(job_at_zero_stage(1, 1)).most(0, false, {}).gradients, at_the_end);
 }
 
 TEST(BackwardWalk, UnderCanonicalHasASumForEachDigitOneOfThoseDone) {
-  auto spec = job(2, 8);
+  auto spec = job_at_zero_stage(2, 8);
   spec.training.reduction = contract::Reduction::kCanonical;
   const Units units(spec);
   const std::int64_t all = 4 * num_parameters(*spec.model.size);
@@ -144,7 +145,7 @@ TEST(BackwardWalk, UnderCanonicalHasASumForEachDigitOneOfThoseDone) {
 }
 
 TEST(BackwardWalk, OffloadedHasNoShardsButTheSumOnItsWayAndTheOneItIsAddedTo) {
-  auto spec = job(2);
+  auto spec = job_at_zero_stage(2);
   spec.parallelism.zero.offload.optimizer = true;
   const Units units(spec);
   const auto walk = walk_of(spec);
@@ -157,7 +158,7 @@ TEST(BackwardWalk, OffloadedHasNoShardsButTheSumOnItsWayAndTheOneItIsAddedTo) {
 }
 
 TEST(BackwardWalk, AtStageThreeHasTheWeightsOfTheUnitThatGoesOrThoseThatAreGathered) {
-  const auto spec = job(3, 1);
+  const auto spec = job_at_zero_stage(3, 1);
   const Units units(spec);
   const auto walk = walk_of(spec);
   const auto at_the_head = walk.most(0, false, {.head = 5, .work = std::int64_t{1} << 40});
@@ -165,18 +166,19 @@ TEST(BackwardWalk, AtStageThreeHasTheWeightsOfTheUnitThatGoesOrThoseThatAreGathe
   const auto gathered = walk.most(0, false, {});
   EXPECT_EQ(gathered.weights, 2 * units.all[2].gathering) << "there are none as the look-up ends, whose gradients are more";
   EXPECT_EQ(gathered.gradients, units.exchange(0) + units.exchange(1)) << "the last layer's go, and its successor is gathered";
-  EXPECT_EQ(walk_of(job(2, 1)).most(0, false, {}).weights, 0) << "always there";
+  EXPECT_EQ(walk_of(job_at_zero_stage(2, 1)).most(0, false, {}).weights, 0) << "always there";
 }
 
 TEST(BackwardWalk, OfSeveralDataRanksWithoutZeroHasTheSumsUntilTheLastMicroBatchWhoseUnitsAreCopiedAndSummedOneByOne) {
-  auto spec = job(0);
+  auto spec = job_at_zero_stage(0);
   const Units units(spec);
   const std::int64_t all = num_parameters(*spec.model.size);
   const auto walk = walk_of(spec);
   EXPECT_EQ(walk.most(0, false, {}).gradients, 4 * all + 2 * units.of(4)) << "which become the sum, in FP32";
   EXPECT_EQ(walk.most(1, true, {}).gradients, 4 * all + 2 * units.of(0)) << "a unit, until it is added";
   EXPECT_EQ(walk.most(2, true, {}).gradients, 4 * all + 4 * units.of(0));
-  EXPECT_EQ(walk_of(job(0, 1)).most(0, false, {}).gradients, 4 * all + 4 * units.of(4)) << "all that were summed stay";
+  EXPECT_EQ(walk_of(job_at_zero_stage(0, 1)).most(0, false, {}).gradients, 4 * all + 4 * units.of(4))
+      << "all that were summed stay";
   spec.training.reduction = contract::Reduction::kCanonical;
   const auto canonical = walk_of(spec);
   EXPECT_EQ(canonical.most(0, false, {}).gradients, 2 * all) << "in BF16 still";
@@ -187,7 +189,7 @@ TEST(BackwardWalk, OfSeveralDataRanksWithoutZeroHasTheSumsUntilTheLastMicroBatch
 }
 
 TEST(BackwardWalk, WithoutZeroUnderCanonicalTurnsTheSumOfOneMicroBatchIntoFp32WhenTheNextIsAddedToIt) {
-  auto spec = job(0, 9);
+  auto spec = job_at_zero_stage(0, 9);
   spec.training.reduction = contract::Reduction::kCanonical;
   const Units units(spec);
   const std::int64_t all = num_parameters(*spec.model.size), tensor = units.of(4);  // of the head, too, which has a norm
@@ -200,7 +202,7 @@ TEST(BackwardWalk, WithoutZeroUnderCanonicalTurnsTheSumOfOneMicroBatchIntoFp32Wh
 }
 
 TEST(BackwardWalk, WithoutZeroHasGradientsOfARankAloneThatGrowUntilTheyAreAdded) {
-  const auto spec = job(0, 3, 1);
+  const auto spec = job_at_zero_stage(0, 3, 1);
   const std::int64_t all = num_parameters(*spec.model.size), layer = std::int64_t{1} << 40;
   const Units units(spec);
   const auto walk = walk_of(spec);
@@ -213,10 +215,10 @@ TEST(BackwardWalk, WithoutZeroHasGradientsOfARankAloneThatGrowUntilTheyAreAdded)
 }
 
 TEST(BackwardWalk, HasAfterItTheSumsAdamWsOwnNumbersAndWhatIsGathered) {
-  const auto spec = job(0);
+  const auto spec = job_at_zero_stage(0);
   const std::int64_t all = num_parameters(*spec.model.size), head = std::int64_t{32768} * 1024;
   EXPECT_EQ(walk_of(spec).most_after().gradients, 4 * all) << "summed where they are";
-  auto alone = job(0, 3, 1);
+  auto alone = job_at_zero_stage(0, 3, 1);
   EXPECT_EQ(walk_of(alone).most_after().gradients, 4 * all) << "a kernel needs nothing";
   alone.workers.gpusPerWorker = 0;
   EXPECT_EQ(walk_of(alone).most_after().gradients, 4 * all + 4 * head) << "operations need the denominators of a tensor";
@@ -227,7 +229,7 @@ TEST(BackwardWalk, HasAfterItTheSumsAdamWsOwnNumbersAndWhatIsGathered) {
   EXPECT_EQ(walk_of(alone).most_after().gradients, 4 * (all - head) + 4 * head) << "one gradient";
   alone.parallelism.zero = {.stage = 1, .offload = {.optimizer = true}};
   EXPECT_EQ(walk_of(alone).most_after().gradients, 0) << "on the host";
-  auto sharded = job(2);
+  auto sharded = job_at_zero_stage(2);
   const Units units(sharded);
   const std::int64_t sums = zero_memory(sharded, 0).shard_sums;
   EXPECT_EQ(walk_of(sharded).most_after().gradients, sums + 2 * 9 * (units.all[0].part + units.all[1].part));

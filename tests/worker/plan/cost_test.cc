@@ -2,15 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/worker/plan/llama3_8b.h"
 #include "worker/plan/activations.h"
 #include "worker/plan/zero_cost.h"
 
 namespace trainyard::plan {
 namespace {
 
-contract::ModelSize llama3_8b() {
-  return {.layers = 32, .hiddenSize = 4096, .heads = 32, .keyValueHeads = 8, .feedForwardSize = 14336, .vocabularySize = 128256};
-}
 contract::ModelSize llama3_70b() {
   return {.layers = 80, .hiddenSize = 8192, .heads = 64, .keyValueHeads = 8, .feedForwardSize = 28672, .vocabularySize = 128256};
 }
@@ -49,7 +47,7 @@ TEST(RecomputedFlopsPerToken, AreThoseOfTheProductsThatRunAgain) {
   EXPECT_LT(recomputed_flops_per_token(size, 8192, RecomputeMode::kFull), flops_per_token(size, 8192) / 3);
 }
 
-contract::TrainingJobSpec job(contract::ComputePrecision precision) {
+contract::TrainingJobSpec llama3_8b_job(contract::ComputePrecision precision) {
   contract::TrainingJobSpec spec;
   spec.model.size = llama3_8b();
   spec.data.sequenceLength = 4096;
@@ -60,7 +58,7 @@ contract::TrainingJobSpec job(contract::ComputePrecision precision) {
 
 /// Of eight data ranks with a GPU each.
 contract::TrainingJobSpec on_gpus(contract::ComputePrecision precision, std::int32_t stage) {
-  auto spec = job(precision);
+  auto spec = llama3_8b_job(precision);
   spec.workers.count = 8;
   spec.workers.gpusPerWorker = 1;
   spec.parallelism.zero.stage = stage;
@@ -71,7 +69,7 @@ TEST(BytesPerRank, OfOneMicroBatchAreSixteenAParameterInFullPrecisionAndEighteen
   const std::int64_t parameters = num_parameters(llama3_8b()), largest = std::int64_t{128256} * 4096;
   for (const auto& [precision, bytes_each] :
        {std::pair{contract::ComputePrecision::kFP32, 16}, {contract::ComputePrecision::kBF16, 18}}) {
-    auto spec = job(precision);
+    auto spec = llama3_8b_job(precision);
     spec.training.globalBatchSize = 1;
     spec.data.sequenceLength = 16;  // so that gradients are most
     EXPECT_EQ(bytes_per_rank(spec, 0).total(), parameters * bytes_each + 4 * largest) << "what AdamW makes of a tensor on CPUs";
@@ -88,7 +86,7 @@ TEST(BytesPerRank, WithZeroAreThePublishedFormulas) {
   const double largest = 128256.0 * 4096;  // the embedding; the head with its norm has 4,096 more
   for (const std::int32_t dp : {8, 64}) {
     for (const std::int32_t stage : {1, 2, 3}) {
-      auto spec = job(contract::ComputePrecision::kBF16);
+      auto spec = llama3_8b_job(contract::ComputePrecision::kBF16);
       spec.workers.count = dp;
       spec.training.globalBatchSize = 2 * dp;
       spec.data.sequenceLength = 16;  // so that gradients are most
@@ -138,7 +136,7 @@ TEST(BytesPerRank, OfTheFusedLossAreThoseOfPyTorchsInFp16AndWithTensorRanks) {
 }
 
 TEST(BytesPerRank, WithZeroInFullPrecisionHaveNoMasterBesideWholeWeights) {
-  auto spec = job(contract::ComputePrecision::kFP32);
+  auto spec = llama3_8b_job(contract::ComputePrecision::kFP32);
   spec.workers.count = 8;
   spec.parallelism.zero.stage = 1;
   EXPECT_EQ(bytes_per_rank(spec, 0).master, 0);
@@ -244,7 +242,7 @@ TEST(BytesPerRank, OffloadTheParametersToTheHostAlsoOfOneDataRank) {
 }
 
 TEST(BytesPerRank, OffloadedWithoutAGpuAreAllInOneMemory) {
-  auto spec = job(contract::ComputePrecision::kFP32);
+  auto spec = llama3_8b_job(contract::ComputePrecision::kFP32);
   spec.parallelism.zero = {.stage = 1, .offload = {.optimizer = true}};
   const auto bytes = bytes_per_rank(spec, 0);
   EXPECT_EQ(bytes.host, 0);
@@ -292,7 +290,7 @@ TEST(BytesPerRank, WithCanonicalKeepASumForEachDigitOfTheNumberOfMicroBatches) {
   const std::int64_t parameters = num_parameters(llama3_8b()), head = std::int64_t{128256} * 4096 + 4096;  // and its norm
   for (const auto precision : {contract::ComputePrecision::kFP32, contract::ComputePrecision::kBF16}) {
     const std::int64_t each = precision == contract::ComputePrecision::kFP32 ? 4 : 2;
-    auto spec = job(precision);
+    auto spec = llama3_8b_job(precision);
     spec.data.sequenceLength = 16;  // so that gradients are most
     EXPECT_EQ(bytes_per_rank(spec, 0).gradients, (4 + each) * parameters) << "Fast: the sum, and a micro-batch's own";
     spec.training.reduction = contract::Reduction::kCanonical;
@@ -308,7 +306,7 @@ TEST(BytesPerRank, WithCanonicalKeepASumForEachDigitOfTheNumberOfMicroBatches) {
 }
 
 TEST(BytesPerRank, OfATiedEmbeddingOnOneStageHaveBothOfItsGradients) {
-  auto spec = job(contract::ComputePrecision::kBF16);
+  auto spec = llama3_8b_job(contract::ComputePrecision::kBF16);
   spec.data.sequenceLength = 16;  // so that gradients are most
   spec.model.size->tieEmbeddings = true;
   EXPECT_EQ(bytes_per_rank(spec, 0).gradients, 6 * num_parameters(llama3_8b())) << "as if the head had a weight of its own";
@@ -319,7 +317,7 @@ TEST(BytesPerRank, OfATiedEmbeddingOnOneStageHaveBothOfItsGradients) {
 }
 
 TEST(BytesPerRank, OfDataRanksHaveAFlatCopyOfTheUnitThatIsExchanged) {
-  auto spec = job(contract::ComputePrecision::kBF16);
+  auto spec = llama3_8b_job(contract::ComputePrecision::kBF16);
   spec.data.sequenceLength = 16;
   spec.workers.count = 8;
   EXPECT_EQ(bytes_per_rank(spec, 0).gradients, 4 * num_parameters(llama3_8b()) + 4 * std::int64_t{128256} * 4096);
@@ -333,7 +331,7 @@ TEST(BytesPerRank, OfDataRanksHaveAFlatCopyOfTheUnitThatIsExchanged) {
 }
 
 TEST(BytesPerRank, FallWithTensorAndPipelineParallelism) {
-  auto spec = job(contract::ComputePrecision::kBF16);
+  auto spec = llama3_8b_job(contract::ComputePrecision::kBF16);
   const auto whole = bytes_per_rank(spec, 0);
   spec.workers.count = 8;
   spec.parallelism.tensor = 8;
@@ -362,7 +360,7 @@ TEST(BytesPerRank, WithShardsOfTokensHaveTheResidualStreamOfOneTokenInSoManyAsTh
 }
 
 TEST(BytesPerRank, FirstStagesKeepMoreMicroBatchesInFlight) {
-  auto spec = job(contract::ComputePrecision::kBF16);
+  auto spec = llama3_8b_job(contract::ComputePrecision::kBF16);
   spec.workers.count = 4;
   spec.parallelism.pipeline = 4;
   EXPECT_GT(most_activation_bytes(spec, 0), 2 * most_activation_bytes(spec, 2) * 9 / 10);
@@ -370,7 +368,7 @@ TEST(BytesPerRank, FirstStagesKeepMoreMicroBatchesInFlight) {
 
 /// What a stage hands on, and what comes back for it.
 TEST(BytesPerRank, OfAStageHaveItsOutputsUntilTheirBackward) {
-  auto spec = job(contract::ComputePrecision::kBF16);
+  auto spec = llama3_8b_job(contract::ComputePrecision::kBF16);
   spec.workers.count = 4;
   spec.parallelism.pipeline = 4;
   spec.training.globalBatchSize = 16;
@@ -383,7 +381,7 @@ TEST(BytesPerRank, OfAStageHaveItsOutputsUntilTheirBackward) {
 }
 
 TEST(BytesPerRank, FollowWhatTheScheduleKeepsInFlight) {
-  auto spec = job(contract::ComputePrecision::kBF16);
+  auto spec = llama3_8b_job(contract::ComputePrecision::kBF16);
   spec.workers.count = 4;
   spec.parallelism.pipeline = 4;
   spec.training.globalBatchSize = 16;

@@ -15,7 +15,8 @@ constexpr std::int64_t kElements = 400;
 const ZeroMemory kZero{.shard_sums = 1000, .unit = 50, .exchanges = 16};
 
 /// In BF16, of micro-batches of one sample.
-contract::TrainingJobSpec job(Reduction reduction, std::int32_t micro_batches, std::int32_t data = 1, std::int32_t stage = 0) {
+contract::TrainingJobSpec job_with_reduction(Reduction reduction, std::int32_t micro_batches, std::int32_t data = 1,
+                                             std::int32_t stage = 0) {
   contract::TrainingJobSpec spec;
   spec.model.size = contract::ModelSize{.layers = 4, .hiddenSize = 8, .heads = 2, .feedForwardSize = 8, .vocabularySize = 8};
   spec.data.sequenceLength = 4;
@@ -38,7 +39,7 @@ GradientCost whole(const contract::TrainingJobSpec& spec) { return {spec, kEleme
 GradientCost sharded(const contract::TrainingJobSpec& spec) { return {spec, kElements, kZero}; }
 
 TEST(GradientCost, OfWholeGradientsIsOneSumUnderFastAndWhatAMicroBatchAdds) {
-  const auto cost = whole(job(Reduction::kFast, 8));
+  const auto cost = whole(job_with_reduction(Reduction::kFast, 8));
   EXPECT_EQ(cost.as_it_begins(0), 0);
   EXPECT_EQ(cost.as_it_begins(1), 1600);
   EXPECT_EQ(cost.as_it_begins(7), 1600);
@@ -47,7 +48,7 @@ TEST(GradientCost, OfWholeGradientsIsOneSumUnderFastAndWhatAMicroBatchAdds) {
 }
 
 TEST(GradientCost, OfWholeGradientsUnderCanonicalIsASumForEachDigitOneOfThoseDone) {
-  const auto cost = whole(job(Reduction::kCanonical, 8));
+  const auto cost = whole(job_with_reduction(Reduction::kCanonical, 8));
   EXPECT_EQ(cost.as_it_begins(0), 0);
   EXPECT_EQ(cost.as_it_begins(1), 800) << "the sum of one is in BF16 still";
   EXPECT_EQ(cost.as_it_begins(2), 1600);
@@ -56,17 +57,17 @@ TEST(GradientCost, OfWholeGradientsUnderCanonicalIsASumForEachDigitOneOfThoseDon
   EXPECT_EQ(cost.as_it_ends(0), 800);
   EXPECT_EQ(cost.as_it_ends(3), 2 * 1600 + 800);
   EXPECT_EQ(cost.as_it_ends(7), 3 * 1600 + 800);
-  EXPECT_EQ(whole(job(Reduction::kCanonical, 1)).as_it_ends(0), 1600) << "there is nothing to add it to";
+  EXPECT_EQ(whole(job_with_reduction(Reduction::kCanonical, 1)).as_it_ends(0), 1600) << "there is nothing to add it to";
 }
 
 TEST(GradientCost, OfAMicroBatchIsThatOfAChunkInAnInterleavedStage) {
-  const auto cost = whole(in_two_stages(job(Reduction::kFast, 8), PipelineScheduleName::kInterleaved));
+  const auto cost = whole(in_two_stages(job_with_reduction(Reduction::kFast, 8), PipelineScheduleName::kInterleaved));
   EXPECT_EQ(cost.as_it_ends(3), 1600 + 400);
 }
 
 TEST(GradientCost, OfShardsInASplitBackwardHasAllOfAMicroBatchAtOnce) {
   const auto split = [](std::int32_t stage, Reduction reduction = Reduction::kFast) {
-    return sharded(in_two_stages(job(reduction, 8, 2, stage), PipelineScheduleName::kZeroBubble));
+    return sharded(in_two_stages(job_with_reduction(reduction, 8, 2, stage), PipelineScheduleName::kZeroBubble));
   };
   const auto of_sum = split(1);
   EXPECT_EQ(of_sum.as_it_begins(0), 0);

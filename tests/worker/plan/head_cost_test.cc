@@ -12,12 +12,16 @@ namespace {
 using contract::ComputePrecision;
 using contract::PipelineScheduleName;
 
-constexpr std::int64_t kWidth = 4096, kClasses = 128256;
+constexpr std::int64_t kHiddenSize = 4096, kClasses = 128256;
 
-contract::TrainingJobSpec job(ComputePrecision precision, std::int32_t gpus) {
+contract::TrainingJobSpec job_with_large_head(ComputePrecision precision, std::int32_t gpus) {
   contract::TrainingJobSpec spec;
-  spec.model.size = contract::ModelSize{
-      .layers = 32, .hiddenSize = kWidth, .heads = 32, .keyValueHeads = 8, .feedForwardSize = 14336, .vocabularySize = kClasses};
+  spec.model.size = contract::ModelSize{.layers = 32,
+                                        .hiddenSize = kHiddenSize,
+                                        .heads = 32,
+                                        .keyValueHeads = 8,
+                                        .feedForwardSize = 14336,
+                                        .vocabularySize = kClasses};
   spec.data.sequenceLength = 8192;
   spec.training.precision.compute = precision;
   spec.workers.gpusPerWorker = gpus;
@@ -27,11 +31,11 @@ contract::TrainingJobSpec job(ComputePrecision precision, std::int32_t gpus) {
 TEST(HeadBytes, OfTheFusedLossAreAChunkOfLogitsAndBothGradientsOrTheseTwice) {
   for (const auto& [precision, each] : {std::pair{ComputePrecision::kBF16, 2}, {ComputePrecision::kFP32, 4}}) {
     for (const std::int64_t tokens : {100, 8192, 32768}) {
-      const auto bytes = head_bytes(job(precision, 1), tokens);
-      const std::int64_t gradients = (kClasses + tokens) * kWidth, chunk = std::min(tokens, 2 * kWidth) * kClasses;
-      EXPECT_EQ(bytes.kept, tokens * (2 * each * kWidth + 4)) << tokens;
+      const auto bytes = head_bytes(job_with_large_head(precision, 1), tokens);
+      const std::int64_t gradients = (kClasses + tokens) * kHiddenSize, chunk = std::min(tokens, 2 * kHiddenSize) * kClasses;
+      EXPECT_EQ(bytes.kept, tokens * (2 * each * kHiddenSize + 4)) << tokens;
       EXPECT_EQ(bytes.work, tokens == 100 ? (4 + each) * gradients : each * chunk + 4 * gradients) << tokens;
-      EXPECT_EQ(bytes.late, each * kClasses * kWidth) << tokens;
+      EXPECT_EQ(bytes.late, each * kClasses * kHiddenSize) << tokens;
     }
   }
 }
@@ -39,33 +43,33 @@ TEST(HeadBytes, OfTheFusedLossAreAChunkOfLogitsAndBothGradientsOrTheseTwice) {
 TEST(HeadBytes, OfPyTorchsLossOnACpuAreLogitsInFp32AndTheirGradientsOrThatOfTheWeight) {
   for (const auto& [precision, each, of_norm] :
        {std::tuple{ComputePrecision::kBF16, 2, 8}, {ComputePrecision::kFP32, 4, 4}, {ComputePrecision::kFP16, 2, 8}}) {
-    const auto spec = job(precision, 0);
+    const auto spec = job_with_large_head(precision, 0);
     for (const std::int64_t tokens : {100, 8192}) {
       const auto bytes = head_bytes(spec, tokens);
       const std::int64_t logits = tokens * kClasses;
-      EXPECT_EQ(bytes.kept, 4 * logits + tokens * ((2 * each + of_norm) * kWidth + 4));
-      EXPECT_EQ(bytes.work, tokens == 100 ? each * (logits + kClasses * kWidth) - 4 * logits : 8 * logits);
-      EXPECT_EQ(bytes.late, each * (logits + tokens * kWidth));
+      EXPECT_EQ(bytes.kept, 4 * logits + tokens * ((2 * each + of_norm) * kHiddenSize + 4));
+      EXPECT_EQ(bytes.work, tokens == 100 ? each * (logits + kClasses * kHiddenSize) - 4 * logits : 8 * logits);
+      EXPECT_EQ(bytes.late, each * (logits + tokens * kHiddenSize));
     }
   }
 }
 
 TEST(HeadBytes, InFp16OnAGpuAreThoseOfPyTorchsLoss) {
-  const auto bytes = head_bytes(job(ComputePrecision::kFP16, 8), 8192);
-  EXPECT_EQ(bytes.kept, 4 * 8192 * kClasses + 8192 * (4 * kWidth + 4));
+  const auto bytes = head_bytes(job_with_large_head(ComputePrecision::kFP16, 8), 8192);
+  EXPECT_EQ(bytes.kept, 4 * 8192 * kClasses + 8192 * (4 * kHiddenSize + 4));
   EXPECT_EQ(bytes.work, 8 * 8192 * kClasses);
 }
 
 /// LlamaStage::cross_entropy() has it from autograd at once, whatever the schedule: 6.85 GiB less than logits of seven micro-batches.
 TEST(HeadBytes, InFp16OnAGpuAreLateTheWeightsGradientAndNotTheLogits) {
-  auto spec = job(ComputePrecision::kFP16, 1);
-  EXPECT_EQ(head_bytes(spec, 8192).late, 2 * kClasses * kWidth);
+  auto spec = job_with_large_head(ComputePrecision::kFP16, 1);
+  EXPECT_EQ(head_bytes(spec, 8192).late, 2 * kClasses * kHiddenSize);
   spec.parallelism.tensor = 2;
-  EXPECT_EQ(head_bytes(spec, 8192).late, 2 * 8192 * (kClasses / 2 + kWidth)) << "the product's second half comes late";
+  EXPECT_EQ(head_bytes(spec, 8192).late, 2 * 8192 * (kClasses / 2 + kHiddenSize)) << "the product's second half comes late";
 }
 
 TEST(HeadBytes, WithZLossHaveTheLogitsOnceMore) {
-  auto spec = job(ComputePrecision::kFP32, 0);
+  auto spec = job_with_large_head(ComputePrecision::kFP32, 0);
   const auto without = head_bytes(spec, 8192);
   spec.training.loss.zLoss = 1e-4;
   const auto with = head_bytes(spec, 8192);
@@ -80,24 +84,24 @@ TEST(HeadBytes, WithZLossHaveTheLogitsOnceMore) {
 }
 
 TEST(HeadBytes, OfATensorRankAreOfItsClassesAndOfItsTokensWithShards) {
-  auto spec = job(ComputePrecision::kBF16, 8);
+  auto spec = job_with_large_head(ComputePrecision::kBF16, 8);
   spec.parallelism.tensor = 4;
   const std::int64_t logits = 8192 * (kClasses / 4);
   const auto bytes = head_bytes(spec, 8192);
-  EXPECT_EQ(bytes.kept, 4 * logits + 8192 * (4 * kWidth + 4));
+  EXPECT_EQ(bytes.kept, 4 * logits + 8192 * (4 * kHiddenSize + 4));
   EXPECT_EQ(bytes.work, 4 * logits);
-  EXPECT_EQ(bytes.late, 2 * (logits + 8192 * kWidth));
+  EXPECT_EQ(bytes.late, 2 * (logits + 8192 * kHiddenSize));
   spec.parallelism.sequence = true;
-  EXPECT_EQ(head_bytes(spec, 8192).kept, 4 * logits + 8192 / 4 * (4 * kWidth + 4));
+  EXPECT_EQ(head_bytes(spec, 8192).kept, 4 * logits + 8192 / 4 * (4 * kHiddenSize + 4));
   spec.model.size->vocabularySize = kClasses + 1;
   EXPECT_EQ(head_bytes(spec, 8192).work, 4 * (logits + 8192)) << "of the rank that has a class more";
   spec.model.size->vocabularySize = kClasses;
   const std::int64_t few = 100 * (kClasses / 4);
-  EXPECT_EQ(head_bytes(spec, 100).work, 2 * (few + kClasses / 4 * kWidth) - 4 * few);
+  EXPECT_EQ(head_bytes(spec, 100).work, 2 * (few + kClasses / 4 * kHiddenSize) - 4 * few);
 }
 
 TEST(RecomputedHeadFlops, AreTheLogitsThatTheFusedLossMakesTwiceInGPipe) {
-  auto spec = job(ComputePrecision::kBF16, 1);
+  auto spec = job_with_large_head(ComputePrecision::kBF16, 1);
   spec.workers.count = 4;
   spec.parallelism.pipeline = 4;
   const auto flops = [&spec](PipelineScheduleName name) {
@@ -107,7 +111,7 @@ TEST(RecomputedHeadFlops, AreTheLogitsThatTheFusedLossMakesTwiceInGPipe) {
   EXPECT_EQ(flops(PipelineScheduleName::kOneForwardOneBackward), 0);
   EXPECT_EQ(flops(PipelineScheduleName::kInterleaved), 0);
   EXPECT_EQ(flops(PipelineScheduleName::kZeroBubble), 0);
-  EXPECT_EQ(flops(PipelineScheduleName::kGPipe), 2.0 * kClasses * kWidth);
+  EXPECT_EQ(flops(PipelineScheduleName::kGPipe), 2.0 * kClasses * kHiddenSize);
   spec.training.precision.compute = ComputePrecision::kFP16;
   EXPECT_EQ(flops(PipelineScheduleName::kGPipe), 0) << "not fused";
   spec.training.precision.compute = ComputePrecision::kBF16;

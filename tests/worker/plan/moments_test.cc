@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/worker/plan/dynamic_map.h"
+#include "tests/worker/plan/llama3_8b.h"
 #include "worker/plan/cost.h"
 
 namespace trainyard::plan {
@@ -127,9 +128,6 @@ TEST(DynamicCode, OfZerosIsZeroAndOfWhatIsNoNumberNoNumber) {
   }
 }
 
-contract::ModelSize llama3_8b() {
-  return {.layers = 32, .hiddenSize = 4096, .heads = 32, .keyValueHeads = 8, .feedForwardSize = 14336, .vocabularySize = 128256};
-}
 /// Sizes in which tensor parallelism cuts rows elsewhere than at multiples of 256.
 std::vector<contract::ModelSize> sizes() {
   return {llama3_8b(),

@@ -16,7 +16,7 @@ using contract::RecomputeMode;
 using contract::TrainingJobSpec;
 
 /// Two workers of four GPUs.
-TrainingJobSpec job() {
+TrainingJobSpec job_on_two_workers() {
   TrainingJobSpec spec;
   spec.workers.count = 2;
   spec.workers.gpusPerWorker = 4;
@@ -94,7 +94,7 @@ void each_layout(const TrainingJobSpec& from, const std::function<void(const Tra
 class TheNearestLayout : public ::testing::TestWithParam<int> {};
 
 TEST_P(TheNearestLayout, IsThatOfAnExhaustiveSearch) {
-  auto spec = job();
+  auto spec = job_on_two_workers();
   spec.workers.gpusPerWorker = 4;
   if (GetParam() % 2 == 1) {
     spec.parallelism.pipeline = 2;
@@ -150,7 +150,7 @@ TEST_P(TheNearestLayout, IsThatOfAnExhaustiveSearch) {
 INSTANTIATE_TEST_SUITE_P(OfSmallJobs, TheNearestLayout, ::testing::Range(0, 6));
 
 TEST(NearestLayout, TakesTheValueNearestToThePresentOne) {
-  auto spec = job();
+  auto spec = job_on_two_workers();
   const auto two = [&spec] {
     auto smaller = spec;
     smaller.parallelism.microBatchSize = 2;
@@ -162,7 +162,7 @@ TEST(NearestLayout, TakesTheValueNearestToThePresentOne) {
 }
 
 TEST(NearestLayout, PrefersRecomputationToSmallerMicroBatchesWhereZeroSendsForEach) {
-  auto spec = job();
+  auto spec = job_on_two_workers();
   auto recomputed = spec;
   recomputed.training.activationCheckpointing.mode = RecomputeMode::kSelective;
   for (const std::int32_t stage : {1, 3}) {
@@ -175,7 +175,7 @@ TEST(NearestLayout, PrefersRecomputationToSmallerMicroBatchesWhereZeroSendsForEa
 }
 
 TEST(NearestLayout, SharesTheTokensFirstWhereThereAreTensorRanks) {
-  auto spec = job();
+  auto spec = job_on_two_workers();
   spec.parallelism.tensor = 2;
   auto shared = spec;
   shared.parallelism.sequence = true;
@@ -191,7 +191,7 @@ TEST(NearestLayout, SharesTheTokensFirstWhereThereAreTensorRanks) {
 }
 
 TEST(NearestLayout, LetsDataFollowTheOtherDegrees) {
-  auto spec = job();
+  auto spec = job_on_two_workers();
   spec.parallelism.microBatchSize = 1;
   spec.parallelism.zero = {.stage = 3, .offload = {.parameters = true, .optimizer = true}};
   spec.parallelism.data = 8;
@@ -203,7 +203,7 @@ TEST(NearestLayout, LetsDataFollowTheOtherDegrees) {
 }
 
 TEST(NearestLayout, SaysHowMuchMemoryThePodsHaveToAskFor) {
-  auto spec = job();
+  auto spec = job_on_two_workers();
   spec.parallelism.zero.stage = 3;
   spec.parallelism.zero.offload = {.parameters = true, .optimizer = true};
   const auto need = host_bytes_per_worker(spec, most_bytes_per_rank(spec));
@@ -214,12 +214,12 @@ TEST(NearestLayout, SaysHowMuchMemoryThePodsHaveToAskFor) {
 }
 
 TEST(NearestLayout, IsNoneWhereNoneFits) {
-  EXPECT_FALSE(nearest_layout(job(), {.device = 1 << 20, .host = std::int64_t{1} << 40}));
+  EXPECT_FALSE(nearest_layout(job_on_two_workers(), {.device = 1 << 20, .host = std::int64_t{1} << 40}));
 }
 
 TEST(NearestLayout, IsSoughtWithinBoundsAndThenOnlyMadeNotLargerThanNeeded) {
   // 1,024 ranks and micro-batches of 64: more layouts than are tried.
-  auto spec = job();
+  auto spec = job_on_two_workers();
   spec.workers.count = 128;
   spec.workers.gpusPerWorker = 8;
   spec.model.size = contract::ModelSize{
@@ -240,7 +240,7 @@ TEST(NearestLayout, IsSoughtWithinBoundsAndThenOnlyMadeNotLargerThanNeeded) {
 }
 
 TEST(NearestLayout, IsLookedForAsQuicklyWhereAStepHasTenMillionMicroBatches) {
-  auto spec = job();
+  auto spec = job_on_two_workers();
   spec.parallelism.pipeline = 2;
   spec.parallelism.microBatchSize = 1;
   spec.parallelism.pipelineSchedule.name = contract::PipelineScheduleName::kGPipe;

@@ -8,7 +8,7 @@
 namespace trainyard::plan {
 namespace {
 
-contract::ModelSize model(bool tied = false) {
+contract::ModelSize four_layer_model(bool tied = false) {
   return {.layers = 4,
           .hiddenSize = 64,
           .heads = 8,
@@ -25,7 +25,7 @@ std::map<std::string, Parameter> by_name(const std::vector<Parameter>& parameter
 }
 
 TEST(LlamaParameters, OfChunksLieOnTheStagesInTurn) {
-  const auto parameters = by_name(llama_parameters(model(true), split_layers(model(true), 4), 2));
+  const auto parameters = by_name(llama_parameters(four_layer_model(true), split_layers(four_layer_model(true), 4), 2));
   const auto expect_at = [&](const std::string& name, const std::vector<std::int32_t>& stages, std::int32_t stage,
                              std::int32_t chunk) {
     EXPECT_EQ(parameters.at(name).stages, stages) << name;
@@ -42,7 +42,7 @@ TEST(LlamaParameters, OfChunksLieOnTheStagesInTurn) {
 }
 
 TEST(LlamaParameters, HaveTheNamesAndShapesOfHuggingFace) {
-  const auto parameters = by_name(llama_parameters(model(), split_layers(model(), 1)));
+  const auto parameters = by_name(llama_parameters(four_layer_model(), split_layers(four_layer_model(), 1)));
   ASSERT_EQ(parameters.size(), 4u * 9 + 3);
   const std::vector<std::pair<std::string, std::vector<std::int64_t>>> expected = {
       {"model.embed_tokens.weight", {256, 64}},
@@ -64,20 +64,20 @@ TEST(LlamaParameters, HaveTheNamesAndShapesOfHuggingFace) {
 }
 
 TEST(LlamaParameters, StandInNameOrder) {
-  const auto parameters = llama_parameters(model(), split_layers(model(), 2));
+  const auto parameters = llama_parameters(four_layer_model(), split_layers(four_layer_model(), 2));
   EXPECT_TRUE(std::is_sorted(parameters.begin(), parameters.end(), [](const auto& a, const auto& b) { return a.name < b.name; }));
 }
 
 TEST(LlamaParameters, DecayAsMatricesAndNotAsNorms) {
-  for (const auto& parameter : llama_parameters(model(), split_layers(model(), 1))) {
+  for (const auto& parameter : llama_parameters(four_layer_model(), split_layers(four_layer_model(), 1))) {
     EXPECT_EQ(parameter.decays, parameter.shape.size() == 2) << parameter.name;
     EXPECT_EQ(parameter.split_dim.has_value(), parameter.shape.size() == 2) << parameter.name;
   }
 }
 
 TEST(LlamaParameters, LieOnTheStageOfTheirLayer) {
-  const auto stages = split_layers(model(), 4);
-  const auto parameters = by_name(llama_parameters(model(), stages));
+  const auto stages = split_layers(four_layer_model(), 4);
+  const auto parameters = by_name(llama_parameters(four_layer_model(), stages));
   EXPECT_EQ(parameters.at("model.embed_tokens.weight").stages, (std::vector<std::int32_t>{0}));
   EXPECT_EQ(parameters.at("model.layers.2.mlp.up_proj.weight").stages, (std::vector<std::int32_t>{2}));
   EXPECT_EQ(parameters.at("model.norm.weight").stages, (std::vector<std::int32_t>{3}));
@@ -85,16 +85,16 @@ TEST(LlamaParameters, LieOnTheStageOfTheirLayer) {
 }
 
 TEST(LlamaParameters, ATiedEmbeddingLiesOnTheFirstAndTheLastStage) {
-  const auto parameters = by_name(llama_parameters(model(true), split_layers(model(true), 4)));
+  const auto parameters = by_name(llama_parameters(four_layer_model(true), split_layers(four_layer_model(true), 4)));
   EXPECT_FALSE(parameters.contains("lm_head.weight"));
   EXPECT_EQ(parameters.at("model.embed_tokens.weight").stages, (std::vector<std::int32_t>{0, 3}));
-  const auto alone = by_name(llama_parameters(model(true), split_layers(model(true), 1)));
+  const auto alone = by_name(llama_parameters(four_layer_model(true), split_layers(four_layer_model(true), 1)));
   EXPECT_EQ(alone.at("model.embed_tokens.weight").stages, (std::vector<std::int32_t>{0}));
 }
 
 TEST(BoxOf, CutsEachTensorIntoPartsThatCoverItOnce) {
   for (const std::int32_t tp : {1, 2, 4}) {
-    for (const auto& parameter : llama_parameters(model(), split_layers(model(), 1))) {
+    for (const auto& parameter : llama_parameters(four_layer_model(), split_layers(four_layer_model(), 1))) {
       std::int64_t covered = 0;
       for (std::int32_t rank = 0; rank < tp; ++rank) {
         const Box box = box_of(parameter, tp, rank);
@@ -127,7 +127,7 @@ TEST(ClassesOf, AVocabularyOfAnySizeAreAsManyAsAnyOtherRankHasOrOneMore) {
 }
 
 TEST(BoxOf, NamesTheTensorThatDoesNotDivide) {
-  const auto parameters = by_name(llama_parameters(model(), split_layers(model(), 1)));
+  const auto parameters = by_name(llama_parameters(four_layer_model(), split_layers(four_layer_model(), 1)));
   try {
     box_of(parameters.at("model.layers.0.mlp.up_proj.weight"), 3, 0);
     FAIL();

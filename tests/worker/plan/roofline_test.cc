@@ -19,7 +19,7 @@ constexpr double kRounding = 1e-9;  // bytes of rings are whole numbers
 Device h100() { return find_device("NVIDIA-H100-80GB-HBM3").value(); }
 
 /// Llama 3 8B on GPUs of one worker.
-contract::TrainingJobSpec job(std::int32_t gpus) {
+contract::TrainingJobSpec job_on_one_worker(std::int32_t gpus) {
   contract::TrainingJobSpec spec;
   spec.workers.gpusPerWorker = gpus;
   spec.model.size = contract::ModelSize{
@@ -37,7 +37,7 @@ double mfu(const contract::TrainingJobSpec& spec, const Device& device, double n
 }
 
 TEST(StepTime, OfOneGpuIsItsOperationsAndNothingElse) {
-  const auto spec = job(1);
+  const auto spec = job_on_one_worker(1);
   const auto time = step_time(spec, h100(), kPeak, 0);
   EXPECT_DOUBLE_EQ(time.step(), 4096 * flops_per_token(*spec.model.size, 4096) / kPeak);
   EXPECT_EQ(time, (StepTime{.compute = time.compute}));
@@ -45,7 +45,7 @@ TEST(StepTime, OfOneGpuIsItsOperationsAndNothingElse) {
 }
 
 TEST(StepTime, HasOperationsThatAreDoneAgainButMfuCountsThemNot) {
-  auto spec = job(1);
+  auto spec = job_on_one_worker(1);
   spec.training.activationCheckpointing.mode = contract::RecomputeMode::kFull;
   const double model = flops_per_token(*spec.model.size, 4096);
   const double again = recomputed_flops_per_token(*spec.model.size, 4096, contract::RecomputeMode::kFull);
@@ -53,7 +53,7 @@ TEST(StepTime, HasOperationsThatAreDoneAgainButMfuCountsThemNot) {
 }
 
 TEST(StepTime, HasTheLogitsTwiceInGPipe) {
-  auto spec = job(2);
+  auto spec = job_on_one_worker(2);
   spec.parallelism.pipeline = 2;
   spec.model.size->layers = 2;  // so that the head is on the slower stage
   spec.training.globalBatchSize = 2;
@@ -66,7 +66,7 @@ TEST(StepTime, HasTheLogitsTwiceInGPipe) {
 }
 
 TEST(StepTime, AddsTensorSumsToTheProductsThatWaitForThem) {
-  auto spec = job(4);
+  auto spec = job_on_one_worker(4);
   spec.parallelism.tensor = 4;
   spec.training.globalBatchSize = 1;
   const auto time = step_time(spec, h100(), kPeak, 0);
@@ -81,7 +81,7 @@ TEST(StepTime, AddsTensorSumsToTheProductsThatWaitForThem) {
 }
 
 TEST(StepTime, WaitsNotForShardsThatGoBesideProducts) {
-  auto spec = job(4);
+  auto spec = job_on_one_worker(4);
   spec.parallelism.tensor = 4;
   spec.training.globalBatchSize = 1;
   spec.parallelism.sequence = true;
@@ -94,7 +94,7 @@ TEST(StepTime, WaitsNotForShardsThatGoBesideProducts) {
 }
 
 TEST(StepTime, WaitsInAPipelineAsTheSchedulesDo) {
-  auto spec = job(4);
+  auto spec = job_on_one_worker(4);
   spec.parallelism.pipeline = 4;
   spec.training.globalBatchSize = 8;
   spec.model.size->vocabularySize = 16;  // so that stages are alike
@@ -113,7 +113,7 @@ TEST(StepTime, WaitsInAPipelineAsTheSchedulesDo) {
 }
 
 TEST(StepTime, TakesWhatLastsLongestOfComputeNetworkAndHostAndThenTheOptimizer) {
-  auto spec = job(8);
+  auto spec = job_on_one_worker(8);
   spec.parallelism.zero = {.stage = 3, .offload = {.optimizer = true}};
   const auto time = step_time(spec, h100(), kPeak, 0.001);
   EXPECT_GT(time.host, 0);
@@ -127,7 +127,7 @@ TEST(StepTime, TakesWhatLastsLongestOfComputeNetworkAndHostAndThenTheOptimizer) 
 }
 
 TEST(HostTraffic, HasTheGradientsOnceMoreWhereWorkersKeepTheSameShards) {
-  auto spec = job(4);
+  auto spec = job_on_one_worker(4);
   spec.workers.count = 2;
   spec.training.globalBatchSize = 8;
   spec.parallelism.zero = {.stage = 2, .shardGroup = contract::ShardGroup::kNode, .offload = {.optimizer = true}};
@@ -138,7 +138,7 @@ TEST(HostTraffic, HasTheGradientsOnceMoreWhereWorkersKeepTheSameShards) {
 }
 
 TEST(HostTraffic, IsWhatOffloadSendsOverPcie) {
-  auto spec = job(8);
+  auto spec = job_on_one_worker(8);
   spec.training.globalBatchSize = 16;  // two micro-batches
   EXPECT_EQ(host_traffic_per_step(spec, 0), HostTraffic{});
   spec.parallelism.zero = {.stage = 3, .offload = {.optimizer = true}};
@@ -179,7 +179,7 @@ class RandomLayouts : public ::testing::Test {
   /// That the worker would accept.
   contract::TrainingJobSpec layout() {
     for (;;) {
-      auto spec = job(pick({1, 2, 4, 8}));
+      auto spec = job_on_one_worker(pick({1, 2, 4, 8}));
       spec.workers.count = pick({1, 2, 3, 4, 8, 32});
       auto& parallelism = spec.parallelism;
       parallelism.tensor = pick({1, 2, 4, 8});

@@ -6,14 +6,12 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/worker/plan/llama3_8b.h"
 #include "worker/plan/norm_block.h"
 
 namespace trainyard::plan {
 namespace {
 
-contract::ModelSize llama3_8b() {
-  return {.layers = 32, .hiddenSize = 4096, .heads = 32, .keyValueHeads = 8, .feedForwardSize = 14336, .vocabularySize = 128256};
-}
 /// No size is a power of two, and the vocabulary is GPT-2's.
 contract::ModelSize odd() {
   return {.layers = 3, .hiddenSize = 60, .heads = 6, .keyValueHeads = 2, .feedForwardSize = 198, .vocabularySize = 50258};

@@ -7,14 +7,14 @@
 namespace trainyard::plan {
 namespace {
 
-contract::ModelSize model(std::int32_t layers, std::int32_t vocabulary = 256) {
+contract::ModelSize model_of_layers(std::int32_t layers, std::int32_t vocabulary = 256) {
   return {.layers = layers, .hiddenSize = 64, .heads = 4, .feedForwardSize = 192, .vocabularySize = vocabulary};
 }
 
 TEST(SplitLayers, GivesEveryLayerToOneStageAndEveryStageALayer) {
   for (std::int32_t layers = 1; layers <= 32; ++layers) {
     for (std::int32_t num_stages = 1; num_stages <= std::min(8, layers); ++num_stages) {
-      const auto stages = split_layers(model(layers), num_stages);
+      const auto stages = split_layers(model_of_layers(layers), num_stages);
       ASSERT_EQ(stages.size(), static_cast<std::size_t>(num_stages));
       EXPECT_EQ(stages.front().first, 0);
       EXPECT_EQ(stages.back().last, layers);
@@ -27,30 +27,30 @@ TEST(SplitLayers, GivesEveryLayerToOneStageAndEveryStageALayer) {
 }
 
 TEST(SplitLayers, IsEvenWhereTheHeadIsSmall) {
-  EXPECT_EQ(split_layers(model(4, 1), 2), (std::vector<LayerRange>{{0, 2}, {2, 4}}));
-  EXPECT_EQ(split_layers(model(5, 1), 2), (std::vector<LayerRange>{{0, 3}, {3, 5}}));
+  EXPECT_EQ(split_layers(model_of_layers(4, 1), 2), (std::vector<LayerRange>{{0, 2}, {2, 4}}));
+  EXPECT_EQ(split_layers(model_of_layers(5, 1), 2), (std::vector<LayerRange>{{0, 3}, {3, 5}}));
 }
 
 TEST(SplitLayers, TakesLayersOffTheStageOfALargeHead) {
   // A head of 1,600 x 64 elements costs as much as two layers of 4·64·64 + 3·64·192.
-  const auto stages = split_layers(model(10, 1664), 4);
+  const auto stages = split_layers(model_of_layers(10, 1664), 4);
   EXPECT_EQ(stages, (std::vector<LayerRange>{{0, 3}, {3, 6}, {6, 9}, {9, 10}}));
 }
 
 TEST(SplitLayers, RefusesMoreStagesThanLayers) {
-  EXPECT_THROW(split_layers(model(2), 3), std::invalid_argument);
-  EXPECT_THROW(split_layers(model(2), 0), std::invalid_argument);
+  EXPECT_THROW(split_layers(model_of_layers(2), 3), std::invalid_argument);
+  EXPECT_THROW(split_layers(model_of_layers(2), 0), std::invalid_argument);
 }
 
 TEST(PartOf, FindsThePartThatHasTheLayer) {
-  const auto parts = split_layers(model(8, 1), 4);
+  const auto parts = split_layers(model_of_layers(8, 1), 4);
   for (std::int32_t layer = 0; layer < 8; ++layer) EXPECT_EQ(part_of(parts, layer), layer / 2);
   EXPECT_THROW(part_of(parts, 8), std::invalid_argument);
 }
 
 TEST(ChunksPerStage, AreVirtualStagesWhereThePipelineGoesAround) {
   contract::TrainingJobSpec spec;
-  spec.model.size = model(8, 1);
+  spec.model.size = model_of_layers(8, 1);
   spec.parallelism.pipelineSchedule.virtualStages = 4;
   for (const std::int32_t pipeline : {1, 2}) {
     spec.parallelism.pipeline = pipeline;
@@ -66,7 +66,7 @@ TEST(ChunksPerStage, AreVirtualStagesWhereThePipelineGoesAround) {
 
 TEST(PartsOf, BalanceSevenLayersOnTwoStagesOfOneOrTwoChunks) {
   contract::TrainingJobSpec spec;
-  spec.model.size = model(7, 1);
+  spec.model.size = model_of_layers(7, 1);
   spec.parallelism.pipeline = 2;
   EXPECT_EQ(parts_of(spec), (std::vector<LayerRange>{{0, 4}, {4, 7}}));
   spec.parallelism.pipelineSchedule = {.name = contract::PipelineScheduleName::kInterleaved, .virtualStages = 2};

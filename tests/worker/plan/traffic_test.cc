@@ -12,7 +12,7 @@ namespace trainyard::plan {
 namespace {
 
 /// One layer-pair model on `ranks` ranks: B·T·D is 2·8·16 = 256 numbers, the model has 3,120 parameters.
-contract::TrainingJobSpec job(std::int32_t ranks) {
+contract::TrainingJobSpec two_layer_job(std::int32_t ranks) {
   contract::TrainingJobSpec spec;
   spec.workers.count = ranks;
   spec.model.size = contract::ModelSize{.layers = 2, .hiddenSize = 16, .heads = 2, .feedForwardSize = 24, .vocabularySize = 32};
@@ -34,10 +34,10 @@ std::int64_t bytes(const std::vector<Flow>& flows, std::int32_t from, std::int32
   return sum;
 }
 
-TEST(TrafficPerStep, IsNothingOnOneRank) { EXPECT_TRUE(traffic_per_step(job(1)).empty()); }
+TEST(TrafficPerStep, IsNothingOnOneRank) { EXPECT_TRUE(traffic_per_step(two_layer_job(1)).empty()); }
 
 TEST(TrafficPerStep, ReducesAllGradientsAndTheLossOverTheReplicas) {
-  const auto spec = job(4);
+  const auto spec = two_layer_job(4);
   const std::int64_t gradients = (num_parameters(*spec.model.size) + 1) * 4;
   const auto flows = traffic_per_step(spec);
   ASSERT_EQ(flows.size(), 4u);
@@ -45,20 +45,20 @@ TEST(TrafficPerStep, ReducesAllGradientsAndTheLossOverTheReplicas) {
 }
 
 TEST(TrafficPerStep, GathersTheGradientsOfAllReplicasWhereTheSumIsCanonical) {
-  auto spec = job(4);
+  auto spec = two_layer_job(4);
   spec.training.reduction = contract::Reduction::kCanonical;
   EXPECT_EQ(bytes(traffic_per_step(spec), 3, 0), (num_parameters(*spec.model.size) + 1) * 4 * 3);
 }
 
 TEST(TrafficPerStep, SumsActivationsFourTimesALayerOverATensorGroup) {
-  auto spec = job(2);
+  auto spec = two_layer_job(2);
   spec.parallelism.tensor = 2;
   // 4 micro-batches; 4 sums for each of 2 layers, 1 for the embedding, 1 for the head, 3 numbers a token for the cross entropy.
   EXPECT_EQ(bytes(traffic_per_step(spec), 0, 1), 4 * ((4 * 2 + 2) * 256 + 3 * 16) * 4);
 }
 
 TEST(TrafficPerStep, OfShardsOfTokensIsTenHalvesOfASumALayerOfWhichFourGoBesideProducts) {
-  auto spec = job(2);
+  auto spec = two_layer_job(2);
   spec.parallelism.tensor = 2;
   spec.parallelism.sequence = true;
   // Of two ranks each sends half of 256 numbers: 10 times a layer, 2 for the embedding, 3 for the head. Once a step the sum of 5 norms.
@@ -72,7 +72,7 @@ TEST(TrafficPerStep, OfShardsOfTokensIsTenHalvesOfASumALayerOfWhichFourGoBesideP
 }
 
 TEST(TrafficPerStep, GathersTheGradientsOfNormsWhereTheSumIsCanonical) {
-  auto spec = job(4);
+  auto spec = two_layer_job(4);
   spec.model.size->heads = 4;
   spec.parallelism.tensor = 4;
   spec.parallelism.sequence = true;
@@ -82,12 +82,12 @@ TEST(TrafficPerStep, GathersTheGradientsOfNormsWhereTheSumIsCanonical) {
 }
 
 TEST(BookkeepingPerStep, IsNothingOnOneRank) {
-  const auto beside = bookkeeping_per_step(job(1));
+  const auto beside = bookkeeping_per_step(two_layer_job(1));
   EXPECT_TRUE(beside.data.empty() && beside.tensor.empty() && beside.pipeline.empty() && beside.world.empty());
 }
 
 TEST(BookkeepingPerStep, AddsUpTheNormByBlocksAndByParameters) {
-  auto spec = job(8);
+  auto spec = two_layer_job(8);
   spec.model.size->vocabularySize = 300;  // 4,800 elements: two blocks
   spec.parallelism.tensor = 2;
   spec.parallelism.pipeline = 2;
@@ -103,7 +103,7 @@ TEST(BookkeepingPerStep, AddsUpTheNormByBlocksAndByParameters) {
 }
 
 TEST(TrafficPerStep, SendsShardsOfTokensBetweenStages) {
-  auto spec = job(4);
+  auto spec = two_layer_job(4);
   spec.parallelism.tensor = 2;
   spec.parallelism.pipeline = 2;
   const auto whole = bytes(traffic_per_step(spec), 0, 2);
@@ -115,7 +115,7 @@ TEST(TrafficPerStep, SendsShardsOfTokensBetweenStages) {
 }
 
 TEST(TrafficPerStep, SendsActivationsForthAndGradientsBackBetweenNeighbouringStages) {
-  auto spec = job(2);
+  auto spec = two_layer_job(2);
   spec.parallelism.pipeline = 2;
   const auto flows = traffic_per_step(spec);
   EXPECT_EQ(bytes(flows, 0, 1), 4 * 256 * 4);
@@ -124,7 +124,7 @@ TEST(TrafficPerStep, SendsActivationsForthAndGradientsBackBetweenNeighbouringSta
 }
 
 TEST(TrafficPerStep, GoesAroundThePipelineOnceLessThanThereAreChunks) {
-  auto spec = job(3);
+  auto spec = two_layer_job(3);
   spec.model.size->layers = 12;
   spec.training.globalBatchSize = 24;  // 12 micro-batches
   spec.parallelism.pipeline = 3;
@@ -137,7 +137,7 @@ TEST(TrafficPerStep, GoesAroundThePipelineOnceLessThanThereAreChunks) {
 }
 
 TEST(TrafficPerStep, SendsHalfAsManyBytesOfActivationsInBf16) {
-  auto spec = job(2);
+  auto spec = two_layer_job(2);
   spec.parallelism.pipeline = 2;
   const auto full = total(traffic_per_step(spec));
   spec.training.precision.compute = contract::ComputePrecision::kBF16;
@@ -145,7 +145,7 @@ TEST(TrafficPerStep, SendsHalfAsManyBytesOfActivationsInBf16) {
 }
 
 TEST(TrafficPerStep, AddsATiedEmbeddingBetweenTheEndsOfAPipeline) {
-  auto spec = job(2);
+  auto spec = two_layer_job(2);
   spec.parallelism.pipeline = 2;
   const auto apart = total(traffic_per_step(spec));
   spec.model.size->tieEmbeddings = true;
@@ -153,7 +153,7 @@ TEST(TrafficPerStep, AddsATiedEmbeddingBetweenTheEndsOfAPipeline) {
 }
 
 TEST(TrafficPerStep, OfShardsInAWorkerHasOnlyTheirSumsBetweenWorkers) {
-  auto spec = job(2);
+  auto spec = two_layer_job(2);
   spec.workers.processesPerWorker = 2;
   spec.parallelism.zero = {.stage = 3, .shardGroup = contract::ShardGroup::kNode};
   const auto near = traffic_per_step(spec);
@@ -168,7 +168,7 @@ TEST(TrafficPerStep, OfShardsInAWorkerHasOnlyTheirSumsBetweenWorkers) {
 }
 
 TEST(TrafficPerStep, ConnectsRanksOfTheSameTensorAndPipelinePlaceAmongReplicas) {
-  auto spec = job(8);
+  auto spec = two_layer_job(8);
   spec.parallelism.tensor = 2;
   spec.parallelism.pipeline = 2;
   const auto flows = traffic_per_step(spec);

@@ -10,7 +10,7 @@ namespace trainyard::plan {
 namespace {
 
 /// On CPUs, `ranks` to a worker.
-contract::TrainingJobSpec job(std::int32_t workers, std::int32_t ranks) {
+contract::TrainingJobSpec job_on_cpus(std::int32_t workers, std::int32_t ranks) {
   contract::TrainingJobSpec spec;
   spec.model.size =
       contract::ModelSize{.layers = 4, .hiddenSize = 256, .heads = 4, .feedForwardSize = 1024, .vocabularySize = 8192};
@@ -23,12 +23,12 @@ contract::TrainingJobSpec job(std::int32_t workers, std::int32_t ranks) {
 }
 
 TEST(TensorBytesPerWorker, AreThoseOfItsRanksThatDoTheSameAtTheSameTime) {
-  EXPECT_EQ(tensor_bytes_per_worker(job(3, 1)), bytes_per_rank(job(3, 1), 0).total());
-  EXPECT_EQ(tensor_bytes_per_worker(job(3, 4)), 4 * bytes_per_rank(job(3, 4), 0).total());
+  EXPECT_EQ(tensor_bytes_per_worker(job_on_cpus(3, 1)), bytes_per_rank(job_on_cpus(3, 1), 0).total());
+  EXPECT_EQ(tensor_bytes_per_worker(job_on_cpus(3, 4)), 4 * bytes_per_rank(job_on_cpus(3, 4), 0).total());
 }
 
 TEST(TensorBytesPerWorker, HaveOfSeveralStagesAllThatTheyKeepAndWhatOneOfThemHasAtTimes) {
-  auto spec = job(2, 2);
+  auto spec = job_on_cpus(2, 2);
   spec.parallelism.pipeline = 2;
   const auto first = bytes_per_rank(spec, 0), last = bytes_per_rank(spec, 1);
   ASSERT_GT(first.gradients + first.activations, last.gradients + last.activations) << "of two micro-batches";
@@ -36,7 +36,7 @@ TEST(TensorBytesPerWorker, HaveOfSeveralStagesAllThatTheyKeepAndWhatOneOfThemHas
 }
 
 TEST(TensorBytesPerWorker, AreOfTheWorkerWhoseRanksTakeMost) {
-  auto spec = job(2, 1);
+  auto spec = job_on_cpus(2, 1);
   spec.parallelism.pipeline = 2;
   spec.model.size->vocabularySize = 65'536;
   spec.data.sequenceLength = 512;  // so that logits are most
@@ -45,7 +45,7 @@ TEST(TensorBytesPerWorker, AreOfTheWorkerWhoseRanksTakeMost) {
 }
 
 TEST(TensorBytesPerWorker, HaveHalfOfWhatComesAndGoesWhereThatIsForetoldRoughly) {
-  auto spec = job(4, 1);
+  auto spec = job_on_cpus(4, 1);
   spec.parallelism.pipeline = 2;
   spec.parallelism.pipelineSchedule.name = contract::PipelineScheduleName::kZeroBubble;
   const auto first = bytes_per_rank(spec, 0), last = bytes_per_rank(spec, 1);
@@ -57,7 +57,7 @@ TEST(TensorBytesPerWorker, HaveHalfOfWhatComesAndGoesWhereThatIsForetoldRoughly)
 }
 
 TEST(TensorBytesPerWorker, HaveTheWeightsThatAreGatheredOfOneStageAlone) {
-  auto spec = job(1, 4);
+  auto spec = job_on_cpus(1, 4);
   spec.parallelism.pipeline = 2;
   spec.parallelism.zero.stage = 3;
   const auto first = bytes_per_rank(spec, 0), last = bytes_per_rank(spec, 1);

@@ -15,7 +15,7 @@ namespace {
 using contract::ComputePrecision;
 using contract::Fp8Recipe;
 
-contract::TrainingJobSpec job(std::int64_t steps, std::optional<Fp8Recipe> recipe) {
+contract::TrainingJobSpec job_with_fp8_recipe(std::int64_t steps, std::optional<Fp8Recipe> recipe) {
   auto spec = small_job(contract::Reduction::kCanonical);
   spec.model.size->layers = 2;
   spec.model.size->hiddenSize = 64;
@@ -44,9 +44,9 @@ std::vector<double> losses(contract::TrainingJobSpec spec, contract::Degrees deg
 }
 
 TEST(Fp8Training, FollowsThatInBf16) {
-  const auto wanted = losses(job(100, {}));
+  const auto wanted = losses(job_with_fp8_recipe(100, {}));
   for (const auto recipe : {Fp8Recipe::kTensorwise, Fp8Recipe::kRowwise, Fp8Recipe::kBlockwise}) {
-    const auto found = losses(job(100, recipe));
+    const auto found = losses(job_with_fp8_recipe(100, recipe));
     EXPECT_NE(found, wanted) << contract::name_of(recipe);
     for (std::size_t i = 0; i < found.size(); ++i) {
       EXPECT_NEAR(found[i], wanted[i], 0.02 * wanted[i]) << contract::name_of(recipe) << " step " << i + 1;
@@ -57,9 +57,9 @@ TEST(Fp8Training, FollowsThatInBf16) {
 
 TEST(Fp8Training, IsTheSameBitsWithDataAndPipelineParallelismAsAlone) {
   for (const auto recipe : {Fp8Recipe::kTensorwise, Fp8Recipe::kRowwise, Fp8Recipe::kBlockwise}) {
-    const auto alone = losses(job(6, recipe));
+    const auto alone = losses(job_with_fp8_recipe(6, recipe));
     for (const auto& degrees : {contract::Degrees{.dp = 2}, {.pp = 2}, {.pp = 2, .dp = 4}}) {
-      EXPECT_EQ(losses(job(6, recipe), degrees), alone) << contract::name_of(recipe) << degrees.pp << degrees.dp;
+      EXPECT_EQ(losses(job_with_fp8_recipe(6, recipe), degrees), alone) << contract::name_of(recipe) << degrees.pp << degrees.dp;
     }
   }
 }

@@ -28,7 +28,7 @@ bool wants_all() {
 constexpr std::int64_t kBitSteps = 4;
 const std::int64_t kCloseSteps = wants_all() ? 100 : 40;
 
-struct Choice {
+struct LayoutChoice {
   contract::Degrees degrees;
   std::int32_t zero, micro_batch_size;
   PipelineScheduleName schedule;
@@ -36,7 +36,7 @@ struct Choice {
   bool sequence;
   Reduction reduction;
 
-  Choice(const Combination& values, Reduction sums)
+  LayoutChoice(const Combination& values, Reduction sums)
       : degrees{.pp = values[0], .dp = values[1], .tp = values[2]},
         zero(values[3]),
         micro_batch_size(values[4]),
@@ -56,7 +56,7 @@ struct Choice {
 bool is_power_of_two(std::int32_t number) { return std::has_single_bit(static_cast<std::uint32_t>(number)); }
 
 /// The job as one process trains it; with the same micro-batches, so that the sums have the same terms.
-contract::TrainingJobSpec plain_job(const Choice& choice, std::int64_t steps) {
+contract::TrainingJobSpec plain_job(const LayoutChoice& choice, std::int64_t steps) {
   auto spec = small_job(choice.reduction);
   auto& size = *spec.model.size;
   size.keyValueHeads = 4;  // for four tensor ranks
@@ -72,7 +72,7 @@ contract::TrainingJobSpec plain_job(const Choice& choice, std::int64_t steps) {
   return spec;
 }
 
-contract::TrainingJobSpec parallel_job(const Choice& choice, std::int64_t steps) {
+contract::TrainingJobSpec parallel_job(const LayoutChoice& choice, std::int64_t steps) {
   auto spec = plain_job(choice, steps);
   layout_of(spec, choice.degrees);
   spec.parallelism.zero.stage = choice.zero;
@@ -84,7 +84,7 @@ contract::TrainingJobSpec parallel_job(const Choice& choice, std::int64_t steps)
 }
 
 /// Whether the sums over micro-batches and ranks are the one process's: docs/numerics.md, "The gradient of a step".
-bool has_equal_bits(const Choice& choice) {
+bool has_equal_bits(const LayoutChoice& choice) {
   const auto batch = static_cast<std::int32_t>(plain_job(choice, 1).training.globalBatchSize);
   const std::int32_t dp = choice.degrees.dp;
   return choice.reduction == Reduction::kCanonical &&
@@ -92,10 +92,10 @@ bool has_equal_bits(const Choice& choice) {
 }
 
 /// What a user may ask for, but for what is the same as another: one stage has no schedule, one data rank no shards.
-std::vector<Combination> all_combinations(Reduction reduction) {
+std::vector<Combination> layout_combinations(Reduction reduction) {
   std::vector<Combination> out;
   const auto add = [&](Combination values) {
-    const Choice choice(values, reduction);
+    const LayoutChoice choice(values, reduction);
     if (choice.degrees.pp == 1 && choice.schedule != PipelineScheduleName::kOneForwardOneBackward) return;
     if (choice.degrees.dp == 1 && choice.zero > 0) return;
     if (contract::validate(parallel_job(choice, kBitSteps)).empty()) out.push_back(std::move(values));
@@ -117,7 +117,7 @@ std::vector<Combination> all_combinations(Reduction reduction) {
 class References {
  public:
   /// One process, or only the tensor ranks of one.
-  const Trained& of(const Choice& choice, std::int32_t tp, std::int64_t steps) {
+  const Trained& of(const LayoutChoice& choice, std::int32_t tp, std::int64_t steps) {
     auto spec = plain_job(choice, steps);
     spec.parallelism.sequence = tp > 1 && choice.sequence;
     const std::string key = contract::encode(spec).dump() + std::to_string(tp);
@@ -130,7 +130,7 @@ class References {
 };
 
 std::vector<Combination> to_train(Reduction reduction) {
-  const auto all = all_combinations(reduction);
+  const auto all = layout_combinations(reduction);
   auto chosen = wants_all() ? all : covering_set(all);
   EXPECT_GE(covering_set(all).size(), 20u);
   EXPECT_LE(covering_set(all).size(), 65u);
@@ -143,7 +143,7 @@ TEST(Matrix, UnderCanonicalLayoutsEqualOneProcessBitForBit) {
   References references;
   int num_equal = 0;
   for (const auto& values : to_train(Reduction::kCanonical)) {
-    const Choice choice(values, Reduction::kCanonical);
+    const LayoutChoice choice(values, Reduction::kCanonical);
     SCOPED_TRACE(choice.text());
     if (has_equal_bits(choice)) {
       const auto trained = train(parallel_job(choice, kBitSteps), choice.degrees);
@@ -156,7 +156,7 @@ TEST(Matrix, UnderCanonicalLayoutsEqualOneProcessBitForBit) {
   EXPECT_GE(num_equal, 20);
   for (const int tp : {2, 4}) {
     for (const int sequence : {0, 1}) {
-      const Choice choice({1, 1, tp, 0, 1, 0, 0, sequence}, Reduction::kCanonical);
+      const LayoutChoice choice({1, 1, tp, 0, 1, 0, 0, sequence}, Reduction::kCanonical);
       SCOPED_TRACE(choice.text());
       expect_near(references.of(choice, tp, kCloseSteps), references.of(choice, 1, kCloseSteps));
     }
@@ -166,7 +166,7 @@ TEST(Matrix, UnderCanonicalLayoutsEqualOneProcessBitForBit) {
 TEST(Matrix, UnderFastLayoutsStayCloseToOneProcess) {
   References references;
   for (const auto& values : to_train(Reduction::kFast)) {
-    const Choice choice(values, Reduction::kFast);
+    const LayoutChoice choice(values, Reduction::kFast);
     SCOPED_TRACE(choice.text());
     expect_near(train(parallel_job(choice, kCloseSteps), choice.degrees), references.of(choice, 1, kCloseSteps));
   }

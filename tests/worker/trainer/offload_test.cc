@@ -6,7 +6,7 @@
 
 #include "tests/worker/mesh/late_comm.h"
 #include "tests/worker/trainer/a_training.h"
-#include "tests/worker/trainer/in_layouts.h"
+#include "tests/worker/trainer/zero_jobs.h"
 #include "worker/plan/cost.h"
 #include "worker/plan/offload_cost.h"
 
@@ -26,20 +26,12 @@ TrainingJobSpec offloading(TrainingJobSpec spec, What what, std::int32_t stage) 
   return spec;
 }
 
-/// Wide enough that shards cut matrices in the middle, and that the optimizer's step has several blocks of LateLink's.
-TrainingJobSpec wide_job(std::int64_t steps = 4, ComputePrecision precision = ComputePrecision::kFP32,
-                         contract::Reduction reduction = contract::Reduction::kCanonical) {
-  auto spec = small_job(reduction);
-  spec.model.size = contract::ModelSize{
-      .layers = 2, .hiddenSize = 96, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 200, .vocabularySize = 160};
-  spec.training.steps = steps;
+/// wide_job() of few steps. It is wide enough, too, that the optimizer's step has several blocks of LateLink's.
+TrainingJobSpec short_wide_job(std::int64_t steps = 4, ComputePrecision precision = ComputePrecision::kFP32,
+                               contract::Reduction reduction = contract::Reduction::kCanonical) {
+  auto spec = wide_job(reduction, steps);
   spec.training.precision.compute = precision;
   return spec;
-}
-
-std::string text_of(const Degrees& degrees, std::int32_t stage) {
-  return "stage " + std::to_string(stage) + ", dp " + std::to_string(degrees.dp) + ", pp " + std::to_string(degrees.pp) +
-         ", tp " + std::to_string(degrees.tp);
 }
 
 const std::vector<Degrees>& some_layouts() {
@@ -49,7 +41,7 @@ const std::vector<Degrees>& some_layouts() {
 }
 
 TEST(Offload, OfTheOptimizerEqualsNoneBitForBitInEveryLayoutAtEveryStage) {
-  const auto spec = wide_job();
+  const auto spec = short_wide_job();
   for (const auto& degrees : some_layouts()) {
     const auto plain = train(spec, degrees);
     for (const std::int32_t stage : {1, 2, 3}) {
@@ -60,7 +52,7 @@ TEST(Offload, OfTheOptimizerEqualsNoneBitForBitInEveryLayoutAtEveryStage) {
 }
 
 TEST(Offload, OfTheParametersEqualsNoneBitForBitInEveryLayout) {
-  const auto spec = wide_job();
+  const auto spec = short_wide_job();
   for (const auto& degrees : some_layouts()) {
     SCOPED_TRACE(text_of(degrees, 3));
     expect_equal_bits(train(offloading(spec, What::kParameters, 3), degrees), train(spec, degrees));
@@ -69,7 +61,7 @@ TEST(Offload, OfTheParametersEqualsNoneBitForBitInEveryLayout) {
 
 TEST(Offload, IsTheSameWhenACopyEndsAtOnceAndWhenItEndsAtTheLastMoment) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
-    const auto spec = wide_job(4, precision);
+    const auto spec = short_wide_job(4, precision);
     for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2, .dp = 2}}) {
       const auto plain = train(spec, degrees);
       for (const std::int32_t stage : {1, 2, 3}) {
@@ -84,7 +76,7 @@ TEST(Offload, IsTheSameWhenACopyEndsAtOnceAndWhenItEndsAtTheLastMoment) {
 
 TEST(Offload, EqualsNoneBitForBitInEveryPrecision) {
   for (const auto precision : {ComputePrecision::kBF16, ComputePrecision::kFP16, ComputePrecision::kFP8}) {
-    auto spec = wide_job(4, precision);
+    auto spec = short_wide_job(4, precision);
     spec.model.size->feedForwardSize = 192;  // what FP8 multiplies
     for (const auto& degrees : {Degrees{}, {.dp = 2}}) {
       SCOPED_TRACE(std::string(contract::name_of(precision)) + ", " + text_of(degrees, 3));
@@ -97,7 +89,7 @@ TEST(Offload, EqualsNoneBitForBitInEveryPrecision) {
 }
 
 TEST(Offload, KeepsATiedEmbeddingOneWeight) {
-  auto spec = wide_job();
+  auto spec = short_wide_job();
   spec.model.size->tieEmbeddings = true;
   for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2}, {.pp = 2, .dp = 2}}) {
     const auto plain = train(spec, degrees);
@@ -110,7 +102,7 @@ TEST(Offload, KeepsATiedEmbeddingOneWeight) {
 }
 
 TEST(Offload, EqualsNoneBitForBitWithEveryPipelineSchedule) {
-  auto spec = wide_job(3);
+  auto spec = short_wide_job(3);
   spec.model.size->layers = 4;
   for (const auto name : {contract::PipelineScheduleName::kGPipe, contract::PipelineScheduleName::kInterleaved,
                           contract::PipelineScheduleName::kZeroBubble}) {
@@ -134,7 +126,7 @@ TEST(Offload, UnderFastEqualsNoneBitForBitAtEveryStage) {
         if (layout >= 2 && (layout + static_cast<std::size_t>(stage)) % precisions.size() != i) continue;
         const auto& degrees = layouts[layout];
         SCOPED_TRACE(std::string(contract::name_of(precisions[i])) + ", " + text_of(degrees, stage));
-        const auto spec = wide_job(2, precisions[i], contract::Reduction::kFast);
+        const auto spec = short_wide_job(2, precisions[i], contract::Reduction::kFast);
         const auto plain = train(offloading(spec, What::kNothing, stage), degrees);
         expect_equal_bits(train(offloading(spec, What::kOptimizer, stage), degrees, {}, mesh::late), plain);
         if (layout == 1 || layout == 3) expect_equal_bits(train(offloading(spec, What::kOptimizer, stage), degrees), plain);
@@ -145,7 +137,7 @@ TEST(Offload, UnderFastEqualsNoneBitForBitAtEveryStage) {
 }
 
 TEST(Offload, UnderFastKeepsATiedEmbeddingOneWeightWithEverySchedule) {
-  auto spec = wide_job(3, ComputePrecision::kBF16, contract::Reduction::kFast);
+  auto spec = short_wide_job(3, ComputePrecision::kBF16, contract::Reduction::kFast);
   spec.model.size->tieEmbeddings = true;
   spec.model.size->layers = 4;
   for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2, .dp = 2}}) {
@@ -162,7 +154,7 @@ TEST(Offload, UnderFastKeepsATiedEmbeddingOneWeightWithEverySchedule) {
 }
 
 TEST(Offload, LeavesTheGradientsOnTheHostAsTheyAreWithout) {
-  auto spec = wide_job(1, ComputePrecision::kBF16, contract::Reduction::kFast);
+  auto spec = short_wide_job(1, ComputePrecision::kBF16, contract::Reduction::kFast);
   spec.training.gradientClipping.reset();  // gradients() have it in them only where nothing is offloaded
   for (const std::int32_t stage : {1, 2, 3}) {
     SCOPED_TRACE(text_of({.dp = 2}, stage));
@@ -184,7 +176,7 @@ TEST(Offload, UnderFastStaysCloseToOneProcessOverAHundredSteps) {
 
 // On several cores: pieces of a tensor are done by whoever is free.
 TEST(Offload, DoesNotDependOnHowManyCoresUpdate) {
-  const auto spec = offloading(wide_job(), What::kOptimizer, 1);
+  const auto spec = offloading(short_wide_job(), What::kOptimizer, 1);
   const auto updated_by = [&](int cores) {
     auto mine = spec;
     std::map<std::string, at::Tensor> weights;
@@ -204,7 +196,7 @@ TEST(Offload, DoesNotDependOnHowManyCoresUpdate) {
 
 /// The loss scale is too high at first, and so the first steps are skipped; by the norm, which is of gradients on the host.
 TEST(Offload, InFp16SkipsTheStepsThatOverflowAndNoOther) {
-  const auto spec = wide_job(1, ComputePrecision::kFP16, contract::Reduction::kFast);
+  const auto spec = short_wide_job(1, ComputePrecision::kFP16, contract::Reduction::kFast);
   const auto skipped = [&](What what) {
     auto mine = offloading(spec, what, 2);
     std::vector<bool> steps;
@@ -233,7 +225,7 @@ TEST(Offload, InFp16SkipsTheStepsThatOverflowAndNoOther) {
 
 TEST(Offload, OfASkippedStepChangesNothing) {
   for (const auto what : {What::kNothing, What::kOptimizer, What::kParameters}) {
-    auto spec = offloading(wide_job(), what, 3);
+    auto spec = offloading(short_wide_job(), what, 3);
     mesh::run_ranks(layout_of(spec, {.dp = 2}), [&](mesh::Mesh& mesh) {
       at::set_num_threads(1);
       Engine engine(spec, mesh, 4);
@@ -278,7 +270,7 @@ TrainingJobSpec with_activations(TrainingJobSpec spec, RecomputeMode mode, bool 
 }
 
 TEST(Offload, OfTheActivationsEqualsNoneBitForBitInEveryLayout) {
-  const auto spec = wide_job(3);
+  const auto spec = short_wide_job(3);
   for (const auto& degrees : some_layouts()) {
     const auto plain = train(spec, degrees);
     for (const auto mode : {RecomputeMode::kNone, RecomputeMode::kFull, RecomputeMode::kSelective}) {
@@ -293,7 +285,7 @@ TEST(Offload, OfTheActivationsEqualsNoneBitForBitInEveryLayout) {
 
 TEST(Offload, OfTheActivationsEqualsNoneBitForBitInEveryPrecision) {
   for (const auto precision : {ComputePrecision::kBF16, ComputePrecision::kFP16, ComputePrecision::kFP8}) {
-    auto spec = wide_job(3, precision);
+    auto spec = short_wide_job(3, precision);
     spec.model.size->feedForwardSize = 192;
     const auto plain = train(spec, {});
     for (const auto mode : {RecomputeMode::kNone, RecomputeMode::kFull, RecomputeMode::kSelective}) {
@@ -304,7 +296,7 @@ TEST(Offload, OfTheActivationsEqualsNoneBitForBitInEveryPrecision) {
 }
 
 TEST(Offload, OfTheActivationsEqualsNoneBitForBitWithEveryPipelineSchedule) {
-  auto spec = wide_job(3);
+  auto spec = short_wide_job(3);
   spec.model.size->layers = 6;
   for (const auto name : {contract::PipelineScheduleName::kGPipe, contract::PipelineScheduleName::kInterleaved,
                           contract::PipelineScheduleName::kZeroBubble}) {
@@ -319,7 +311,7 @@ TEST(Offload, OfTheActivationsEqualsNoneBitForBitWithEveryPipelineSchedule) {
 }
 
 TEST(Offload, OfEverythingAtOnceEqualsNoneBitForBit) {
-  auto spec = wide_job(3, ComputePrecision::kBF16);
+  auto spec = short_wide_job(3, ComputePrecision::kBF16);
   spec.model.size->layers = 5;
   for (const auto& degrees : {Degrees{}, {.dp = 2}, {.pp = 2, .dp = 2}, {.pp = 2, .dp = 2, .tp = 2}, {.dp = 4, .shard = 2}}) {
     const auto plain = train(spec, degrees);
@@ -358,7 +350,7 @@ TEST(Offload, TakesOfTheHostWhatThePlanForetells) {
         for (const std::int32_t stage : {1, 3}) {
           if (what == What::kParameters && stage != 3) continue;
           SCOPED_TRACE(text_of(degrees, stage));
-          auto spec = offloading(wide_job(1, precision), what, stage);
+          auto spec = offloading(short_wide_job(1, precision), what, stage);
           spec.model.size->tieEmbeddings = stage == 1;
           layout_of(spec, degrees);
           spec.workers.gpusPerWorker = 1;

@@ -18,14 +18,14 @@ contract::TrainingJobSpec with_everything(Reduction reduction) {
   return spec;
 }
 
-struct Way {
+struct WayWithoutTensorRanks {
   contract::Degrees degrees;
   std::int32_t stage = 0;
   contract::PipelineSchedule schedule = {};
   contract::RecomputeMode recompute = contract::RecomputeMode::kNone;
 };
 
-std::vector<Way> ways() {
+std::vector<WayWithoutTensorRanks> ways_without_tensor_ranks() {
   using Name = contract::PipelineScheduleName;
   using Mode = contract::RecomputeMode;
   return {{{}, 0, {}, Mode::kFull},
@@ -45,7 +45,7 @@ TEST(LossTermsAndDropout, EqualOneProcessBitForBitInEveryLayoutUnderCanonical) {
     auto spec = with_everything(Reduction::kCanonical);
     spec.training.precision.compute = compute;
     const auto alone = train(spec, {});
-    for (const auto& way : ways()) {
+    for (const auto& way : ways_without_tensor_ranks()) {
       SCOPED_TRACE(testing::Message() << contract::name_of(compute) << " dp=" << way.degrees.dp << " pp=" << way.degrees.pp
                                       << " ZeRO " << way.stage << " " << contract::name_of(way.schedule.name) << " "
                                       << contract::name_of(way.recompute));

@@ -16,21 +16,22 @@ using contract::ComputePrecision;
 using contract::RecomputeMode;
 
 /// Of one rank.
-struct Trace {
+struct LossTrace {
   std::vector<double> losses, norms;
   std::vector<at::Tensor> masters;
 };
 
-std::map<std::int32_t, Trace> train(contract::TrainingJobSpec spec, contract::Degrees degrees, RecomputeMode mode) {
+std::map<std::int32_t, LossTrace> train_with_recomputation(contract::TrainingJobSpec spec, contract::Degrees degrees,
+                                                           RecomputeMode mode) {
   spec.training.activationCheckpointing.mode = mode;
   const auto layout = layout_of(spec, degrees);
   std::mutex mutex;
-  std::map<std::int32_t, Trace> traces;
+  std::map<std::int32_t, LossTrace> traces;
   mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {
     at::set_num_threads(1);
     Engine engine(spec, mesh, *spec.training.steps);
     engine.initialize();
-    Trace trace;
+    LossTrace trace;
     for (std::int64_t step = 0; step < *spec.training.steps; ++step) {
       const auto metrics = engine.step(made_up_input(spec, mesh, step));
       trace.losses.push_back(metrics.loss);
@@ -51,11 +52,11 @@ TEST(Recomputation, GivesTheSameBitsInEveryLayoutAndPrecision) {
       spec.training.precision.compute = precision;
       spec.training.steps = 4;
       spec.model.size->tieEmbeddings = degrees.pp == 2;
-      const auto kept = train(spec, degrees, RecomputeMode::kNone);
+      const auto kept = train_with_recomputation(spec, degrees, RecomputeMode::kNone);
       for (const auto mode : {RecomputeMode::kFull, RecomputeMode::kSelective}) {
         SCOPED_TRACE(testing::Message() << contract::name_of(mode) << ' ' << contract::name_of(precision) << " pp=" << degrees.pp
                                         << " dp=" << degrees.dp << " tp=" << degrees.tp);
-        const auto again = train(spec, degrees, mode);
+        const auto again = train_with_recomputation(spec, degrees, mode);
         for (const auto& [rank, wanted] : kept) {
           const auto& found = again.at(rank);
           EXPECT_EQ(found.losses, wanted.losses);
@@ -76,10 +77,10 @@ TEST(Recomputation, GivesTheSameBitsWithEveryPipelineSchedule) {
     spec.parallelism.pipelineSchedule = {.name = schedule,
                                          .virtualStages = schedule == PipelineScheduleName::kInterleaved ? 2 : 1};
     const contract::Degrees degrees{.pp = 2, .tp = 2};
-    const auto kept = train(spec, degrees, RecomputeMode::kNone);
+    const auto kept = train_with_recomputation(spec, degrees, RecomputeMode::kNone);
     for (const auto mode : {RecomputeMode::kFull, RecomputeMode::kSelective}) {
       SCOPED_TRACE(testing::Message() << contract::name_of(mode) << ' ' << contract::name_of(schedule));
-      const auto again = train(spec, degrees, mode);
+      const auto again = train_with_recomputation(spec, degrees, mode);
       for (const auto& [rank, wanted] : kept) {
         EXPECT_EQ(again.at(rank).losses, wanted.losses);
         for (std::size_t i = 0; i < wanted.masters.size(); ++i)
@@ -94,10 +95,10 @@ TEST(Recomputation, GivesTheSameBitsWithEveryStageOfZeRo) {
     auto spec = small_job(contract::Reduction::kCanonical);
     spec.training.steps = 3;
     spec.parallelism.zero.stage = zero;
-    const auto kept = train(spec, {.dp = 2}, RecomputeMode::kNone);
+    const auto kept = train_with_recomputation(spec, {.dp = 2}, RecomputeMode::kNone);
     for (const auto mode : {RecomputeMode::kFull, RecomputeMode::kSelective}) {
       SCOPED_TRACE(testing::Message() << contract::name_of(mode) << " stage " << zero);
-      const auto again = train(spec, {.dp = 2}, mode);
+      const auto again = train_with_recomputation(spec, {.dp = 2}, mode);
       for (const auto& [rank, wanted] : kept) {
         EXPECT_EQ(again.at(rank).losses, wanted.losses);
         for (std::size_t i = 0; i < wanted.masters.size(); ++i)

@@ -15,7 +15,7 @@ using contract::Reduction;
 using Name = contract::PipelineScheduleName;
 
 /// small_job() for up to four tensor ranks, with dropout and all terms of the loss.
-contract::TrainingJobSpec job(std::int64_t steps, Reduction reduction = Reduction::kCanonical) {
+contract::TrainingJobSpec sequence_parallel_job(std::int64_t steps, Reduction reduction = Reduction::kCanonical) {
   auto spec = small_job(reduction);
   spec.model.size->keyValueHeads = 4;
   spec.model.size->vocabularySize = 67;  // not as many classes on every rank
@@ -39,7 +39,7 @@ TEST(SequenceParallel, HasTheBitsOfTensorParallelismInTheFirstLossAndAllFirstGra
        {ComputePrecision::kFP32, ComputePrecision::kBF16, ComputePrecision::kFP16, ComputePrecision::kFP8}) {
     for (const std::int32_t tp : {2, 4}) {
       SCOPED_TRACE(testing::Message() << contract::name_of(precision) << ", tp " << tp);
-      auto spec = job(1);
+      auto spec = sequence_parallel_job(1);
       spec.training.precision.compute = precision;
       spec.training.gradientClipping.reset();  // by the norm, of which the norms' gradients are a part
       const auto shards = train(spec, {.tp = tp}), whole = train(without(spec), {.tp = tp});
@@ -76,14 +76,14 @@ TEST(SequenceParallel, StaysCloseToOneProcessOverAHundredSteps) {
 }
 
 TEST(SequenceParallel, TrainsInBf16AsWellAsTensorParallelism) {
-  auto spec = job(40);
+  auto spec = sequence_parallel_job(40);
   spec.training.precision.compute = ComputePrecision::kBF16;
   const auto shards = train(spec, {.pp = 2, .tp = 2}), whole = train(without(spec), {.pp = 2, .tp = 2});
   EXPECT_EQ(shards.losses.front(), whole.losses.front());
   for (std::size_t i = 0; i < whole.losses.size(); ++i) EXPECT_NEAR(shards.losses[i], whole.losses[i], 0.02) << i;
 }
 
-struct Way {
+struct WayOfTensorRanks {
   contract::Degrees degrees;
   std::int32_t zero = 0;
   contract::PipelineSchedule schedule = {};
@@ -91,7 +91,7 @@ struct Way {
   bool offload = false;
 };
 
-std::vector<Way> ways() {
+std::vector<WayOfTensorRanks> ways_of_tensor_ranks() {
   return {{{.tp = 2}, 0, {}, RecomputeMode::kFull},
           {{.tp = 2}, 0, {}, RecomputeMode::kSelective},
           {{.tp = 2}, 0, {}, RecomputeMode::kNone, true},
@@ -110,7 +110,7 @@ std::vector<Way> ways() {
           {{.pp = 2, .dp = 2, .tp = 2}, 3, {.name = Name::kInterleaved, .virtualStages = 2}, RecomputeMode::kNone, true}};
 }
 
-void expect_same_bits_in_all_ways(const contract::TrainingJobSpec& spec, const std::vector<Way>& all) {
+void expect_same_bits_in_all_ways(const contract::TrainingJobSpec& spec, const std::vector<WayOfTensorRanks>& all) {
   const auto tensor_ranks = train(spec, {.tp = 2});
   for (const auto& way : all) {
     auto mine = spec;
@@ -129,35 +129,35 @@ void expect_same_bits_in_all_ways(const contract::TrainingJobSpec& spec, const s
 
 TEST(SequenceParallel, UnderCanonicalHasTheBitsOfTheTensorRanksAloneWhateverItIsCombinedWith) {
   for (const auto precision : {ComputePrecision::kFP32, ComputePrecision::kBF16}) {
-    auto spec = job(3);
+    auto spec = sequence_parallel_job(3);
     spec.training.precision.compute = precision;
-    expect_same_bits_in_all_ways(spec, ways());
+    expect_same_bits_in_all_ways(spec, ways_of_tensor_ranks());
   }
 }
 
 TEST(SequenceParallel, UnderCanonicalHasThemInFp8) {
-  auto spec = job(3);
+  auto spec = sequence_parallel_job(3);
   spec.training.precision.compute = ComputePrecision::kFP8;
-  auto all = ways();
-  std::erase_if(all, [](const Way& way) { return way.schedule.name == Name::kZeroBubble; });  // which FP8 has not
+  auto all = ways_of_tensor_ranks();
+  std::erase_if(all, [](const WayOfTensorRanks& way) { return way.schedule.name == Name::kZeroBubble; });  // which FP8 has not
   expect_same_bits_in_all_ways(spec, all);
 }
 
 TEST(SequenceParallel, KeepsATiedEmbeddingOneWeight) {
-  auto spec = job(3);
+  auto spec = sequence_parallel_job(3);
   spec.model.size->tieEmbeddings = true;
   expect_same_bits_in_all_ways(spec, {{{.pp = 2, .tp = 2}}, {{.pp = 2, .dp = 2, .tp = 2}, 2}});
 }
 
 TEST(SequenceParallel, WithTheParametersOffloadedHasTheSameBits) {
-  auto spec = job(3);
+  auto spec = sequence_parallel_job(3);
   const auto plain = train(spec, {.dp = 2, .tp = 2});
   spec.parallelism.zero = {.stage = 3, .offload = {.parameters = true, .optimizer = true}};
   expect_equal_bits(train(spec, {.dp = 2, .tp = 2}, {}, mesh::late), plain);
 }
 
 TEST(SequenceParallel, WithShardsInAWorkerHasTheSameBits) {
-  auto spec = job(3);
+  auto spec = sequence_parallel_job(3);
   const auto plain = train(spec, {.dp = 4, .tp = 2});
   spec.parallelism.zero.stage = 2;
   expect_equal_bits(train(spec, {.dp = 4, .tp = 2, .shard = 2}), plain);
@@ -175,7 +175,7 @@ TEST(SequenceParallel, UnderFastStaysCloseWithEveryStageOfZero) {
 }
 
 TEST(SequenceParallel, RefusesDataRanksThatWouldShardNormsOtherwiseBesideEachTensorRank) {
-  auto spec = job(1);
+  auto spec = sequence_parallel_job(1);
   spec.model.size->vocabularySize = 3;
   spec.training.globalBatchSize = 10;
   spec.parallelism.zero.stage = 1;

@@ -58,23 +58,23 @@ TEST(SkippedSteps, AreKeptOverAResume) {
 }
 
 /// Of one rank, after each step.
-struct Trace {
+struct SkipTrace {
   std::vector<bool> skipped;
   std::vector<double> rates, norms;
   std::vector<at::Tensor> masters;  // after the last
 };
 
 /// Trains with an infinite weight on the ranks that `is_struck` says, in steps 2 and 5 alone.
-std::map<std::int32_t, Trace> train(contract::TrainingJobSpec spec, contract::Degrees degrees,
-                                    const std::function<bool(const mesh::Mesh&)>& is_struck) {
+std::map<std::int32_t, SkipTrace> train_struck(contract::TrainingJobSpec spec, contract::Degrees degrees,
+                                               const std::function<bool(const mesh::Mesh&)>& is_struck) {
   const auto layout = layout_of(spec, degrees);
   std::mutex mutex;
-  std::map<std::int32_t, Trace> traces;
+  std::map<std::int32_t, SkipTrace> traces;
   mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {
     at::set_num_threads(1);
     Engine engine(spec, mesh, *spec.training.steps);
     engine.initialize();
-    Trace trace;
+    SkipTrace trace;
     for (std::int64_t step = 0; step < *spec.training.steps; ++step) {
       const auto& all = engine.parameters().all();
       at::Tensor victim = std::find_if(all.begin(), all.end(), [](const auto& one) { return one.master.numel() > 0; })->master;
@@ -103,7 +103,7 @@ std::map<std::int32_t, Trace> train(contract::TrainingJobSpec spec, contract::De
 TEST(Skipping, IsDoneByAllRanksAlikeWhoeverWasStruck) {
   auto spec = small_job(contract::Reduction::kCanonical);
   const std::vector<bool> wanted{false, true, false, false, true, false, false, false, false, false, false, false};
-  const auto alone = train(spec, {}, [](const mesh::Mesh&) { return true; }).at(0);
+  const auto alone = train_struck(spec, {}, [](const mesh::Mesh&) { return true; }).at(0);
   ASSERT_EQ(alone.skipped, wanted);
   for (const auto& [degrees, zero] : std::vector<std::pair<contract::Degrees, std::int32_t>>{{{.dp = 2}, 0},
                                                                                              {{.dp = 2}, 1},
@@ -117,7 +117,7 @@ TEST(Skipping, IsDoneByAllRanksAlikeWhoeverWasStruck) {
     for (std::int32_t struck = 0; struck < degrees.pp * degrees.dp * degrees.tp; ++struck) {
       SCOPED_TRACE("pp=" + std::to_string(degrees.pp) + " dp=" + std::to_string(degrees.dp) +
                    " tp=" + std::to_string(degrees.tp) + " zero=" + std::to_string(zero) + " struck=" + std::to_string(struck));
-      const auto traces = train(spec, degrees, [struck](const mesh::Mesh& mesh) { return mesh.rank() == struck; });
+      const auto traces = train_struck(spec, degrees, [struck](const mesh::Mesh& mesh) { return mesh.rank() == struck; });
       for (const auto& [rank, trace] : traces) {
         EXPECT_EQ(trace.skipped, wanted) << "rank " << rank;
         EXPECT_EQ(trace.rates, alone.rates) << "rank " << rank;
@@ -129,7 +129,7 @@ TEST(Skipping, IsDoneByAllRanksAlikeWhoeverWasStruck) {
 
 TEST(Skipping, MovesTheLearningRateOnButNotTheCorrectionOfTheMoments) {
   auto spec = small_job(contract::Reduction::kCanonical);
-  const auto struck = train(spec, {}, [](const mesh::Mesh&) { return true; }).at(0);
+  const auto struck = train_struck(spec, {}, [](const mesh::Mesh&) { return true; }).at(0);
   // The same by hand: an optimizer that never hears of the steps 2 and 5, at the rates of the steps that it does.
   const auto layout = layout_of(spec, {});
   mesh::run_ranks(layout, [&](mesh::Mesh& mesh) {

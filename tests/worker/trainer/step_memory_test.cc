@@ -33,7 +33,8 @@ constexpr double kBound = 0.01;
 constexpr double kOfPairs = 0.02;
 
 /// So large that nothing but what is counted matters.
-contract::TrainingJobSpec job(ComputePrecision precision, Reduction reduction, std::int32_t micro_batches, std::int32_t data) {
+contract::TrainingJobSpec large_job(ComputePrecision precision, Reduction reduction, std::int32_t micro_batches,
+                                    std::int32_t data) {
   auto spec = small_job(reduction);
   spec.model.size = contract::ModelSize{
       .layers = 8, .hiddenSize = 128, .heads = 4, .keyValueHeads = 2, .feedForwardSize = 384, .vocabularySize = 1000};
@@ -43,7 +44,7 @@ contract::TrainingJobSpec job(ComputePrecision precision, Reduction reduction, s
   return spec;
 }
 
-std::string text_of(const contract::TrainingJobSpec& spec) {
+std::string description_of(const contract::TrainingJobSpec& spec) {
   std::ostringstream out;
   out << contract::name_of(spec.training.precision.compute) << ' ' << contract::name_of(spec.training.reduction) << ", "
       << plan::micro_batches_per_step(spec) << " micro-batches of " << spec.data.sequenceLength << " tokens, stage "
@@ -95,8 +96,8 @@ class StepMemory : public testing::Test {
     const auto foretold = plan::bytes_per_rank(spec, stage);
     const std::int64_t found = measured(spec, layout, stage);
     const double ratio = static_cast<double>(foretold.total()) / static_cast<double>(found);
-    EXPECT_GT(ratio, 1 - bound) << text_of(spec) << ", stage " << stage << ": " << found;
-    EXPECT_LT(ratio, 1 + bound) << text_of(spec) << ", stage " << stage << ": " << found;
+    EXPECT_GT(ratio, 1 - bound) << description_of(spec) << ", stage " << stage << ": " << found;
+    EXPECT_LT(ratio, 1 + bound) << description_of(spec) << ", stage " << stage << ": " << found;
     auto& [least, most] = seen_[std::string(contract::name_of(spec.training.precision.compute))];
     least = std::min(least, ratio);
     most = std::max(most, ratio);
@@ -119,7 +120,7 @@ TEST_F(StepMemory, OfOneRankIsForetold) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
       for (const std::int32_t micro_batches : {1, 3, 8}) {
         for (const std::int32_t length : {16, 64, 512}) {  // gradients are most, or activations
-          auto spec = job(precision, reduction, micro_batches, 1);
+          auto spec = large_job(precision, reduction, micro_batches, 1);
           spec.data.sequenceLength = length;
           expect_foretold(spec, {});
         }
@@ -133,7 +134,7 @@ TEST_F(StepMemory, OfADataRankIsForetoldAtEveryStageOfZero) {
     for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
       for (const std::int32_t micro_batches : {1, 3, 8}) {
         for (const std::int32_t stage : {0, 1, 2, 3}) {
-          auto spec = job(precision, reduction, micro_batches, 4);
+          auto spec = large_job(precision, reduction, micro_batches, 4);
           spec.parallelism.zero.stage = stage;
           expect_foretold(spec, {.dp = 4});
         }
@@ -149,7 +150,7 @@ TEST_F(StepMemory, OfADataRankThatKeepsAllIsForetold) {
       for (const std::int32_t micro_batches : {1, 2, 3, 8}) {
         for (const std::int32_t length : {16, 512}) {
           for (const bool tied : {false, true}) {
-            auto spec = job(precision, reduction, micro_batches, 4);
+            auto spec = large_job(precision, reduction, micro_batches, 4);
             spec.data.sequenceLength = length;
             spec.model.size->tieEmbeddings = tied;
             expect_foretold(spec, {.dp = 4});
@@ -167,7 +168,7 @@ TEST_F(StepMemory, OfADataRankThatKeepsAllIsForetoldWithALargeEmbedding) {
     for (const std::int32_t classes : {4000, 16000}) {
       for (const std::int32_t micro_batches : {2, 5, 9}) {
         for (const bool tied : {false, true}) {
-          auto spec = job(ComputePrecision::kBF16, reduction, micro_batches, 2);
+          auto spec = large_job(ComputePrecision::kBF16, reduction, micro_batches, 2);
           spec.data.sequenceLength = 16;  // so that gradients are most
           spec.model.size->tieEmbeddings = tied;
           spec.model.size->vocabularySize = classes;
@@ -181,7 +182,7 @@ TEST_F(StepMemory, OfADataRankThatKeepsAllIsForetoldWithALargeEmbedding) {
 /// Of 8,960,000 numbers, in three parts of which two are under way.
 TEST_F(StepMemory, OfADataRankThatGathersAnEmbeddingInPartsIsForetold) {
   for (const bool tied : {false, true}) {
-    auto spec = job(ComputePrecision::kFP32, Reduction::kCanonical, 1, 2);
+    auto spec = large_job(ComputePrecision::kFP32, Reduction::kCanonical, 1, 2);
     spec.data.sequenceLength = 16;
     spec.model.size->tieEmbeddings = tied;
     spec.model.size->vocabularySize = 70'000;
@@ -194,7 +195,7 @@ TEST_F(StepMemory, OfADataRankThatKeepsAllIsForetoldInEverySchedule) {
   for (const auto reduction : {Reduction::kFast, Reduction::kCanonical}) {
     for (const auto name : {PipelineScheduleName::kOneForwardOneBackward, PipelineScheduleName::kZeroBubble}) {
       for (const std::int32_t stage : {0, 1}) {
-        auto spec = job(ComputePrecision::kFP32, reduction, 4, 2);
+        auto spec = large_job(ComputePrecision::kFP32, reduction, 4, 2);
         spec.parallelism.pipelineSchedule.name = name;
         spec.data.sequenceLength = 16;  // so that gradients are most
         expect_foretold(spec, {.pp = 2, .dp = 2}, stage);
@@ -209,7 +210,7 @@ TEST_F(StepMemory, IsForetoldWithTheOptimizerOffloaded) {
       for (const std::int32_t micro_batches : {1, 3}) {
         for (const std::int32_t stage : {1, 2, 3}) {
           for (const std::int32_t data : {1, 4}) {
-            auto spec = job(precision, reduction, micro_batches, data);
+            auto spec = large_job(precision, reduction, micro_batches, data);
             spec.parallelism.zero = {.stage = stage, .offload = {.optimizer = true}};
             expect_foretold(spec, {.dp = data});
           }
@@ -225,7 +226,7 @@ TEST_F(StepMemory, OfTheDeviceIsForetoldWithTheOptimizerOffloaded) {
     for (const std::int32_t micro_batches : {1, 3}) {
       for (const std::int32_t stage : {1, 2, 3}) {
         for (const std::int32_t data : {1, 4}) {
-          auto spec = job(precision, Reduction::kFast, micro_batches, data);
+          auto spec = large_job(precision, Reduction::kFast, micro_batches, data);
           spec.data.sequenceLength = 16;
           spec.parallelism.zero = {.stage = stage, .offload = {.optimizer = true}};
           const auto layout = layout_of(spec, {.dp = data});
@@ -234,7 +235,7 @@ TEST_F(StepMemory, OfTheDeviceIsForetoldWithTheOptimizerOffloaded) {
           spec.workers.gpusPerWorker = 1;
           const std::int64_t foretold = all - plan::bytes_per_rank(spec, 0).host;
           EXPECT_NEAR(static_cast<double>(foretold) / static_cast<double>(found), 1, kBound)
-              << text_of(spec) << ": " << found << ", foretold " << foretold;
+              << description_of(spec) << ": " << found << ", foretold " << foretold;
         }
       }
     }
@@ -243,7 +244,7 @@ TEST_F(StepMemory, OfTheDeviceIsForetoldWithTheOptimizerOffloaded) {
 
 /// Of a rank alone the gradients were 4 bytes a parameter: the largest memory that a step had beside the weights.
 TEST_F(StepMemory, OfTheDeviceHasNoSumsOfGradientsBetweenMicroBatchesThatAreOffloaded) {
-  auto spec = job(ComputePrecision::kBF16, Reduction::kFast, 3, 1);
+  auto spec = large_job(ComputePrecision::kBF16, Reduction::kFast, 3, 1);
   spec.data.sequenceLength = 16;
   spec.model.size->layers = 32;
   const auto on_device = [&](std::int32_t stage) {
@@ -264,7 +265,7 @@ TEST_F(StepMemory, OfAnEmbeddingOfAnySizeIsForetoldAtEveryStageOfZero) {
         for (const std::int32_t micro_batches : {1, 3}) {
           for (const std::int32_t stage : {0, 1, 2, 3}) {
             if (classes == 16000 && reduction == Reduction::kCanonical) continue;
-            auto spec = job(precision, reduction, micro_batches, stage == 0 ? 1 : 4);
+            auto spec = large_job(precision, reduction, micro_batches, stage == 0 ? 1 : 4);
             spec.parallelism.zero.stage = stage;
             spec.model.size->tieEmbeddings = (stage + micro_batches) % 2 == 0 || classes == 4000;
             spec.model.size->vocabularySize = classes;
@@ -283,7 +284,7 @@ TEST_F(StepMemory, WithRecomputationIsForetoldAtEveryStageOfZero) {
       for (const std::int32_t micro_batches : {1, 3}) {
         for (const std::int32_t stage : {0, 1, 2, 3}) {
           for (const std::int32_t tokens : {64, 256}) {
-            auto spec = job(precision, Reduction::kFast, micro_batches, 4);
+            auto spec = large_job(precision, Reduction::kFast, micro_batches, 4);
             spec.parallelism.zero.stage = stage;
             spec.training.activationCheckpointing.mode = mode;
             spec.data.sequenceLength = tokens;
@@ -297,7 +298,7 @@ TEST_F(StepMemory, WithRecomputationIsForetoldAtEveryStageOfZero) {
 
 /// The last exchanges of a micro-batch go on beside the next one's forward; their buffers were there until its second unit was exchanged.
 TEST_F(StepMemory, HasNoExchangeOfTheMicroBatchBeforeBesideAHeadsLoss) {
-  auto spec = job(ComputePrecision::kBF16, Reduction::kFast, 1, 4);
+  auto spec = large_job(ComputePrecision::kBF16, Reduction::kFast, 1, 4);
   spec.parallelism.zero.stage = 2;
   spec.model.size->vocabularySize = 4000;
   spec.data.sequenceLength = 512;  // so that the loss takes most
@@ -313,7 +314,7 @@ TEST_F(StepMemory, OfAStageOfAPipelineIsForetoldInEverySchedule) {
     for (const auto name : {PipelineScheduleName::kGPipe, PipelineScheduleName::kOneForwardOneBackward,
                             PipelineScheduleName::kInterleaved, PipelineScheduleName::kZeroBubble}) {
       for (const std::int32_t stage : {0, 1}) {
-        auto spec = job(precision, Reduction::kFast, 8, 1);
+        auto spec = large_job(precision, Reduction::kFast, 8, 1);
         spec.parallelism.pipelineSchedule.name = name;
         spec.parallelism.pipelineSchedule.virtualStages = name == PipelineScheduleName::kInterleaved ? 2 : 1;
         expect_foretold(spec, {.pp = 2}, stage);
@@ -323,8 +324,8 @@ TEST_F(StepMemory, OfAStageOfAPipelineIsForetoldInEverySchedule) {
 }
 
 /// One of those that a user may choose, in factors.
-struct Choice {
-  explicit Choice(const Combination& values)
+struct StepChoice {
+  explicit StepChoice(const Combination& values)
       : precision(static_cast<ComputePrecision>(values[0])),
         reduction(static_cast<Reduction>(values[1])),
         schedule(static_cast<PipelineScheduleName>(values[2] / 2 % 4)),
@@ -336,7 +337,7 @@ struct Choice {
         tokens(values[8]) {}
 
   contract::TrainingJobSpec spec() const {
-    auto out = job(precision, reduction, micro_batches, degrees.dp);
+    auto out = large_job(precision, reduction, micro_batches, degrees.dp);
     out.parallelism.pipelineSchedule = {.name = schedule,
                                         .virtualStages = schedule == PipelineScheduleName::kInterleaved ? 2 : 1};
     out.parallelism.zero.stage = zero;
@@ -355,10 +356,10 @@ struct Choice {
   std::int32_t micro_batches, tokens;
 };
 
-std::vector<Combination> all_combinations() {
+std::vector<Combination> step_combinations() {
   std::vector<Combination> out;
   const auto add = [&](Combination values) {
-    const Choice choice(values);
+    const StepChoice choice(values);
     if (choice.degrees.dp == 1 && choice.zero > 0) return;
     auto spec = choice.spec();
     layout_of(spec, choice.degrees);
@@ -377,10 +378,10 @@ std::vector<Combination> all_combinations() {
 }
 
 TEST_F(StepMemory, OfEachPairOfChoicesIsForetold) {
-  const auto chosen = covering_set(all_combinations());
+  const auto chosen = covering_set(step_combinations());
   EXPECT_GE(chosen.size(), 30u);
   for (const auto& values : chosen) {
-    const Choice choice(values);
+    const StepChoice choice(values);
     // With data or tensor ranks beside them stages of these two are foretold less closely (docs/design/0020-what-fits.md).
     const bool has_chunks_or_halves =
         choice.schedule == PipelineScheduleName::kInterleaved || choice.schedule == PipelineScheduleName::kZeroBubble;

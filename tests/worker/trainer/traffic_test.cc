@@ -15,7 +15,7 @@
 namespace trainyard::trainer {
 namespace {
 
-contract::TrainingJobSpec job(const contract::Degrees& degrees) {
+contract::TrainingJobSpec job_in_layout(const contract::Degrees& degrees) {
   contract::TrainingJobSpec spec;
   spec.workers.count = degrees.pp * degrees.dp * degrees.tp;
   spec.model.size = contract::ModelSize{
@@ -85,7 +85,7 @@ TEST(Traffic, OfEveryScheduleIsForetoldToTheByte) {
     for (const auto name : {contract::PipelineScheduleName::kGPipe, contract::PipelineScheduleName::kInterleaved,
                             contract::PipelineScheduleName::kZeroBubble}) {
       for (const bool tied : {false, true}) {
-        auto spec = job(degrees);
+        auto spec = job_in_layout(degrees);
         spec.model.size->layers = 8;
         spec.model.size->tieEmbeddings = tied;
         spec.parallelism.pipelineSchedule.name = name;
@@ -104,7 +104,7 @@ TEST(Traffic, OfZeroIsForetoldToTheByte) {
       for (const bool tied : {false, true}) {
         for (const bool canonical : {false, true}) {
           for (const bool half : {false, true}) {
-            auto spec = job(degrees);
+            auto spec = job_in_layout(degrees);
             spec.model.size->hiddenSize = 96;
             spec.model.size->vocabularySize = 200;
             spec.model.size->tieEmbeddings = tied;
@@ -127,7 +127,7 @@ TEST(Traffic, OfShardsInAWorkerIsForetoldToTheByte) {
     for (const std::int32_t stage : {1, 2, 3}) {
       for (const bool tied : {false, true}) {
         for (const bool canonical : {false, true}) {
-          auto spec = job(degrees);
+          auto spec = job_in_layout(degrees);
           spec.model.size->hiddenSize = 96;
           spec.model.size->vocabularySize = 200;
           spec.model.size->tieEmbeddings = tied;
@@ -154,7 +154,7 @@ TEST(Traffic, OfSequenceParallelismIsForetoldToTheByte) {
           for (const std::int32_t stage : {0, 1, 3}) {
             if (degrees.pp == 1 && name != Name::kOneForwardOneBackward) continue;
             if (degrees.dp == 1 && stage > 0) continue;
-            auto spec = job(degrees);
+            auto spec = job_in_layout(degrees);
             spec.parallelism.sequence = true;
             spec.parallelism.zero.stage = stage;
             spec.parallelism.pipelineSchedule = {.name = name, .virtualStages = name == Name::kInterleaved ? 2 : 1};
@@ -177,7 +177,7 @@ TEST(Traffic, IsForetoldToTheByte) {
     for (const bool tied : {false, true}) {
       for (const bool canonical : {false, true}) {
         for (const bool half : {false, true}) {
-          auto spec = job(degrees);
+          auto spec = job_in_layout(degrees);
           spec.model.size->tieEmbeddings = tied;
           spec.training.reduction = canonical ? contract::Reduction::kCanonical : contract::Reduction::kFast;
           spec.training.precision.compute = half ? contract::ComputePrecision::kBF16 : contract::ComputePrecision::kFP32;
@@ -194,7 +194,7 @@ TEST(Traffic, IsForetoldToTheByte) {
 TEST(Traffic, OfRecomputationIsForetoldToTheByte) {
   for (const auto mode : {contract::RecomputeMode::kFull, contract::RecomputeMode::kSelective}) {
     for (const auto& degrees : {contract::Degrees{.tp = 2}, {.pp = 2, .dp = 2, .tp = 2}}) {
-      auto spec = job(degrees);
+      auto spec = job_in_layout(degrees);
       spec.training.activationCheckpointing.mode = mode;
       expect_foretold(spec);
     }
@@ -206,7 +206,7 @@ TEST(Traffic, OfFourTensorRanksIsForetoldToTheByteWhateverTheReductionIs) {
   for (const auto& degrees : {contract::Degrees{.tp = 4}, {.pp = 2, .tp = 4}}) {
     for (const bool sequence : {false, true}) {
       for (const bool canonical : {false, true}) {
-        auto spec = job(degrees);
+        auto spec = job_in_layout(degrees);
         spec.model.size->keyValueHeads = 4;
         spec.data.sequenceLength = 8;
         spec.parallelism.sequence = sequence;
@@ -219,7 +219,7 @@ TEST(Traffic, OfFourTensorRanksIsForetoldToTheByteWhateverTheReductionIs) {
 }
 
 TEST(Traffic, GoesInAsManyCallsOnEachAxisAsAStepNeeds) {
-  auto spec = job({.pp = 2, .dp = 2, .tp = 2});
+  auto spec = job_in_layout({.pp = 2, .dp = 2, .tp = 2});
   spec.training.reduction = contract::Reduction::kFast;
   const auto sent = step(spec);
   // Of 8 ranks, in each of 4 micro-batches: four sums for each of 2 layers, one for the embedding, one for the head and two for the loss; then one
