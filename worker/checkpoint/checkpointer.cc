@@ -28,8 +28,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 /// Throws where a problem is of a kind that going back to an older checkpoint cannot help; `refused` is the reason for the user.
 void expect_readable(const Problem& problem, const char* refused) {
-  if (problem.trouble == Trouble::kPassing) throw StorageUnavailable("checkpoint.path: " + problem.text);
-  if (problem.trouble == Trouble::kRefused) throw UserError(refused, "checkpoint.path: " + problem.text);
+  if (problem.trouble == Trouble::kPassing) throw StorageUnavailable("spec.checkpoint.path: " + problem.text);
+  if (problem.trouble == Trouble::kRefused) throw UserError(refused, "spec.checkpoint.path: " + problem.text);
 }
 
 std::string join(const std::vector<std::string>& lines) {
@@ -88,12 +88,13 @@ std::string Checkpointer::open() {
   const auto taken = together([this] {
     if (agreement_.is_first()) directory_.take(owner());
   });
-  if (taken.trouble == Trouble::kPassing) throw StorageUnavailable("checkpoint.path: " + taken.text);
+  if (taken.trouble == Trouble::kPassing) throw StorageUnavailable("spec.checkpoint.path: " + taken.text);
   if (taken.trouble != Trouble::kNone) {
     const std::string user = std::to_string(::geteuid());
-    throw UserError("CheckpointsNotWritable", "checkpoint.path: " + taken.text + ": mount a volume there that the pod's user, " +
-                                                  user + ", may write to; of another one's folder change the owner (chown " +
-                                                  user + "), or set securityContext.fsGroup in spec.workers.template");
+    throw UserError("CheckpointsNotWritable", "spec.checkpoint.path: " + taken.text +
+                                                  ": mount a volume there that the pod's user, " + user +
+                                                  ", may write to; of another one's folder change the owner (chown " + user +
+                                                  "), or set securityContext.fsGroup in spec.workers.template");
   }
   constexpr const char* kNotShared = "CheckpointsNotShared";
   const auto seen = together([&] {
@@ -101,9 +102,9 @@ std::string Checkpointer::open() {
     throw UserError(kNotShared,
                     "rank " + std::to_string(rank_) + " does not see in " + options_.path + " what rank 0 wrote there");
   });
-  if (seen.trouble == Trouble::kPassing) throw StorageUnavailable("checkpoint.path: " + seen.text);
+  if (seen.trouble == Trouble::kPassing) throw StorageUnavailable("spec.checkpoint.path: " + seen.text);
   if (seen.trouble != Trouble::kNone) {
-    throw UserError(kNotShared, "checkpoint.path: not shared among workers: " + seen.text +
+    throw UserError(kNotShared, "spec.checkpoint.path: not shared among workers: " + seen.text +
                                     ": mount one volume there, the same in every worker (access mode ReadWriteMany)");
   }
   return together([this] {
@@ -269,7 +270,7 @@ std::optional<Loaded> Checkpointer::load(const std::vector<TensorShard>& shards)
     if (agreement_.is_first()) *found = directory_.steps();
   });
   expect_readable(listed, "CheckpointsUnreadable");
-  if (listed.trouble != Trouble::kNone) throw UserError("CheckpointsUnreadable", "checkpoint.path: " + listed.text);
+  if (listed.trouble != Trouble::kNone) throw UserError("CheckpointsUnreadable", "spec.checkpoint.path: " + listed.text);
   const auto steps = Json::parse(agreement_.text_of(0, Json(*found).dump())).get<std::vector<std::int64_t>>();
   Loaded loaded;
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
@@ -284,7 +285,7 @@ std::optional<Loaded> Checkpointer::load(const std::vector<TensorShard>& shards)
     corrupt_.insert(*step);
   }
   if (steps.empty()) return std::nullopt;
-  throw UserError("CheckpointsCorrupt", "checkpoint.path: none of the checkpoints in " + options_.path +
+  throw UserError("CheckpointsCorrupt", "spec.checkpoint.path: none of the checkpoints in " + options_.path +
                                             " can be used: " + join(loaded.skipped) +
                                             ": restore one from a backup, or, to start anew, " + std::string(kStartAnew));
 }
@@ -315,10 +316,10 @@ std::optional<Manifest> Checkpointer::read_candidate(std::int64_t step, const st
   const bool same = agreement_.text_of(0, hash) == hash;
   if (const auto stale = agreement_.first_problem(
           same ? std::string() : file.string() + " is not the same on rank " + std::to_string(rank_) + " as on rank 0")) {
-    throw StorageUnavailable("checkpoint.path: " + *stale);  // both are whole: one is out of a cache
+    throw StorageUnavailable("spec.checkpoint.path: " + *stale);  // both are whole: one is out of a cache
   }
   if (const auto others = differences(options_.identity, manifest.identity); !others.empty()) {
-    throw UserError("CheckpointOfAnotherJob", "checkpoint.path: " + folder.string() + " belongs to another training (" +
+    throw UserError("CheckpointOfAnotherJob", "spec.checkpoint.path: " + folder.string() + " belongs to another training (" +
                                                   manifest.job + "): " + join(others) + ": correct the job, or, to start anew, " +
                                                   std::string(kStartAnew));
   }

@@ -88,7 +88,7 @@ Batch SampleSet::read(std::int64_t first, std::int64_t count) const {
 }
 
 SampleStream::SampleStream(const contract::Data& data, std::int64_t vocabulary_size, std::int64_t seed)
-    : set_("data.train", data.train, data.sequenceLength, vocabulary_size),
+    : set_("spec.data.train", data.train, data.sequenceLength, vocabulary_size),
       blend_(weights_of(data.train)),
       seed_(static_cast<std::uint64_t>(seed)) {}
 

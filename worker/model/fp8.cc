@@ -194,7 +194,7 @@ void check_fp8([[maybe_unused]] at::Device device, [[maybe_unused]] contract::Fp
   const int capability = 10 * properties->major + properties->minor;
   const int needed = recipe == contract::Fp8Recipe::kBlockwise ? 90 : 89;  // Hopper; Ada
   if (capability >= needed) return;
-  throw contract::UserError("Fp8NotSupported", "training.precision.compute FP8 with recipe " +
+  throw contract::UserError("Fp8NotSupported", "spec.training.precision.compute FP8 with recipe " +
                                                    std::string(contract::name_of(recipe)) +
                                                    " needs a GPU of compute capability " + std::to_string(needed / 10) + "." +
                                                    std::to_string(needed % 10) + ", and " + properties->name + " has " +

@@ -72,7 +72,7 @@ std::vector<std::string> pauses(const data::Cursor& cursor, const std::vector<co
     const double samples = static_cast<double>(cursor.consumed[i]) / share - static_cast<double>(cursor.samples);
     if (samples <= 1 / share) continue;  // as between any two samples of it
     pauses.push_back(
-        "data.train[" + std::to_string(i) + "] gives none of the next " + std::to_string(std::llround(samples)) +
+        "spec.data.train[" + std::to_string(i) + "] gives none of the next " + std::to_string(std::llround(samples)) +
         " samples or so: a source's share is one of all samples of the training, and it has had more than its new one");
   }
   return pauses;
@@ -117,7 +117,7 @@ std::vector<std::string> changes_since(const ResumeState& then, const contract::
   const auto& sources = now.spec.data.train;
   bool reweighted = false;
   for (std::size_t i = 0; i < std::min(sources.size(), then.sources.size()); ++i) {
-    const std::string field = "data.train[" + std::to_string(i) + "].";
+    const std::string field = "spec.data.train[" + std::to_string(i) + "].";
     if (sources[i].path != then.sources[i].path) changes.push_back(was(field + "path", sources[i].path, then.sources[i].path));
     if (sources[i].weight != then.sources[i].weight) {
       reweighted = true;

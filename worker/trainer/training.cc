@@ -66,7 +66,8 @@ class Training::Loop {
         meter_(spec_, mesh.layout().world_size(), around.name_of_device(mesh.device())),
         measurements_(mesh.timeline(), mesh.device()) {
     if (spec_.evaluation) {
-      validation_.emplace("data.validation", spec_.data.validation, spec_.data.sequenceLength, spec_.model.size->vocabularySize);
+      validation_.emplace("spec.data.validation", spec_.data.validation, spec_.data.sequenceLength,
+                          spec_.model.size->vocabularySize);
     }
     if (spec_.checkpoint) {
       checkpointer_.emplace(checkpoint_options(config, stream_.set(), mesh), mesh.world(), around.storage);

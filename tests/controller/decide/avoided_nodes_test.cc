@@ -92,7 +92,7 @@ TEST(ATrouble, ThatMostNodesOfTheGangShareIsNoNodes) {
   const Failure storage{.failureClass = contract::FailureClass::kInfrastructure,
                         .exitCode = 70,
                         .reason = "StorageUnavailable",
-                        .message = "checkpoint.path: Stale file handle"};
+                        .message = "spec.checkpoint.path: Stale file handle"};
   for (int i : {0, 1}) world.fail_rank(i, storage);
   world.settle();
   EXPECT_TRUE(world.status().avoidedNodes.empty());

@@ -129,7 +129,8 @@ TEST(Corruption, OfAShardOfTheOnlyCheckpointIsRefusedOnEveryRankAndNothingIsRemo
     }
     const auto messages = refusals(folder.path());
     EXPECT_EQ(messages[0], messages[1]);
-    EXPECT_NE(messages[0].find("CheckpointsCorrupt: checkpoint.path: none of the checkpoints"), std::string::npos) << messages[0];
+    EXPECT_NE(messages[0].find("CheckpointsCorrupt: spec.checkpoint.path: none of the checkpoints"), std::string::npos)
+        << messages[0];
     EXPECT_NE(messages[0].find("step-00000100"), std::string::npos) << messages[0];
     EXPECT_TRUE(fs::exists(folder.path() / "step-00000100/rank-00000.safetensors"));
     EXPECT_TRUE(fs::exists(folder.path() / "step-00000100/manifest.json"));

@@ -34,8 +34,8 @@ TEST(ChangesSince, TellWhichSourceIsLeftOutForAWhileUnderOtherWeights) {
   auto then = trained_with({1, 1}, 1000);
   const auto changes = changes_since(then, with_weights(weights));
   ASSERT_EQ(changes.size(), 2u);
-  EXPECT_EQ(changes[0], "data.train[0].weight is 9.0, and was 1.0 when the checkpoint was written");
-  EXPECT_EQ(changes[1].rfind("data.train[1] gives none of the next 4000 samples or so: ", 0), 0u) << changes[1];
+  EXPECT_EQ(changes[0], "spec.data.train[0].weight is 9.0, and was 1.0 when the checkpoint was written");
+  EXPECT_EQ(changes[1].rfind("spec.data.train[1] gives none of the next 4000 samples or so: ", 0), 0u) << changes[1];
   const data::Blend blend(weights);
   auto& consumed = then.cursor.consumed;
   for (int i = 0; i < 3990; ++i) ++consumed[static_cast<std::size_t>(blend.next(consumed))];

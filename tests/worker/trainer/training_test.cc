@@ -172,9 +172,10 @@ TEST(Train, GoesOnWhereItsDataWasMovedAndSaysSo) {
   std::vector<std::string> messages;
   for (const auto& report : moved.notices) messages.push_back(report.notice->reason + ": " + report.notice->message);
   ASSERT_EQ(messages.size(), 3u);
-  EXPECT_NE(messages[0].find("ResumedWithChanges: data.train[0].path is " + (job.folder / "moved").string()), std::string::npos)
+  EXPECT_NE(messages[0].find("ResumedWithChanges: spec.data.train[0].path is " + (job.folder / "moved").string()),
+            std::string::npos)
       << messages[0];
-  EXPECT_NE(messages[1].find("data.train[0].weight is 2.0, and was 1.0"), std::string::npos) << messages[1];
+  EXPECT_NE(messages[1].find("spec.data.train[0].weight is 2.0, and was 1.0"), std::string::npos) << messages[1];
 }
 
 TEST(Train, RefusesACorpusThatHasGrown) {

@@ -138,7 +138,7 @@ class RealRanks(unittest.TestCase):
         ended = subprocess.run([PROGRAM, "run", manifest, "--path", f"/data={short}", "--path", f"/checkpoints={self.folder}/none"],
                                capture_output=True, text=True, timeout=120)
         self.assertEqual(ended.returncode, 1)
-        self.assertIn("Failed: CorpusTooShort: data.train[0].path", ended.stdout)
+        self.assertIn("Failed: CorpusTooShort: spec.data.train[0].path", ended.stdout)
         self.assertNotIn("Restarting", ended.stdout)
 
 
