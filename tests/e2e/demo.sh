@@ -90,8 +90,8 @@ watch_job() {
 
 case $cluster in
   local)
-    step "Installing what is missing (cold: 8 to 10 minutes)" .ci/setup packages torch kubernetes cluster
-    step "Building the programs (cold: 6 to 14 minutes)" make --no-print-directory build
+    step "Installing what is missing (cold: 7 to 10 minutes)" .ci/setup packages torch kubernetes cluster
+    step "Building the programs (cold: about 5 minutes)" make --no-print-directory build
     step "Making the images" .ci/images
     step "Unpacking the corpus" .ci/corpus
     step "Starting a cluster of two nodes" tests/cluster/up.sh
